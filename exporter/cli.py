@@ -1,0 +1,119 @@
+"""The commands: flags, help texts, and how a mistake of the user's is told."""
+
+from pathlib import Path
+from typing import IO, Any, Literal
+
+import click
+
+from exporter import __version__, config, logs
+from exporter.errors import UserError
+
+
+class _Commands(click.Group):
+    """Commands that answer what the user must mend with one message and exit code 2."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except UserError as error:
+            raise _Mend(str(error)) from None
+
+
+class _Mend(click.ClickException):
+    exit_code = 2
+
+    def show(self, file: IO[Any] | None = None) -> None:
+        click.echo(f"mlflow-trace-exporter: {self.format_message()}", file=file, err=True)
+
+
+_config_file = click.option(
+    "--config.file",
+    "config_file",
+    type=click.Path(path_type=Path),
+    help="Configuration file (YAML). Without one everything has its default.",
+)
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="mlflow-trace-exporter")
+def cli() -> None:
+    """Prometheus metrics for LLM applications, from the traces that MLflow stores.
+
+    MLflow's own environment variables say where it is and who asks: MLFLOW_TRACKING_URI, MLFLOW_TRACKING_USERNAME and
+    MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN.
+
+    \b
+    Try it:        mlflow-trace-exporter demo
+    Is it right?   mlflow-trace-exporter check --config.file=exporter.yml
+    Run it:        mlflow-trace-exporter serve --config.file=exporter.yml
+    """
+
+
+@cli.command()
+@_config_file
+@click.option("--config.check", "only_check", is_flag=True, help="Do what `check` does, and leave.")
+@click.option(
+    "--web.listen-address",
+    "listen_address",
+    default="127.0.0.1:10500",
+    show_default=True,
+    metavar="HOST:PORT",
+    help="Where to serve metrics; :10500 is every address of this machine.",
+)
+@click.option(
+    "--web.telemetry-path",
+    "telemetry_path",
+    default="/metrics",
+    show_default=True,
+    metavar="PATH",
+    help="Under which path.",
+)
+@click.option("--log.level", "log_level", type=click.Choice(logs.LEVELS), default="info", show_default=True)
+@click.option("--log.format", "log_format", type=click.Choice(logs.FORMATS), default="logfmt", show_default=True)
+def serve(
+    config_file: Path | None,
+    only_check: bool,
+    listen_address: str,
+    telemetry_path: str,
+    log_level: str,
+    log_format: Literal["logfmt", "json"],
+) -> None:
+    """Poll MLflow and serve what it says as metrics, until told to stop.
+
+    Ctrl-C or SIGTERM stops it. Started again with the same ledger it goes on where it was, and every counter keeps its
+    value. While MLflow is away it keeps trying, and says mlflow_up 0.
+    """
+    settings = config.load(config_file)
+    if only_check:
+        _check(settings)
+        return
+    if not telemetry_path.startswith("/") or telemetry_path in ("/", "/-/healthy"):
+        raise UserError(f"--web.telemetry-path: {telemetry_path!r} should begin with / and be free, as /metrics is")
+    logs.setup(log_level, log_format)
+    from exporter import (
+        service,
+    )  # with it comes mlflow: a second that --help and a wrong flag need not wait for
+
+    service.run(settings, listen_address, telemetry_path)
+
+
+@cli.command()
+@_config_file
+def check(config_file: Path | None) -> None:
+    """Check the configuration, ask MLflow, and say what `serve` would read.
+
+    Exit code 0 where `serve` would work, 2 where something has to be mended first.
+    """
+    _check(config.load(config_file))
+
+
+def _check(settings: config.Config) -> None:
+    from exporter.check import check as run_check  # as in serve
+
+    logs.setup("error", "logfmt")
+    run_check(settings, click.echo)
+
+
+def main() -> None:
+    """Run the command line; the console script `mlflow-trace-exporter`."""
+    cli(prog_name="mlflow-trace-exporter")

@@ -1,0 +1,254 @@
+"""The configuration file: a strict schema at the edge, frozen values inside."""
+
+import difflib
+import math
+import os
+import re
+from collections.abc import Iterator
+from datetime import timedelta
+from itertools import pairwise
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainValidator, StrictStr, ValidationError
+from pydantic import model_validator as validates_model
+from pydantic_core import ErrorDetails
+
+from exporter.errors import UserError
+from exporter.labels import LabelSource
+
+MAX_FILE_BYTES = 64 * 1024
+DEFAULT_TRACKING_URI = "http://127.0.0.1:5000"
+MAX_EDGES = 100
+
+_UNITS_S = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800, "y": 31536000}
+
+
+def parse_duration(value: object) -> timedelta:
+    """A duration as Prometheus writes it, such as 15s, 2h or 1h30m; raises ValueError for anything else."""
+    if isinstance(value, str) and re.fullmatch(r"(\d{1,9}(ms|[smhdwy]))+", value):
+        parts = re.findall(r"(\d+)(ms|[smhdwy])", value)
+        return timedelta(seconds=sum(int(count) * _UNITS_S[unit] for count, unit in parts))
+    raise ValueError(f"{value!r} is not a duration; write one such as 15s, 2m or 1h30m")
+
+
+def parse_tracking_uri(value: object) -> str:
+    """The address of a tracking server; raises ValueError for what is not one."""
+    if isinstance(value, str) and re.fullmatch(r"https?://[^\s/]+(/\S*)?", value):
+        return value
+    raise ValueError("not the address of a tracking server; write one such as http://mlflow:5000")
+
+
+def _at_least(minimum: str) -> AfterValidator:
+    def check(value: timedelta) -> timedelta:
+        if value < parse_duration(minimum):
+            raise ValueError(f"must be at least {minimum}")
+        return value
+
+    return AfterValidator(check)
+
+
+def _start(value: object) -> timedelta | Literal["now", "earliest"]:
+    if value == "now":
+        return "now"
+    if value == "earliest":
+        return "earliest"
+    try:
+        return parse_duration(value)
+    except ValueError:
+        raise ValueError(f"{value!r} is neither now, earliest nor a duration back such as 24h") from None
+
+
+def _label_sources(value: object) -> tuple[LabelSource, ...]:
+    texts = [value] if isinstance(value, str) else value
+    if not isinstance(texts, list) or not texts or not all(isinstance(text, str) for text in texts):
+        raise ValueError("name at least one source, as in [tag.environment]")
+    return tuple(LabelSource.parse(text) for text in texts)
+
+
+def _edges(value: object) -> tuple[float, ...]:
+    given = value if isinstance(value, list) else []
+    edges = [float(each) for each in given if isinstance(each, int | float) and not isinstance(each, bool)]
+    if not 0 < len(edges) == len(given) <= MAX_EDGES:
+        raise ValueError(f"write 1 to {MAX_EDGES} numbers, as in [0.1, 1, 10]")
+    if not all(0 < each < math.inf for each in edges) or not all(low < high for low, high in pairwise(edges)):
+        raise ValueError("edges must be above 0, finite, and each above the one before it")
+    return tuple(edges)
+
+
+def _path(value: object) -> Path:
+    if not isinstance(value, str) or not value.strip() or "\0" in value:
+        raise ValueError("write the path of a file")
+    return Path(value).expanduser()
+
+
+def _default_ledger() -> Path:
+    state = os.environ.get("XDG_STATE_HOME") or "~/.local/state"
+    return Path(state).expanduser() / "mlflow-trace-exporter" / "ledger.db"
+
+
+Duration = Annotated[timedelta, PlainValidator(parse_duration)]
+TrackingUri = Annotated[str, PlainValidator(parse_tracking_uri)]
+Start = Annotated[timedelta | Literal["now", "earliest"], PlainValidator(_start)]
+LabelSources = Annotated[tuple[LabelSource, ...], PlainValidator(_label_sources)]
+Edges = Annotated[tuple[float, ...], PlainValidator(_edges)]
+FilePath = Annotated[Path, PlainValidator(_path)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @validates_model(mode="before")
+    @classmethod
+    def _empty_is_absent(cls, data: Any) -> Any:
+        if data is None:
+            return {}
+        return {key: value for key, value in data.items() if value is not None} if isinstance(data, dict) else data
+
+
+class Mlflow(_Section):
+    """Where the traces are. ``timeout`` None leaves it to MLFLOW_HTTP_REQUEST_TIMEOUT, or 30 s."""
+
+    tracking_uri: TrackingUri = Field(
+        default_factory=lambda: os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_TRACKING_URI
+    )
+    experiments: tuple[StrictStr, ...] = ()
+    filter: StrictStr | None = None
+    timeout: Annotated[Duration, _at_least("1s")] | None = None
+
+
+class Poll(_Section):
+    """When and how far back to read."""
+
+    interval: Annotated[Duration, _at_least("1s")] = timedelta(seconds=15)
+    lateness: Annotated[Duration, _at_least("10m")] = timedelta(hours=2)
+    start: Start = "now"
+
+
+class Labels(_Section):
+    """Where the value of a label comes from: the first source that has one."""
+
+    environment: LabelSources = (LabelSource("tag", "environment"),)
+    version: LabelSources = (LabelSource("tag", "app_version"), LabelSource("metadata", "mlflow.modelId"))
+
+
+class Buckets(_Section):
+    """Upper edges of the histograms' buckets."""
+
+    duration_seconds: Edges = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300, 600)
+    tokens: Edges = tuple(float(4**power) for power in range(11))
+
+
+class LedgerFile(_Section):
+    """Where the ledger is kept."""
+
+    path: FilePath = Field(default_factory=_default_ledger)
+
+
+class Config(_Section):
+    """The whole configuration. A section or key that is left out, or left empty, has its default."""
+
+    mlflow: Mlflow = Field(default_factory=Mlflow)
+    poll: Poll = Field(default_factory=Poll)
+    labels: Labels = Field(default_factory=Labels)
+    buckets: Buckets = Field(default_factory=Buckets)
+    ledger: LedgerFile = Field(default_factory=LedgerFile)
+
+
+def load(path: Path | None) -> Config:
+    """The configuration in a file, or all defaults without one.
+
+    Raises UserError with every mistake in it, each with its line and key.
+    """
+    data, lines = ({}, _Lines()) if path is None else _read(path)
+    try:
+        config = Config.model_validate(data)
+    except ValidationError as error:
+        mistakes = [_mistake(details, lines) for details in error.errors()]
+        raise UserError("\n  ".join([_heading(len(mistakes), path), *mistakes])) from None
+    try:  # where it comes from the environment no schema has seen it
+        parse_tracking_uri(config.mlflow.tracking_uri)
+    except ValueError as error:
+        raise UserError(f"MLFLOW_TRACKING_URI: {error}") from None
+    return config
+
+
+def keys(model: type[BaseModel] = Config, prefix: str = "") -> Iterator[str]:
+    """All keys that a configuration can have, in dotted form."""
+    for name, field in model.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, _Section):
+            yield from keys(field.annotation, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}"
+
+
+_Path = tuple[str | int, ...]
+_Lines = dict[_Path, int]
+
+
+def _read(path: Path) -> tuple[Any, _Lines]:
+    try:
+        if path.stat().st_size > MAX_FILE_BYTES:
+            raise UserError(f"{path} is larger than {MAX_FILE_BYTES} bytes: surely not a configuration file")
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"--config.file: cannot read {path}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise UserError(f"--config.file: {path} is not a text file in UTF-8") from None
+    try:
+        for event in yaml.parse(text, yaml.SafeLoader):
+            if isinstance(event, yaml.AliasEvent):
+                mark = event.start_mark
+                raise UserError(f"{path}, line {mark.line + 1 if mark else '?'}: aliases are not supported")
+        node = yaml.compose(text, yaml.SafeLoader)
+        lines = _Lines(_lines(node, path))
+        return yaml.safe_load(text), lines
+    except yaml.MarkedYAMLError as error:
+        where = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise UserError(f"{path}{where}: not valid YAML: {error.problem}") from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())[:200]}") from None
+
+
+def _lines(node: yaml.Node | None, file: Path, at: _Path = ()) -> Iterator[tuple[_Path, int]]:
+    """The line of each key, by path. Raises UserError for a key that is there twice: YAML would just take the last."""
+    if isinstance(node, yaml.MappingNode):
+        seen: set[str] = set()
+        for key, value in node.value:
+            line = key.start_mark.line + 1
+            if key.value in seen:
+                raise UserError(f"{file}, line {line}: {key.value} is there twice")
+            seen.add(key.value)
+            yield (*at, key.value), line
+            yield from _lines(value, file, (*at, key.value))
+    elif isinstance(node, yaml.SequenceNode):
+        for index, value in enumerate(node.value):
+            yield (*at, index), value.start_mark.line + 1
+            yield from _lines(value, file, (*at, index))
+
+
+def _heading(count: int, path: Path | None) -> str:
+    return f"{count} mistake{'s' if count > 1 else ''} in {path}:"
+
+
+def _mistake(details: ErrorDetails, lines: _Lines) -> str:
+    location = details["loc"]
+    key = ".".join(map(str, location))
+    line = lines.get(location) or lines.get(location[:-1])
+    place = f"line {line}, {key}" if line else key or "the file"
+    match details["type"]:
+        case "extra_forbidden":
+            return f"{place}: unknown key{_suggestion(key)}"
+        case "value_error":
+            return f"{place}: {details['ctx']['error']}"
+        case "model_type" | "dict_type":
+            return f"{place}: should hold keys, as in `key: value`"
+    return f"{place}: {details['msg'][0].lower()}{details['msg'][1:]}, not {details['input']!r:.80}"
+
+
+def _suggestion(key: str) -> str:
+    known = list(keys())
+    close = difflib.get_close_matches(key, known, n=1)
+    section = [name for name in known if name.startswith(key.rpartition(".")[0] + ".")]
+    return f"; did you mean {close[0]}?" if close else f"; known are {', '.join(section or known)}"

@@ -1,0 +1,29 @@
+"""Errors, named by what the one who catches them should do."""
+
+from enum import Enum
+
+
+class UserError(Exception):
+    """Only the user can mend it. The message names the place and the remedy; a command ends with exit code 2."""
+
+
+class Reason(Enum):
+    """Why a poll failed: the label ``reason`` of mlflow_trace_exporter_poll_errors_total."""
+
+    UNREACHABLE = "unreachable"
+    TIMEOUT = "timeout"
+    THROTTLED = "throttled"
+    SERVER_ERROR = "server_error"
+    BAD_ANSWER = "bad_answer"
+    CREDENTIALS = "credentials"
+    CONFIGURATION = "configuration"
+    LEDGER = "ledger"
+    INTERNAL = "internal"
+
+
+class PollError(Exception):
+    """A poll could not be finished; what it had not committed is to be read again at the next one."""
+
+    def __init__(self, reason: Reason, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason

@@ -1,0 +1,73 @@
+"""Which tag or metadata of a trace becomes which label. Pure."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from exporter.trace import TraceRecord
+
+UNKNOWN = "unknown"
+"""The value of a label that a trace does not say."""
+
+MAX_VALUE_LENGTH = 128
+"""Longer values are cut: they cost memory in every Prometheus that scrapes them, and no panel can show them."""
+
+TRACE_LABELS = ("experiment", "environment", "version", "trace_name")
+"""The labels of every series that counts traces."""
+
+
+@dataclass(frozen=True, slots=True)
+class LabelSource:
+    """One place to look for a label's value, written as in MLflow's search filter: ``tag.KEY`` or ``metadata.KEY``."""
+
+    kind: Literal["tag", "metadata"]
+    key: str
+
+    @classmethod
+    def parse(cls, text: str) -> "LabelSource":
+        """Read ``tag.environment`` or ``metadata.mlflow.modelId``; raises ValueError for anything else."""
+        match text.partition("."):
+            case ("tag" | "metadata") as kind, ".", key if key.strip():
+                return cls(kind, key)
+        raise ValueError(f"{text!r} names neither a tag nor metadata; write tag.NAME or metadata.NAME")
+
+    def __str__(self) -> str:
+        return f"{self.kind}.{self.key}"
+
+    def read(self, record: TraceRecord) -> str | None:
+        """The value as the trace has it, None where it has none."""
+        return (record.tags if self.kind == "tag" else record.metadata).get(self.key)
+
+
+@dataclass(frozen=True, slots=True)
+class LabelRules:
+    """Where ``environment`` and ``version`` come from: the first source that has a value wins."""
+
+    environment: tuple[LabelSource, ...]
+    version: tuple[LabelSource, ...]
+
+    def values(self, record: TraceRecord) -> Mapping[str, str]:
+        """The value of each of TRACE_LABELS for this trace, clean enough for any exposition format."""
+        return {
+            "experiment": clean(record.experiment),
+            "environment": clean(_first(self.environment, record)),
+            "version": clean(_first(self.version, record)),
+            "trace_name": clean(record.name),
+        }
+
+
+def _first(sources: Sequence[LabelSource], record: TraceRecord) -> str | None:
+    found = (source.read(record) for source in sources)
+    return next((value for value in found if value and value.strip()), None)
+
+
+def clean(value: str | None) -> str:
+    """A label value that cannot break a scrape: no control characters, no lone surrogates, no surrounding space,
+    at most MAX_VALUE_LENGTH characters; ``unknown`` where nothing is left.
+
+    One lone surrogate makes a whole exposition impossible to encode, and a newline or NUL confuses what reads it.
+    """
+    if value is None:
+        return UNKNOWN
+    head = value.lstrip()[:MAX_VALUE_LENGTH].rstrip()
+    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in head) or UNKNOWN

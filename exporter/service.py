@@ -1,0 +1,105 @@
+"""`serve`: the parts put together as one process."""
+
+import logging
+import platform
+import signal
+import threading
+import time
+from datetime import timedelta
+from functools import partial
+from typing import Literal
+
+from exporter import __version__, server
+from exporter.config import Config
+from exporter.errors import PollError, UserError
+from exporter.exposition import Exposition
+from exporter.labels import LabelRules
+from exporter.ledger import Ledger
+from exporter.metrics import Build, TraceFamily, measure, trace_families
+from exporter.poller import Poller, PollSettings
+from exporter.source import CLIENT_VERSION, MlflowSource, bound_requests
+
+log = logging.getLogger(__name__)
+
+STOP_S = 3.0
+"""How long a stop waits for the poll under way. What that waits for is MLflow, never a transaction of ours, so nothing
+is lost if it is left behind."""
+
+
+def now_ms() -> int:
+    """The wall clock in Unix milliseconds."""
+    return time.time_ns() // 1_000_000
+
+
+def open_source(settings: Config) -> MlflowSource:
+    """The source that the configuration describes. Asks nothing of MLflow yet."""
+    timeout = settings.mlflow.timeout
+    bound_requests(timeout.total_seconds() if timeout else None)
+    return MlflowSource(settings.mlflow.tracking_uri, now_ms, settings.mlflow.experiments, settings.mlflow.filter)
+
+
+def run(settings: Config, listen_address: str, telemetry_path: str) -> None:
+    """Poll and serve until SIGINT or SIGTERM; returns within STOP_S and a second of it.
+
+    Raises UserError where the address or the ledger cannot be had.
+    """
+    listener = server.listen(listen_address)
+    families = trace_families(settings.buckets.duration_seconds, settings.buckets.tokens)
+    exposition = Exposition(families)
+    ledger = Ledger(settings.ledger.path)
+    poller = _poller(settings, families, ledger, exposition)
+    polling = threading.Thread(target=poller.run, name="poller", daemon=True)
+
+    # uvicorn stops by itself on these and then raises them once more for whoever had them before
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: poller.stop())
+    log.info(
+        "started",
+        extra={
+            "version": __version__,
+            "address": "http://{}:{}".format(*listener.getsockname()[:2]),
+            "mlflow": settings.mlflow.tracking_uri,
+            "ledger": settings.ledger.path,
+        },
+    )
+    polling.start()
+    server.serve(server.application(exposition, telemetry_path), listener)
+    poller.stop()
+    polling.join(STOP_S)
+    if not polling.is_alive():
+        ledger.close()
+    log.info("stopped")
+
+
+def _poller(settings: Config, families: tuple[TraceFamily, ...], ledger: Ledger, exposition: Exposition) -> Poller:
+    rules = LabelRules(settings.labels.environment, settings.labels.version)
+    poll = PollSettings(
+        interval_s=settings.poll.interval.total_seconds(),
+        lateness_ms=_ms(settings.poll.lateness),
+        origin_ms=_origin_ms(settings.poll.start),
+    )
+    build = Build(__version__, platform.python_version(), CLIENT_VERSION)
+    try:
+        for name in ledger.adopt(families):
+            log.warning("its labels or buckets have changed: a metric begins again at zero", extra={"metric": name})
+        return Poller(
+            open_source(settings),
+            ledger,
+            partial(measure, families, rules),
+            exposition.publish,
+            poll,
+            build,
+            now_ms,
+        )
+    except PollError as error:
+        raise UserError(f"{settings.ledger.path}: {error}; make room, or set another ledger.path") from None
+
+
+def _origin_ms(start: timedelta | Literal["now", "earliest"]) -> int:
+    if start == "earliest":
+        return 0
+    return now_ms() if start == "now" else now_ms() - _ms(start)
+
+
+def _ms(duration: timedelta) -> int:
+    return duration // timedelta(milliseconds=1)

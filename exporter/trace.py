@@ -1,0 +1,77 @@
+"""One MLflow trace as the rest of the program sees it.
+
+This is the waist of the program: everything before it knows MLflow, everything after it knows only these frozen
+values. It imports nothing of ours and nothing of third parties.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+
+
+class State(Enum):
+    """What MLflow says of a trace: still running (or not said), ended well, or ended with an error."""
+
+    IN_PROGRESS = "IN_PROGRESS"
+    OK = "OK"
+    ERROR = "ERROR"
+
+
+@dataclass(frozen=True, slots=True)
+class TokenUsage:
+    """Tokens of all LLM calls of a trace. None means unknown, which is not zero.
+
+    The two cache counts are subsets of ``input``.
+    """
+
+    input: int | None = None
+    output: int | None = None
+    cache_read_input: int | None = None
+    cache_creation_input: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """Cost of all LLM calls of a trace in USD, as MLflow worked it out. None means unknown."""
+
+    input_usd: float | None = None
+    output_usd: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TraceRecord:
+    """One trace, as read at one moment.
+
+    ``start_ms`` and ``end_ms`` are by the traced application's clock, ``seen_ms`` (when this process read the trace)
+    is by the exporter's; all are Unix milliseconds. Tags and metadata can hold what users wrote, so they are kept out
+    of ``repr`` and with it out of every log line.
+    """
+
+    trace_id: str
+    experiment: str
+    state: State
+    start_ms: int
+    seen_ms: int
+    duration_ms: int | None = None
+    name: str | None = None
+    user: str | None = field(default=None, repr=False)
+    session: str | None = field(default=None, repr=False)
+    usage: TokenUsage | None = None
+    cost: Cost | None = None
+    tags: Mapping[str, str] = field(default_factory=dict, repr=False)
+    metadata: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+    @property
+    def finished(self) -> bool:
+        """Whether the traced call has ended, well or not."""
+        return self.state is not State.IN_PROGRESS
+
+    @property
+    def duration_s(self) -> float | None:
+        """How long the traced call took, in seconds; None where MLflow does not know."""
+        return None if self.duration_ms is None else self.duration_ms / 1000
+
+    @property
+    def end_ms(self) -> int | None:
+        """When the traced call ended; None where MLflow does not know."""
+        return None if self.duration_ms is None else self.start_ms + self.duration_ms
