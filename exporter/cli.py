@@ -1,5 +1,7 @@
 """The commands: flags, help texts, and how a mistake of the user's is told."""
 
+import importlib.util
+from datetime import timedelta
 from pathlib import Path
 from typing import IO, Any, Literal
 
@@ -24,6 +26,13 @@ class _Mend(click.ClickException):
 
     def show(self, file: IO[Any] | None = None) -> None:
         click.echo(f"mlflow-trace-exporter: {self.format_message()}", file=file, err=True)
+
+
+def _duration(_: click.Context, __: click.Parameter, value: str | None) -> timedelta | None:
+    try:
+        return None if value is None else config.parse_duration(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
 
 
 _config_file = click.option(
@@ -105,6 +114,43 @@ def check(config_file: Path | None) -> None:
     Exit code 0 where `serve` would work, 2 where something has to be mended first.
     """
     _check(config.load(config_file))
+
+
+@cli.command()
+@click.option(
+    "--duration", metavar="DURATION", callback=_duration, help="How long, such as 90s or 10m.  [default: until Ctrl-C]"
+)
+@click.option("--rate", type=click.FloatRange(0.1, 50), default=3.0, show_default=True, help="Questions a second.")
+@click.option(
+    "--scenario",
+    type=click.Choice(["steady", "incident"]),
+    default="steady",
+    show_default=True,
+    help="incident: after a minute a new version is rolled out that is slow and fails often.",
+)
+@click.option(
+    "--data-dir",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=".demo",
+    show_default=True,
+    help="Where MLflow and the exporter keep their data, and the logs are.",
+)
+@click.option("--exporter-port", type=click.IntRange(1, 65535), default=10500, show_default=True)
+@click.option("--mlflow-port", type=click.IntRange(1, 65535), default=5000, show_default=True)
+def demo(
+    duration: timedelta | None, rate: float, scenario: str, data_dir: Path, exporter_port: int, mlflow_port: int
+) -> None:
+    """Run a small LLM application on this machine, and watch its metrics.
+
+    Starts an MLflow server, a chatbot with users, a stand-in for its LLM, and the exporter; the table that it shows is
+    taken from /metrics. Needs the extra packages of mlflow-trace-exporter[demo].
+    """
+    absent = [name for name in ("rich", "openai", "flask") if importlib.util.find_spec(name) is None]
+    if absent:
+        raise UserError("the demo needs more packages: pip install 'mlflow-trace-exporter[demo]'")
+    from exporter.demo import command  # needs those packages
+
+    command.run(command.Options(duration, rate, scenario == "incident", data_dir, exporter_port, mlflow_port))
 
 
 def _check(settings: config.Config) -> None:

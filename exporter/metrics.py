@@ -111,6 +111,24 @@ def measure(families: Sequence[TraceFamily], rules: LabelRules, records: Iterabl
     return amounts
 
 
+def histogram_quantile(q: float, buckets: Sequence[tuple[float, float]]) -> float | None:
+    """The ``q`` quantile of pairs of an upper edge and a cumulative count, the last edge infinite; None without counts.
+
+    As Prometheus' function of the same name does it: linear inside a bucket, the first of which begins at 0; a quantile
+    in the infinite bucket is given as the highest finite edge.
+    """
+    total = buckets[-1][1] if buckets else 0
+    if not total:
+        return None
+    rank, below_edge, below_count = q * total, 0.0, 0.0
+    for edge, count in buckets:
+        if count >= rank and count > below_count:
+            inside = (rank - below_count) / (count - below_count)
+            return below_edge if edge == float("inf") else below_edge + (edge - below_edge) * inside
+        below_edge, below_count = edge, count
+    return None
+
+
 MISSING_FIELDS = ("token_usage", "cost", "user", "session", "environment", "version")
 
 

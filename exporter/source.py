@@ -116,7 +116,8 @@ class MlflowSource:
 
     def _selected_experiments(self) -> Mapping[str, str]:
         now_ms = self._now_ms()
-        if self._experiments_ms is None or not 0 <= now_ms - self._experiments_ms < EXPERIMENTS_AGE_MS:
+        age_ms = math.inf if self._experiments_ms is None else now_ms - self._experiments_ms
+        if not self._experiments or not 0 <= age_ms < EXPERIMENTS_AGE_MS:
             selected, _ = self.experiments()
             if self._experiments_ms is None or selected != self._experiments:
                 _log_selection(selected, self._selectors)
@@ -182,7 +183,7 @@ def _log_selection(selected: Mapping[str, str], selectors: Sequence[str]) -> Non
     if selected:
         log.info(
             "experiments selected",
-            extra={"count": len(selected), "experiments": ", ".join(selected.values())},
+            extra={"count": len(selected), "experiments": ", ".join(sorted(selected.values()))},
         )
     else:
         log.warning("no experiment is selected yet", extra={"selectors": ", ".join(selectors)})

@@ -1,0 +1,228 @@
+"""`demo`: starts everything, shows a live table taken from /metrics, and leaves nothing behind."""
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+import yaml
+from rich import box
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from exporter.demo import table
+from exporter.demo.processes import CHATBOT_ENVIRONMENT, HOST, Processes, fetch, free_port, require_free
+from exporter.errors import UserError
+
+EXPERIMENT = "tideline-support"
+INTERVAL_S = 2
+PLAIN_EVERY_S = 10
+INCIDENT_AFTER_S = 60.0
+DRAIN_S = 15.0
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the user asked for. ``rate`` is in questions a second; a ``duration`` of None lasts until Ctrl-C."""
+
+    duration: timedelta | None
+    rate: float
+    incident: bool
+    data_dir: Path
+    exporter_port: int
+    mlflow_port: int
+
+    @property
+    def mlflow(self) -> str:
+        """The address of the MLflow server."""
+        return f"http://{HOST}:{self.mlflow_port}"
+
+    @property
+    def metrics(self) -> str:
+        """The address of the metrics."""
+        return f"http://{HOST}:{self.exporter_port}/metrics"
+
+    @property
+    def incident_after_s(self) -> float | None:
+        """When the bad version is rolled out: after a minute, or a third of a duration that is shorter than three."""
+        if not self.incident:
+            return None
+        return min(INCIDENT_AFTER_S, self.duration.total_seconds() / 3) if self.duration else INCIDENT_AFTER_S
+
+
+def run(options: Options) -> None:
+    """Run the demo. Raises UserError where it cannot start or one of its processes fails."""
+    require_free(options.mlflow_port, "--mlflow-port")
+    require_free(options.exporter_port, "--exporter-port")
+    try:
+        options.data_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--data-dir: cannot use {options.data_dir}: {error.strerror}") from None
+    console = Console(highlight=False, soft_wrap=True)
+    stopping = threading.Event()
+    with _stopped_by_signals(stopping), Processes(options.data_dir / "logs") as processes:
+        _Demo(options, console, processes, stopping).run()
+
+
+@contextmanager
+def _stopped_by_signals(stopping: threading.Event) -> Iterator[None]:
+    def stop(*_: object) -> None:
+        if stopping.is_set():  # asked twice: leave at once
+            raise KeyboardInterrupt
+        stopping.set()
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+class _Demo:
+    def __init__(self, options: Options, console: Console, processes: Processes, stopping: threading.Event) -> None:
+        self._options = options
+        self._console = console
+        self._processes = processes
+        self._stopping = stopping
+
+    def run(self) -> None:
+        began = time.monotonic()
+        self._start_mlflow()
+        self._start_exporter()
+        if self._stopping.is_set():
+            return
+        traffic = self._processes.start("chatbot", self._traffic_arguments(), self._traffic_environment())
+        self._console.print(f"everything runs after {time.monotonic() - began:.0f} s; Ctrl-C ends it\n")
+        self._watch()
+        self._console.print("\nstopping: the chatbot sends its last traces")
+        self._processes.stop(traffic, DRAIN_S)
+        self._drain()
+        self._summarize()
+
+    def _start_mlflow(self) -> None:
+        data = self._options.data_dir.resolve()
+        arguments = ["mlflow", "server", "--host", HOST, "--port", str(self._options.mlflow_port), "--workers", "1"]
+        arguments += [
+            "--backend-store-uri",
+            f"sqlite:///{data}/mlflow.db",
+            "--artifacts-destination",
+            f"{data}/artifacts",
+        ]
+        environment = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+        with self._progress("MLflow is starting (the first time it makes its database: about 20 s)"):
+            self._processes.start("mlflow", arguments, environment)
+            self._processes.wait_until_ready(f"{self._options.mlflow}/health", self._stopping.is_set)
+
+    def _start_exporter(self) -> None:
+        data = self._options.data_dir
+        configuration = {
+            "mlflow": {"tracking_uri": self._options.mlflow, "experiments": [EXPERIMENT]},
+            "poll": {"interval": f"{INTERVAL_S}s", "start": "earliest"},
+            "ledger": {"path": str(data / "ledger.db")},
+        }
+        file = data / "exporter.yml"
+        file.write_text(yaml.safe_dump(configuration, sort_keys=False), encoding="utf-8")
+        address = f"{HOST}:{self._options.exporter_port}"
+        arguments = ["exporter", "serve", f"--config.file={file}", f"--web.listen-address={address}"]
+        with self._progress("the exporter is starting"):
+            self._processes.start("exporter", arguments, {})
+            self._processes.wait_until_ready(self._options.metrics, self._stopping.is_set)
+
+    def _traffic_arguments(self) -> list[str]:
+        arguments = ["exporter.demo.traffic", "--rate", str(self._options.rate), "--experiment", EXPERIMENT]
+        if self._options.incident_after_s is not None:
+            arguments += ["--incident-after", str(self._options.incident_after_s)]
+        return arguments
+
+    def _traffic_environment(self) -> Mapping[str, str]:
+        """Who the LLM is: the real one if the user names an address and a key, else the stand-in."""
+        mlflow = {"MLFLOW_TRACKING_URI": self._options.mlflow, "MLFLOW_DISABLE_TELEMETRY": "true"}
+        if os.environ.get("OPENAI_BASE_URL") and os.environ.get("OPENAI_API_KEY"):
+            self._console.print(f"LLM: {os.environ['OPENAI_BASE_URL']}, at your cost")
+            return {**CHATBOT_ENVIRONMENT, **mlflow}
+        port = free_port()
+        self._processes.start("llm", ["exporter.demo.llm", str(port)], {})
+        self._processes.wait_until_ready(f"http://{HOST}:{port}/health", self._stopping.is_set)
+        self._console.print(
+            "LLM: a stand-in on this machine; OPENAI_BASE_URL and OPENAI_API_KEY, if both are set, name a real one"
+        )
+        llm = {"OPENAI_BASE_URL": f"http://{HOST}:{port}/v1", "OPENAI_API_KEY": "stand-in"}
+        return {**CHATBOT_ENVIRONMENT, **mlflow, **llm}
+
+    def _watch(self) -> None:
+        """Show the table, live in a terminal and as plain lines elsewhere, until the time is up."""
+        began = time.monotonic()
+        duration = self._options.duration
+        ends = None if duration is None else began + duration.total_seconds()
+        with Live(console=self._console, auto_refresh=False) as live:
+            shown = 0.0
+            while not self._stopping.is_set() and (ends is None or time.monotonic() < ends):
+                self._processes.check()
+                elapsed = time.monotonic() - began
+                if self._console.is_terminal:
+                    live.update(self._table(elapsed), refresh=True)
+                elif elapsed >= shown + PLAIN_EVERY_S:
+                    shown = elapsed
+                    self._print_plain(elapsed)
+                self._stopping.wait(1)
+
+    def _table(self, elapsed_s: float) -> Table:
+        title = f"{self._options.metrics} after {elapsed_s:.0f} s{self._incident_note(elapsed_s)}"
+        shown = Table(title=title, caption=f"the traces themselves: {self._options.mlflow}", box=box.SIMPLE_HEAD)
+        for number, name in enumerate(table.COLUMNS):
+            shown.add_column(name, justify="left" if number < 2 else "right")
+        for row in self._rows():
+            shown.add_row(*row.texts())
+        return shown
+
+    def _incident_note(self, elapsed_s: float) -> str:
+        after_s = self._options.incident_after_s
+        return " - incident: 1.5.0 is being rolled out" if after_s is not None and elapsed_s > after_s else ""
+
+    def _print_plain(self, elapsed_s: float) -> None:
+        for row in self._rows():
+            pairs = zip(table.COLUMNS, row.texts(), strict=True)
+            text = " ".join(f"{name}={value.replace(' ', '')}" for name, value in pairs)
+            self._console.print(f"{elapsed_s:.0f}s {text}{self._incident_note(elapsed_s)}")
+
+    def _rows(self) -> list[table.Row]:
+        return table.rows(fetch(self._options.metrics) or "")
+
+    def _drain(self) -> None:
+        """Wait for a poll that began after the last trace was sent."""
+        sent = time.time()
+        deadline = time.monotonic() + DRAIN_S
+        while time.monotonic() < deadline:
+            text = fetch(self._options.metrics) or ""
+            polled = table.value(text, "mlflow_trace_exporter_last_successful_poll_timestamp_seconds") or 0
+            if polled - (table.value(text, "mlflow_trace_exporter_poll_duration_seconds") or 0) > sent:
+                return
+            time.sleep(0.2)
+
+    def _summarize(self) -> None:
+        data = self._options.data_dir
+        shown = self._table(0)
+        shown.title, shown.caption = "what was counted", None
+        self._console.print(shown)
+        self._console.print(
+            f"metrics   {self._options.metrics}\n"
+            f"MLflow    {self._options.mlflow}\n"
+            f"data      {data}: run the demo again and the counters go on from here\n"
+            "sampling  half of the support questions, all about billing, one in twenty of the FAQ"
+        )
+
+    @contextmanager
+    def _progress(self, what: str) -> Iterator[None]:
+        if not self._console.is_terminal:
+            self._console.print(what)
+            yield
+            return
+        with self._console.status(what):
+            yield

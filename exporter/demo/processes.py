@@ -1,0 +1,133 @@
+"""The processes of the demo: how each is started, when it is ready, and that none stays behind."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from exporter.errors import UserError
+
+HOST = "127.0.0.1"
+STOP_S = 8.0
+LOG_LINES = 15
+
+CHATBOT_ENVIRONMENT = {
+    "MLFLOW_ENABLE_ASYNC_TRACE_LOGGING": "true",  # an answer never waits for MLflow
+    "MLFLOW_ASYNC_TRACE_LOGGING_MAX_WORKERS": "10",
+    "MLFLOW_ASYNC_TRACE_LOGGING_MAX_QUEUE_SIZE": "1000",
+    "MLFLOW_TRACE_SAMPLING_RATIO": "0.5",
+}
+"""What an MLflow client reads when it is imported; the chatbot's own code overrides the ratio for two of its paths."""
+
+_DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+
+@dataclass(frozen=True)
+class Process:
+    """A running process, and the file that its output goes to."""
+
+    name: str
+    popen: subprocess.Popen[bytes]
+    log: Path
+
+    def last_words(self) -> str:
+        """The end of its output, for the message that says it has failed."""
+        lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()
+        return "\n".join([*(f"  | {line}" for line in lines[-LOG_LINES:]), f"all of it: {self.log}"])
+
+
+class Processes:
+    """A group of processes that ends with the ``with`` block, however that is left."""
+
+    def __init__(self, logs: Path) -> None:
+        self._logs = logs
+        self._running: list[Process] = []
+
+    def __enter__(self) -> Self:
+        self._logs.mkdir(parents=True, exist_ok=True)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        patience_s = 0.0 if kind is KeyboardInterrupt else STOP_S
+        while self._running:
+            self.stop(self._running[-1], patience_s)
+
+    def start(self, name: str, arguments: Sequence[str], environment: Mapping[str, str]) -> Process:
+        """Start ``python -m …`` in a session of its own, so that a Ctrl-C reaches it only through us."""
+        log = self._logs / f"{name}.log"
+        with log.open("wb") as output:
+            popen = subprocess.Popen(
+                [sys.executable, "-m", *arguments],
+                env={**os.environ, "NO_PROXY": HOST, "no_proxy": HOST, **environment},
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        process = Process(name, popen, log)
+        self._running.append(process)
+        return process
+
+    def stop(self, process: Process, patience_s: float = STOP_S) -> None:
+        """Ask the process to end, and end it and its children if it has not after ``patience_s`` seconds."""
+        process.popen.terminate()
+        with suppress(subprocess.TimeoutExpired):
+            process.popen.wait(patience_s)
+        with suppress(ProcessLookupError):  # its children may have outlived it
+            os.killpg(process.popen.pid, signal.SIGKILL)
+        process.popen.wait()
+        self._running.remove(process)
+
+    def check(self) -> None:
+        """Raise UserError if one of the processes has ended by itself."""
+        for process in self._running:
+            if process.popen.poll() is not None:
+                raise UserError(
+                    f"{process.name} has ended with exit code {process.popen.returncode}:\n{process.last_words()}"
+                )
+
+    def wait_until_ready(self, url: str, give_up: Callable[[], bool], timeout_s: float = 120) -> None:
+        """Wait until ``url`` answers, or until ``give_up``. Raises UserError if a process ends or time runs out."""
+        deadline = time.monotonic() + timeout_s
+        while not give_up():
+            self.check()
+            if fetch(url) is not None:
+                return
+            if time.monotonic() > deadline:
+                raise UserError(f"{url} did not answer within {timeout_s:.0f} s; the logs are in {self._logs}")
+            time.sleep(0.2)
+
+
+def fetch(url: str) -> str | None:
+    """What an address of this machine answers; None if it does not, or not yet."""
+    try:
+        with _DIRECT.open(url, timeout=2) as answer:
+            return str(answer.read().decode())
+    except (urllib.error.URLError, OSError):
+        return None
+
+
+def require_free(port: int, option: str) -> None:
+    """Raise UserError if something listens on the port already."""
+    try:
+        socket.create_server((HOST, port)).close()
+    except OSError as error:
+        raise UserError(f"{option}: cannot use port {port} ({error.strerror}); choose another") from None
+
+
+def free_port() -> int:
+    """A port that nothing listens on."""
+    with socket.create_server((HOST, 0)) as server:
+        return int(server.getsockname()[1])

@@ -1,0 +1,127 @@
+"""The demo's users: they ask the chatbot questions at a given rate until the process is told to stop.
+
+Run it with ``python -m exporter.demo.traffic``; MLflow and the LLM are named by their environment variables.
+"""
+
+import logging
+import os
+import random
+import signal
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import click
+import mlflow
+from openai import OpenAI, OpenAIError
+
+from exporter.demo.chatbot import Chatbot, Conversation, KnowledgeBaseError, Release
+
+log = logging.getLogger("exporter.demo.traffic")
+
+STABLE = Release("1.4.0", lookup_s=0.15, failure_rate=0.02)
+NEXT = Release("1.5.0", lookup_s=0.15, failure_rate=0.02)
+BROKEN_NEXT = Release("1.5.0", lookup_s=4.0, failure_rate=0.3)
+
+PRODUCTION, STAGING = "production", "staging"
+
+USERS = tuple(f"user-{number:02}" for number in range(1, 21))
+QUESTIONS = {
+    "support": (
+        "How do I change the e-mail address of my account?",
+        "My export has been stuck at 90 % since yesterday. What can I do?",
+        "Can I move a project to another workspace without losing the comments?",
+    ),
+    "billing": ("Why was I charged for six seats this month?", "How do I get an invoice with our VAT number?"),
+    "faq": ("Where do I change the language?", "Does it work offline?"),
+}
+SHARES = {"support": 0.65, "billing": 0.15, "faq": 0.2}
+MAX_TURNS = 4
+WORKERS = 32
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """A share of the traffic that goes to a release in an environment."""
+
+    share: float
+    environment: str
+    release: Release
+
+
+STEADY = (Deployment(0.6, PRODUCTION, STABLE), Deployment(0.15, PRODUCTION, NEXT), Deployment(0.25, STAGING, NEXT))
+INCIDENT = (
+    Deployment(0.3, PRODUCTION, STABLE),
+    Deployment(0.45, PRODUCTION, BROKEN_NEXT),
+    Deployment(0.25, STAGING, NEXT),
+)
+"""The new version has been rolled out to more than half of production, where its look-ups are slow and fail often."""
+
+
+class Users:
+    """People who come back to the conversation they were in, and leave it after a few questions."""
+
+    def __init__(self, client: OpenAI, model: str) -> None:
+        self._client = client
+        self._model = model
+        self._conversations: dict[str, Conversation] = {}
+        self._sessions = 0
+        self._lock = threading.Lock()
+
+    def ask(self, deployment: Deployment) -> None:
+        """Have some user ask something. A failure is what the demo is about, so it is only logged."""
+        chatbot = Chatbot(self._client, self._model, deployment.environment, deployment.release)
+        (path,) = random.choices(list(SHARES), weights=list(SHARES.values()))
+        conversation = self._join()
+        try:
+            getattr(chatbot, path)(conversation, random.choice(QUESTIONS[path]))
+        except (KnowledgeBaseError, OpenAIError) as error:
+            log.info("%s in %s, %s: %s", path, deployment.environment, deployment.release.version, error)
+            return
+        if len(conversation.messages) < 2 * MAX_TURNS:
+            with self._lock:
+                self._conversations[conversation.user] = conversation
+
+    def _join(self) -> Conversation:
+        user = random.choice(USERS)
+        with self._lock:
+            self._sessions += 1
+            return self._conversations.pop(user, None) or Conversation(user, f"{user}-session-{self._sessions:04}")
+
+
+def play(users: Users, rate: float, incident_after_s: float | None, stopping: threading.Event) -> int:
+    """Ask ``rate`` questions a second, at random moments, until stopped. Returns how many were asked."""
+    began, asked = time.monotonic(), 0
+    with ThreadPoolExecutor(WORKERS) as pool:
+        while not stopping.wait(random.expovariate(rate)):
+            incident = incident_after_s is not None and time.monotonic() - began > incident_after_s
+            deployments = INCIDENT if incident else STEADY
+            (deployment,) = random.choices(deployments, weights=[each.share for each in deployments])
+            pool.submit(users.ask, deployment)
+            asked += 1
+        pool.shutdown(cancel_futures=True)
+    return asked
+
+
+@click.command()
+@click.option("--rate", type=float, required=True)
+@click.option("--model", default="gpt-4o-mini", show_default=True)
+@click.option("--experiment", required=True)
+@click.option("--incident-after", type=float, default=None, help="Seconds.")
+def main(rate: float, model: str, experiment: str, incident_after: float | None) -> None:
+    """Play the users until SIGTERM, then send what traces are left."""
+    stopping = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stopping.set())
+    logging.basicConfig(level=logging.WARNING)
+    log.setLevel(logging.INFO)
+    mlflow.set_experiment(experiment)
+    mlflow.openai.autolog()
+    asked = play(Users(OpenAI(max_retries=1, timeout=30), model), rate, incident_after, stopping)
+    mlflow.flush_trace_async_logging()
+    log.info("asked %d questions; sampling ratio %s", asked, os.environ.get("MLFLOW_TRACE_SAMPLING_RATIO", "1"))
+
+
+if __name__ == "__main__":
+    main()
