@@ -20,16 +20,19 @@ from exporter.labels import LabelSource
 
 MAX_FILE_BYTES = 64 * 1024
 DEFAULT_TRACKING_URI = "http://127.0.0.1:5000"
+MAX_DEPTH = 10
 MAX_EDGES = 100
 
-_UNITS_S = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800, "y": 31536000}
+_UNITS_S = {"y": 31_536_000, "w": 604_800, "d": 86_400, "h": 3_600, "m": 60, "s": 1, "ms": 0.001}
+_DURATION = re.compile("".join(rf"(?:(\d{{1,6}}){unit})?" for unit in _UNITS_S))
 
 
 def parse_duration(value: object) -> timedelta:
     """A duration as Prometheus writes it, such as 15s, 2h or 1h30m; raises ValueError for anything else."""
-    if isinstance(value, str) and re.fullmatch(r"(\d{1,9}(ms|[smhdwy]))+", value):
-        parts = re.findall(r"(\d+)(ms|[smhdwy])", value)
-        return timedelta(seconds=sum(int(count) * _UNITS_S[unit] for count, unit in parts))
+    match = _DURATION.fullmatch(value) if isinstance(value, str) and value else None
+    if match:
+        counts = zip(match.groups(default="0"), _UNITS_S.values(), strict=True)
+        return timedelta(seconds=sum(int(count) * unit_s for count, unit_s in counts))
     raise ValueError(f"{value!r} is not a duration; write one such as 15s, 2m or 1h30m")
 
 
@@ -165,7 +168,7 @@ def load(path: Path | None) -> Config:
     try:
         config = Config.model_validate(data)
     except ValidationError as error:
-        mistakes = [_mistake(details, lines) for details in error.errors()]
+        mistakes = [_mistake(details, lines) for details in sorted(error.errors(), key=lambda each: _line(each, lines))]
         raise UserError("\n  ".join([_heading(len(mistakes), path), *mistakes])) from None
     try:  # where it comes from the environment no schema has seen it
         parse_tracking_uri(config.mlflow.tracking_uri)
@@ -197,10 +200,7 @@ def _read(path: Path) -> tuple[Any, _Lines]:
     except UnicodeDecodeError:
         raise UserError(f"--config.file: {path} is not a text file in UTF-8") from None
     try:
-        for event in yaml.parse(text, yaml.SafeLoader):
-            if isinstance(event, yaml.AliasEvent):
-                mark = event.start_mark
-                raise UserError(f"{path}, line {mark.line + 1 if mark else '?'}: aliases are not supported")
+        _refuse_bombs(text, path)
         node = yaml.compose(text, yaml.SafeLoader)
         lines = _Lines(_lines(node, path))
         return yaml.safe_load(text), lines
@@ -209,6 +209,18 @@ def _read(path: Path) -> tuple[Any, _Lines]:
         raise UserError(f"{path}{where}: not valid YAML: {error.problem}") from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())[:200]}") from None
+
+
+def _refuse_bombs(text: str, path: Path) -> None:
+    """Raise UserError for what takes long to read: aliases that multiply, and deep nesting."""
+    depth = 0
+    for event in yaml.parse(text, yaml.SafeLoader):
+        line = event.start_mark.line + 1 if event.start_mark else "?"
+        if isinstance(event, yaml.AliasEvent):
+            raise UserError(f"{path}, line {line}: aliases are not supported")
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > MAX_DEPTH:
+            raise UserError(f"{path}, line {line}: nested too deeply for a configuration file")
 
 
 def _lines(node: yaml.Node | None, file: Path, at: _Path = ()) -> Iterator[tuple[_Path, int]]:
@@ -233,9 +245,8 @@ def _heading(count: int, path: Path | None) -> str:
 
 
 def _mistake(details: ErrorDetails, lines: _Lines) -> str:
-    location = details["loc"]
-    key = ".".join(map(str, location))
-    line = lines.get(location) or lines.get(location[:-1])
+    key = ".".join(map(str, details["loc"]))
+    line = _line(details, lines)
     place = f"line {line}, {key}" if line else key or "the file"
     match details["type"]:
         case "extra_forbidden":
@@ -245,6 +256,11 @@ def _mistake(details: ErrorDetails, lines: _Lines) -> str:
         case "model_type" | "dict_type":
             return f"{place}: should hold keys, as in `key: value`"
     return f"{place}: {details['msg'][0].lower()}{details['msg'][1:]}, not {details['input']!r:.80}"
+
+
+def _line(details: ErrorDetails, lines: _Lines) -> int:
+    location = details["loc"]
+    return lines.get(location) or lines.get(location[:-1]) or 0
 
 
 def _suggestion(key: str) -> str:

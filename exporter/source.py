@@ -308,16 +308,16 @@ _REMEDIES = {
 def classify(error: Exception, tracking_uri: str) -> PollError:
     """Say what to do about whatever the MLflow client raised."""
     reason = _reason(error)
-    detail = without_credentials(" ".join(str(error).split()))[:200]
+    detail = without_credentials(" ".join(str(_root(error)).split()))[:200]
     return PollError(reason, f"MLflow at {tracking_uri} {_REMEDIES[reason]} [{detail}]")
 
 
 def _reason(error: Exception) -> Reason:
-    transport = error.__cause__ or error.__context__  # the client wraps what the HTTP library raised
+    transport = _transport(error)
     if isinstance(transport, requests.exceptions.RetryError):
         status = re.search(r"too many (\d+) error responses", str(transport))
         return _reason_of_status(int(status[1])) if status else Reason.SERVER_ERROR
-    if isinstance(transport, requests.Timeout) or _is_timeout(transport):
+    if isinstance(transport, requests.Timeout) or isinstance(_root(error), urllib3.exceptions.ReadTimeoutError):
         return Reason.TIMEOUT
     if isinstance(transport, requests.exceptions.InvalidURL | requests.exceptions.InvalidSchema):
         return Reason.CONFIGURATION
@@ -328,10 +328,17 @@ def _reason(error: Exception) -> Reason:
     return Reason.BAD_ANSWER
 
 
-def _is_timeout(transport: BaseException | None) -> bool:
-    """Without retries a time-out while reading arrives as a ConnectionError around urllib3's reason."""
-    retries = transport.args[0] if transport is not None and transport.args else None
-    return isinstance(getattr(retries, "reason", None), urllib3.exceptions.TimeoutError)
+def _transport(error: BaseException) -> BaseException | None:
+    """What the HTTP library raised, which the MLflow client wraps."""
+    return error.__cause__ or error.__context__
+
+
+def _root(error: BaseException) -> BaseException:
+    """What lies at the bottom of an error: the HTTP library in turn wraps what became of its one and only try."""
+    transport = _transport(error)
+    last_try = transport.args[0] if transport is not None and transport.args else None
+    reason = getattr(last_try, "reason", None)
+    return reason if isinstance(reason, Exception) else error
 
 
 def _reason_of_status(status: int) -> Reason:

@@ -1,0 +1,29 @@
+"""Values that many tests need."""
+
+from typing import Any
+
+from exporter.config import Buckets, Labels
+from exporter.labels import LabelRules
+from exporter.metrics import Build, trace_families
+from exporter.trace import State, TraceRecord
+
+RULES = LabelRules(Labels().environment, Labels().version)
+FAMILIES = trace_families(Buckets().duration_seconds, Buckets().tokens)
+BUILD = Build("0.0.0", "3.11.0", "3.17.2")
+
+
+def record(**fields: Any) -> TraceRecord:
+    """A trace of the chatbot that ended well, but for what is said otherwise."""
+    defaults: dict[str, Any] = {
+        "trace_id": "tr-1",
+        "experiment": "chatbot",
+        "state": State.OK,
+        "start_ms": 1_000,
+        "seen_ms": 5_000,
+        "duration_ms": 1_500,
+        "name": "support",
+        "user": "u",
+        "session": "s",
+        "tags": {"environment": "production", "app_version": "1.4.0"},
+    }
+    return TraceRecord(**{**defaults, **fields})

@@ -1,0 +1,185 @@
+import time
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from exporter import config
+from exporter.errors import UserError
+from exporter.labels import LabelSource
+
+
+@pytest.fixture(autouse=True)
+def _no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "exporter.yml"
+
+
+def mistakes(file: Path, text: str | bytes) -> str:
+    file.write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(UserError) as caught:
+        config.load(file)
+    return str(caught.value)
+
+
+def test_defaults_are_those_of_the_design() -> None:
+    defaults = config.load(None)
+    assert defaults.mlflow.tracking_uri == "http://127.0.0.1:5000"
+    assert defaults.mlflow.experiments == ()
+    assert defaults.poll.interval == timedelta(seconds=15)
+    assert defaults.poll.lateness == timedelta(hours=2)
+    assert defaults.poll.start == "now"
+    assert defaults.labels.environment == (LabelSource("tag", "environment"),)
+    assert defaults.labels.version == (LabelSource("tag", "app_version"), LabelSource("metadata", "mlflow.modelId"))
+    assert defaults.buckets.duration_seconds == (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300, 600)
+    assert defaults.buckets.tokens == tuple(4**power for power in range(11))
+
+
+@pytest.mark.parametrize("text", ["", "# nothing\n", "mlflow:\npoll:\n  start:\n"])
+def test_what_is_left_empty_has_its_default(file: Path, text: str) -> None:
+    file.write_text(text)
+    assert config.load(file) == config.load(None)
+
+
+def test_a_whole_file(file: Path) -> None:
+    file.write_text(
+        """
+        mlflow:
+          tracking_uri: https://mlflow.example/prefix
+          experiments: [chatbot, "team-*", "12"]
+          filter: tag.team = 'a'
+          timeout: 10s
+        poll: {interval: 1m30s, lateness: 1d, start: 24h}
+        labels:
+          environment: [tag.env, metadata.stage]
+          version: tag.release
+        buckets:
+          duration_seconds: [1, 2.5]
+          tokens: [10]
+        ledger: {path: /var/lib/exporter/ledger.db}
+        """
+    )
+    loaded = config.load(file)
+    assert loaded.mlflow.experiments == ("chatbot", "team-*", "12")
+    assert loaded.mlflow.timeout == timedelta(seconds=10)
+    assert loaded.poll.interval == timedelta(seconds=90)
+    assert loaded.poll.lateness == timedelta(days=1)
+    assert loaded.poll.start == timedelta(hours=24)
+    assert loaded.labels.environment == (LabelSource("tag", "env"), LabelSource("metadata", "stage"))
+    assert loaded.labels.version == (LabelSource("tag", "release"),)
+    assert loaded.buckets.duration_seconds == (1.0, 2.5)
+    assert loaded.ledger.path == Path("/var/lib/exporter/ledger.db")
+
+
+def test_the_file_comes_before_the_environment(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://environment:5000")
+    assert config.load(None).mlflow.tracking_uri == "http://environment:5000"
+    file.write_text("mlflow: {tracking_uri: 'http://file:5000'}")
+    assert config.load(file).mlflow.tracking_uri == "http://file:5000"
+
+
+def test_a_tracking_uri_from_the_environment_is_checked_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "databricks")
+    with pytest.raises(UserError, match="MLFLOW_TRACKING_URI: not the address of a tracking server"):
+        config.load(None)
+
+
+def test_every_mistake_is_told_at_once_with_its_line(file: Path) -> None:
+    message = mistakes(
+        file,
+        """mlflow:
+  tracking_uri: sqlite:///mlflow.db
+  experimnts: [chatbot]
+  experiments: chatbot
+  timeout: 10
+poll:
+  interval: 15
+  lateness: 1s
+  start: yesterday
+labels:
+  environment: []
+  version: [app_version]
+buckets:
+  duration_seconds: [1, 1]
+  tokens: [one]
+ledger: ledger.db
+polling: {}
+""",
+    )
+    assert message.splitlines() == [
+        f"13 mistakes in {file}:",
+        "  line 2, mlflow.tracking_uri: not the address of a tracking server; write one such as http://mlflow:5000",
+        "  line 3, mlflow.experimnts: unknown key; did you mean mlflow.experiments?",
+        "  line 4, mlflow.experiments: input should be a valid tuple, not 'chatbot'",
+        "  line 5, mlflow.timeout: 10 is not a duration; write one such as 15s, 2m or 1h30m",
+        "  line 7, poll.interval: 15 is not a duration; write one such as 15s, 2m or 1h30m",
+        "  line 8, poll.lateness: must be at least 10m",
+        "  line 9, poll.start: 'yesterday' is neither now, earliest nor a duration back such as 24h",
+        "  line 11, labels.environment: name at least one source, as in [tag.environment]",
+        "  line 12, labels.version: 'app_version' names neither a tag nor metadata; write tag.NAME or metadata.NAME",
+        "  line 14, buckets.duration_seconds: edges must be above 0, finite, and each above the one before it",
+        "  line 15, buckets.tokens: write 1 to 100 numbers, as in [0.1, 1, 10]",
+        "  line 16, ledger: should hold keys, as in `key: value`",
+        "  line 17, polling: unknown key; did you mean poll.interval?",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("mlflow: [", "line 1: not valid YAML"),
+        ("a: 1\na: 2\n", "line 2: a is there twice"),
+        ("mlflow: &a {filter: x}\npoll: *a\n", "line 2: aliases are not supported"),
+        ("- mlflow\n", "should hold keys"),
+        ("just text", "should hold keys"),
+        ("mlflow: {filter: !!python/object/apply:os.system [ls]}", "line 1: not valid YAML"),
+        ("mlflow: {timeout: " + "9" * 5000 + "}", "not valid YAML"),
+        ("mlflow: {timeout: 2026-13-45}", "not valid YAML"),
+        (b"\xff\xfe\x00", "is not a text file in UTF-8"),
+        (b"mlflow: {filter: '\x00'}", "not valid YAML"),
+        ("[" * 30_000, "line 1: nested too deeply"),
+        ("mlflow: {experiments: [1]}", "line 1, mlflow.experiments.0: input should be a valid string, not 1"),
+        ("ledger: {path: ''}", "line 1, ledger.path: write the path of a file"),
+        ("poll: {interval: 1y999999999y}", "line 1, poll.interval"),
+        ("poll: {interval: 100ms}", "line 1, poll.interval: must be at least 1s"),
+        ("1: 2", "1: keys should be strings"),
+    ],
+)
+def test_bad_files_get_one_message(file: Path, text: str | bytes, expected: str) -> None:
+    assert expected in mistakes(file, text)
+
+
+def test_bombs_are_refused_at_once(file: Path) -> None:
+    bomb = "a: &a [x,x]\n" + "".join(
+        f"{chr(98 + i)}: &{chr(98 + i)} [*{chr(97 + i)},*{chr(97 + i)}]\n" for i in range(20)
+    )
+    began = time.monotonic()
+    assert "aliases are not supported" in mistakes(file, bomb)
+    assert "is larger than" in mistakes(file, b"x: 1\n" * 2_000_000)
+    assert time.monotonic() - began < 5, "neither is expanded, nor is the large one parsed"
+
+
+def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"--config.file: cannot read .*absent.yml: No such file or directory"):
+        config.load(tmp_path / "absent.yml")
+    with pytest.raises(UserError, match=r"--config.file: cannot read .*: Is a directory"):
+        config.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("15s", 15), ("1h30m", 5400), ("250ms", 0.25), ("2d", 172_800), ("1w", 604_800)]
+)
+def test_durations(text: str, seconds: float) -> None:
+    assert config.parse_duration(text).total_seconds() == seconds
+
+
+@pytest.mark.parametrize(
+    "value", ["", "15", "s", "1.5s", "-1s", "15 s", "15S", 15, True, None, ["15s"], "15s\n", "1s1h", "9999999s"]
+)
+def test_what_is_no_duration(value: object) -> None:
+    with pytest.raises(ValueError, match="is not a duration"):
+        config.parse_duration(value)

@@ -1,0 +1,108 @@
+"""The whole text that is exposed, for a known snapshot."""
+
+import gzip
+from pathlib import Path
+
+import pytest
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
+from prometheus_client.parser import text_string_to_metric_families as parse_text
+
+from exporter.exposition import Exposition, Format
+from exporter.metrics import STATUS_FAMILIES, Status, measure
+from exporter.poller import Snapshot
+from exporter.trace import Cost, State, TokenUsage
+from tests.builders import BUILD, FAMILIES, RULES, record
+
+GOLDEN = Path(__file__).with_name("golden")
+
+RECORDS = [
+    record(usage=TokenUsage(100, 20, 64, 8), cost=Cost(0.25, 0.5)),
+    record(trace_id="tr-2", state=State.ERROR, duration_ms=42, user=None, usage=None),
+    record(trace_id="tr-3", tags={"environment": 'sta"ging\\', "app_version": "2\n0"}, duration_ms=700_000),
+]
+STATUS = Status(
+    build=BUILD,
+    poll_errors={"unreachable": 2, "timeout": 0},
+    mlflow_up=True,
+    polls=7,
+    poll_duration_s=0.25,
+    last_success_s=1_790_000_000.5,
+)
+
+
+@pytest.fixture
+def exposition() -> Exposition:
+    made = Exposition(FAMILIES)
+    made.publish(Snapshot(measure(FAMILIES, RULES, RECORDS), STATUS))
+    return made
+
+
+def without_process(text: str) -> str:
+    """The text without what differs from process to process."""
+    return "".join(line for line in text.splitlines(keepends=True) if "process_" not in line)
+
+
+@pytest.mark.parametrize(("fmt", "name"), [(Format.TEXT, "metrics.txt"), (Format.OPENMETRICS, "metrics.openmetrics")])
+def test_whole_text(exposition: Exposition, fmt: Format, name: str) -> None:
+    """After a change that is meant: delete the file, run once, and read the difference before you commit it."""
+    text = without_process(exposition.render(fmt, compress=False).decode())
+    golden = GOLDEN / name
+    if not golden.exists():
+        golden.write_text(text, encoding="utf-8")
+        pytest.fail(f"{golden} was written anew; look at it")
+    assert text == golden.read_text(encoding="utf-8")
+
+
+def test_both_formats_parse_and_hold_the_same(exposition: Exposition) -> None:
+    def samples(families: object) -> set[tuple[str, tuple[tuple[str, str], ...]]]:
+        return {
+            (sample.name, tuple(sorted(sample.labels.items())))
+            for family in families  # type: ignore[attr-defined]  # both parsers are generators of Metric, untyped
+            for sample in family.samples
+        }
+
+    text = samples(parse_text(exposition.render(Format.TEXT, compress=False).decode()))
+    openmetrics = samples(parse_openmetrics(exposition.render(Format.OPENMETRICS, compress=False).decode()))
+    assert text == openmetrics
+
+
+def test_gzip_holds_the_same_bytes(exposition: Exposition) -> None:
+    plain = exposition.render(Format.TEXT, compress=False)
+    assert gzip.decompress(exposition.render(Format.TEXT, compress=True)) == plain
+
+
+def test_what_is_not_known_yet_is_not_exposed() -> None:
+    exposition = Exposition(FAMILIES)
+    exposition.publish(Snapshot({}, Status(BUILD, {})))
+    text = exposition.render(Format.TEXT, compress=False).decode()
+    assert "# TYPE mlflow_up gauge" in text
+    assert "\nmlflow_up " not in text
+
+
+def test_a_reader_gets_the_latest_snapshot(exposition: Exposition) -> None:
+    exposition.render(Format.TEXT, compress=False)
+    exposition.publish(Snapshot({}, Status(BUILD, {}, polls=123)))
+    assert b"mlflow_trace_exporter_polls_total 123.0" in exposition.render(Format.TEXT, compress=False)
+
+
+@pytest.mark.parametrize(
+    ("accept", "fmt"),
+    [
+        ("", Format.TEXT),
+        ("*/*", Format.TEXT),
+        ("text/html", Format.TEXT),
+        ("application/openmetrics-text;version=1.0.0;q=0.8,text/plain;version=0.0.4;q=0.5", Format.OPENMETRICS),
+    ],
+)
+def test_format_by_accept_header(accept: str, fmt: Format) -> None:
+    assert Format.accepted(accept) is fmt
+
+
+def test_names_are_unique_and_say_their_type() -> None:
+    counters = [family.name for family in FAMILIES if not family.edges]
+    counters += [family.name for family in STATUS_FAMILIES if family.type == "counter"]
+    others = [family.name for family in FAMILIES if family.edges]
+    others += [family.name for family in STATUS_FAMILIES if family.type == "gauge"]
+    assert len({*counters, *others}) == len(counters) + len(others)
+    assert all(name.endswith("_total") for name in counters)
+    assert not any(name.endswith("_total") for name in others)

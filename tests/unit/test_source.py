@@ -1,0 +1,197 @@
+"""What is made of MLflow's answers, and of what goes wrong in place of one."""
+
+import json
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Event, Thread
+
+import pytest
+from mlflow.entities import TraceInfo, TraceLocation, TraceState
+
+from exporter.errors import PollError, Reason
+from exporter.horizon import Window
+from exporter.source import MlflowSource, bound_requests, to_record, without_credentials
+from exporter.trace import Cost, State, TokenUsage
+
+
+def info(state: TraceState = TraceState.OK, duration: int | None = 5, **metadata: str) -> TraceInfo:
+    return TraceInfo(
+        trace_id="tr-1",
+        trace_location=TraceLocation.from_experiment_id("7"),
+        request_time=1_000,
+        execution_duration=duration,
+        state=state,
+        trace_metadata={f"mlflow.trace.{key}": value for key, value in metadata.items()},
+        tags={"mlflow.traceName": "support", "environment": "production"},
+    )
+
+
+def test_a_trace_with_everything() -> None:
+    usage = '{"input_tokens": 10, "output_tokens": 2, "total_tokens": 12, "cache_read_input_tokens": 8}'
+    cost = '{"input_cost": 0.5, "output_cost": 0.25, "total_cost": 0.75}'
+    record = to_record(info(tokenUsage=usage, cost=cost, user="u", session="s"), {"7": "chatbot"}, seen_ms=9_000)
+    assert (record.trace_id, record.experiment, record.state) == ("tr-1", "chatbot", State.OK)
+    assert (record.start_ms, record.end_ms, record.duration_s, record.seen_ms) == (1_000, 1_005, 0.005, 9_000)
+    assert (record.name, record.user, record.session) == ("support", "u", "s")
+    assert record.usage == TokenUsage(10, 2, 8, None)
+    assert record.cost == Cost(0.5, 0.25)
+
+
+def test_what_users_wrote_is_not_in_the_repr() -> None:
+    record = to_record(info(user="alice", secret="prompt text"), {}, 0)
+    assert not re.search("alice|prompt text|production", repr(record))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "null", "[]", '"12"', "12", "{", "{}", "nonsense", "[" * 100_000, '{"input_tokens": null}'),
+        *('{"input_tokens": "10"}', '{"input_tokens": true}', '{"input_tokens": -1}', '{"input_tokens": 1.5}'),
+        *('{"input_tokens": NaN}', '{"input_tokens": Infinity}', '{"input_tokens": 1e300}', '{"input_tokens": [1]}'),
+    ],
+)
+def test_a_usage_that_cannot_be_read_is_none(text: str) -> None:
+    assert to_record(info(tokenUsage=text), {}, 0).usage is None
+
+
+def test_what_can_be_read_of_a_usage_is_kept() -> None:
+    usage = to_record(info(tokenUsage='{"input_tokens": "x", "output_tokens": 3.0}'), {}, 0).usage
+    assert usage == TokenUsage(input=None, output=3)
+
+
+@pytest.mark.parametrize("text", ["", "{}", '{"input_cost": "1"}', '{"output_cost": -0.1}', '{"input_cost": NaN}'])
+def test_a_cost_that_cannot_be_read_is_none(text: str) -> None:
+    assert to_record(info(cost=text), {}, 0).cost is None
+
+
+@pytest.mark.parametrize(
+    ("given", "state"),
+    [
+        (TraceState.OK, State.OK),
+        (TraceState.ERROR, State.ERROR),
+        (TraceState.IN_PROGRESS, State.IN_PROGRESS),
+        (TraceState.STATE_UNSPECIFIED, State.IN_PROGRESS),
+    ],
+)
+def test_states(given: TraceState, state: State) -> None:
+    assert to_record(info(state=given), {}, 0).state is state
+
+
+@pytest.mark.parametrize("duration", [None, -5])
+def test_a_duration_that_cannot_be_is_none(duration: int | None) -> None:
+    record = to_record(info(duration=duration), {}, 0)
+    assert record.duration_ms is None
+    assert record.end_ms is None
+
+
+def test_an_experiment_whose_name_is_not_known_goes_by_its_id() -> None:
+    assert to_record(info(), {}, 0).experiment == "7"
+
+
+@pytest.mark.parametrize(
+    ("uri", "shown"),
+    [
+        ("http://mlflow:5000/x", "http://mlflow:5000/x"),
+        ("https://alice:s3cret@mlflow/x", "https://mlflow/x"),
+    ],
+)
+def test_credentials_in_an_address_are_not_shown(uri: str, shown: str) -> None:
+    assert without_credentials(uri) == shown
+
+
+EXPERIMENTS = json.dumps({"experiments": [{"experiment_id": "1", "name": "chatbot", "lifecycle_stage": "active"}]})
+
+
+@contextmanager
+def server(status: int, body: str, hang: bool = False, cut: bool = False) -> Iterator[str]:
+    """An HTTP server that answers every trace search like this, and knows one experiment."""
+    released = Event()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:  # the name is http.server's
+            self.rfile.read(int(self.headers["Content-Length"]))
+            searching = self.path.endswith("traces/search")
+            if searching and hang:
+                released.wait(30)
+                return
+            answer = (body if searching else EXPERIMENTS).encode()
+            self.send_response(status if searching else 200)
+            self.send_header("Content-Length", str(len(answer) + (10 if searching and cut else 0)))
+            self.end_headers()
+            self.wfile.write(answer)
+
+        def do_GET(self) -> None:
+            self.send_error(404)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as http:
+        thread = Thread(target=http.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{http.server_port}"
+        finally:
+            released.set()
+            http.shutdown()
+            thread.join()
+
+
+def failure(uri: str) -> PollError:
+    bound_requests(1)
+    with pytest.raises(PollError) as caught:
+        next(MlflowSource(uri, now_ms=lambda: 0).scan(Window(0, 10)))
+    assert uri in str(caught.value)
+    assert "\n" not in str(caught.value)
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "reason"),
+    [
+        (200, "<html>not here</html>", Reason.BAD_ANSWER),
+        (200, '{"traces": [{"trace_id": 12', Reason.BAD_ANSWER),
+        (200, '["traces"]', Reason.BAD_ANSWER),
+        (200, '{"traces": 7}', Reason.BAD_ANSWER),
+        (401, "who are you", Reason.CREDENTIALS),
+        (403, '{"error_code": "PERMISSION_DENIED", "message": "no"}', Reason.CREDENTIALS),
+        (404, "not found", Reason.CONFIGURATION),
+        (400, '{"error_code": "INVALID_PARAMETER_VALUE", "message": "bad filter"}', Reason.CONFIGURATION),
+        (429, "slow down", Reason.THROTTLED),
+        (500, '{"error_code": "INTERNAL_ERROR", "message": "database is locked"}', Reason.SERVER_ERROR),
+        (502, "bad gateway", Reason.SERVER_ERROR),
+        (503, "starting", Reason.SERVER_ERROR),
+    ],
+)
+def test_answers_that_are_none_are_told_apart(status: int, body: str, reason: Reason) -> None:
+    with server(status, body) as uri:
+        assert failure(uri).reason is reason
+
+
+def test_a_server_that_does_not_answer_in_time() -> None:
+    with server(200, "", hang=True) as uri:
+        assert failure(uri).reason is Reason.TIMEOUT
+
+
+def test_an_answer_that_is_cut_off() -> None:
+    with server(200, '{"traces": []}', cut=True) as uri:
+        assert failure(uri).reason is Reason.UNREACHABLE
+
+
+def test_nobody_there() -> None:
+    with server(200, "") as uri:
+        gone = uri
+    error = failure(gone)
+    assert error.reason is Reason.UNREACHABLE
+    assert "is it running, and is mlflow.tracking_uri right?" in str(error)
+
+
+def test_the_user_s_time_out_is_used_unless_the_configuration_has_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "7")
+    bound_requests(None)
+    assert os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] == "7"
+    bound_requests(1.2)
+    assert os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] == "2"
