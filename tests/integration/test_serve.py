@@ -1,0 +1,280 @@
+"""`serve` as a process against a real MLflow server."""
+
+import json
+import re
+import signal
+import socket
+import subprocess
+from pathlib import Path
+
+import pytest
+import requests
+
+from exporter.demo.processes import HOST, Processes, free_port
+from tests.real import Exporter, Mlflow, Samples, Trace, eventually, now_ms, tool
+
+START_MS = 1_790_000_000_000
+PRODUCTION = {"environment": "production", "app_version": "1.4.0"}
+STAGING = {"environment": "staging"}
+
+
+def usage(**tokens: int) -> dict[str, str]:
+    return {"mlflow.trace.tokenUsage": json.dumps({f"{name}_tokens": count for name, count in tokens.items()})}
+
+
+KNOWN = (
+    Trace(
+        START_MS,
+        duration_ms=400,
+        tags=PRODUCTION,
+        metadata={
+            **usage(input=100, output=20, total=120, cache_read_input=64, cache_creation_input=16),
+            "mlflow.trace.cost": '{"input_cost": 0.25, "output_cost": 0.5, "total_cost": 0.75}',
+            "mlflow.trace.user": "alice",
+            "mlflow.trace.session": "s-1",
+        },
+    ),
+    Trace(START_MS + 1, duration_ms=2_500, tags=PRODUCTION, metadata=usage(input=50, output=5)),
+    Trace(START_MS + 1, duration_ms=61_000, state="ERROR", tags=PRODUCTION, metadata={"mlflow.trace.user": "bob"}),
+    Trace(START_MS + 2, duration_ms=30, name="billing", tags=PRODUCTION, metadata={"mlflow.trace.tokenUsage": "{oops"}),
+    Trace(START_MS + 3, tags=STAGING, metadata={"mlflow.modelId": "m-7", **usage(input=7)}),
+    Trace(START_MS + 4, name=None, metadata={"mlflow.trace.cost": "[1]"}),
+    Trace(START_MS + 5, duration_ms=None, state="IN_PROGRESS", tags=PRODUCTION),
+)
+
+
+def labels(experiment: str, environment: str, version: str, name: str, **more: str) -> str:
+    values = {"experiment": experiment, "environment": environment, "version": version, "trace_name": name, **more}
+    return "{" + ",".join(f'{key}="{value}"' for key, value in sorted(values.items())) + "}"
+
+
+def expected(experiment: str) -> Samples:
+    """What KNOWN adds up to, worked out by hand; every other sample over traces is 0."""
+    support = (experiment, "production", "1.4.0", "support")
+    billing = (experiment, "production", "1.4.0", "billing")
+    staging = (experiment, "staging", "m-7", "support")
+    unknown = (experiment, "unknown", "unknown", "unknown")
+    totals: Samples = {}
+    for series, count in ((support, 3), (billing, 1), (staging, 1), (unknown, 1)):
+        totals["mlflow_traces_total" + labels(*series)] = count
+    totals["mlflow_trace_errors_total" + labels(*support)] = 1
+    totals["mlflow_trace_input_tokens_total" + labels(*support)] = 150
+    totals["mlflow_trace_output_tokens_total" + labels(*support)] = 25
+    totals["mlflow_trace_cache_read_input_tokens_total" + labels(*support)] = 64
+    totals["mlflow_trace_cache_creation_input_tokens_total" + labels(*support)] = 16
+    totals["mlflow_trace_input_tokens_total" + labels(*staging)] = 7
+    totals["mlflow_trace_input_cost_usd_total" + labels(*support)] = 0.25
+    totals["mlflow_trace_output_cost_usd_total" + labels(*support)] = 0.5
+    for series, fields in (
+        (support, {"token_usage": 1, "cost": 2, "user": 1, "session": 2}),
+        (billing, {"token_usage": 1, "cost": 1, "user": 1, "session": 1}),
+        (staging, {"cost": 1, "user": 1, "session": 1}),
+        (unknown, dict.fromkeys(("token_usage", "cost", "user", "session", "environment", "version"), 1)),
+    ):
+        for field, count in fields.items():
+            totals["mlflow_traces_missing_total" + labels(*series, field=field)] = count
+    for series, status, durations in (
+        (support, "ok", (0.4, 2.5)),
+        (support, "error", (61.0,)),
+        (billing, "ok", (0.03,)),
+        (staging, "ok", (0.1,)),
+        (unknown, "ok", (0.1,)),
+    ):
+        totals |= histogram("mlflow_trace_duration_seconds", DURATION_EDGES, series, "status", status, durations)
+    for series, kind, counts in (
+        (support, "input", (100, 50)),
+        (support, "output", (20, 5)),
+        (staging, "input", (7,)),
+    ):
+        totals |= histogram("mlflow_tokens_per_trace", TOKEN_EDGES, series, "kind", kind, counts)
+    return {sample: value for sample, value in totals.items() if value}
+
+
+DURATION_EDGES = [
+    "0.05",
+    "0.1",
+    "0.25",
+    "0.5",
+    "1.0",
+    "2.5",
+    "5.0",
+    "10.0",
+    "20.0",
+    "30.0",
+    "60.0",
+    "120.0",
+    "300.0",
+    "600.0",
+    "+Inf",
+]
+TOKEN_EDGES = [
+    "1.0",
+    "4.0",
+    "16.0",
+    "64.0",
+    "256.0",
+    "1024.0",
+    "4096.0",
+    "16384.0",
+    "65536.0",
+    "262144.0",
+    "1.048576e+06",
+    "+Inf",
+]
+
+
+def histogram(
+    name: str, edges: list[str], series: tuple[str, str, str, str], key: str, value: str, observed: tuple[float, ...]
+) -> Samples:
+    own = {key: value}
+    buckets = {
+        f"{name}_bucket{labels(*series, le=edge, **own)}": sum(each <= float(edge) for each in observed)
+        for edge in edges
+    }
+    return {
+        **buckets,
+        f"{name}_count{labels(*series, **own)}": len(observed),
+        f"{name}_sum{labels(*series, **own)}": sum(observed),
+    }
+
+
+def over_traces(found: Samples) -> Samples:
+    """The samples over traces that are not 0, without the delay, which depends on when the test runs."""
+    ours = re.compile(r"mlflow_(traces?|tokens)_(?!exporter_|visibility_delay)")
+    return {sample: value for sample, value in found.items() if ours.match(sample) and value}
+
+
+def configuration(mlflow: Mlflow, *experiments: str, **poll: str) -> dict[str, object]:
+    return {
+        "mlflow": {"tracking_uri": mlflow.uri, "experiments": list(experiments)},
+        "poll": {"interval": "1s", "start": "earliest", **poll},
+    }
+
+
+def test_known_traces_give_exactly_these_totals_before_and_after_a_restart(mlflow: Mlflow, tmp_path: Path) -> None:
+    experiment = mlflow.experiment()
+    mlflow.log(experiment, *KNOWN)
+    exporter = Exporter(tmp_path, configuration(mlflow, experiment))
+    with exporter.running():
+        found = exporter.after_next_poll()
+        assert over_traces(found) == pytest.approx(expected(experiment))
+        assert found["mlflow_up"] == 1
+        exporter.stop()
+        assert exporter.process.returncode == 0
+
+    with exporter.running():
+        at_once = exporter.samples()
+        assert over_traces(at_once) == pytest.approx(expected(experiment)), "as soon as anything is served"
+        assert over_traces(exporter.after_next_poll()) == pytest.approx(expected(experiment))
+        mlflow.log(experiment, Trace(now_ms(), tags={"environment": "new"}))
+        new = "mlflow_traces_total" + labels(experiment, "new", "unknown", "support")
+        eventually(lambda: exporter.samples().get(new) == 1, "the new trace is counted")
+
+
+def test_promtool_accepts_the_text(mlflow: Mlflow, tmp_path: Path) -> None:
+    promtool = tool("promtool")
+    experiment = mlflow.experiment()
+    mlflow.log(experiment, *KNOWN)
+    with Exporter(tmp_path, configuration(mlflow, experiment)).running() as exporter:
+        exporter.after_next_poll()
+        checked = subprocess.run(
+            [promtool, "check", "metrics"], input=exporter.text(), capture_output=True, text=True, check=False
+        )
+    assert (checked.returncode, checked.stdout, checked.stderr) == (0, "", "")
+
+
+def test_a_running_trace_is_counted_when_it_ends(mlflow: Mlflow, tmp_path: Path) -> None:
+    experiment = mlflow.experiment()
+    start_ms = now_ms()
+    (trace_id,) = mlflow.log(experiment, Trace(start_ms, None, "IN_PROGRESS", tags=STAGING))
+    counted = "mlflow_traces_total" + labels(experiment, "staging", "unknown", "support")
+    with Exporter(tmp_path, configuration(mlflow, experiment)).running() as exporter:
+        assert counted not in exporter.after_next_poll()
+        mlflow.end(trace_id, now_ms() - start_ms)
+        eventually(lambda: exporter.samples().get(counted) == 1, "it is counted")
+
+
+def test_counting_starts_now_by_default(mlflow: Mlflow, tmp_path: Path) -> None:
+    experiment = mlflow.experiment()
+    mlflow.log(experiment, Trace(now_ms() - 60_000, tags={"environment": "before"}))
+    with Exporter(tmp_path, configuration(mlflow, experiment, start="now")).running() as exporter:
+        exporter.after_next_poll()
+        mlflow.log(experiment, Trace(now_ms(), tags={"environment": "after"}))
+        after = "mlflow_traces_total" + labels(experiment, "after", "unknown", "support")
+        eventually(lambda: exporter.samples().get(after) == 1, "the new trace is counted")
+        assert over_traces(exporter.samples()).keys() == {
+            sample for sample in over_traces(exporter.samples()) if 'environment="after"' in sample
+        }
+
+
+def test_an_experiment_made_later_is_picked_up(mlflow: Mlflow, tmp_path: Path) -> None:
+    experiment = f"late-{now_ms()}"
+    with Exporter(tmp_path, configuration(mlflow, experiment)).running() as exporter:
+        assert exporter.after_next_poll()["mlflow_up"] == 1
+        assert "no experiment is selected yet" in exporter.log()
+        mlflow.experiment(experiment)
+        mlflow.log(experiment, Trace(now_ms(), tags=STAGING))
+        counted = "mlflow_traces_total" + labels(experiment, "staging", "unknown", "support")
+        eventually(lambda: exporter.samples().get(counted) == 1, "its trace is counted")
+
+
+def test_an_outage_of_mlflow_is_shown_and_caught_up(tmp_path: Path) -> None:
+    with Processes(tmp_path / "logs") as processes:
+        mlflow = Mlflow(tmp_path, processes, free_port())
+        experiment = mlflow.experiment()
+        mlflow.stop()
+        exporter = Exporter(tmp_path, configuration(mlflow, experiment))
+        with exporter.running():
+            eventually(lambda: exporter.samples().get("mlflow_up") == 0, "mlflow_up 0")
+            assert exporter.samples()['mlflow_trace_exporter_poll_errors_total{reason="unreachable"}'] >= 1
+            assert "cannot be reached" in exporter.log()
+            mlflow.start()
+            mlflow.log(experiment, *KNOWN)
+            eventually(
+                lambda: over_traces(exporter.samples()) == pytest.approx(expected(experiment)), "all is counted", 90
+            )
+            assert exporter.samples()["mlflow_up"] == 1
+        assert "Traceback" not in exporter.log()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_it_stops_within_five_seconds_while_mlflow_does_not_answer(tmp_path: Path, number: signal.Signals) -> None:
+    with socket.create_server((HOST, 0)) as silent:
+        port = silent.getsockname()[1]
+        config = {"mlflow": {"tracking_uri": f"http://{HOST}:{port}", "timeout": "60s"}}
+        with Exporter(tmp_path, config).running() as exporter:
+            polling, _ = silent.accept()
+            with polling:
+                assert exporter.stop(number) < 5
+            assert exporter.process.returncode == 0
+            assert "Traceback" not in exporter.log()
+
+
+def test_kill_and_restart_lose_nothing(mlflow: Mlflow, tmp_path: Path) -> None:
+    experiment = mlflow.experiment()
+    mlflow.log(experiment, *KNOWN)
+    exporter = Exporter(tmp_path, configuration(mlflow, experiment))
+    with exporter.running():
+        exporter.after_next_poll()
+        exporter.process.kill()
+        exporter.process.wait()
+    with exporter.running():
+        assert over_traces(exporter.samples()) == pytest.approx(expected(experiment))
+        assert over_traces(exporter.after_next_poll()) == pytest.approx(expected(experiment))
+
+
+def test_the_paths_that_it_serves(mlflow: Mlflow, tmp_path: Path) -> None:
+    exporter = Exporter(tmp_path, configuration(mlflow, "none"), "--web.telemetry-path=/custom/metrics")
+    with exporter.running(), requests.Session() as http:
+        page = http.get(exporter.url)
+        assert page.status_code == 200
+        assert 'href="/custom/metrics"' in page.text
+        metrics = http.get(f"{exporter.url}/custom/metrics", headers={"Accept": "application/openmetrics-text"})
+        assert metrics.headers["Content-Type"].startswith("application/openmetrics-text")
+        assert metrics.headers["Content-Encoding"] == "gzip"
+        assert metrics.text.endswith("# EOF\n")
+        head = http.head(f"{exporter.url}/custom/metrics")
+        assert (head.status_code, head.content) == (200, b"")
+        assert http.get(f"{exporter.url}/-/healthy").status_code == 200
+        assert http.get(f"{exporter.url}/metrics").status_code == 404
+        assert http.post(f"{exporter.url}/custom/metrics").status_code == 405

@@ -1,0 +1,208 @@
+"""Real components for tests: an MLflow server, exporter processes, and the tools that a test may need."""
+
+import os
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from itertools import count
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+import yaml
+from mlflow import MlflowClient
+from mlflow.entities import TraceInfo, TraceLocation, TraceState
+from prometheus_client.parser import text_string_to_metric_families
+
+from exporter.demo.processes import HOST, Processes, fetch, free_port
+
+T = TypeVar("T")
+
+
+def eventually(probe: Callable[[], T | bool | None], what: str, timeout_s: float = 30) -> T:
+    """What ``probe`` returns once that is true; fails the test if it is not within the time."""
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        if found := probe():
+            return found  # type: ignore[return-value]  # it is true, so it is a T
+        time.sleep(0.05)
+    pytest.fail(f"not within {timeout_s:.0f} s: {what}")
+
+
+def now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+def tool(name: str) -> str:
+    """The path of a program that is no Python package; without it the test is skipped, or fails under REQUIRE_TOOLS."""
+    path = shutil.which(name)
+    if path is None:
+        complain = pytest.fail if os.environ.get("REQUIRE_TOOLS") else pytest.skip
+        complain(f"{name} is not on PATH")
+    return path
+
+
+@dataclass(frozen=True)
+class Trace:
+    """A trace as a test wants MLflow to hold it."""
+
+    start_ms: int
+    duration_ms: int | None = 100
+    state: str = "OK"
+    name: str | None = "support"
+    tags: Mapping[str, str] = field(default_factory=dict)
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def all_tags(self) -> dict[str, str]:
+        return {**({"mlflow.traceName": self.name} if self.name else {}), **self.tags}
+
+
+class Mlflow:
+    """A running MLflow server on SQLite."""
+
+    def __init__(self, data: Path, processes: Processes, port: int) -> None:
+        self.uri = f"http://{HOST}:{port}"
+        self._database = data / "mlflow.db"
+        self._processes = processes
+        self._arguments = ["mlflow", "server", "--host", HOST, "--port", str(port), "--workers", "1"]
+        self._arguments += ["--backend-store-uri", f"sqlite:///{self._database}"]
+        self._arguments += ["--artifacts-destination", str(data / "artifacts")]
+        self._numbers = count(1)
+        self.start()
+        self.client = MlflowClient(self.uri)
+
+    def start(self) -> None:
+        environment = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+        self._process = self._processes.start("mlflow", self._arguments, environment)
+        self._processes.wait_until_ready(f"{self.uri}/health", lambda: False)
+
+    def stop(self) -> None:
+        self._processes.stop(self._process)
+
+    def experiment(self, name: str | None = None) -> str:
+        """Make an experiment; returns its name."""
+        name = name or f"experiment-{time.time_ns()}"
+        self.client.create_experiment(name)
+        return name
+
+    def log(self, experiment: str, *traces: Trace) -> list[str]:
+        """Send traces the way a client does, one request each. Returns their ids."""
+        store = self.client._tracing_client.store  # there is no public way to choose the times
+        found = self.experiment_id(experiment)
+        ids = [self._new_id() for _ in traces]
+        for trace_id, trace in zip(ids, traces, strict=True):
+            store.start_trace(
+                TraceInfo(
+                    trace_id=trace_id,
+                    trace_location=TraceLocation.from_experiment_id(found),
+                    request_time=trace.start_ms,
+                    execution_duration=trace.duration_ms,
+                    state=TraceState(trace.state),
+                    trace_metadata=dict(trace.metadata),
+                    tags=trace.all_tags,
+                )
+            )
+        return ids
+
+    def insert(self, experiment: str, traces: Iterable[Trace]) -> list[str]:
+        """Put many traces into the server's database at once, as the rows that the server would make of them."""
+        found, ids = self.experiment_id(experiment), []
+        with closing(sqlite3.connect(self._database, timeout=30)) as db, db:
+            for trace in traces:
+                trace_id = self._new_id()
+                ids.append(trace_id)
+                db.execute(
+                    "INSERT INTO trace_info (request_id, experiment_id, timestamp_ms, execution_time_ms, status)"
+                    " VALUES (?, ?, ?, ?, ?)",
+                    (trace_id, found, trace.start_ms, trace.duration_ms, trace.state),
+                )
+                metadata = {"mlflow.trace.infoFinalized": "true", **trace.metadata}
+                for table, pairs in (("trace_tags", trace.all_tags), ("trace_request_metadata", metadata)):
+                    db.executemany(
+                        f"INSERT INTO {table} (request_id, key, value) VALUES (?, ?, ?)",
+                        [(trace_id, key, value) for key, value in pairs.items()],
+                    )
+        return ids
+
+    def end(self, trace_id: str, duration_ms: int, state: str = "OK") -> None:
+        """End a trace that was logged as running."""
+        with closing(sqlite3.connect(self._database, timeout=30)) as db, db:
+            db.execute(
+                "UPDATE trace_info SET status = ?, execution_time_ms = ? WHERE request_id = ?",
+                (state, duration_ms, trace_id),
+            )
+
+    def experiment_id(self, name: str) -> str:
+        return str(self.client.get_experiment_by_name(name).experiment_id)
+
+    def _new_id(self) -> str:
+        return f"tr-{time.time_ns():016x}{next(self._numbers):016x}"
+
+
+Samples = dict[str, float]
+"""Values by sample, written as ``name{label="value",…}`` with the labels in alphabetical order."""
+
+
+def samples(text: str) -> Samples:
+    found: Samples = {}
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            labels = ",".join(f'{name}="{value}"' for name, value in sorted(sample.labels.items()))
+            found[f"{sample.name}{{{labels}}}" if labels else sample.name] = sample.value
+    return found
+
+
+class Exporter:
+    """A process of `serve`, with the configuration of a test."""
+
+    def __init__(self, directory: Path, config: Mapping[str, Any], *flags: str, **environment: str) -> None:
+        self.url = f"http://{HOST}:{free_port()}"
+        self._file = directory / "exporter.yml"
+        self._file.write_text(yaml.safe_dump({"ledger": {"path": str(directory / "ledger.db")}, **config}))
+        self._arguments = [sys.executable, "-m", "exporter", "serve", f"--config.file={self._file}"]
+        self._arguments += [f"--web.listen-address={self.url.removeprefix('http://')}", *flags]
+        self._environment = {**os.environ, **environment}
+        self._log = directory / "exporter.log"
+
+    @contextmanager
+    def running(self) -> Iterator["Exporter"]:
+        """Run it for the time of a block."""
+        with self._log.open("ab") as log:
+            self.process = subprocess.Popen(self._arguments, stdout=log, stderr=log, env=self._environment)
+        try:
+            eventually(lambda: self.process.poll() is not None or fetch(f"{self.url}/-/healthy"), "the exporter runs")
+            assert self.process.poll() is None, self.log()
+            yield self
+        finally:
+            if self.process.poll() is None:
+                self.process.kill()
+            self.process.wait()
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> float:
+        """Ask it to stop; returns how many seconds that took."""
+        began = time.monotonic()
+        self.process.send_signal(number)
+        self.process.wait(30)
+        return time.monotonic() - began
+
+    def log(self) -> str:
+        return self._log.read_text()
+
+    def text(self) -> str:
+        return fetch(f"{self.url}/metrics") or ""
+
+    def samples(self) -> Samples:
+        return samples(self.text())
+
+    def after_next_poll(self) -> Samples:
+        """The samples once a poll is over that began after now."""
+        name = "mlflow_trace_exporter_polls_total"
+        polls = self.samples().get(name, 0)
+        return eventually(lambda: found if (found := self.samples()).get(name, 0) >= polls + 2 else None, "two polls")
