@@ -1,6 +1,7 @@
 """The HTTP server: metrics for Prometheus, a page for people, a health check for whoever restarts us."""
 
 import html
+import os
 import socket
 
 import uvicorn
@@ -76,9 +77,14 @@ def listen(address: str) -> socket.socket:
         )
     except OSError as error:
         raise UserError(
-            f"--web.listen-address: cannot listen on {address}: {error.strerror or error};"
+            f"--web.listen-address: cannot listen on {address}: {what_failed(error)};"
             " stop what uses it, or choose another port"
         ) from None
+
+
+def what_failed(error: OSError) -> str:
+    """The system's words for an error, without what Python adds to them."""
+    return os.strerror(error.errno) if error.errno and error.errno > 0 else str(error.strerror or error)
 
 
 def serve(app: Starlette, listener: socket.socket) -> None:

@@ -59,10 +59,6 @@ class Trace:
     tags: Mapping[str, str] = field(default_factory=dict)
     metadata: Mapping[str, str] = field(default_factory=dict)
 
-    @property
-    def all_tags(self) -> dict[str, str]:
-        return {**({"mlflow.traceName": self.name} if self.name else {}), **self.tags}
-
 
 class Mlflow:
     """A running MLflow server on SQLite."""
@@ -106,7 +102,7 @@ class Mlflow:
                     execution_duration=trace.duration_ms,
                     state=TraceState(trace.state),
                     trace_metadata=dict(trace.metadata),
-                    tags=trace.all_tags,
+                    tags={**({"mlflow.traceName": trace.name} if trace.name else {}), **trace.tags},
                 )
             )
         return ids
@@ -119,12 +115,13 @@ class Mlflow:
                 trace_id = self._new_id()
                 ids.append(trace_id)
                 db.execute(
-                    "INSERT INTO trace_info (request_id, experiment_id, timestamp_ms, execution_time_ms, status)"
-                    " VALUES (?, ?, ?, ?, ?)",
-                    (trace_id, found, trace.start_ms, trace.duration_ms, trace.state),
+                    "INSERT INTO trace_info"
+                    " (request_id, experiment_id, timestamp_ms, execution_time_ms, status, trace_name)"
+                    " VALUES (?, ?, ?, ?, ?, ?)",
+                    (trace_id, found, trace.start_ms, trace.duration_ms, trace.state, trace.name),
                 )
                 metadata = {"mlflow.trace.infoFinalized": "true", **trace.metadata}
-                for table, pairs in (("trace_tags", trace.all_tags), ("trace_request_metadata", metadata)):
+                for table, pairs in (("trace_tags", trace.tags), ("trace_request_metadata", metadata)):
                     db.executemany(
                         f"INSERT INTO {table} (request_id, key, value) VALUES (?, ?, ?)",
                         [(trace_id, key, value) for key, value in pairs.items()],

@@ -175,9 +175,11 @@ class _Demo:
 
     def _table(self, elapsed_s: float) -> Table:
         title = f"{self._options.metrics} after {elapsed_s:.0f} s{self._incident_note(elapsed_s)}"
-        shown = Table(title=title, caption=f"the traces themselves: {self._options.mlflow}", box=box.SIMPLE_HEAD)
+        shown = Table(
+            title=title, caption=f"the traces themselves: {self._options.mlflow}", box=box.SIMPLE_HEAD, padding=0
+        )
         for number, name in enumerate(table.COLUMNS):
-            shown.add_column(name, justify="left" if number < 2 else "right")
+            shown.add_column(name, justify="left" if number < 2 else "right", min_width=7)
         for row in self._rows():
             shown.add_row(*row.texts())
         return shown
@@ -189,7 +191,7 @@ class _Demo:
     def _print_plain(self, elapsed_s: float) -> None:
         for row in self._rows():
             pairs = zip(table.COLUMNS, row.texts(), strict=True)
-            text = " ".join(f"{name}={value.replace(' ', '')}" for name, value in pairs)
+            text = " ".join(f"{name}={value}" for name, value in pairs)
             self._console.print(f"{elapsed_s:.0f}s {text}{self._incident_note(elapsed_s)}")
 
     def _rows(self) -> list[table.Row]:

@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import Self
 
 from exporter.errors import UserError
+from exporter.server import what_failed
 
 HOST = "127.0.0.1"
 STOP_S = 8.0
@@ -124,7 +125,7 @@ def require_free(port: int, option: str) -> None:
     try:
         socket.create_server((HOST, port)).close()
     except OSError as error:
-        raise UserError(f"{option}: cannot use port {port} ({error.strerror}); choose another") from None
+        raise UserError(f"{option}: cannot use port {port} ({what_failed(error)}); choose another") from None
 
 
 def free_port() -> int:

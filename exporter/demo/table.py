@@ -28,7 +28,7 @@ class Row:
 
     def texts(self) -> tuple[str, ...]:
         """The row as it is shown, in the order of COLUMNS."""
-        quantiles = ("-" if value is None else f"{value:.2f} s" for value in (self.p50_s, self.p95_s, self.p99_s))
+        quantiles = ("-" if value is None else f"{value:.2f}s" for value in (self.p50_s, self.p95_s, self.p99_s))
         share = f"{self.errors / self.traces:.1%}" if self.traces else "-"
         return (
             *(self.environment, self.version, f"{self.traces}", share),

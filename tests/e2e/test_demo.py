@@ -1,0 +1,92 @@
+"""`demo` as a user sees it: everything is real but the LLM."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+from exporter.demo.processes import HOST, fetch, free_port
+from tests.real import eventually, samples
+
+
+def start(directory: Path, *arguments: str) -> tuple[subprocess.Popen[str], int, int]:
+    mlflow_port, exporter_port = free_port(), free_port()
+    command = [sys.executable, "-m", "exporter", "demo", f"--data-dir={directory}", f"--mlflow-port={mlflow_port}"]
+    command += [f"--exporter-port={exporter_port}", *arguments]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("OPENAI")}
+    demo = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
+    return demo, mlflow_port, exporter_port
+
+
+def left_behind(directory: Path, *ports: int) -> list[str]:
+    """Processes that name the directory, and ports that still answer."""
+    listing = subprocess.run(["ps", "-eo", "pid,args"], capture_output=True, text=True, check=True).stdout
+    found = [line for line in listing.splitlines() if str(directory) in line]
+    for port in ports:
+        with socket.socket() as probe:
+            found += [f"port {port}"] if probe.connect_ex((HOST, port)) == 0 else []
+    return found
+
+
+def test_incident_from_start_to_summary(tmp_path: Path) -> None:
+    demo, *ports = start(tmp_path, "--duration=24s", "--rate=6", "--scenario=incident")
+    output, _ = demo.communicate(timeout=150)
+    assert demo.returncode == 0, output
+    assert left_behind(tmp_path, *ports) == []
+
+    line = re.search(r"^10s environment=production version=1\.4\.0 traces=(\d+) errors=\S+% p50=\S+s .*$", output, re.M)
+    assert line is not None, output
+    assert "incident: 1.5.0 is being rolled out" in output
+    summary = output.split("what was counted")[1]
+    rows = {
+        (environment, version): (int(traces), float(errors), float(p95), int(tokens.replace(",", "")), float(cost))
+        for environment, version, traces, errors, p95, tokens, cost in re.findall(
+            r"(production|staging) +(\S+) +(\d+) +([\d.]+)% +[\d.]+s +([\d.]+)s +[\d.]+s +([\d,]+) +\$([\d.]+)",
+            summary,
+        )
+    }
+    assert rows.keys() == {("production", "1.4.0"), ("production", "1.5.0"), ("staging", "1.5.0")}, output
+    assert all(traces > 0 and tokens > 0 and cost > 0 for traces, _, _, tokens, cost in rows.values())
+    assert rows["production", "1.5.0"][2] > rows["production", "1.4.0"][2], "the new version is slower"
+    assert f"http://{HOST}:{ports[0]}" in output
+    assert f"http://{HOST}:{ports[1]}/metrics" in output
+    asked = re.search(r"asked (\d+) questions; sampling ratio 0\.5", (tmp_path / "logs" / "chatbot.log").read_text())
+    assert asked is not None
+    assert 0 < sum(row[0] for row in rows.values()) < int(asked[1]), "not every question is sampled"
+
+
+def test_ctrl_c_leaves_nothing_behind_and_a_second_run_goes_on_from_the_first(tmp_path: Path) -> None:
+    demo, *ports = start(tmp_path, "--rate=10")
+    metrics = f"http://{HOST}:{ports[1]}/metrics"
+    counted = eventually(lambda: total(fetch(metrics)) > 5 and total(fetch(metrics)), "traces are counted", 90)
+    demo.send_signal(signal.SIGINT)
+    output, _ = demo.communicate(timeout=60)
+    assert demo.returncode == 0, output
+    assert "stopping" in output
+    assert "Traceback" not in output
+    assert left_behind(tmp_path, *ports) == []
+
+    demo, *ports = start(tmp_path, "--rate=0.1")
+    metrics = f"http://{HOST}:{ports[1]}/metrics"
+    assert eventually(lambda: total(fetch(metrics)), "the exporter runs again", 90) >= counted
+    demo.send_signal(signal.SIGINT)
+    demo.send_signal(signal.SIGINT)
+    demo.communicate(timeout=60)
+    assert left_behind(tmp_path, *ports) == []
+
+
+def total(text: str | None) -> float:
+    return sum(value for sample, value in samples(text or "").items() if sample.startswith("mlflow_traces_total{"))
+
+
+def test_a_process_that_fails_is_told_with_its_last_words(tmp_path: Path) -> None:
+    (tmp_path / "mlflow.db").write_text("this is no database\n" * 50)
+    demo, *ports = start(tmp_path)
+    output, _ = demo.communicate(timeout=90)
+    assert demo.returncode == 2, output
+    assert "mlflow has ended with exit code" in output
+    assert f"all of it: {tmp_path}/logs/mlflow.log" in output
+    assert left_behind(tmp_path, *ports) == []

@@ -1,0 +1,138 @@
+"""The commands as a user calls them: what they print, and with which exit code they end."""
+
+import os
+import socket
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from exporter.demo.processes import HOST, free_port
+from exporter.ledger import Ledger
+from tests.real import Mlflow, Trace, now_ms
+
+
+def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "exporter", *arguments],
+        env={**os.environ, "COLUMNS": "200", **environment},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def complaint(*arguments: str, **environment: str) -> str:
+    """What a call that the user has to mend says: one message, exit code 2, no traceback."""
+    done = run(*arguments, **environment)
+    assert done.returncode == 2, done
+    assert "Traceback" not in done.stderr
+    return done.stderr
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "exporter.yml"
+
+
+def test_check_says_what_serve_would_read(mlflow: Mlflow, tmp_path: Path, file: Path) -> None:
+    experiment = mlflow.experiment()
+    mlflow.log(experiment, Trace(now_ms(), tags={"environment": "production", "app_version": "1.4.0"}))
+    file.write_text(f"mlflow: {{experiments: [{experiment}]}}\nledger: {{path: {tmp_path}/ledger.db}}\n")
+    for arguments in (("check",), ("serve", "--config.check")):
+        done = run(*arguments, f"--config.file={file}", MLFLOW_TRACKING_URI=mlflow.uri)
+        assert (done.returncode, done.stderr) == (0, "")
+        shown = dict(line.split(maxsplit=1) for line in done.stdout.splitlines())
+        assert shown["MLflow"].startswith(f"{mlflow.uri}, version 3.")
+        assert shown["experiments"].startswith("1 of ")
+        assert shown["experiments"].endswith(f"selected: {experiment}")
+        assert shown["traces"] == "1 in the last hour"
+        assert (shown["environment"], shown["version"]) == ("production", "1.4.0")
+        assert shown["ledger"] == f"{tmp_path}/ledger.db (to be made)"
+    assert not (tmp_path / "ledger.db").exists()
+
+
+def test_check_of_an_experiment_that_matches_nothing(mlflow: Mlflow, file: Path) -> None:
+    known = mlflow.experiment()
+    file.write_text("mlflow: {experiments: [chatbto]}")
+    message = complaint("check", f"--config.file={file}", MLFLOW_TRACKING_URI=mlflow.uri)
+    assert "mlflow.experiments: chatbto selects none of the" in message
+    assert known in message
+
+
+def test_check_of_a_filter_that_mlflow_refuses(mlflow: Mlflow, file: Path) -> None:
+    file.write_text("mlflow: {filter: nonsense}")
+    assert "check mlflow.filter" in complaint("check", f"--config.file={file}", MLFLOW_TRACKING_URI=mlflow.uri)
+
+
+def test_check_of_a_server_that_is_not_there() -> None:
+    message = complaint("check", MLFLOW_TRACKING_URI=f"http://{HOST}:{free_port()}")
+    assert "cannot be reached; is it running, and is mlflow.tracking_uri right?" in message
+    assert "Connection refused" in message
+
+
+def test_mistakes_in_the_configuration(file: Path) -> None:
+    file.write_text("poll:\n  intervall: 15s\n")
+    for command in ("check", "serve"):
+        message = complaint(command, f"--config.file={file}")
+        assert message == (
+            f"mlflow-trace-exporter: 1 mistake in {file}:\n"
+            "  line 2, poll.intervall: unknown key; did you mean poll.interval?\n"
+        )
+
+
+def test_a_configuration_that_is_not_there(tmp_path: Path) -> None:
+    message = complaint("serve", f"--config.file={tmp_path}/absent.yml")
+    assert f"--config.file: cannot read {tmp_path}/absent.yml: No such file or directory" in message
+
+
+@pytest.mark.parametrize("address", ["10500", "nowhere:port", "127.0.0.1:99999", "no such host:1"])
+def test_an_address_that_is_none(address: str) -> None:
+    assert "--web.listen-address" in complaint("serve", f"--web.listen-address={address}")
+
+
+def test_a_port_in_use() -> None:
+    with socket.create_server((HOST, 0)) as taken:
+        address = f"{HOST}:{taken.getsockname()[1]}"
+        message = complaint("serve", f"--web.listen-address={address}")
+    assert f"cannot listen on {address}: Address already in use; stop what uses it, or choose another port" in message
+
+
+@pytest.mark.parametrize("path", ["metrics", "/", "/-/healthy"])
+def test_a_telemetry_path_that_is_none(path: str) -> None:
+    assert "--web.telemetry-path" in complaint("serve", f"--web.telemetry-path={path}")
+
+
+def test_a_ledger_that_is_not_ours_or_in_use(tmp_path: Path, file: Path) -> None:
+    address = f"--web.listen-address={HOST}:{free_port()}"
+    ledger = tmp_path / "ledger.db"
+    file.write_text(f"ledger: {{path: {ledger}}}")
+    ledger.write_text("not a database, but something that somebody may need\n" * 20)
+    assert f"{ledger} cannot be used as a ledger" in complaint("serve", f"--config.file={file}", address)
+    ledger.unlink()
+    with closing(Ledger(ledger)):
+        assert f"is in use by process {os.getpid()}" in complaint("serve", f"--config.file={file}", address)
+
+
+def test_flags_that_are_wrong_name_the_flag() -> None:
+    assert "--log.level" in complaint("serve", "--log.level=loud")
+    assert "--duration" in complaint("demo", "--duration=1 hour")
+    assert "No such option" in complaint("serve", "--web.listen=x")
+
+
+def test_the_demo_says_which_port_is_taken(tmp_path: Path) -> None:
+    with socket.create_server((HOST, 0)) as taken:
+        port = taken.getsockname()[1]
+        message = complaint("demo", f"--mlflow-port={port}", f"--data-dir={tmp_path}")
+    assert f"--mlflow-port: cannot use port {port} (Address already in use); choose another" in message
+
+
+@pytest.mark.parametrize("arguments", [("--help",), ("serve", "-h"), ("check", "-h"), ("demo", "-h"), ("--version",)])
+def test_help_is_there_without_waiting_for_mlflow(arguments: tuple[str, ...]) -> None:
+    done = run(*arguments, PYTHONPROFILEIMPORTTIME="1")
+    assert done.returncode == 0
+    assert "mlflow-trace-exporter" in done.stdout or "Usage" in done.stdout
+    assert " mlflow" not in done.stderr
