@@ -46,7 +46,7 @@ class Exposition:
         @cache
         def render(fmt: Format, compress: bool) -> bytes:
             if compress:  # level 9 takes nine times as long for a tenth less
-                return gzip.compress(render(fmt, compress=False), compresslevel=1)
+                return gzip.compress(render(fmt, False), compresslevel=1)
             return encode_text(metrics) if fmt is Format.TEXT else encode_openmetrics(metrics)
 
         self._render = render

@@ -18,8 +18,11 @@ is cut short (by an error, a stop, a crash) is therefore taken up where it was l
 
 from dataclasses import dataclass, replace
 
-OVERLAP_MS = 120_000
-"""How far the question by end time reaches back behind the start of the last complete pass."""
+from exporter.trace import SETTLE_MS
+
+OVERLAP_MS = 2 * SETTLE_MS
+"""How far the question by end time reaches back behind the start of the last complete pass. A trace that a pass leaves
+alone because it has not settled ended less than SETTLE_MS before it was read, so the next pass reads it again."""
 
 AHEAD_MS = 2 * 24 * 3_600_000
 """How far ahead of ours the clock of a traced application may be."""

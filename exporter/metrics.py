@@ -171,7 +171,7 @@ def trace_families(duration_edges_s: tuple[float, ...], token_edges: tuple[float
     return (
         TraceFamily(
             "mlflow_traces_total",
-            "Finished traces, counted when a poll of MLflow first saw them finished.",
+            "Finished traces, from polls of MLflow.",
             lambda *_: [("", 1)],
         ),
         TraceFamily(
@@ -231,7 +231,7 @@ def trace_families(duration_edges_s: tuple[float, ...], token_edges: tuple[float
         ),
         TraceFamily(
             "mlflow_trace_visibility_delay_seconds",
-            "Time from the end of a trace to the poll of MLflow that first saw it finished.",
+            "Time from the end of a trace to the poll of MLflow that counted it.",
             _visibility_delay,
             labels=("experiment", "environment"),
             edges=VISIBILITY_EDGES_S,

@@ -120,7 +120,7 @@ class Poller:
         return horizon
 
     def _count(self, page: Page, horizon: Horizon) -> None:
-        new = self._ledger.not_counted([record for record in page.records if record.finished])
+        new = self._ledger.not_counted([record for record in page.records if record.final])
         self._ledger.commit(horizon, new, self._measure(new))
         log.debug("page read", extra={"traces": len(page.records), "new": len(new)})
         self._totals_changed |= bool(new)

@@ -237,6 +237,7 @@ def to_record(info: TraceInfo, experiments: Mapping[str, str], seen_ms: int) -> 
         start_ms=info.request_time,
         seen_ms=seen_ms,
         duration_ms=duration_ms if duration_ms is not None and duration_ms >= 0 else None,
+        finalized=metadata.get("mlflow.trace.infoFinalized") == "true",
         name=tags.get("mlflow.traceName"),
         user=metadata.get("mlflow.trace.user"),
         session=metadata.get("mlflow.trace.session"),

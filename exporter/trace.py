@@ -8,6 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
+SETTLE_MS = 60_000
+"""How long after its end a trace may still change that MLflow has not marked as final."""
+
 
 class State(Enum):
     """What MLflow says of a trace: still running (or not said), ended well, or ended with an error."""
@@ -43,8 +46,8 @@ class TraceRecord:
     """One trace, as read at one moment.
 
     ``start_ms`` and ``end_ms`` are by the traced application's clock, ``seen_ms`` (when this process read the trace)
-    is by the exporter's; all are Unix milliseconds. Tags and metadata can hold what users wrote, so they are kept out
-    of ``repr`` and with it out of every log line.
+    is by the exporter's; all are Unix milliseconds. ``finalized`` is MLflow's own mark. Tags and metadata can hold what
+    users wrote, so they are kept out of ``repr`` and with it out of every log line.
     """
 
     trace_id: str
@@ -53,6 +56,7 @@ class TraceRecord:
     start_ms: int
     seen_ms: int
     duration_ms: int | None = None
+    finalized: bool = False
     name: str | None = None
     user: str | None = field(default=None, repr=False)
     session: str | None = field(default=None, repr=False)
@@ -62,9 +66,16 @@ class TraceRecord:
     metadata: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     @property
-    def finished(self) -> bool:
-        """Whether the traced call has ended, well or not."""
-        return self.state is not State.IN_PROGRESS
+    def final(self) -> bool:
+        """Whether the call has ended and its trace is complete, so that it can be counted.
+
+        An SDK sends the spans and the trace itself in two requests: for a moment MLflow shows a trace that has ended
+        but has no tags yet. From 3.12 on MLflow marks the trace once the second is in. Without that mark (an older
+        server, or a trace that came over OTLP) it counts as complete SETTLE_MS after its end.
+        """
+        if self.state is State.IN_PROGRESS:
+            return False
+        return self.finalized or self.seen_ms - (self.end_ms or self.start_ms) >= SETTLE_MS
 
     @property
     def duration_s(self) -> float | None:

@@ -21,6 +21,7 @@ def record(**fields: Any) -> TraceRecord:
         "start_ms": 1_000,
         "seen_ms": 5_000,
         "duration_ms": 1_500,
+        "finalized": True,
         "name": "support",
         "user": "u",
         "session": "s",

@@ -56,6 +56,7 @@ class Trace:
     duration_ms: int | None = 100
     state: str = "OK"
     name: str | None = "support"
+    finalized: bool = True
     tags: Mapping[str, str] = field(default_factory=dict)
     metadata: Mapping[str, str] = field(default_factory=dict)
 
@@ -120,13 +121,13 @@ class Mlflow:
                     " VALUES (?, ?, ?, ?, ?, ?)",
                     (trace_id, found, trace.start_ms, trace.duration_ms, trace.state, trace.name),
                 )
-                metadata = {"mlflow.trace.infoFinalized": "true", **trace.metadata}
-                for table, pairs in (("trace_tags", trace.tags), ("trace_request_metadata", metadata)):
-                    db.executemany(
-                        f"INSERT INTO {table} (request_id, key, value) VALUES (?, ?, ?)",
-                        [(trace_id, key, value) for key, value in pairs.items()],
-                    )
+                _annotate(db, trace_id, trace)
         return ids
+
+    def annotate(self, trace_id: str, trace: Trace) -> None:
+        """Give a trace that is there the tags, the metadata and the mark of ``trace``."""
+        with closing(sqlite3.connect(self._database, timeout=30)) as db, db:
+            _annotate(db, trace_id, trace)
 
     def end(self, trace_id: str, duration_ms: int, state: str = "OK") -> None:
         """End a trace that was logged as running."""
@@ -141,6 +142,15 @@ class Mlflow:
 
     def _new_id(self) -> str:
         return f"tr-{time.time_ns():016x}{next(self._numbers):016x}"
+
+
+def _annotate(db: sqlite3.Connection, trace_id: str, trace: Trace) -> None:
+    metadata = {**({"mlflow.trace.infoFinalized": "true"} if trace.finalized else {}), **trace.metadata}
+    for table, pairs in (("trace_tags", trace.tags), ("trace_request_metadata", metadata)):
+        db.executemany(
+            f"INSERT INTO {table} (request_id, key, value) VALUES (?, ?, ?)",
+            [(trace_id, key, value) for key, value in pairs.items()],
+        )
 
 
 Samples = dict[str, float]

@@ -31,7 +31,9 @@ class SimulatedMlflow:
         self.traces[record.trace_id] = record
         return record
 
-    def trace(self, start_ms: int, duration_ms: int | None = 0, state: State = State.OK) -> TraceRecord:
+    def trace(
+        self, start_ms: int, duration_ms: int | None = 0, state: State = State.OK, finalized: bool = True
+    ) -> TraceRecord:
         """Add a trace of production that starts so long before (or after) EPOCH_MS."""
         return self.add(
             TraceRecord(
@@ -41,6 +43,7 @@ class SimulatedMlflow:
                 start_ms=EPOCH_MS + start_ms,
                 seen_ms=0,
                 duration_ms=duration_ms,
+                finalized=finalized,
                 tags={"environment": "production", "app_version": "1.0"},
             )
         )

@@ -44,7 +44,7 @@ def test_incident_from_start_to_summary(tmp_path: Path) -> None:
     rows = {
         (environment, version): (int(traces), float(errors), float(p95), int(tokens.replace(",", "")), float(cost))
         for environment, version, traces, errors, p95, tokens, cost in re.findall(
-            r"(production|staging) +(\S+) +(\d+) +([\d.]+)% +[\d.]+s +([\d.]+)s +[\d.]+s +([\d,]+) +\$([\d.]+)",
+            r"(\w+) +(\S+) +(\d+) +([\d.]+)% +[\d.]+s +([\d.]+)s +[\d.]+s +([\d,]+) +\$([\d.]+)",
             summary,
         )
     }

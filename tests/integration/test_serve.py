@@ -194,6 +194,18 @@ def test_a_running_trace_is_counted_when_it_ends(mlflow: Mlflow, tmp_path: Path)
         eventually(lambda: exporter.samples().get(counted) == 1, "it is counted")
 
 
+def test_a_trace_whose_spans_came_before_its_tags_is_counted_with_its_tags(mlflow: Mlflow, tmp_path: Path) -> None:
+    """What the SDK sends in two requests can be seen in between."""
+    experiment = mlflow.experiment()
+    (trace_id,) = mlflow.insert(experiment, [Trace(now_ms(), finalized=False)])
+    with Exporter(tmp_path, configuration(mlflow, experiment)).running() as exporter:
+        assert over_traces(exporter.after_next_poll()) == {}
+        mlflow.annotate(trace_id, Trace(0, tags=STAGING))
+        counted = "mlflow_traces_total" + labels(experiment, "staging", "unknown", "support")
+        eventually(lambda: exporter.samples().get(counted) == 1, "it is counted")
+        assert not any('environment="unknown"' in sample for sample in exporter.samples())
+
+
 def test_counting_starts_now_by_default(mlflow: Mlflow, tmp_path: Path) -> None:
     experiment = mlflow.experiment()
     mlflow.log(experiment, Trace(now_ms() - 60_000, tags={"environment": "before"}))
@@ -222,6 +234,7 @@ def test_an_outage_of_mlflow_is_shown_and_caught_up(tmp_path: Path) -> None:
     with Processes(tmp_path / "logs") as processes:
         mlflow = Mlflow(tmp_path, processes, free_port())
         experiment = mlflow.experiment()
+        mlflow.log(experiment, *KNOWN)
         mlflow.stop()
         exporter = Exporter(tmp_path, configuration(mlflow, experiment))
         with exporter.running():
@@ -229,7 +242,6 @@ def test_an_outage_of_mlflow_is_shown_and_caught_up(tmp_path: Path) -> None:
             assert exporter.samples()['mlflow_trace_exporter_poll_errors_total{reason="unreachable"}'] >= 1
             assert "cannot be reached" in exporter.log()
             mlflow.start()
-            mlflow.log(experiment, *KNOWN)
             eventually(
                 lambda: over_traces(exporter.samples()) == pytest.approx(expected(experiment)), "all is counted", 90
             )

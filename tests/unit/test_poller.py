@@ -1,6 +1,7 @@
 import logging
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from threading import Thread
@@ -11,7 +12,7 @@ from exporter.errors import PollError, Reason
 from exporter.ledger import Ledger
 from exporter.metrics import measure
 from exporter.poller import MAX_WAIT_S, Poller, PollSettings, Snapshot, wait_s
-from exporter.trace import State
+from exporter.trace import SETTLE_MS, State
 from tests.builders import BUILD, FAMILIES, RULES
 from tests.simulated import EPOCH_MS, SimulatedMlflow, unreachable
 
@@ -68,6 +69,37 @@ def test_a_trace_that_ran_longer_than_its_neighbours_is_counted_when_it_ends(led
     mlflow.now_ms += 15_000
     rig.poller.tick()
     assert rig.traces == 2
+
+
+def test_a_trace_that_is_not_complete_yet_is_counted_as_it_is_once_it_is(ledger: Ledger) -> None:
+    mlflow = SimulatedMlflow()
+    rig = Rig(mlflow, ledger)
+    incomplete = mlflow.trace(start_ms=0, duration_ms=1_000, finalized=False)
+    mlflow.traces[incomplete.trace_id] = replace(incomplete, tags={})
+    mlflow.now_ms += 1_000
+    rig.poller.tick()
+    assert rig.traces == 0
+    mlflow.traces[incomplete.trace_id] = replace(incomplete, finalized=True)
+    mlflow.now_ms += 15_000
+    rig.poller.tick()
+    assert rig.traces == 1
+    assert any("production" in cell.labels for cell in rig.published[-1].totals)
+    assert not any("unknown" in cell.labels[1:3] for cell in rig.published[-1].totals)
+
+
+@pytest.mark.parametrize("interval_ms", [1_000, 15_000, 59_000, 61_000, 7_200_000])
+def test_a_trace_that_is_never_marked_final_is_counted_when_it_has_settled(ledger: Ledger, interval_ms: int) -> None:
+    mlflow = SimulatedMlflow()
+    rig = Rig(mlflow, ledger)
+    rig.poller.tick()
+    mlflow.trace(start_ms=500, duration_ms=100, finalized=False)
+    mlflow.now_ms += 1_000
+    rig.poller.tick()
+    assert rig.traces == 0
+    for _ in range(SETTLE_MS // interval_ms + 1):
+        mlflow.now_ms += interval_ms
+        rig.poller.tick()
+    assert rig.traces == 1
 
 
 def test_a_new_ledger_counts_from_the_origin_and_a_restart_keeps_it(path: Path) -> None:

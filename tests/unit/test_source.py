@@ -40,6 +40,12 @@ def test_a_trace_with_everything() -> None:
     assert record.cost == Cost(0.5, 0.25)
 
 
+@pytest.mark.parametrize(("mark", "finalized"), [("true", True), ("false", False), ("", False)])
+def test_mlflow_s_mark(mark: str, finalized: bool) -> None:
+    assert to_record(info(infoFinalized=mark), {}, 0).finalized is finalized
+    assert to_record(info(), {}, 0).finalized is False
+
+
 def test_what_users_wrote_is_not_in_the_repr() -> None:
     record = to_record(info(user="alice", secret="prompt text"), {}, 0)
     assert not re.search("alice|prompt text|production", repr(record))
