@@ -1,6 +1,7 @@
 """The commands: flags, help texts, and how a mistake of the user's is told."""
 
 import importlib.util
+import sys
 from datetime import timedelta
 from pathlib import Path
 from typing import IO, Any, Literal
@@ -103,7 +104,7 @@ def serve(
         service,
     )  # with it comes mlflow: a second that --help and a wrong flag need not wait for
 
-    service.run(settings, listen_address, telemetry_path)
+    sys.exit(service.run(settings, listen_address, telemetry_path))
 
 
 @cli.command()

@@ -30,6 +30,7 @@ def setup(level: str, fmt: Literal["logfmt", "json"]) -> None:
     handler.setFormatter(_Formatter(fmt))
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     logging.getLogger("exporter").setLevel(logging.getLevelNamesMapping()[level.upper()])
+    logging.captureWarnings(True)
     mlflow = logging.getLogger("mlflow")  # it quotes from answers, and its errors reach us as exceptions
     mlflow.handlers, mlflow.propagate = [logging.NullHandler()], False
 

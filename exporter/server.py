@@ -87,8 +87,14 @@ def what_failed(error: OSError) -> str:
     return os.strerror(error.errno) if error.errno and error.errno > 0 else str(error.strerror or error)
 
 
-def serve(app: Starlette, listener: socket.socket) -> None:
-    """Answer on the socket until the process is told to stop (SIGINT or SIGTERM)."""
+def address(listener: socket.socket) -> str:
+    """The address that a socket listens on, as a URL."""
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def web_server(app: Starlette) -> uvicorn.Server:
+    """A server for ``run(sockets=[listener])``: it runs until SIGINT, SIGTERM, or its ``should_exit`` is set."""
     config = uvicorn.Config(
         app,
         log_config=None,
@@ -98,4 +104,4 @@ def serve(app: Starlette, listener: socket.socket) -> None:
         timeout_keep_alive=75,  # longer than a scrape interval, so that Prometheus keeps its connection
         lifespan="off",
     )
-    uvicorn.Server(config).run(sockets=[listener])
+    return uvicorn.Server(config)

@@ -17,7 +17,7 @@ from exporter.labels import LabelRules
 from exporter.ledger import Ledger
 from exporter.metrics import Build, TraceFamily, measure, trace_families
 from exporter.poller import Poller, PollSettings
-from exporter.source import CLIENT_VERSION, MlflowSource, bound_requests
+from exporter.source import CLIENT_VERSION, MlflowSource, bound_requests, without_credentials
 
 log = logging.getLogger(__name__)
 
@@ -38,8 +38,8 @@ def open_source(settings: Config) -> MlflowSource:
     return MlflowSource(settings.mlflow.tracking_uri, now_ms, settings.mlflow.experiments, settings.mlflow.filter)
 
 
-def run(settings: Config, listen_address: str, telemetry_path: str) -> None:
-    """Poll and serve until SIGINT or SIGTERM; returns within STOP_S and a second of it.
+def run(settings: Config, listen_address: str, telemetry_path: str) -> int:
+    """Poll and serve until SIGINT or SIGTERM; returns the exit code, within STOP_S and a second of it.
 
     Raises UserError where the address or the ledger cannot be had.
     """
@@ -48,8 +48,19 @@ def run(settings: Config, listen_address: str, telemetry_path: str) -> None:
     exposition = Exposition(families)
     ledger = Ledger(settings.ledger.path)
     poller = _poller(settings, families, ledger, exposition)
-    polling = threading.Thread(target=poller.run, name="poller", daemon=True)
+    web = server.web_server(server.application(exposition, telemetry_path))
+    failures: list[Exception] = []
 
+    def poll() -> None:
+        try:
+            poller.run()
+        except Exception as error:
+            failures.append(error)
+            log.exception("the poller has failed; the process ends, for what it serves would grow old")
+        finally:
+            web.should_exit = True
+
+    polling = threading.Thread(target=poll, name="poller", daemon=True)
     # uvicorn stops by itself on these and then raises them once more for whoever had them before
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: poller.stop())
@@ -57,18 +68,19 @@ def run(settings: Config, listen_address: str, telemetry_path: str) -> None:
         "started",
         extra={
             "version": __version__,
-            "address": "http://{}:{}".format(*listener.getsockname()[:2]),
-            "mlflow": settings.mlflow.tracking_uri,
+            "address": server.address(listener),
+            "mlflow": without_credentials(settings.mlflow.tracking_uri),
             "ledger": settings.ledger.path,
         },
     )
     polling.start()
-    server.serve(server.application(exposition, telemetry_path), listener)
+    web.run(sockets=[listener])
     poller.stop()
     polling.join(STOP_S)
     if not polling.is_alive():
         ledger.close()
     log.info("stopped")
+    return 1 if failures else 0
 
 
 def _poller(settings: Config, families: tuple[TraceFamily, ...], ledger: Ledger, exposition: Exposition) -> Poller:

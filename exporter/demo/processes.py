@@ -71,7 +71,7 @@ class Processes:
         with log.open("wb") as output:
             popen = subprocess.Popen(
                 [sys.executable, "-m", *arguments],
-                env={**os.environ, "NO_PROXY": HOST, "no_proxy": HOST, **environment},
+                env={**_own_environment(), "NO_PROXY": HOST, "no_proxy": HOST, **environment},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -109,6 +109,11 @@ class Processes:
             if time.monotonic() > deadline:
                 raise UserError(f"{url} did not answer within {timeout_s:.0f} s; the logs are in {self._logs}")
             time.sleep(0.2)
+
+
+def _own_environment() -> dict[str, str]:
+    """Our environment without what would send the traces of the demo somewhere else."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW_", "OTEL_"))}
 
 
 def fetch(url: str) -> str | None:

@@ -1,10 +1,12 @@
 """`serve` as a process against a real MLflow server."""
 
 import json
+import os
 import re
 import signal
 import socket
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -290,3 +292,19 @@ def test_the_paths_that_it_serves(mlflow: Mlflow, tmp_path: Path) -> None:
         assert http.get(f"{exporter.url}/-/healthy").status_code == 200
         assert http.get(f"{exporter.url}/metrics").status_code == 404
         assert http.post(f"{exporter.url}/custom/metrics").status_code == 405
+
+
+def test_a_poller_that_dies_takes_the_process_with_it(tmp_path: Path) -> None:
+    """Better a restart than metrics that nobody renews."""
+    broken = "from exporter import cli, poller; poller.Poller.run = lambda self: 1 / 0; cli.main()"
+    done = subprocess.run(
+        [sys.executable, "-c", broken, "serve", f"--web.listen-address={HOST}:{free_port()}"],
+        env={**os.environ, "XDG_STATE_HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "the poller has failed" in done.stderr
+    assert all(line.startswith("ts=") for line in done.stderr.splitlines())

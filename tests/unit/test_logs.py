@@ -12,6 +12,7 @@ def _logging_as_before() -> object:
     before = root.handlers[:], root.level, logging.getLogger("exporter").level
     yield
     root.handlers, root.level = before[0], before[1]
+    logging.captureWarnings(False)
     logging.getLogger("exporter").setLevel(before[2])
 
 
