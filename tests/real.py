@@ -116,12 +116,12 @@ class Mlflow:
                 trace_id = self._new_id()
                 ids.append(trace_id)
                 db.execute(
-                    "INSERT INTO trace_info"
-                    " (request_id, experiment_id, timestamp_ms, execution_time_ms, status, trace_name)"
-                    " VALUES (?, ?, ?, ?, ?, ?)",
-                    (trace_id, found, trace.start_ms, trace.duration_ms, trace.state, trace.name),
+                    "INSERT INTO trace_info (request_id, experiment_id, timestamp_ms, execution_time_ms, status)"
+                    " VALUES (?, ?, ?, ?, ?)",
+                    (trace_id, found, trace.start_ms, trace.duration_ms, trace.state),
                 )
                 _annotate(db, trace_id, trace)
+                _name(db, trace_id, trace.name)
         return ids
 
     def annotate(self, trace_id: str, trace: Trace) -> None:
@@ -142,6 +142,13 @@ class Mlflow:
 
     def _new_id(self) -> str:
         return f"tr-{time.time_ns():016x}{next(self._numbers):016x}"
+
+
+def _name(db: sqlite3.Connection, trace_id: str, name: str | None) -> None:
+    if any(column == "trace_name" for _, column, *_ in db.execute("PRAGMA table_info(trace_info)")):
+        db.execute("UPDATE trace_info SET trace_name = ? WHERE request_id = ?", (name, trace_id))
+    elif name is not None:  # before MLflow 3.17
+        db.execute("INSERT INTO trace_tags VALUES ('mlflow.traceName', ?, ?)", (name, trace_id))
 
 
 def _annotate(db: sqlite3.Connection, trace_id: str, trace: Trace) -> None:
