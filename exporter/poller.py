@@ -104,12 +104,8 @@ class Poller:
             self._count(page, horizon)
             if self._stopping.is_set():
                 return
-            if (
-                monotonic() - self._exposed_at > self._settings.interval_s
-            ):  # a long catch-up is watched while it goes on
-                self._status = replace(self._status, mlflow_up=True)
-                self._read_totals()
-                self._expose()
+            if monotonic() - self._exposed_at > self._settings.interval_s:
+                self._expose_progress()
         self._ledger.commit(complete_pass(horizon))
 
     def _begin_pass(self) -> Horizon:
@@ -130,6 +126,12 @@ class Poller:
         if self._totals_changed:
             self._totals = self._ledger.totals()
             self._totals_changed = False
+
+    def _expose_progress(self) -> None:
+        """Let people watch a long catch-up while it goes on."""
+        self._status = replace(self._status, mlflow_up=True)
+        self._read_totals()
+        self._expose()
 
     def _expose(self) -> None:
         self._exposed_at = monotonic()

@@ -1,16 +1,19 @@
 """`serve` as a process against a real MLflow server."""
 
 import json
+import math
 import os
 import re
 import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 import requests
+from prometheus_client.utils import floatToGoString
 
 from exporter.demo.processes import HOST, Processes, free_port
 from tests.real import Exporter, Mlflow, Samples, Trace, eventually, now_ms, tool
@@ -92,51 +95,22 @@ def expected(experiment: str) -> Samples:
     return {sample: value for sample, value in totals.items() if value}
 
 
-DURATION_EDGES = [
-    "0.05",
-    "0.1",
-    "0.25",
-    "0.5",
-    "1.0",
-    "2.5",
-    "5.0",
-    "10.0",
-    "20.0",
-    "30.0",
-    "60.0",
-    "120.0",
-    "300.0",
-    "600.0",
-    "+Inf",
-]
-TOKEN_EDGES = [
-    "1.0",
-    "4.0",
-    "16.0",
-    "64.0",
-    "256.0",
-    "1024.0",
-    "4096.0",
-    "16384.0",
-    "65536.0",
-    "262144.0",
-    "1.048576e+06",
-    "+Inf",
-]
+DURATION_EDGES = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300, 600, math.inf)
+TOKEN_EDGES = (*(4**power for power in range(11)), math.inf)
 
 
 def histogram(
-    name: str, edges: list[str], series: tuple[str, str, str, str], key: str, value: str, observed: tuple[float, ...]
+    name: str, edges: Sequence[float], series: tuple[str, str, str, str], key: str, value: str, seen: Sequence[float]
 ) -> Samples:
     own = {key: value}
     buckets = {
-        f"{name}_bucket{labels(*series, le=edge, **own)}": sum(each <= float(edge) for each in observed)
+        f"{name}_bucket{labels(*series, le=floatToGoString(edge), **own)}": sum(each <= edge for each in seen)
         for edge in edges
     }
     return {
         **buckets,
-        f"{name}_count{labels(*series, **own)}": len(observed),
-        f"{name}_sum{labels(*series, **own)}": sum(observed),
+        f"{name}_count{labels(*series, **own)}": len(seen),
+        f"{name}_sum{labels(*series, **own)}": sum(seen),
     }
 
 

@@ -5,26 +5,28 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from threading import Thread
+from typing import Any
 
 import pytest
 
 from exporter.errors import PollError, Reason
 from exporter.ledger import Ledger
-from exporter.metrics import measure
+from exporter.metrics import Cell, measure
 from exporter.poller import MAX_WAIT_S, Poller, PollSettings, Snapshot, wait_s
 from exporter.trace import SETTLE_MS, State
 from tests.builders import BUILD, FAMILIES, RULES
 from tests.simulated import EPOCH_MS, SimulatedMlflow, unreachable
 
 HOUR_MS = 3_600_000
+TRACES = Cell("mlflow_traces_total", ("chatbot", "production", "1.0", "unknown"))
 
 
 class Rig:
     """A poller on a simulated MLflow and a real ledger, and what it has published."""
 
-    def __init__(self, mlflow: SimulatedMlflow, ledger: Ledger, origin_ms: int = 0) -> None:
+    def __init__(self, mlflow: SimulatedMlflow, ledger: Ledger, origin_ms: int = 0, interval_s: float = 15) -> None:
         self.published: list[Snapshot] = []
-        settings = PollSettings(interval_s=15, lateness_ms=2 * HOUR_MS, origin_ms=origin_ms)
+        settings = PollSettings(interval_s=interval_s, lateness_ms=2 * HOUR_MS, origin_ms=origin_ms)
         measuring = partial(measure, FAMILIES, RULES)
         self.poller = Poller(mlflow, ledger, measuring, self.published.append, settings, BUILD, mlflow.clock)
 
@@ -135,6 +137,70 @@ def test_a_page_that_fails_is_read_again_and_none_before_it_is_lost_or_doubled(l
     assert rig.published[-1].status.mlflow_up is True
 
 
+@pytest.mark.parametrize("failing", [2, 3])
+def test_a_pass_cut_short_inside_a_millisecond_loses_nothing_of_it(ledger: Ledger, failing: int) -> None:
+    mlflow = SimulatedMlflow(page_size=10)
+    for _ in range(25):
+        mlflow.trace(start_ms=-HOUR_MS)
+    mlflow.fail_at_request[failing] = unreachable()
+    rig = Rig(mlflow, ledger)
+    rig.poller.tick()
+    rig.poller.tick()
+    assert rig.traces == 25
+
+
+def test_counting_from_now_begins_at_the_first_start_even_if_its_first_poll_failed(path: Path) -> None:
+    mlflow = SimulatedMlflow()
+    mlflow.fail_at_request[1] = unreachable()
+    with closing(Ledger(path)) as ledger:
+        Rig(mlflow, ledger, origin_ms=EPOCH_MS).poller.tick()
+    mlflow.trace(start_ms=1)
+    mlflow.now_ms += HOUR_MS
+    with closing(Ledger(path)) as ledger:
+        rig = Rig(mlflow, ledger, origin_ms=mlflow.now_ms)
+        rig.poller.tick()
+        assert rig.traces == 1
+
+
+class Crash(BaseException):
+    """What nobody catches, as a kill -9."""
+
+
+class CrashingLedger(Ledger):
+    """A ledger whose process is killed just before or just after its nth commit."""
+
+    def __init__(self, path: Path, commits: int, after: bool) -> None:
+        super().__init__(path)
+        self._commits_left, self._after = commits, after
+
+    def commit(self, *args: Any, **kwargs: Any) -> None:
+        self._commits_left -= 1
+        if self._commits_left == 0 and not self._after:
+            raise Crash
+        super().commit(*args, **kwargs)
+        if self._commits_left == 0:
+            raise Crash
+
+
+@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize("commits", range(1, 7))
+def test_faults_1_and_2_killed_before_and_after_each_commit(path: Path, commits: int, after: bool) -> None:
+    mlflow = SimulatedMlflow(page_size=10)
+    for start_ms in range(35):
+        mlflow.trace(start_ms - HOUR_MS)
+    with closing(CrashingLedger(path, commits, after)) as ledger:
+        rig = Rig(mlflow, ledger, interval_s=0)
+        with pytest.raises(Crash):
+            rig.poller.tick()
+        shown = rig.traces
+    mlflow.now_ms += 15_000
+    with closing(Ledger(path)) as ledger:
+        rig = Rig(mlflow, ledger)
+        assert rig.traces >= shown, "a scrape must not have seen what the crash took back"
+        rig.poller.tick()
+        assert rig.traces == 35
+
+
 def test_what_became_visible_behind_the_position_of_a_cut_pass_is_counted_by_the_next(ledger: Ledger) -> None:
     mlflow = SimulatedMlflow(page_size=10)
     for start_ms in range(15):
@@ -180,10 +246,21 @@ def test_nothing_is_known_of_mlflow_before_the_first_poll(ledger: Ledger) -> Non
     assert Rig(SimulatedMlflow(), ledger).published[-1].status.mlflow_up is None
 
 
-def test_stop_ends_run_after_the_page_at_hand_and_the_rest_is_read_later(ledger: Ledger) -> None:
+def test_a_long_catch_up_can_be_watched(ledger: Ledger) -> None:
     mlflow = SimulatedMlflow(page_size=10)
     for start_ms in range(35):
         mlflow.trace(start_ms)
+    rig = Rig(mlflow, ledger, interval_s=0)
+    rig.poller.tick()
+    shown = [len(snapshot.totals) and snapshot.totals[TRACES] for snapshot in rig.published]
+    assert shown == [0, 10, 20, 30, 35, 35]
+    assert all(snapshot.status.mlflow_up for snapshot in rig.published[1:])
+
+
+def test_stop_ends_run_after_the_page_at_hand_and_the_rest_is_read_later(ledger: Ledger) -> None:
+    mlflow = SimulatedMlflow(page_size=10)
+    for start_ms in range(35):
+        mlflow.trace(start_ms - HOUR_MS)
     rig = Rig(mlflow, ledger)
     rig.poller.stop()
     rig.poller.tick()
