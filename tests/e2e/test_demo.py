@@ -72,8 +72,8 @@ def test_ctrl_c_leaves_nothing_behind_and_a_second_run_goes_on_from_the_first(tm
     demo, *ports = start(tmp_path, "--rate=0.1")
     metrics = f"http://{HOST}:{ports[1]}/metrics"
     assert eventually(lambda: total(fetch(metrics)), "the exporter runs again", 90) >= counted
-    demo.send_signal(signal.SIGINT)
-    demo.send_signal(signal.SIGINT)
+    demo.send_signal(signal.SIGHUP)  # its terminal was closed
+    demo.send_signal(signal.SIGINT)  # and somebody cannot wait
     demo.communicate(timeout=60)
     assert left_behind(tmp_path, *ports) == []
 
