@@ -1,5 +1,6 @@
 """Errors, named by what the one who catches them should do."""
 
+import os
 from enum import Enum
 
 
@@ -27,3 +28,8 @@ class PollError(Exception):
     def __init__(self, reason: Reason, message: str) -> None:
         super().__init__(message)
         self.reason = reason
+
+
+def what_failed(error: OSError) -> str:
+    """The system's words for an error, without what Python adds to them."""
+    return os.strerror(error.errno) if error.errno and error.errno > 0 else str(error.strerror or error)

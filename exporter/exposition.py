@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import Enum
 from functools import cache
 from itertools import accumulate
+from threading import Lock
 
 from prometheus_client import Metric, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
@@ -15,8 +16,7 @@ from prometheus_client.openmetrics.exposition import CONTENT_TYPE_LATEST as CONT
 from prometheus_client.openmetrics.exposition import generate_latest as encode_openmetrics
 from prometheus_client.registry import Collector
 
-from exporter.metrics import STATUS_FAMILIES, SUM, Cell, Status, StatusFamily, TraceFamily
-from exporter.poller import Snapshot
+from exporter.metrics import STATUS_FAMILIES, SUM, Cell, Snapshot, Status, StatusFamily, TraceFamily
 
 
 class Format(Enum):
@@ -38,6 +38,7 @@ class Exposition:
     def __init__(self, families: Sequence[TraceFamily]) -> None:
         self._families = tuple(families)
         self._render: Callable[[Format, bool], bytes] | None = None
+        self._rendering = Lock()
 
     def publish(self, snapshot: Snapshot) -> None:
         """Serve this snapshot from now on; each format of it is rendered once, when it is first asked for."""
@@ -52,9 +53,10 @@ class Exposition:
         self._render = render
 
     def render(self, fmt: Format, compress: bool) -> bytes:
-        """The latest snapshot in a format, gzipped on demand."""
-        assert self._render is not None, "the poller publishes before anything is served"
-        return self._render(fmt, compress)
+        """The latest snapshot in a format, gzipped on demand. Who asks while it is being rendered waits for that."""
+        with self._rendering:
+            assert self._render is not None, "the poller publishes before anything is served"
+            return self._render(fmt, compress)
 
 
 _PROCESS = ProcessCollector(registry=None)

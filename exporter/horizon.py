@@ -69,8 +69,10 @@ def _fresh_window(horizon: Horizon, now_ms: int, lateness_ms: int) -> Window:
     hi_ms = now_ms + AHEAD_MS
     if horizon.fresh_ms is None:
         return Window(horizon.origin_ms, hi_ms)
-    since_ms = min(horizon.fresh_ms, now_ms)  # our own clock may have been set back
-    return Window(max(horizon.origin_ms, since_ms - lateness_ms), hi_ms, since_ms - OVERLAP_MS)
+    lo_ms = max(horizon.origin_ms, min(horizon.fresh_ms, now_ms) - lateness_ms)
+    if horizon.fresh_ms > now_ms:  # our clock was ahead, so the end times that it asked for meant nothing
+        return Window(lo_ms, hi_ms)
+    return Window(lo_ms, hi_ms, horizon.fresh_ms - OVERLAP_MS)
 
 
 def after_page(horizon: Horizon, next_lo_ms: int) -> Horizon:

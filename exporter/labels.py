@@ -31,9 +31,6 @@ class LabelSource:
                 return cls(kind, key)
         raise ValueError(f"{text!r} names neither a tag nor metadata; write tag.NAME or metadata.NAME")
 
-    def __str__(self) -> str:
-        return f"{self.kind}.{self.key}"
-
     def read(self, record: TraceRecord) -> str | None:
         """The value as the trace has it, None where it has none."""
         return (record.tags if self.kind == "tag" else record.metadata).get(self.key)

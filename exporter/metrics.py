@@ -261,6 +261,14 @@ class Status:
 
 
 @dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What may be exposed: totals that are committed, and the state of the exporter at that moment."""
+
+    totals: Mapping[Cell, float]
+    status: Status
+
+
+@dataclass(frozen=True, slots=True)
 class StatusFamily:
     """A counter or gauge about the exporter itself. ``read`` gives pairs of label values and a value."""
 

@@ -9,7 +9,7 @@ from time import monotonic
 from exporter.errors import PollError, Reason
 from exporter.horizon import Horizon, after_page, begin_pass, complete_pass
 from exporter.ledger import Ledger
-from exporter.metrics import Build, Cell, Status
+from exporter.metrics import Build, Cell, Snapshot, Status
 from exporter.source import Page, Source
 from exporter.trace import TraceRecord
 
@@ -20,14 +20,6 @@ MAX_WAIT_S = 60.0
 
 Measure = Callable[[Sequence[TraceRecord]], Mapping[Cell, float]]
 """What traces add to which cells."""
-
-
-@dataclass(frozen=True, slots=True)
-class Snapshot:
-    """What may be exposed: totals that are committed, and the state of the exporter at that moment."""
-
-    totals: Mapping[Cell, float]
-    status: Status
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """The HTTP server: metrics for Prometheus, a page for people, a health check for whoever restarts us."""
 
+import errno
 import html
-import os
 import socket
 
 import uvicorn
@@ -11,7 +11,7 @@ from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from exporter import __version__
-from exporter.errors import UserError
+from exporter.errors import UserError, what_failed
 from exporter.exposition import Exposition, Format
 
 STOP_TIMEOUT_S = 1
@@ -21,9 +21,8 @@ STOP_TIMEOUT_S = 1
 def application(exposition: Exposition, telemetry_path: str) -> Starlette:
     """The application that serves ``exposition`` under ``telemetry_path``."""
 
-    def metrics(
-        request: Request,
-    ) -> Response:  # not async: rendering takes a while, and has a thread of its own so
+    # not async, so that it has a thread of its own: rendering takes a while
+    def metrics(request: Request) -> Response:
         fmt = Format.accepted(request.headers.get("accept", ""))
         compress = "gzip" in request.headers.get("accept-encoding", "")
         headers = {"Content-Type": fmt.value, "Vary": "Accept, Accept-Encoding"}
@@ -75,16 +74,11 @@ def listen(address: str) -> socket.socket:
             backlog=128,
             dualstack_ipv6=dual,
         )
+    except UnicodeError:
+        raise UserError(f"--web.listen-address: {host!r} is not the name of a host") from None
     except OSError as error:
-        raise UserError(
-            f"--web.listen-address: cannot listen on {address}: {what_failed(error)};"
-            " stop what uses it, or choose another port"
-        ) from None
-
-
-def what_failed(error: OSError) -> str:
-    """The system's words for an error, without what Python adds to them."""
-    return os.strerror(error.errno) if error.errno and error.errno > 0 else str(error.strerror or error)
+        remedy = "; stop what uses it, or choose another port" if error.errno == errno.EADDRINUSE else ""
+        raise UserError(f"--web.listen-address: cannot listen on {address}: {what_failed(error)}{remedy}") from None
 
 
 def address(listener: socket.socket) -> str:

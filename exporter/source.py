@@ -172,11 +172,13 @@ def bound_requests(timeout_s: float | None) -> None:
 
 def without_credentials(uri: str) -> str:
     """The address without the ``user:password@`` that it may carry."""
-    return re.sub(r"//[^/@\s]*@", "//", uri)
+    return re.sub(r"//[^/\s]*@", "//", uri)
 
 
 def _selects(selectors: Sequence[str], experiment_id: str, name: str) -> bool:
-    return not selectors or any(experiment_id == selector or fnmatchcase(name, selector) for selector in selectors)
+    return not selectors or any(
+        selector in (experiment_id, name) or fnmatchcase(name, selector) for selector in selectors
+    )
 
 
 def _log_selection(selected: Mapping[str, str], selectors: Sequence[str]) -> None:
@@ -309,7 +311,10 @@ _REMEDIES = {
 def classify(error: Exception, tracking_uri: str) -> PollError:
     """Say what to do about whatever the MLflow client raised."""
     reason = _reason(error)
-    detail = without_credentials(" ".join(str(_root(error)).split()))[:200]
+    if isinstance(_transport(error), requests.exceptions.InvalidHeader):  # whose message quotes the token
+        detail = "a token or password that no HTTP header can carry; has it a line break in it?"
+    else:
+        detail = without_credentials(" ".join(str(_root(error)).split()))[:200]
     return PollError(reason, f"MLflow at {tracking_uri} {_REMEDIES[reason]} [{detail}]")
 
 
@@ -320,6 +325,8 @@ def _reason(error: Exception) -> Reason:
         return _reason_of_status(int(status[1])) if status else Reason.SERVER_ERROR
     if isinstance(transport, requests.Timeout) or isinstance(_root(error), urllib3.exceptions.ReadTimeoutError):
         return Reason.TIMEOUT
+    if isinstance(transport, requests.exceptions.InvalidHeader):
+        return Reason.CREDENTIALS
     if isinstance(transport, requests.exceptions.InvalidURL | requests.exceptions.InvalidSchema):
         return Reason.CONFIGURATION
     if isinstance(transport, requests.RequestException):

@@ -8,8 +8,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
 from exporter.exposition import Exposition, Format
-from exporter.metrics import STATUS_FAMILIES, Status, measure
-from exporter.poller import Snapshot
+from exporter.metrics import STATUS_FAMILIES, Snapshot, Status, measure
 from exporter.trace import Cost, State, TokenUsage
 from tests.builders import BUILD, FAMILIES, RULES, record
 

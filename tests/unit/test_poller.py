@@ -11,8 +11,8 @@ import pytest
 
 from exporter.errors import PollError, Reason
 from exporter.ledger import Ledger
-from exporter.metrics import Cell, measure
-from exporter.poller import MAX_WAIT_S, Poller, PollSettings, Snapshot, wait_s
+from exporter.metrics import Cell, Snapshot, measure
+from exporter.poller import MAX_WAIT_S, Poller, PollSettings, wait_s
 from exporter.trace import SETTLE_MS, State
 from tests.builders import BUILD, FAMILIES, RULES
 from tests.simulated import EPOCH_MS, SimulatedMlflow, unreachable
@@ -213,6 +213,20 @@ def test_what_became_visible_behind_the_position_of_a_cut_pass_is_counted_by_the
     rig.poller.tick()
     rig.poller.tick()
     assert rig.traces == 16
+
+
+@pytest.mark.parametrize("jump_ms", [HOUR_MS, 24 * HOUR_MS, -HOUR_MS])
+def test_our_own_clock_may_jump_and_be_corrected(ledger: Ledger, jump_ms: int) -> None:
+    """MLflow and the applications have the right time; only ours is off for ten minutes."""
+    mlflow = SimulatedMlflow()
+    rig = Rig(mlflow, ledger)
+    minute_ms = 60_000
+    for minute in range(30):
+        mlflow.trace(start_ms=minute * minute_ms, duration_ms=100)
+        jump = jump_ms if 10 <= minute < 20 else 0
+        mlflow.now_ms = EPOCH_MS + (minute + 1) * minute_ms + jump
+        rig.poller.tick()
+    assert rig.traces == 30
 
 
 def test_an_outage_is_caught_up_in_full(ledger: Ledger) -> None:

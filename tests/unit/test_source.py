@@ -102,6 +102,7 @@ def test_an_experiment_whose_name_is_not_known_goes_by_its_id() -> None:
     [
         ("http://mlflow:5000/x", "http://mlflow:5000/x"),
         ("https://alice:s3cret@mlflow/x", "https://mlflow/x"),
+        ("https://alice:s3cr@t@mlflow/x@y", "https://mlflow/x@y"),
     ],
 )
 def test_credentials_in_an_address_are_not_shown(uri: str, shown: str) -> None:
@@ -193,6 +194,15 @@ def test_nobody_there() -> None:
     error = failure(gone)
     assert error.reason is Reason.UNREACHABLE
     assert "is it running, and is mlflow.tracking_uri right?" in str(error)
+
+
+def test_a_token_with_a_line_break_is_not_quoted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "eyJhbGci\n")
+    with server(200, "") as uri:
+        error = failure(uri)
+    assert error.reason is Reason.CREDENTIALS
+    assert "has it a line break in it?" in str(error)
+    assert "eyJ" not in str(error)
 
 
 def test_the_user_s_time_out_is_used_unless_the_configuration_has_one(monkeypatch: pytest.MonkeyPatch) -> None:
