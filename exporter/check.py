@@ -6,6 +6,7 @@ from exporter.config import Config
 from exporter.errors import PollError, UserError
 from exporter.horizon import AHEAD_MS, Window
 from exporter.labels import LabelRules
+from exporter.ledger import examine
 from exporter.service import now_ms, open_source
 from exporter.source import CLIENT_VERSION, MlflowSource
 
@@ -26,7 +27,7 @@ def check(settings: Config, say: Callable[[str], None]) -> None:
         _say_sample(source, LabelRules(settings.labels.environment, settings.labels.version), say)
     except PollError as error:
         raise UserError(str(error)) from None
-    say(f"ledger       {settings.ledger.path} ({'found' if settings.ledger.path.exists() else 'to be made'})")
+    say(f"ledger       {settings.ledger.path} ({'found' if examine(settings.ledger.path) else 'to be made'})")
 
 
 def _say_server(source: MlflowSource, say: Callable[[str], None]) -> None:

@@ -1,7 +1,10 @@
 """The commands: flags, help texts, and how a mistake of the user's is told."""
 
 import importlib.util
+import re
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import IO, Any, Literal
@@ -97,8 +100,8 @@ def serve(
     if only_check:
         _check(settings)
         return
-    if not telemetry_path.startswith("/") or telemetry_path in ("/", "/-/healthy"):
-        raise UserError(f"--web.telemetry-path: {telemetry_path!r} should begin with / and be free, as /metrics is")
+    if not re.fullmatch(r"(/[\w.~-]+)+", telemetry_path, re.ASCII) or telemetry_path.startswith("/-/"):
+        raise UserError(f"--web.telemetry-path: {telemetry_path!r} is no path for metrics; write one such as /metrics")
     logs.setup(log_level, log_format)
     from exporter import (
         service,
@@ -155,10 +158,20 @@ def demo(
 
 
 def _check(settings: config.Config) -> None:
-    from exporter.check import check as run_check  # as in serve
-
+    with _mlflow_loaded():
+        from exporter.check import check as run_check
     logs.setup("error", "logfmt")
     run_check(settings, click.echo)
+
+
+@contextmanager
+def _mlflow_loaded() -> Iterator[None]:
+    """Import mlflow only here: it takes a second that --help and a wrong flag need not wait for, and it reads some of
+    its environment variables at once."""
+    try:
+        yield
+    except ValueError as error:
+        raise UserError(f"MLflow's client refuses one of its environment variables: {error}") from None
 
 
 def main() -> None:

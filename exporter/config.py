@@ -1,7 +1,6 @@
 """The configuration file: a strict schema at the edge, frozen values inside."""
 
 import difflib
-import math
 import os
 import re
 from collections.abc import Iterator
@@ -9,9 +8,19 @@ from datetime import timedelta
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainValidator, StrictStr, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    StrictStr,
+    ValidationError,
+)
 from pydantic import model_validator as validates_model
 from pydantic_core import ErrorDetails
 
@@ -22,6 +31,7 @@ MAX_FILE_BYTES = 64 * 1024
 DEFAULT_TRACKING_URI = "http://127.0.0.1:5000"
 MAX_DEPTH = 10
 MAX_EDGES = 100
+MAX_EDGE = 1e12
 
 _UNITS_S = {"y": 31_536_000, "w": 604_800, "d": 86_400, "h": 3_600, "m": 60, "s": 1, "ms": 0.001}
 _DURATION = re.compile("".join(rf"(?:(\d{{1,6}}){unit})?" for unit in _UNITS_S))
@@ -38,9 +48,17 @@ def parse_duration(value: object) -> timedelta:
 
 def parse_tracking_uri(value: object) -> str:
     """The address of a tracking server; raises ValueError for what is not one."""
-    if isinstance(value, str) and re.fullmatch(r"https?://[^\s/]+(/\S*)?", value):
-        return value
-    raise ValueError("not the address of a tracking server; write one such as http://mlflow:5000")
+    complaint = ValueError("not the address of a tracking server; write one such as http://mlflow:5000")
+    if not isinstance(value, str) or re.search(r"\s", value):
+        raise complaint
+    try:
+        parts = urlsplit(value)
+        usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:  # a port that is no number, half an IPv6 address
+        raise complaint from None
+    if not usable:
+        raise complaint
+    return value
 
 
 def _at_least(minimum: str) -> AfterValidator:
@@ -70,25 +88,35 @@ def _label_sources(value: object) -> tuple[LabelSource, ...]:
     return tuple(LabelSource.parse(text) for text in texts)
 
 
+def _names(value: object) -> object:
+    return [value] if isinstance(value, str) else value
+
+
 def _edges(value: object) -> tuple[float, ...]:
     given = value if isinstance(value, list) else []
-    edges = [float(each) for each in given if isinstance(each, int | float) and not isinstance(each, bool)]
+    edges = [each for each in given if isinstance(each, int | float) and not isinstance(each, bool)]
     if not 0 < len(edges) == len(given) <= MAX_EDGES:
         raise ValueError(f"write 1 to {MAX_EDGES} numbers, as in [0.1, 1, 10]")
-    if not all(0 < each < math.inf for each in edges) or not all(low < high for low, high in pairwise(edges)):
-        raise ValueError("edges must be above 0, finite, and each above the one before it")
-    return tuple(edges)
+    if not all(0 < each <= MAX_EDGE for each in edges) or not all(low < high for low, high in pairwise(edges)):
+        raise ValueError("edges must be above 0, at most 1e12, and each above the one before it")
+    return tuple(float(each) for each in edges)
 
 
 def _path(value: object) -> Path:
     if not isinstance(value, str) or not value.strip() or "\0" in value:
         raise ValueError("write the path of a file")
-    return Path(value).expanduser()
+    try:
+        return Path(value).expanduser().absolute()
+    except RuntimeError:
+        raise ValueError(f"{value} names the home of a user that there is not") from None
 
 
 def _default_ledger() -> Path:
     state = os.environ.get("XDG_STATE_HOME") or "~/.local/state"
-    return Path(state).expanduser() / "mlflow-trace-exporter" / "ledger.db"
+    try:
+        return Path(state).expanduser().absolute() / "mlflow-trace-exporter" / "ledger.db"
+    except RuntimeError:
+        raise UserError("ledger.path: set it, for this user has no home directory to keep the ledger in") from None
 
 
 Duration = Annotated[timedelta, PlainValidator(parse_duration)]
@@ -116,7 +144,7 @@ class Mlflow(_Section):
     tracking_uri: TrackingUri = Field(
         default_factory=lambda: os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_TRACKING_URI
     )
-    experiments: tuple[StrictStr, ...] = ()
+    experiments: Annotated[tuple[StrictStr, ...], BeforeValidator(_names)] = ()
     filter: StrictStr | None = None
     timeout: Annotated[Duration, _at_least("1s")] | None = None
 
@@ -200,7 +228,7 @@ def _read(path: Path) -> tuple[Any, _Lines]:
     except UnicodeDecodeError:
         raise UserError(f"--config.file: {path} is not a text file in UTF-8") from None
     try:
-        _refuse_bombs(text, path)
+        _refuse_oddities(text, path)
         node = yaml.compose(text, yaml.SafeLoader)
         lines = _Lines(_lines(node, path))
         return yaml.safe_load(text), lines
@@ -211,13 +239,15 @@ def _read(path: Path) -> tuple[Any, _Lines]:
         raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())[:200]}") from None
 
 
-def _refuse_bombs(text: str, path: Path) -> None:
-    """Raise UserError for what takes long to read: aliases that multiply, and deep nesting."""
+def _refuse_oddities(text: str, path: Path) -> None:
+    """Raise UserError for what no configuration needs: aliases, which can multiply without end, tags, deep nesting."""
     depth = 0
     for event in yaml.parse(text, yaml.SafeLoader):
         line = event.start_mark.line + 1 if event.start_mark else "?"
         if isinstance(event, yaml.AliasEvent):
             raise UserError(f"{path}, line {line}: aliases are not supported")
+        if tag := getattr(event, "tag", None):
+            raise UserError(f"{path}, line {line}: tags ({tag}) are not supported")
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         if depth > MAX_DEPTH:
             raise UserError(f"{path}, line {line}: nested too deeply for a configuration file")
@@ -229,6 +259,8 @@ def _lines(node: yaml.Node | None, file: Path, at: _Path = ()) -> Iterator[tuple
         seen: set[str] = set()
         for key, value in node.value:
             line = key.start_mark.line + 1
+            if not isinstance(key, yaml.ScalarNode):
+                raise UserError(f"{file}, line {line}: a key should be a plain name; quote a value that begins with {{")
             if key.value in seen:
                 raise UserError(f"{file}, line {line}: {key.value} is there twice")
             seen.add(key.value)

@@ -9,11 +9,11 @@ import json
 import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import IO
 
-from exporter.errors import PollError, Reason, UserError
+from exporter.errors import PollError, Reason, UserError, what_failed
 from exporter.horizon import FreshPass, Horizon, Window
 from exporter.metrics import Cell, TraceFamily
 from exporter.trace import TraceRecord
@@ -48,14 +48,15 @@ class Ledger:
         Raises UserError where the path cannot be written, another process holds it, or the file there is not a ledger
         that this version can read. Such a file is left as it is.
         """
-        self.path = path
+        self._path = path
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._lock = _lock(path)
         except OSError as error:
-            raise UserError(f"cannot keep a ledger at {path}: {error.strerror}; set ledger.path") from None
+            raise UserError(f"cannot keep a ledger at {path}: {what_failed(error)}; set ledger.path") from None
         try:
             self._db = _open(path)
+            self._inode = path.stat().st_ino
         except BaseException:
             self._lock.close()
             raise
@@ -133,6 +134,7 @@ class Ledger:
     @contextmanager
     def _transaction(self) -> Iterator[None]:
         with _ledger_errors():
+            self._require_in_place()
             self._db.execute("BEGIN IMMEDIATE")
             try:
                 yield
@@ -141,6 +143,15 @@ class Ledger:
                 if self._db.in_transaction:
                     self._db.execute("ROLLBACK")
                 raise
+
+    def _require_in_place(self) -> None:
+        """What is committed to a file that was deleted is gone with the process, so it must not be committed."""
+        try:
+            in_place = self._path.stat().st_ino == self._inode
+        except OSError:
+            in_place = False
+        if not in_place:
+            raise PollError(Reason.LEDGER, f"{self._path} was removed or replaced; start the exporter again")
 
 
 def _columns(horizon: Horizon) -> tuple[int | None, ...]:
@@ -189,28 +200,45 @@ def _lock(path: Path) -> IO[str]:
 
 
 def _open(path: Path) -> sqlite3.Connection:
-    db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-    try:
+    with _user_errors(path), ExitStack() as undo:
+        db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        undo.callback(db.close)
         if db.execute("SELECT count(*) FROM sqlite_master").fetchone() == (0,):
             db.executescript(f"BEGIN; {_SCHEMA} COMMIT;")
-        if complaint := _complaint(db):  # before anything is written to a file that is not ours
-            raise UserError(f"{path} {complaint}; move it away or set ledger.path")
+        _refuse_foreign(db, path)  # before anything is written to a file that is not ours
         db.execute("PRAGMA journal_mode = WAL")
         db.execute("PRAGMA synchronous = FULL")
+        undo.pop_all()
+        return db
+
+
+def examine(path: Path) -> bool:
+    """Whether there is a ledger at ``path``. Only reads. Raises UserError for a file that ``Ledger`` would refuse."""
+    try:
+        if not path.exists():
+            return False
+    except OSError as error:
+        raise UserError(f"cannot keep a ledger at {path}: {what_failed(error)}; set ledger.path") from None
+    with _user_errors(path), closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as db:
+        _refuse_foreign(db, path)
+    return True
+
+
+@contextmanager
+def _user_errors(path: Path) -> Iterator[None]:
+    try:
+        yield
     except sqlite3.Error as error:
-        db.close()
         raise UserError(f"{path} cannot be used as a ledger ({error}); move it away or set ledger.path") from None
-    except UserError:
-        db.close()
-        raise
-    return db
 
 
-def _complaint(db: sqlite3.Connection) -> str | None:
+def _refuse_foreign(db: sqlite3.Connection, path: Path) -> None:
     (application_id,) = db.execute("PRAGMA application_id").fetchone()
     (version,) = db.execute("PRAGMA user_version").fetchone()
     if application_id != APPLICATION_ID:
-        return "is a database of another program"
+        raise UserError(f"{path} is a database of another program; move it away or set ledger.path")
     if version != SCHEMA_VERSION:
-        return f"has the schema {version}, and this version of the exporter reads schema {SCHEMA_VERSION}"
-    return None
+        raise UserError(
+            f"{path} has the schema {version}, and this version of the exporter reads schema {SCHEMA_VERSION};"
+            " move it away or set ledger.path"
+        )

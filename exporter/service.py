@@ -17,7 +17,7 @@ from exporter.labels import LabelRules
 from exporter.ledger import Ledger
 from exporter.metrics import Build, TraceFamily, measure, trace_families
 from exporter.poller import Poller, PollSettings
-from exporter.source import CLIENT_VERSION, MlflowSource, bound_requests, without_credentials
+from exporter.source import CLIENT_VERSION, MlflowSource, prepare_client, without_credentials
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +34,7 @@ def now_ms() -> int:
 def open_source(settings: Config) -> MlflowSource:
     """The source that the configuration describes. Asks nothing of MLflow yet."""
     timeout = settings.mlflow.timeout
-    bound_requests(timeout.total_seconds() if timeout else None)
+    prepare_client(timeout.total_seconds() if timeout else None)
     return MlflowSource(settings.mlflow.tracking_uri, now_ms, settings.mlflow.experiments, settings.mlflow.filter)
 
 

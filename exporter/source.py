@@ -10,12 +10,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from itertools import takewhile
+from pathlib import Path
 from typing import Any, Protocol
 
 import requests
 import urllib3
 
-from exporter.errors import PollError, Reason
+from exporter.errors import PollError, Reason, UserError
 from exporter.horizon import Window
 from exporter.trace import Cost, State, TokenUsage, TraceRecord
 
@@ -25,6 +26,11 @@ os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 import mlflow.version
 from mlflow import MlflowClient
 from mlflow.entities import TraceInfo, ViewType
+from mlflow.environment_variables import (
+    MLFLOW_HTTP_REQUEST_TIMEOUT,
+    MLFLOW_TRACKING_INSECURE_TLS,
+    MLFLOW_TRACKING_SERVER_CERT_PATH,
+)
 from mlflow.exceptions import MlflowException
 from mlflow.utils.credentials import get_default_host_creds
 from mlflow.utils.rest_utils import http_request
@@ -158,16 +164,32 @@ class MlflowSource:
             raise classify(error, self.tracking_uri) from error
 
 
-def bound_requests(timeout_s: float | None) -> None:
+def prepare_client(timeout_s: float | None) -> None:
     """Make the MLflow client of this process give up early; the poller does the retrying.
 
     Left alone the client retries for minutes, and neither a stop nor an outage would be noticed meanwhile.
     ``timeout_s`` None leaves MLFLOW_HTTP_REQUEST_TIMEOUT as the user set it, or DEFAULT_TIMEOUT_S where it is not set.
+    Raises UserError where one of MLflow's variables has a value that MLflow could not use.
     """
     os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "0"
     if timeout_s is not None:
         os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] = str(math.ceil(timeout_s))
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", str(DEFAULT_TIMEOUT_S))
+    if not os.environ.get("MLFLOW_HTTP_REQUEST_TIMEOUT"):
+        os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] = str(DEFAULT_TIMEOUT_S)
+    if _value(MLFLOW_HTTP_REQUEST_TIMEOUT) < 1:
+        raise UserError("MLFLOW_HTTP_REQUEST_TIMEOUT: must be at least 1 (second)")
+    certificates = _value(MLFLOW_TRACKING_SERVER_CERT_PATH)
+    if certificates and not Path(certificates).exists():
+        raise UserError(f"MLFLOW_TRACKING_SERVER_CERT_PATH: there is no {certificates}")
+    if certificates and _value(MLFLOW_TRACKING_INSECURE_TLS):
+        raise UserError("MLFLOW_TRACKING_SERVER_CERT_PATH and MLFLOW_TRACKING_INSECURE_TLS: set one of them, not both")
+
+
+def _value(variable: Any) -> Any:
+    try:
+        return variable.get()
+    except ValueError:
+        raise UserError(f"{variable.name}: {os.environ[variable.name]!r} is not a value that it can have") from None
 
 
 def without_credentials(uri: str) -> str:
@@ -318,22 +340,25 @@ def classify(error: Exception, tracking_uri: str) -> PollError:
     return PollError(reason, f"MLflow at {tracking_uri} {_REMEDIES[reason]} [{detail}]")
 
 
+_TRANSPORT_REASONS = (
+    (requests.exceptions.InvalidHeader, Reason.CREDENTIALS),
+    (requests.exceptions.InvalidURL, Reason.CONFIGURATION),
+    (requests.Timeout, Reason.TIMEOUT),
+    (requests.RequestException, Reason.UNREACHABLE),
+)
+
+
 def _reason(error: Exception) -> Reason:
     transport = _transport(error)
     if isinstance(transport, requests.exceptions.RetryError):
         status = re.search(r"too many (\d+) error responses", str(transport))
         return _reason_of_status(int(status[1])) if status else Reason.SERVER_ERROR
-    if isinstance(transport, requests.Timeout) or isinstance(_root(error), urllib3.exceptions.ReadTimeoutError):
+    if isinstance(_root(error), urllib3.exceptions.ReadTimeoutError):
         return Reason.TIMEOUT
-    if isinstance(transport, requests.exceptions.InvalidHeader):
-        return Reason.CREDENTIALS
-    if isinstance(transport, requests.exceptions.InvalidURL | requests.exceptions.InvalidSchema):
-        return Reason.CONFIGURATION
-    if isinstance(transport, requests.RequestException):
-        return Reason.UNREACHABLE
-    if isinstance(error, MlflowException):
-        return _reason_of_status(error.get_http_status_code())
-    return Reason.BAD_ANSWER
+    for kind, reason in _TRANSPORT_REASONS:
+        if isinstance(transport, kind):
+            return reason
+    return _reason_of_status(error.get_http_status_code()) if isinstance(error, MlflowException) else Reason.BAD_ANSWER
 
 
 def _transport(error: BaseException) -> BaseException | None:

@@ -18,7 +18,7 @@ from rich.table import Table
 
 from exporter.demo import table
 from exporter.demo.processes import CHATBOT_ENVIRONMENT, HOST, Processes, fetch, free_port, require_free
-from exporter.errors import UserError
+from exporter.errors import UserError, what_failed
 
 EXPERIMENT = "tideline-support"
 INTERVAL_S = 2
@@ -61,21 +61,26 @@ def run(options: Options) -> None:
     require_free(options.mlflow_port, "--mlflow-port")
     require_free(options.exporter_port, "--exporter-port")
     try:
-        options.data_dir.mkdir(parents=True, exist_ok=True)
+        logs = options.data_dir.resolve() / "logs"
+        logs.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"--data-dir: cannot use {options.data_dir}: {error.strerror}") from None
+        raise UserError(f"--data-dir: cannot use {options.data_dir}: {what_failed(error)}") from None
     console = Console(highlight=False, soft_wrap=True)
     stopping = threading.Event()
-    with _stopped_by_signals(stopping), Processes(options.data_dir / "logs") as processes:
+    with _stopped_by_signals(stopping), Processes(logs) as processes:
         _Demo(options, console, processes, stopping).run()
 
 
 @contextmanager
 def _stopped_by_signals(stopping: threading.Event) -> Iterator[None]:
+    asked = 0
+
     def stop(*_: object) -> None:
-        if stopping.is_set():  # asked twice: leave at once
-            raise KeyboardInterrupt
+        nonlocal asked
+        asked += 1
         stopping.set()
+        if asked == 2:  # leave at once; what comes after that must not disturb the cleaning up
+            raise KeyboardInterrupt
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     try:
@@ -121,7 +126,7 @@ class _Demo:
             self._processes.wait_until_ready(f"{self._options.mlflow}/health", self._stopping.is_set)
 
     def _start_exporter(self) -> None:
-        data = self._options.data_dir
+        data = self._options.data_dir.resolve()
         configuration = {
             "mlflow": {"tracking_uri": self._options.mlflow, "experiments": [EXPERIMENT]},
             "poll": {"interval": f"{INTERVAL_S}s", "start": "earliest"},

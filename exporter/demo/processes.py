@@ -47,20 +47,27 @@ class Process:
 
 
 class Processes:
-    """A group of processes that ends with the ``with`` block, however that is left."""
+    """A group of processes that ends with the ``with`` block, however that is left.
+
+    They work in the directory ``logs``, which exists: some write files to where they are started.
+    """
 
     def __init__(self, logs: Path) -> None:
         self._logs = logs
         self._running: list[Process] = []
 
     def __enter__(self) -> Self:
-        self._logs.mkdir(parents=True, exist_ok=True)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        patience_s = 0.0 if kind is KeyboardInterrupt else STOP_S
+        try:
+            self._stop_all(0.0 if kind is KeyboardInterrupt else STOP_S)
+        finally:  # somebody who cannot wait has interrupted even this
+            self._stop_all(0.0)
+
+    def _stop_all(self, patience_s: float) -> None:
         while self._running:
             self.stop(self._running[-1], patience_s)
 
@@ -71,6 +78,7 @@ class Processes:
             popen = subprocess.Popen(
                 [sys.executable, "-m", *arguments],
                 env={**_own_environment(), "NO_PROXY": HOST, "no_proxy": HOST, **environment},
+                cwd=self._logs,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,

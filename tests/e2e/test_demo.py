@@ -41,6 +41,7 @@ def test_incident_from_start_to_summary(tmp_path: Path) -> None:
     assert line is not None, output
     assert "incident: 1.5.0 is being rolled out" in output
     summary = output.split("what was counted")[1]
+    assert not list(Path.cwd().glob("mlflow.db")), "nothing is left where it was started either"
     rows = {
         (environment, version): (int(traces), float(errors), float(p95), int(tokens.replace(",", "")), float(cost))
         for environment, version, traces, errors, p95, tokens, cost in re.findall(
@@ -72,10 +73,18 @@ def test_ctrl_c_leaves_nothing_behind_and_a_second_run_goes_on_from_the_first(tm
     demo, *ports = start(tmp_path, "--rate=0.1")
     metrics = f"http://{HOST}:{ports[1]}/metrics"
     assert eventually(lambda: total(fetch(metrics)), "the exporter runs again", 90) >= counted
+    read_until(demo, "everything runs")
     demo.send_signal(signal.SIGHUP)  # its terminal was closed
-    demo.send_signal(signal.SIGINT)  # and somebody cannot wait
+    read_until(demo, "what was counted")
+    for _ in range(3):  # and while it cleans up, somebody cannot wait
+        demo.send_signal(signal.SIGINT)
     demo.communicate(timeout=60)
     assert left_behind(tmp_path, *ports) == []
+
+
+def read_until(demo: subprocess.Popen[str], words: str) -> None:
+    assert demo.stdout is not None
+    assert any(words in line for line in demo.stdout), f"it ended without saying {words!r}"
 
 
 def total(text: str | None) -> float:

@@ -10,5 +10,5 @@ from tests.real import Mlflow
 def mlflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mlflow]:
     """One MLflow server for all tests; each makes an experiment of its own."""
     data = tmp_path_factory.mktemp("mlflow")
-    with Processes(data / "logs") as processes:
+    with Processes(data) as processes:
         yield Mlflow(data, processes, free_port())

@@ -74,6 +74,27 @@ def test_check_of_a_server_that_is_not_there() -> None:
     assert "Connection refused" in message
 
 
+def test_check_of_a_ledger_that_is_not_ours(mlflow: Mlflow, tmp_path: Path, file: Path) -> None:
+    (tmp_path / "notes.txt").write_text("not a database, but something that somebody may need\n" * 20)
+    file.write_text(f"ledger: {{path: {tmp_path}/notes.txt}}")
+    assert "cannot be used as a ledger" in complaint("check", f"--config.file={file}", MLFLOW_TRACKING_URI=mlflow.uri)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("MLFLOW_HTTP_REQUEST_TIMEOUT", "30s"),
+        ("MLFLOW_HTTP_REQUEST_TIMEOUT", "0"),
+        ("MLFLOW_TRACKING_INSECURE_TLS", "perhaps"),
+        ("MLFLOW_TRACKING_SERVER_CERT_PATH", "/absent.pem"),
+        ("MLFLOW_CONFIGURE_LOGGING", "perhaps"),
+        ("MLFLOW_TRACKING_URI", "http://[::1"),
+    ],
+)
+def test_variables_that_mlflow_cannot_use_are_named(name: str, value: str) -> None:
+    assert name in complaint("check", **{name: value})
+
+
 def test_mistakes_in_the_configuration(file: Path) -> None:
     file.write_text("poll:\n  intervall: 15s\n")
     for command in ("check", "serve"):
@@ -89,7 +110,7 @@ def test_a_configuration_that_is_not_there(tmp_path: Path) -> None:
     assert f"--config.file: cannot read {tmp_path}/absent.yml: No such file or directory" in message
 
 
-@pytest.mark.parametrize("address", ["10500", "nowhere:port", "127.0.0.1:99999", "no such host:1"])
+@pytest.mark.parametrize("address", ["10500", "nowhere:port", "127.0.0.1:99999", "no such host:1", "127.0.0..1:1"])
 def test_an_address_that_is_none(address: str) -> None:
     assert "--web.listen-address" in complaint("serve", f"--web.listen-address={address}")
 
@@ -101,7 +122,7 @@ def test_a_port_in_use() -> None:
     assert f"cannot listen on {address}: Address already in use; stop what uses it, or choose another port" in message
 
 
-@pytest.mark.parametrize("path", ["metrics", "/", "/-/healthy"])
+@pytest.mark.parametrize("path", ["metrics", "/", "/-/healthy", "/{x}", "/{a:bad}", "/a b", "//", "/a?b"])
 def test_a_telemetry_path_that_is_none(path: str) -> None:
     assert "--web.telemetry-path" in complaint("serve", f"--web.telemetry-path={path}")
 

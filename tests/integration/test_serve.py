@@ -207,7 +207,7 @@ def test_an_experiment_made_later_is_picked_up(mlflow: Mlflow, tmp_path: Path) -
 
 
 def test_an_outage_of_mlflow_is_shown_and_caught_up(tmp_path: Path) -> None:
-    with Processes(tmp_path / "logs") as processes:
+    with Processes(tmp_path) as processes:
         mlflow = Mlflow(tmp_path, processes, free_port())
         experiment = mlflow.experiment()
         mlflow.log(experiment, *KNOWN)

@@ -75,17 +75,41 @@ def test_a_whole_file(file: Path) -> None:
     assert loaded.ledger.path == Path("/var/lib/exporter/ledger.db")
 
 
+def test_one_experiment_needs_no_list(file: Path) -> None:
+    file.write_text("mlflow: {experiments: chatbot}")
+    assert config.load(file).mlflow.experiments == ("chatbot",)
+
+
+def test_a_relative_ledger_is_a_file_whatever_it_is_called(file: Path) -> None:
+    file.write_text("ledger: {path: ':memory:'}")
+    assert config.load(file).ledger.path == Path.cwd() / ":memory:"
+
+
+def test_a_user_without_a_home_is_told_to_say_where_the_ledger_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    def homeless(_: Path) -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_STATE_HOME", raising=False)
+    monkeypatch.setattr(Path, "expanduser", homeless)
+    with pytest.raises(UserError, match=r"ledger\.path: set it"):
+        config.load(None)
+
+
+@pytest.mark.parametrize(
+    "uri",
+    ["databricks", "sqlite:///x", "http://", "http://host:port", "http://:5000", "http://[::1:5000", "http://a b"],
+)
+def test_what_is_no_tracking_server(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    with pytest.raises(UserError, match="MLFLOW_TRACKING_URI: not the address of a tracking server"):
+        config.load(None)
+
+
 def test_the_file_comes_before_the_environment(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://environment:5000")
     assert config.load(None).mlflow.tracking_uri == "http://environment:5000"
     file.write_text("mlflow: {tracking_uri: 'http://file:5000'}")
     assert config.load(file).mlflow.tracking_uri == "http://file:5000"
-
-
-def test_a_tracking_uri_from_the_environment_is_checked_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "databricks")
-    with pytest.raises(UserError, match="MLFLOW_TRACKING_URI: not the address of a tracking server"):
-        config.load(None)
 
 
 def test_every_mistake_is_told_at_once_with_its_line(file: Path) -> None:
@@ -94,7 +118,7 @@ def test_every_mistake_is_told_at_once_with_its_line(file: Path) -> None:
         """mlflow:
   tracking_uri: sqlite:///mlflow.db
   experimnts: [chatbot]
-  experiments: chatbot
+  experiments: 7
   timeout: 10
 poll:
   interval: 15
@@ -114,14 +138,14 @@ polling: {}
         f"13 mistakes in {file}:",
         "  line 2, mlflow.tracking_uri: not the address of a tracking server; write one such as http://mlflow:5000",
         "  line 3, mlflow.experimnts: unknown key; did you mean mlflow.experiments?",
-        "  line 4, mlflow.experiments: input should be a valid tuple, not 'chatbot'",
+        "  line 4, mlflow.experiments: input should be a valid tuple, not 7",
         "  line 5, mlflow.timeout: 10 is not a duration; write one such as 15s, 2m or 1h30m",
         "  line 7, poll.interval: 15 is not a duration; write one such as 15s, 2m or 1h30m",
         "  line 8, poll.lateness: must be at least 10m",
         "  line 9, poll.start: 'yesterday' is neither now, earliest nor a duration back such as 24h",
         "  line 11, labels.environment: name at least one source, as in [tag.environment]",
         "  line 12, labels.version: 'app_version' names neither a tag nor metadata; write tag.NAME or metadata.NAME",
-        "  line 14, buckets.duration_seconds: edges must be above 0, finite, and each above the one before it",
+        "  line 14, buckets.duration_seconds: edges must be above 0, at most 1e12, and each above the one before it",
         "  line 15, buckets.tokens: write 1 to 100 numbers, as in [0.1, 1, 10]",
         "  line 16, ledger: should hold keys, as in `key: value`",
         "  line 17, polling: unknown key; did you mean poll.interval?",
@@ -136,7 +160,12 @@ polling: {}
         ("mlflow: &a {filter: x}\npoll: *a\n", "line 2: aliases are not supported"),
         ("- mlflow\n", "should hold keys"),
         ("just text", "should hold keys"),
-        ("mlflow: {filter: !!python/object/apply:os.system [ls]}", "line 1: not valid YAML"),
+        ("mlflow: {filter: !!python/object/apply:os.system [ls]}", "line 1: tags"),
+        ("poll: !!bool x", "line 1: tags (tag:yaml.org,2002:bool) are not supported"),
+        ("mlflow:\n  tracking_uri: {{ .Values.uri }}", "line 2: a key should be a plain name; quote a value"),
+        ("[a]: b", "line 1: a key should be a plain name"),
+        ("buckets: {tokens: [1" + "0" * 400 + "]}", "line 1, buckets.tokens: edges must be above 0, at most 1e12"),
+        ("ledger: {path: ~nosuchuser/l.db}", "line 1, ledger.path: ~nosuchuser/l.db names the home of a user"),
         ("mlflow: {timeout: " + "9" * 5000 + "}", "not valid YAML"),
         ("mlflow: {timeout: 2026-13-45}", "not valid YAML"),
         (b"\xff\xfe\x00", "is not a text file in UTF-8"),

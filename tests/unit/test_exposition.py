@@ -1,11 +1,15 @@
 """The whole text that is exposed, for a known snapshot."""
 
 import gzip
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
+from threading import Barrier, BrokenBarrierError
 
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
+from prometheus_client.registry import Collector
 
 from exporter.exposition import Exposition, Format
 from exporter.metrics import STATUS_FAMILIES, Snapshot, Status, measure
@@ -68,6 +72,23 @@ def test_both_formats_parse_and_hold_the_same(exposition: Exposition) -> None:
 def test_gzip_holds_the_same_bytes(exposition: Exposition) -> None:
     plain = exposition.render(Format.TEXT, compress=False)
     assert gzip.decompress(exposition.render(Format.TEXT, compress=True)) == plain
+
+
+def test_scrapes_at_the_same_time_share_one_rendering(exposition: Exposition, monkeypatch: pytest.MonkeyPatch) -> None:
+    rendered = []
+
+    def encode(metrics: Collector) -> bytes:
+        rendered.append(metrics)
+        with suppress(BrokenBarrierError):  # it breaks, for a second rendering never comes
+            second_one.wait(0.2)
+        return b"text"
+
+    monkeypatch.setattr("exporter.exposition.encode_text", encode)
+    second_one = Barrier(2)
+    with ThreadPoolExecutor(4) as pool:
+        texts = list(pool.map(lambda _: exposition.render(Format.TEXT, compress=False), range(4)))
+    assert texts == [b"text"] * 4
+    assert len(rendered) == 1
 
 
 def test_what_is_not_known_yet_is_not_exposed() -> None:

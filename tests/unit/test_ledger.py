@@ -8,7 +8,7 @@ import pytest
 
 from exporter.errors import PollError, Reason, UserError
 from exporter.horizon import FreshPass, Horizon, Window
-from exporter.ledger import Ledger
+from exporter.ledger import Ledger, examine
 from exporter.metrics import Cell
 from tests.builders import FAMILIES, record
 
@@ -93,6 +93,35 @@ def test_a_file_that_is_no_database_is_refused_and_left_alone(tmp_path: Path) ->
     with pytest.raises(UserError, match="cannot be used as a ledger"):
         Ledger(path)
     assert path.read_text() == "dear diary\n" * 100
+
+
+def test_a_directory_is_no_ledger(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="cannot be used as a ledger"):
+        Ledger(tmp_path)
+    with pytest.raises(UserError, match="cannot be used as a ledger"):
+        examine(tmp_path)
+
+
+def test_examine_says_what_is_there_and_writes_nothing(path: Path) -> None:
+    assert not examine(path)
+    assert not path.parent.exists()
+    with closing(Ledger(path)):
+        assert examine(path), "even while another process holds it"
+    with sqlite3.connect(path) as db:
+        db.execute("PRAGMA application_id = 1")
+    with pytest.raises(UserError, match="is a database of another program"):
+        examine(path)
+
+
+def test_a_ledger_that_was_removed_takes_no_more(path: Path, ledger: Ledger) -> None:
+    ledger.commit(HORIZON, [record()], {TRACES: 1})
+    path.unlink()
+    with pytest.raises(PollError, match="was removed or replaced; start the exporter again") as caught:
+        ledger.commit(HORIZON, [record(trace_id="tr-2")], {TRACES: 1})
+    assert caught.value.reason is Reason.LEDGER
+    path.touch()
+    with pytest.raises(PollError, match="was removed or replaced"):
+        ledger.commit(HORIZON)
 
 
 def test_a_newer_schema_is_refused(path: Path) -> None:

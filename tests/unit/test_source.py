@@ -13,7 +13,7 @@ from mlflow.entities import TraceInfo, TraceLocation, TraceState
 
 from exporter.errors import PollError, Reason
 from exporter.horizon import Window
-from exporter.source import MlflowSource, bound_requests, to_record, without_credentials
+from exporter.source import MlflowSource, prepare_client, to_record, without_credentials
 from exporter.trace import Cost, State, TokenUsage
 
 
@@ -148,7 +148,7 @@ def server(status: int, body: str, hang: bool = False, cut: bool = False) -> Ite
 
 
 def failure(uri: str) -> PollError:
-    bound_requests(1)
+    prepare_client(1)
     with pytest.raises(PollError) as caught:
         next(MlflowSource(uri, now_ms=lambda: 0).scan(Window(0, 10)))
     assert uri in str(caught.value)
@@ -207,7 +207,7 @@ def test_a_token_with_a_line_break_is_not_quoted(monkeypatch: pytest.MonkeyPatch
 
 def test_the_user_s_time_out_is_used_unless_the_configuration_has_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "7")
-    bound_requests(None)
+    prepare_client(None)
     assert os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] == "7"
-    bound_requests(1.2)
+    prepare_client(1.2)
     assert os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] == "2"
