@@ -13,11 +13,12 @@ from exporter import __version__, server
 from exporter.config import Config
 from exporter.errors import PollError, UserError
 from exporter.exposition import Exposition
+from exporter.failures import without_credentials
 from exporter.labels import LabelRules
 from exporter.ledger import Ledger
 from exporter.metrics import Build, TraceFamily, measure, trace_families
 from exporter.poller import Poller, PollSettings
-from exporter.source import CLIENT_VERSION, MlflowSource, prepare_client, without_credentials
+from exporter.source import CLIENT_VERSION, MlflowSource, prepare_client
 
 log = logging.getLogger(__name__)
 

@@ -13,10 +13,8 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any, Protocol
 
-import requests
-import urllib3
-
-from exporter.errors import PollError, Reason, UserError
+from exporter.errors import UserError
+from exporter.failures import classify, without_credentials
 from exporter.horizon import Window
 from exporter.trace import Cost, State, TokenUsage, TraceRecord
 
@@ -50,6 +48,9 @@ EXPERIMENTS_AGE_MS = 60_000
 it was found is still inside the next fresh window."""
 
 DEFAULT_TIMEOUT_S = 30
+
+_PERMISSION_DENIED = 7
+"""``PERMISSION_DENIED`` among MLflow's error codes (HTTP 403)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +162,8 @@ class MlflowSource:
         try:
             yield
         except Exception as error:  # the client lets through whatever a broken answer makes it stumble over
-            raise classify(error, self.tracking_uri) from error
+            status = error.get_http_status_code() if isinstance(error, MlflowException) else None
+            raise classify(error, status, self.tracking_uri) from error
 
 
 def prepare_client(timeout_s: float | None) -> None:
@@ -190,11 +192,6 @@ def _value(variable: Any) -> Any:
         return variable.get()
     except ValueError:
         raise UserError(f"{variable.name}: {os.environ[variable.name]!r} is not a value that it can have") from None
-
-
-def without_credentials(uri: str) -> str:
-    """The address without the ``user:password@`` that it may carry."""
-    return re.sub(r"//[^/\s]*@", "//", uri)
 
 
 def _selects(selectors: Sequence[str], experiment_id: str, name: str) -> bool:
@@ -313,75 +310,3 @@ def _amount(value: object) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     return value if 0 <= value <= MAX_AMOUNT else None  # NaN and infinities fail the comparison
-
-
-_PERMISSION_DENIED = 7
-"""``PERMISSION_DENIED`` among MLflow's error codes (HTTP 403)."""
-
-_REMEDIES = {
-    Reason.CREDENTIALS: "refused the credentials; set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD,"
-    " or MLFLOW_TRACKING_TOKEN",
-    Reason.CONFIGURATION: "refused the request; check mlflow.filter and whether this is an MLflow 3 server",
-    Reason.THROTTLED: "asks for fewer requests; raise poll.interval if this goes on",
-    Reason.SERVER_ERROR: "failed to answer; its own log says why",
-    Reason.TIMEOUT: "did not answer in time; raise mlflow.timeout if it is only slow",
-    Reason.UNREACHABLE: "cannot be reached; is it running, and is mlflow.tracking_uri right?",
-    Reason.BAD_ANSWER: "gave an answer that cannot be read; is this an MLflow server?",
-}
-
-
-def classify(error: Exception, tracking_uri: str) -> PollError:
-    """Say what to do about whatever the MLflow client raised."""
-    reason = _reason(error)
-    if isinstance(_transport(error), requests.exceptions.InvalidHeader):  # whose message quotes the token
-        detail = "a token or password that no HTTP header can carry; has it a line break in it?"
-    else:
-        detail = without_credentials(" ".join(str(_root(error)).split()))[:200]
-    return PollError(reason, f"MLflow at {tracking_uri} {_REMEDIES[reason]} [{detail}]")
-
-
-_TRANSPORT_REASONS = (
-    (requests.exceptions.InvalidHeader, Reason.CREDENTIALS),
-    (requests.exceptions.InvalidURL, Reason.CONFIGURATION),
-    (requests.Timeout, Reason.TIMEOUT),
-    (requests.RequestException, Reason.UNREACHABLE),
-)
-
-
-def _reason(error: Exception) -> Reason:
-    transport = _transport(error)
-    if isinstance(transport, requests.exceptions.RetryError):
-        status = re.search(r"too many (\d+) error responses", str(transport))
-        return _reason_of_status(int(status[1])) if status else Reason.SERVER_ERROR
-    if isinstance(_root(error), urllib3.exceptions.ReadTimeoutError):
-        return Reason.TIMEOUT
-    for kind, reason in _TRANSPORT_REASONS:
-        if isinstance(transport, kind):
-            return reason
-    return _reason_of_status(error.get_http_status_code()) if isinstance(error, MlflowException) else Reason.BAD_ANSWER
-
-
-def _transport(error: BaseException) -> BaseException | None:
-    """What the HTTP library raised, which the MLflow client wraps."""
-    return error.__cause__ or error.__context__
-
-
-def _root(error: BaseException) -> BaseException:
-    """What lies at the bottom of an error: the HTTP library in turn wraps what became of its one and only try."""
-    transport = _transport(error)
-    last_try = transport.args[0] if transport is not None and transport.args else None
-    reason = getattr(last_try, "reason", None)
-    return reason if isinstance(reason, Exception) else error
-
-
-def _reason_of_status(status: int) -> Reason:
-    match status:
-        case 401 | 403:
-            return Reason.CREDENTIALS
-        case 408:
-            return Reason.TIMEOUT
-        case 429:
-            return Reason.THROTTLED
-        case _ if status < 500:
-            return Reason.CONFIGURATION
-    return Reason.SERVER_ERROR

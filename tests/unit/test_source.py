@@ -12,8 +12,9 @@ import pytest
 from mlflow.entities import TraceInfo, TraceLocation, TraceState
 
 from exporter.errors import PollError, Reason
+from exporter.failures import without_credentials
 from exporter.horizon import Window
-from exporter.source import MlflowSource, prepare_client, to_record, without_credentials
+from exporter.source import MlflowSource, prepare_client, to_record
 from exporter.trace import Cost, State, TokenUsage
 
 
