@@ -9,6 +9,8 @@ from datetime import timedelta
 from functools import partial
 from typing import Literal
 
+import uvicorn
+
 from exporter import __version__, server
 from exporter.config import Config
 from exporter.errors import PollError, UserError
@@ -50,18 +52,7 @@ def run(settings: Config, listen_address: str, telemetry_path: str) -> int:
     ledger = Ledger(settings.ledger.path)
     poller = _poller(settings, families, ledger, exposition)
     web = server.web_server(server.application(exposition, telemetry_path))
-    failures: list[Exception] = []
-
-    def poll() -> None:
-        try:
-            poller.run()
-        except Exception as error:
-            failures.append(error)
-            log.exception("the poller has failed; the process ends, for what it serves would grow old")
-        finally:
-            web.should_exit = True
-
-    polling = threading.Thread(target=poll, name="poller", daemon=True)
+    polling = _PollingThread(poller, web)
     # uvicorn stops by itself on these and then raises them once more for whoever had them before
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: poller.stop())
@@ -81,7 +72,26 @@ def run(settings: Config, listen_address: str, telemetry_path: str) -> int:
     if not polling.is_alive():
         ledger.close()
     log.info("stopped")
-    return 1 if failures else 0
+    return int(polling.failed)
+
+
+class _PollingThread(threading.Thread):
+    """Polls until told to stop. If that fails the web server ends too: what it serves would only grow old."""
+
+    def __init__(self, poller: Poller, web: uvicorn.Server) -> None:
+        super().__init__(name="poller", daemon=True)
+        self.failed = False
+        self._poller = poller
+        self._web = web
+
+    def run(self) -> None:
+        try:
+            self._poller.run()
+        except Exception:
+            self.failed = True
+            log.exception("the poller has failed; the process ends")
+        finally:
+            self._web.should_exit = True
 
 
 def _poller(settings: Config, families: tuple[TraceFamily, ...], ledger: Ledger, exposition: Exposition) -> Poller:
