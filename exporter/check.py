@@ -23,11 +23,11 @@ def check(settings: Config, say: Callable[[str], None]) -> None:
     source = open_source(settings)
     try:
         _say_server(source, say)
-        _say_experiments(source, settings.mlflow.experiments, say)
+        _say_experiments(source, say)
         _say_sample(source, LabelRules(settings.labels.environment, settings.labels.version), say)
     except PollError as error:
         raise UserError(str(error)) from None
-    say(f"ledger       {settings.ledger.path} ({'found' if examine(settings.ledger.path) else 'to be made'})")
+    _say_ledger(settings, say)
 
 
 def _say_server(source: MlflowSource, say: Callable[[str], None]) -> None:
@@ -38,14 +38,27 @@ def _say_server(source: MlflowSource, say: Callable[[str], None]) -> None:
     say(f"MLflow       {source.tracking_uri}, {version}, read with client {CLIENT_VERSION}")
 
 
-def _say_experiments(source: MlflowSource, selectors: tuple[str, ...], say: Callable[[str], None]) -> None:
-    selected, active = source.experiments()
-    if not selected:
+def _say_experiments(source: MlflowSource, say: Callable[[str], None]) -> None:
+    selection = source.experiments()
+    selectors, active = ", ".join(selection.unmatched), ", ".join(selection.active)
+    if not selection.chosen:
         raise UserError(
-            f"mlflow.experiments: {', '.join(selectors) or 'everything'} selects none of the {len(active)} active"
-            f" experiments at {source.tracking_uri}: {', '.join(active)}"
+            f"mlflow.experiments: {selectors or 'all'} selects none of the {len(selection.active)} active experiments"
+            f" at {source.tracking_uri}: {active}"
         )
-    say(f"experiments  {len(selected)} of {len(active)} selected: {', '.join(sorted(selected.values()))}")
+    names = ", ".join(sorted(selection.chosen.values()))
+    say(f"experiments  {len(selection.chosen)} of {len(selection.active)} selected: {names}")
+    if selection.unmatched:
+        say(f"             warning: {selectors} selects none of {active}")
+
+
+def _say_ledger(settings: Config, say: Callable[[str], None]) -> None:
+    if examine(settings.ledger.path):
+        say(f"ledger       {settings.ledger.path} (found: counting goes on from it)")
+        return
+    say(f"ledger       {settings.ledger.path} (to be made)")
+    if settings.poll.start == "now":
+        say("start        now: traces that started earlier are not counted; poll.start: 24h would count a day of them")
 
 
 def _say_sample(source: MlflowSource, rules: LabelRules, say: Callable[[str], None]) -> None:

@@ -151,7 +151,7 @@ def demo(
     """
     absent = [name for name in ("rich", "openai", "flask") if importlib.util.find_spec(name) is None]
     if absent:
-        raise UserError("the demo needs more packages: pip install 'mlflow-trace-exporter[demo]'")
+        raise UserError("the demo needs more packages: in a clone, `make demo` or pip install '.[demo]'")
     from exporter.demo import command  # needs those packages
 
     command.run(command.Options(duration, rate, scenario == "incident", data_dir, exporter_port, mlflow_port))

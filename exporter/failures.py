@@ -10,7 +10,7 @@ from exporter.errors import PollError, Reason
 _REMEDIES = {
     Reason.CREDENTIALS: "refused the credentials; set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD,"
     " or MLFLOW_TRACKING_TOKEN",
-    Reason.CONFIGURATION: "refused the request; check mlflow.filter and whether this is an MLflow 3 server",
+    Reason.CONFIGURATION: "refused the request; check mlflow.filter, and mlflow.tracking_uri if it is no MLflow 3",
     Reason.THROTTLED: "asks for fewer requests; raise poll.interval if this goes on",
     Reason.SERVER_ERROR: "failed to answer; its own log says why",
     Reason.TIMEOUT: "did not answer in time; raise mlflow.timeout if it is only slow",

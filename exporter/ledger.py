@@ -216,6 +216,9 @@ def examine(path: Path) -> bool:
     """Whether there is a ledger at ``path``. Only reads. Raises UserError for a file that ``Ledger`` would refuse."""
     try:
         if not path.exists():
+            nearest = next(parent for parent in path.absolute().parents if parent.exists())
+            if not nearest.is_dir() or not os.access(nearest, os.W_OK):
+                raise UserError(f"cannot keep a ledger at {path}: {nearest} cannot be written; set ledger.path")
             return False
     except OSError as error:
         raise UserError(f"cannot keep a ledger at {path}: {what_failed(error)}; set ledger.path") from None

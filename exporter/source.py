@@ -61,6 +61,22 @@ class Page:
     next_lo_ms: int
 
 
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """``chosen``: names by id. ``unmatched``: selectors that choose none. ``active``: the names of all there are."""
+
+    chosen: Mapping[str, str]
+    unmatched: tuple[str, ...]
+    active: tuple[str, ...]
+
+    def log(self) -> None:
+        """Say what is read from now on."""
+        names = ", ".join(sorted(self.chosen.values()))
+        log.info("experiments selected", extra={"count": len(self.chosen), "experiments": names})
+        if self.unmatched or not self.chosen:
+            log.warning("no experiment matches yet", extra={"selectors": ", ".join(self.unmatched)})
+
+
 class Source(Protocol):
     """Where traces come from. Every method raises PollError where MLflow cannot be read."""
 
@@ -104,11 +120,16 @@ class MlflowSource:
                 return
             window, read = _following(window, read, page)
 
-    def experiments(self) -> tuple[Mapping[str, str], Sequence[str]]:
-        """Names by id of the experiments that are selected now, and the names of all that are active."""
+    def experiments(self) -> "Selection":
+        """Which of the active experiments are selected now."""
         active = self._active_experiments()
-        selected = {id_: name for id_, name in active.items() if _selects(self._selectors, id_, name)}
-        return selected, sorted(active.values())
+        matches = {
+            selector: {id_: name for id_, name in active.items() if _selects(selector, id_, name)}
+            for selector in self._selectors
+        }
+        chosen = {id_: name for found in matches.values() for id_, name in found.items()} if matches else active
+        unmatched = tuple(selector for selector, found in matches.items() if not found)
+        return Selection(chosen, unmatched, tuple(sorted(active.values())))
 
     def server_version(self) -> str:
         """The version that the tracking server says it has."""
@@ -125,10 +146,10 @@ class MlflowSource:
         now_ms = self._now_ms()
         age_ms = math.inf if self._experiments_ms is None else now_ms - self._experiments_ms
         if not self._experiments or not 0 <= age_ms < EXPERIMENTS_AGE_MS:
-            selected, _ = self.experiments()
-            if self._experiments_ms is None or selected != self._experiments:
-                _log_selection(selected, self._selectors)
-            self._experiments, self._experiments_ms = selected, now_ms
+            selection = self.experiments()
+            if self._experiments_ms is None or selection.chosen != self._experiments:
+                selection.log()
+            self._experiments, self._experiments_ms = selection.chosen, now_ms
         return self._experiments
 
     def _active_experiments(self) -> dict[str, str]:
@@ -194,20 +215,8 @@ def _value(variable: Any) -> Any:
         raise UserError(f"{variable.name}: {os.environ[variable.name]!r} is not a value that it can have") from None
 
 
-def _selects(selectors: Sequence[str], experiment_id: str, name: str) -> bool:
-    return not selectors or any(
-        selector in (experiment_id, name) or fnmatchcase(name, selector) for selector in selectors
-    )
-
-
-def _log_selection(selected: Mapping[str, str], selectors: Sequence[str]) -> None:
-    if selected:
-        log.info(
-            "experiments selected",
-            extra={"count": len(selected), "experiments": ", ".join(sorted(selected.values()))},
-        )
-    else:
-        log.warning("no experiment is selected yet", extra={"selectors": ", ".join(selectors)})
+def _selects(selector: str, experiment_id: str, name: str) -> bool:
+    return selector in (experiment_id, name) or fnmatchcase(name, selector)
 
 
 def _filter(window: Window, exclude: Sequence[str], user_filter: str | None) -> str:

@@ -5,7 +5,7 @@ from typing import Any
 from exporter.config import Buckets, Labels
 from exporter.labels import LabelRules
 from exporter.metrics import Build, trace_families
-from exporter.trace import State, TraceRecord
+from exporter.trace import Cost, State, TokenUsage, TraceRecord
 
 RULES = LabelRules(Labels().environment, Labels().version)
 FAMILIES = trace_families(Buckets().duration_seconds, Buckets().tokens)
@@ -25,6 +25,8 @@ def record(**fields: Any) -> TraceRecord:
         "name": "support",
         "user": "u",
         "session": "s",
+        "usage": TokenUsage(input=100, output=20),
+        "cost": Cost(input_usd=0.25, output_usd=0.5),
         "tags": {"environment": "production", "app_version": "1.4.0"},
     }
     return TraceRecord(**{**defaults, **fields})

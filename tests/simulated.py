@@ -7,7 +7,7 @@ from itertools import count
 from exporter.errors import PollError, Reason
 from exporter.horizon import Window
 from exporter.source import Page
-from exporter.trace import State, TraceRecord
+from exporter.trace import Cost, State, TokenUsage, TraceRecord
 
 EPOCH_MS = 1_790_000_000_000
 
@@ -44,6 +44,9 @@ class SimulatedMlflow:
                 seen_ms=0,
                 duration_ms=duration_ms,
                 finalized=finalized,
+                session="s",
+                usage=TokenUsage(input=1, output=1),
+                cost=Cost(input_usd=0.5, output_usd=0.5),
                 tags={"environment": "production", "app_version": "1.0"},
             )
         )

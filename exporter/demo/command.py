@@ -219,10 +219,9 @@ class _Demo:
         shown.title, shown.caption = "what was counted", None
         self._console.print(shown)
         self._console.print(
-            f"metrics   {self._options.metrics}\n"
-            f"MLflow    {self._options.mlflow}\n"
+            f"metrics   were at {self._options.metrics}, the traces at {self._options.mlflow}\n"
             f"data      {data}: run the demo again and the counters go on from here\n"
-            "sampling  half of the support questions, all about billing, one in twenty of the FAQ"
+            "sampling  half of the support questions became traces, all about billing, one in twenty of the FAQ"
         )
 
     @contextmanager

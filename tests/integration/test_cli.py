@@ -52,7 +52,16 @@ def test_check_says_what_serve_would_read(mlflow: Mlflow, tmp_path: Path, file: 
         assert shown["traces"] == "1 in the last hour"
         assert (shown["environment"], shown["version"]) == ("production", "1.4.0")
         assert shown["ledger"] == f"{tmp_path}/ledger.db (to be made)"
+        assert shown["start"].startswith("now: traces that started earlier are not counted")
     assert not (tmp_path / "ledger.db").exists()
+
+
+def test_check_names_the_selector_that_matches_nothing(mlflow: Mlflow, tmp_path: Path, file: Path) -> None:
+    experiment = mlflow.experiment()
+    file.write_text(f"mlflow: {{experiments: [{experiment}, shoop]}}\nledger: {{path: {tmp_path}/ledger.db}}\n")
+    done = run("check", f"--config.file={file}", MLFLOW_TRACKING_URI=mlflow.uri)
+    assert done.returncode == 0
+    assert "warning: shoop selects none of" in done.stdout
 
 
 def test_check_of_an_experiment_that_matches_nothing(mlflow: Mlflow, file: Path) -> None:

@@ -199,7 +199,7 @@ def test_an_experiment_made_later_is_picked_up(mlflow: Mlflow, tmp_path: Path) -
     experiment = f"late-{now_ms()}"
     with Exporter(tmp_path, configuration(mlflow, experiment)).running() as exporter:
         assert exporter.after_next_poll()["mlflow_up"] == 1
-        assert "no experiment is selected yet" in exporter.log()
+        assert "no experiment matches yet" in exporter.log()
         mlflow.experiment(experiment)
         mlflow.log(experiment, Trace(now_ms(), tags=STAGING))
         counted = "mlflow_traces_total" + labels(experiment, "staging", "unknown", "support")

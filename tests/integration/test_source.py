@@ -91,9 +91,15 @@ def test_experiments_are_chosen_by_name_glob_and_id(mlflow: Mlflow) -> None:
 def test_a_deleted_experiment_is_not_among_all(mlflow: Mlflow) -> None:
     name = mlflow.experiment()
     mlflow.client.delete_experiment(mlflow.experiment_id(name))
-    selected, active = source(mlflow).experiments()
-    assert name not in selected.values()
-    assert name not in active
+    selection = source(mlflow).experiments()
+    assert name not in selection.chosen.values()
+    assert name not in selection.active
+
+
+def test_selectors_that_match_nothing_are_named(mlflow: Mlflow) -> None:
+    name = mlflow.experiment(f"odd[1]-{now_ms()}")
+    selection = source(mlflow, name, "shoop", name).experiments()
+    assert (list(selection.chosen.values()), selection.unmatched) == ([name], ("shoop",))
 
 
 def test_the_user_s_filter_narrows_every_scan(mlflow: Mlflow) -> None:

@@ -13,15 +13,21 @@ from prometheus_client.registry import Collector
 
 from exporter.exposition import Exposition, Format
 from exporter.metrics import STATUS_FAMILIES, Snapshot, Status, measure
-from exporter.trace import Cost, State, TokenUsage
+from exporter.trace import State, TokenUsage
 from tests.builders import BUILD, FAMILIES, RULES, record
 
 GOLDEN = Path(__file__).with_name("golden")
 
 RECORDS = [
-    record(usage=TokenUsage(100, 20, 64, 8), cost=Cost(0.25, 0.5)),
-    record(trace_id="tr-2", state=State.ERROR, duration_ms=42, user=None, usage=None),
-    record(trace_id="tr-3", tags={"environment": 'sta"ging\\', "app_version": "2\n0"}, duration_ms=700_000),
+    record(usage=TokenUsage(100, 20, 64, 8)),
+    record(trace_id="tr-2", state=State.ERROR, duration_ms=42, user=None, usage=None, cost=None),
+    record(
+        trace_id="tr-3",
+        tags={"environment": 'sta"ging\\', "app_version": "2\n0"},
+        duration_ms=700_000,
+        usage=None,
+        cost=None,
+    ),
 ]
 STATUS = Status(
     build=BUILD,

@@ -77,7 +77,7 @@ def test_a_second_process_is_told_who_holds_the_ledger(path: Path) -> None:
 
 def test_a_database_of_another_program_is_refused_and_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "other.db"
-    with sqlite3.connect(path) as db:
+    with closing(sqlite3.connect(path)) as db, db:
         db.execute("CREATE TABLE important (it TEXT)")
     before = path.read_bytes()
     with pytest.raises(UserError, match=r"is a database of another program; move it away or set ledger\.path"):
@@ -102,12 +102,18 @@ def test_a_directory_is_no_ledger(tmp_path: Path) -> None:
         examine(tmp_path)
 
 
+def test_examine_refuses_a_path_that_cannot_be_made(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot keep a ledger at"):
+        examine(tmp_path / "file" / "deep" / "ledger.db")
+
+
 def test_examine_says_what_is_there_and_writes_nothing(path: Path) -> None:
     assert not examine(path)
     assert not path.parent.exists()
     with closing(Ledger(path)):
         assert examine(path), "even while another process holds it"
-    with sqlite3.connect(path) as db:
+    with closing(sqlite3.connect(path)) as db, db:
         db.execute("PRAGMA application_id = 1")
     with pytest.raises(UserError, match="is a database of another program"):
         examine(path)
@@ -126,7 +132,7 @@ def test_a_ledger_that_was_removed_takes_no_more(path: Path, ledger: Ledger) -> 
 
 def test_a_newer_schema_is_refused(path: Path) -> None:
     Ledger(path).close()
-    with sqlite3.connect(path) as db:
+    with closing(sqlite3.connect(path)) as db, db:
         db.execute("PRAGMA user_version = 99")
     with pytest.raises(UserError, match="has the schema 99, and this version of the exporter reads schema 1"):
         Ledger(path)

@@ -43,7 +43,7 @@ def test_an_error_is_counted_as_one_and_has_its_own_histogram() -> None:
 
 
 def test_everything_of_a_label_set_exists_from_its_first_trace_on() -> None:
-    cells = measure(FAMILIES, RULES, [record()])
+    cells = measure(FAMILIES, RULES, [record(usage=None)])
     assert cells[Cell("mlflow_trace_errors_total", LABELS)] == 0
     assert cells[Cell("mlflow_trace_duration_seconds", (*LABELS, "error"), "+Inf")] == 0
     assert cells[Cell("mlflow_trace_input_tokens_total", LABELS)] == 0

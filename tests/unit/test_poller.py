@@ -89,6 +89,22 @@ def test_a_trace_that_is_not_complete_yet_is_counted_as_it_is_once_it_is(ledger:
     assert not any("unknown" in cell.labels[1:3] for cell in rig.published[-1].totals)
 
 
+def test_a_cost_that_mlflow_fills_in_after_its_mark_is_counted(ledger: Ledger) -> None:
+    """Two requests of the SDK that the server works on at the same time: the mark came first."""
+    mlflow = SimulatedMlflow()
+    rig = Rig(mlflow, ledger)
+    whole = mlflow.trace(start_ms=0, duration_ms=1_000)
+    mlflow.traces[whole.trace_id] = replace(whole, cost=None)
+    mlflow.now_ms += 1_100
+    rig.poller.tick()
+    assert rig.traces == 0
+    mlflow.traces[whole.trace_id] = whole
+    mlflow.now_ms += 1_000
+    rig.poller.tick()
+    totals = {cell.family: value for cell, value in rig.published[-1].totals.items() if not cell.part}
+    assert (totals["mlflow_traces_total"], totals["mlflow_trace_input_cost_usd_total"]) == (1, 0.5)
+
+
 @pytest.mark.parametrize("interval_ms", [1_000, 15_000, 59_000, 61_000, 7_200_000])
 def test_a_trace_that_is_never_marked_final_is_counted_when_it_has_settled(ledger: Ledger, interval_ms: int) -> None:
     mlflow = SimulatedMlflow()
