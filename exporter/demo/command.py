@@ -19,6 +19,7 @@ from rich.table import Table
 from exporter.demo import table
 from exporter.demo.processes import CHATBOT_ENVIRONMENT, HOST, Processes, fetch, free_port, require_free
 from exporter.errors import UserError, what_failed
+from exporter.trace import FILL_MS
 
 EXPERIMENT = "tideline-support"
 INTERVAL_S = 2
@@ -203,8 +204,8 @@ class _Demo:
         return table.rows(fetch(self._options.metrics) or "")
 
     def _drain(self) -> None:
-        """Wait for a poll that began after the last trace was sent."""
-        sent = time.time()
+        """Wait for a poll that began when the last trace could be counted."""
+        sent = time.time() + FILL_MS / 1000
         deadline = time.monotonic() + DRAIN_S
         while time.monotonic() < deadline:
             text = fetch(self._options.metrics) or ""

@@ -62,7 +62,7 @@ def test_a_trace_that_ran_longer_than_its_neighbours_is_counted_when_it_ends(led
     rig = Rig(mlflow, ledger)
     running = mlflow.trace(start_ms=0, duration_ms=None, state=State.IN_PROGRESS)
     mlflow.now_ms += HOUR_MS
-    mlflow.trace(start_ms=HOUR_MS - 1)
+    mlflow.trace(start_ms=HOUR_MS - 10_000)
     rig.poller.tick()
     assert rig.traces == 1
 
@@ -99,7 +99,7 @@ def test_a_cost_that_mlflow_fills_in_after_its_mark_is_counted(ledger: Ledger) -
     rig.poller.tick()
     assert rig.traces == 0
     mlflow.traces[whole.trace_id] = whole
-    mlflow.now_ms += 1_000
+    mlflow.now_ms += 15_000
     rig.poller.tick()
     totals = {cell.family: value for cell, value in rig.published[-1].totals.items() if not cell.part}
     assert (totals["mlflow_traces_total"], totals["mlflow_trace_input_cost_usd_total"]) == (1, 0.5)
@@ -124,6 +124,7 @@ def test_a_new_ledger_counts_from_the_origin_and_a_restart_keeps_it(path: Path) 
     mlflow = SimulatedMlflow()
     mlflow.trace(start_ms=-1)
     mlflow.trace(start_ms=0)
+    mlflow.now_ms += 15_000
     with closing(Ledger(path)) as ledger:
         rig = Rig(mlflow, ledger, origin_ms=EPOCH_MS)
         rig.poller.tick()
@@ -140,7 +141,7 @@ def test_a_new_ledger_counts_from_the_origin_and_a_restart_keeps_it(path: Path) 
 def test_a_page_that_fails_is_read_again_and_none_before_it_is_lost_or_doubled(ledger: Ledger, failing: int) -> None:
     mlflow = SimulatedMlflow(page_size=10)
     for start_ms in range(35):
-        mlflow.trace(start_ms)
+        mlflow.trace(start_ms - HOUR_MS)
     mlflow.fail_at_request[failing] = unreachable()
     rig = Rig(mlflow, ledger)
     assert not rig.poller.tick()
@@ -221,6 +222,7 @@ def test_what_became_visible_behind_the_position_of_a_cut_pass_is_counted_by_the
     mlflow = SimulatedMlflow(page_size=10)
     for start_ms in range(15):
         mlflow.trace(start_ms * 1000)
+    mlflow.now_ms += 20_000
     mlflow.fail_at_request[2] = unreachable()
     rig = Rig(mlflow, ledger)
     rig.poller.tick()
@@ -279,7 +281,7 @@ def test_nothing_is_known_of_mlflow_before_the_first_poll(ledger: Ledger) -> Non
 def test_a_long_catch_up_can_be_watched(ledger: Ledger) -> None:
     mlflow = SimulatedMlflow(page_size=10)
     for start_ms in range(35):
-        mlflow.trace(start_ms)
+        mlflow.trace(start_ms - HOUR_MS)
     rig = Rig(mlflow, ledger, interval_s=0)
     rig.poller.tick()
     shown = [len(snapshot.totals) and snapshot.totals[TRACES] for snapshot in rig.published]

@@ -7,8 +7,9 @@ from tests.builders import record
 @pytest.mark.parametrize(
     ("state", "finalized", "age_ms", "final"),
     [
-        (State.OK, True, 0, True),
-        (State.ERROR, True, 0, True),
+        (State.OK, True, FILL_MS - 1, False),
+        (State.OK, True, FILL_MS, True),
+        (State.ERROR, True, FILL_MS, True),
         (State.IN_PROGRESS, True, 10 * SETTLE_MS, False),
         (State.OK, False, SETTLE_MS - 1, False),
         (State.OK, False, SETTLE_MS, True),
@@ -19,13 +20,6 @@ from tests.builders import record
 def test_when_a_trace_is_final(state: State, finalized: bool, age_ms: int, final: bool) -> None:
     end_ms = 2_500
     assert record(state=state, finalized=finalized, seen_ms=end_ms + age_ms).final is final
-
-
-@pytest.mark.parametrize("absent", ["usage", "cost", "session"])
-def test_what_mlflow_may_still_fill_in_is_waited_for(absent: str) -> None:
-    end_ms = 2_500
-    assert not record(**{absent: None}, seen_ms=end_ms + FILL_MS - 1).final
-    assert record(**{absent: None}, seen_ms=end_ms + FILL_MS).final
 
 
 def test_without_a_duration_the_start_decides() -> None:
