@@ -8,7 +8,7 @@ from exporter.horizon import AHEAD_MS, Window
 from exporter.labels import LabelRules
 from exporter.ledger import examine
 from exporter.service import now_ms, open_source
-from exporter.source import CLIENT_VERSION, MlflowSource
+from exporter.source import CLIENT_VERSION, PAGE_SIZE, MlflowSource
 
 SAMPLE_MS = 3_600_000
 """How far back the sample of traces reaches that is read to see whether reading works."""
@@ -65,7 +65,7 @@ def _say_sample(source: MlflowSource, rules: LabelRules, say: Callable[[str], No
     until_ms = now_ms()
     page = next(source.scan(Window(until_ms - SAMPLE_MS, until_ms + AHEAD_MS, until_ms - SAMPLE_MS)), None)
     records = page.records if page else ()
-    say(f"traces       {len(records)}{' or more' if len(records) >= 500 else ''} in the last hour")
+    say(f"traces       {len(records)}{' or more' if len(records) == PAGE_SIZE else ''} in the last hour")
     for name in ("environment", "version"):
         values = sorted({rules.values(record)[name] for record in records})
         if values:

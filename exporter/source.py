@@ -120,7 +120,7 @@ class MlflowSource:
                 return
             window, read = _following(window, read, page)
 
-    def experiments(self) -> "Selection":
+    def experiments(self) -> Selection:
         """Which of the active experiments are selected now."""
         active = self._active_experiments()
         matches = {

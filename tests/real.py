@@ -68,16 +68,13 @@ class Mlflow:
         self.uri = f"http://{HOST}:{port}"
         self._database = data / "mlflow.db"
         self._processes = processes
-        self._arguments = ["mlflow", "server", "--host", HOST, "--port", str(port), "--workers", "1"]
-        self._arguments += ["--backend-store-uri", f"sqlite:///{self._database}"]
-        self._arguments += ["--artifacts-destination", str(data / "artifacts")]
+        self._data, self._port = data, port
         self._numbers = count(1)
         self.start()
         self.client = MlflowClient(self.uri)
 
     def start(self) -> None:
-        environment = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-        self._process = self._processes.start("mlflow", self._arguments, environment)
+        self._process = self._processes.start_mlflow(self._data, self._port)
         self._processes.wait_until_ready(f"{self.uri}/health", lambda: False)
 
     def stop(self) -> None:

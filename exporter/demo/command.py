@@ -113,17 +113,8 @@ class _Demo:
         self._summarize()
 
     def _start_mlflow(self) -> None:
-        data = self._options.data_dir.resolve()
-        arguments = ["mlflow", "server", "--host", HOST, "--port", str(self._options.mlflow_port), "--workers", "1"]
-        arguments += [
-            "--backend-store-uri",
-            f"sqlite:///{data}/mlflow.db",
-            "--artifacts-destination",
-            f"{data}/artifacts",
-        ]
-        environment = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
         with self._progress("MLflow is starting (the first time it makes its database: about 20 s)"):
-            self._processes.start("mlflow", arguments, environment)
+            self._processes.start_mlflow(self._options.data_dir.resolve(), self._options.mlflow_port)
             self._processes.wait_until_ready(f"{self._options.mlflow}/health", self._stopping.is_set)
 
     def _start_exporter(self) -> None:

@@ -88,6 +88,14 @@ class Processes:
         self._running.append(process)
         return process
 
+    def start_mlflow(self, data: Path, port: int) -> Process:
+        """Start an MLflow server on SQLite that keeps what it has in ``data``, an absolute path."""
+        arguments = ["mlflow", "server", "--host", HOST, "--port", str(port), "--workers", "1"]
+        arguments += ["--backend-store-uri", f"sqlite:///{data / 'mlflow.db'}"]
+        arguments += ["--artifacts-destination", str(data / "artifacts")]
+        environment = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+        return self.start("mlflow", arguments, environment)
+
     def stop(self, process: Process, patience_s: float = STOP_S) -> None:
         """Ask the process to end, and end it and its children if it has not after ``patience_s`` seconds."""
         process.popen.terminate()
