@@ -2,13 +2,14 @@
 
 from collections.abc import Callable
 
+from exporter.client import CLIENT_VERSION, PAGE_SIZE
 from exporter.config import Config
 from exporter.errors import PollError, UserError
 from exporter.horizon import AHEAD_MS, Window
 from exporter.labels import LabelRules
-from exporter.ledger import examine
+from exporter.ledger_file import examine
 from exporter.service import now_ms, open_source
-from exporter.source import CLIENT_VERSION, PAGE_SIZE, MlflowSource
+from exporter.source import MlflowSource
 
 SAMPLE_MS = 3_600_000
 """How far back the sample of traces reaches that is read to see whether reading works."""
@@ -24,6 +25,7 @@ def check(settings: Config, say: Callable[[str], None]) -> None:
     try:
         _say_server(source, say)
         _say_experiments(source, say)
+        _say_features(source, say)
         _say_sample(source, LabelRules(settings.labels.environment, settings.labels.version), say)
     except PollError as error:
         raise UserError(str(error)) from None
@@ -32,24 +34,30 @@ def check(settings: Config, say: Callable[[str], None]) -> None:
 
 def _say_server(source: MlflowSource, say: Callable[[str], None]) -> None:
     try:
-        version = f"version {source.server_version()}"
+        version = f"version {source.client.server_version()}"
     except PollError as error:
         version = f"version could not be read ({error.reason.value})"
-    say(f"MLflow       {source.tracking_uri}, {version}, read with client {CLIENT_VERSION}")
+    say(f"MLflow       {source.client.tracking_uri}, {version}, read with client {CLIENT_VERSION}")
 
 
 def _say_experiments(source: MlflowSource, say: Callable[[str], None]) -> None:
-    selection = source.experiments()
+    selection = source.selection()
     selectors, active = ", ".join(selection.unmatched), ", ".join(selection.active)
     if not selection.chosen:
         raise UserError(
             f"mlflow.experiments: {selectors or 'all'} selects none of the {len(selection.active)} active experiments"
-            f" at {source.tracking_uri}: {active}"
+            f" at {source.client.tracking_uri}: {active}"
         )
-    names = ", ".join(sorted(selection.chosen.values()))
+    names = ", ".join(sorted(selection.names.values()))
     say(f"experiments  {len(selection.chosen)} of {len(selection.active)} selected: {names}")
     if selection.unmatched:
         say(f"             warning: {selectors} selects none of {active}")
+
+
+def _say_features(source: MlflowSource, say: Callable[[str], None]) -> None:
+    for feature, has in source.features().items():
+        if not has:
+            say(f"             warning: {feature.without}")
 
 
 def _say_ledger(settings: Config, say: Callable[[str], None]) -> None:

@@ -154,7 +154,19 @@ class Poll(_Section):
 
     interval: Annotated[Duration, _at_least("1s")] = timedelta(seconds=15)
     lateness: Annotated[Duration, _at_least("10m")] = timedelta(hours=2)
+    audit_horizon: Annotated[Duration, _at_least("10m")] = timedelta(hours=24)
+    margin: Annotated[Duration, _at_least("1m")] = timedelta(minutes=5)
+    overlap: Annotated[Duration, _at_least("2m")] = timedelta(minutes=2)
     start: Start = "now"
+
+    @validates_model(mode="after")
+    def _can_be_kept(self) -> "Poll":
+        """What no single key can tell: start times are closed before they are retired, in steps of ten minutes."""
+        if self.audit_horizon < self.lateness + timedelta(minutes=10):
+            raise ValueError("audit_horizon must be at least 10m more than lateness")
+        if self.overlap > self.lateness:
+            raise ValueError("overlap must not be more than lateness")
+        return self
 
 
 class Labels(_Section):
@@ -297,6 +309,6 @@ def _line(details: ErrorDetails, lines: _Lines) -> int:
 
 def _suggestion(key: str) -> str:
     known = list(keys())
-    close = difflib.get_close_matches(key, known, n=1)
+    close = difflib.get_close_matches(key, [*known, *Config.model_fields], n=1)
     section = [name for name in known if name.startswith(key.rpartition(".")[0] + ".")]
     return f"; did you mean {close[0]}?" if close else f"; known are {', '.join(section or known)}"

@@ -16,7 +16,8 @@ from prometheus_client.openmetrics.exposition import CONTENT_TYPE_LATEST as CONT
 from prometheus_client.openmetrics.exposition import generate_latest as encode_openmetrics
 from prometheus_client.registry import Collector
 
-from exporter.metrics import STATUS_FAMILIES, SUM, Cell, Snapshot, Status, StatusFamily, TraceFamily
+from exporter.metrics import SUM, Cell, TraceFamily
+from exporter.status import STATUS_FAMILIES, Snapshot, Status, StatusFamily
 
 
 class Format(Enum):

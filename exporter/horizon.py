@@ -1,31 +1,48 @@
-"""Which traces to read next. Pure arithmetic on Unix milliseconds: no I/O, and no clock of its own.
+"""Which traces to read next, and what is known to be complete. Pure arithmetic on Unix milliseconds: no I/O, no clock.
 
 A trace carries its START time but becomes visible only after its END, so "everything newer than the last one I saw"
-loses every trace that ran longer than its neighbours. The fresh pass asks by END time instead, inside a range of start
-times that keeps the question cheap (MLflow's index is on the start). An example, with a lateness of 2 h and the overlap
-of 120 s:
+loses every trace that ran longer than its neighbours. So start times are read three times, each time by a pass over a
+range of them. With a lateness L of 2 h, an audit horizon D of 24 h, a margin of 5 min and an overlap of 2 min, at
+12:07:15 on a Tuesday, the last fresh pass having started at 12:07:00:
 
-    the last complete pass started at 12:00:00; it is now 12:00:15
-    start in [10:00:00, two days from now)   calls that ran for up to two hours
-    end   >= 11:58:00                        what ended, or became visible, while the last pass was under way
+    fresh     start in [10:07:00, Thursday 12:07:15), end >= 12:05:00     what ended since then: at every tick
+    closing   start in [09:50, 10:00)                                     is due since 10:00 + L + margin = 12:05
+    retiring  start in [Monday 11:50, Monday 12:00)                       is due since 12:00 + D + margin = 12:05
 
-What is read twice because of the overlap is recognised by its id in the ledger.
+The fresh pass makes it quick, the other two make it certain. A pass is *full* if it asks for starts alone, and a full
+pass over [a, b) that started at t has seen whatever was visible at t. So once it is complete:
+
+    closed up to   t - L - margin, or b: every trace that was visible within L of its start is known
+    retired up to  t - D - margin, or b: likewise within D; nothing before it is read again, and its ids are forgotten
+
+in whole buckets of ten minutes, and never with a gap: a pass that begins after ``closed_ms`` does not move it. Nothing
+else moves either mark, and no clock does by itself. The margin is for applications whose clock is behind.
 
 A pass moves forward by start time, page by page, and its position is stored with the counts of each page. A pass that
-is cut short (by an error, a stop, a crash) is therefore taken up where it was left, and only a complete pass moves
-``fresh_ms``.
+is cut short (by an error, a stop, a crash) is taken up where it was left, with the time at which it started.
 """
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from enum import Enum
 
-from exporter.trace import SETTLE_MS
-
-OVERLAP_MS = 2 * SETTLE_MS
-"""How far the question by end time reaches back behind the start of the last complete pass. A trace that a pass leaves
-alone because it has not settled ended less than SETTLE_MS before it was read, so the next pass reads it again."""
+BUCKET_MS = 600_000
+"""Start times are closed and retired in steps of this."""
 
 AHEAD_MS = 2 * 24 * 3_600_000
 """How far ahead of ours the clock of a traced application may be."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What is promised. ``lateness_ms`` (L) and ``audit_horizon_ms`` (D): how long after its start a trace may become
+    visible to be counted by the closing and by the retiring pass. ``margin_ms``: how far an application's clock may be
+    behind. ``overlap_ms``: how far the fresh pass reaches back behind the start of the last one."""
+
+    lateness_ms: int
+    audit_horizon_ms: int
+    margin_ms: int
+    overlap_ms: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +54,20 @@ class Window:
     ended_after_ms: int | None = None
 
 
+class Kind(Enum):
+    """What a pass is for."""
+
+    FRESH = "fresh"
+    CLOSING = "closing"
+    RETIRING = "retiring"
+
+
 @dataclass(frozen=True, slots=True)
-class FreshPass:
-    """A fresh pass under way: when it started, and what it still has to read."""
+class Pass:
+    """A pass under way: when it started, where, and the window that it still has to read."""
 
     started_ms: int
+    from_ms: int
     window: Window
 
 
@@ -50,39 +76,103 @@ class Horizon:
     """How far reading has come; stored in the ledger in the same transaction as the counts it belongs to.
 
     ``origin_ms``: traces that started earlier are never counted. ``fresh_ms``: when the last complete fresh pass
-    started, None before the first. ``under_way``: the pass that has begun and is not complete.
+    started, None before the first. ``closed_ms`` and ``retired_ms``: see the module. ``under_way``: passes that have
+    begun and are not complete.
     """
 
     origin_ms: int
-    fresh_ms: int | None = None
-    under_way: FreshPass | None = None
+    fresh_ms: int | None
+    closed_ms: int
+    retired_ms: int
+    under_way: Mapping[Kind, Pass] = field(default_factory=dict)
+
+    @classmethod
+    def at(cls, origin_ms: int) -> "Horizon":
+        """The horizon before anything is read."""
+        return cls(origin_ms, None, origin_ms, origin_ms)
 
 
-def begin_pass(horizon: Horizon, now_ms: int, lateness_ms: int) -> Horizon:
-    """The horizon with a fresh pass under way: the one that was cut short, or else a new one from ``now_ms``."""
-    if horizon.under_way is not None:
+def due(horizon: Horizon, kind: Kind, now_ms: int, limits: Limits) -> bool:
+    """Whether there is something to read for a pass of this kind."""
+    return kind in horizon.under_way or _window(horizon, kind, now_ms, limits) is not None
+
+
+def begin(horizon: Horizon, kind: Kind, now_ms: int, limits: Limits, end_filter: bool = True) -> Horizon:
+    """The horizon with this pass under way: the one that was cut short, or else, where one is due, a new one.
+
+    ``end_filter``: whether the server can be asked by end time. If not then every fresh pass is a full one.
+    """
+    window = _window(horizon, kind, now_ms, limits)
+    if kind in horizon.under_way or window is None:
         return horizon
-    return replace(horizon, under_way=FreshPass(now_ms, _fresh_window(horizon, now_ms, lateness_ms)))
+    if kind is Kind.FRESH and not end_filter:
+        window = _everything_open(horizon, now_ms)
+    return _with(horizon, kind, Pass(now_ms, window.lo_ms, window))
 
 
-def _fresh_window(horizon: Horizon, now_ms: int, lateness_ms: int) -> Window:
-    hi_ms = now_ms + AHEAD_MS
-    if horizon.fresh_ms is None:
-        return Window(horizon.origin_ms, hi_ms)
-    lo_ms = max(horizon.origin_ms, min(horizon.fresh_ms, now_ms) - lateness_ms)
-    if horizon.fresh_ms > now_ms:  # our clock was ahead, so the end times that it asked for meant nothing
-        return Window(lo_ms, hi_ms)
-    return Window(lo_ms, hi_ms, horizon.fresh_ms - OVERLAP_MS)
-
-
-def after_page(horizon: Horizon, next_lo_ms: int) -> Horizon:
+def after_page(horizon: Horizon, kind: Kind, next_lo_ms: int) -> Horizon:
     """The horizon once a page is read: the pass under way goes on at ``next_lo_ms``."""
-    assert horizon.under_way is not None, "a page belongs to a pass"
-    window = replace(horizon.under_way.window, lo_ms=next_lo_ms)
-    return replace(horizon, under_way=replace(horizon.under_way, window=window))
+    at = horizon.under_way[kind]
+    return _with(horizon, kind, replace(at, window=replace(at.window, lo_ms=next_lo_ms)))
 
 
-def complete_pass(horizon: Horizon) -> Horizon:
-    """The horizon once the last page of the pass under way is read."""
-    assert horizon.under_way is not None, "only a pass that has begun can end"
-    return replace(horizon, fresh_ms=horizon.under_way.started_ms, under_way=None)
+def complete(horizon: Horizon, kind: Kind, limits: Limits) -> Horizon:
+    """The horizon once the last page of the pass under way is read. The one place where start times are closed."""
+    done = horizon.under_way[kind]
+    closed_ms, retired_ms = horizon.closed_ms, horizon.retired_ms
+    if done.window.ended_after_ms is None:
+        if done.from_ms <= closed_ms:
+            closed_ms = max(closed_ms, _covered(done, limits.lateness_ms, limits))
+        if done.from_ms <= retired_ms:
+            retired_ms = max(retired_ms, min(closed_ms, _covered(done, limits.audit_horizon_ms, limits)))
+    return Horizon(
+        horizon.origin_ms,
+        done.started_ms if kind is Kind.FRESH else horizon.fresh_ms,
+        closed_ms,
+        retired_ms,
+        {other: _from(retired_ms, each) for other, each in horizon.under_way.items() if other is not kind},
+    )
+
+
+def _from(retired_ms: int, under_way: Pass) -> Pass:
+    """The pass without what has been retired: its ids are forgotten, so it would be counted again."""
+    window = under_way.window
+    return replace(under_way, window=replace(window, lo_ms=max(window.lo_ms, retired_ms)))
+
+
+def _covered(done: Pass, visible_within_ms: int, limits: Limits) -> int:
+    return _bucket(min(done.window.hi_ms, done.started_ms - visible_within_ms - limits.margin_ms))
+
+
+def _window(horizon: Horizon, kind: Kind, now_ms: int, limits: Limits) -> Window | None:
+    match kind:
+        case Kind.FRESH:
+            return _fresh_window(horizon, now_ms, limits)
+        case Kind.CLOSING:
+            window = Window(horizon.closed_ms, _bucket(now_ms - limits.lateness_ms - limits.margin_ms))
+        case Kind.RETIRING:
+            hi_ms = _bucket(now_ms - limits.audit_horizon_ms - limits.margin_ms)
+            window = Window(horizon.retired_ms, min(hi_ms, horizon.closed_ms))
+    return window if window.lo_ms < window.hi_ms else None
+
+
+def _fresh_window(horizon: Horizon, now_ms: int, limits: Limits) -> Window:
+    """Full the first time, after a long time away, and after our clock was ahead: the end times that it asked for then
+    meant nothing."""
+    fresh_ms = horizon.fresh_ms
+    if fresh_ms is None or not 0 <= now_ms - fresh_ms <= limits.lateness_ms:
+        return _everything_open(horizon, now_ms)
+    lo_ms = max(horizon.retired_ms, fresh_ms - limits.lateness_ms)
+    return Window(lo_ms, now_ms + AHEAD_MS, fresh_ms - limits.overlap_ms)
+
+
+def _everything_open(horizon: Horizon, now_ms: int) -> Window:
+    return Window(horizon.closed_ms, now_ms + AHEAD_MS)
+
+
+def _bucket(ms: int) -> int:
+    return ms // BUCKET_MS * BUCKET_MS
+
+
+def _with(horizon: Horizon, kind: Kind, under_way: Pass) -> Horizon:
+    return replace(horizon, under_way={**horizon.under_way, kind: under_way})

@@ -1,38 +1,30 @@
-"""The ledger: what has been counted, what it added up to, and how far reading has come. SQLite.
+"""The ledger: what has been counted, what it added up to, what is waited for, and how far reading has come. SQLite.
 
 Each page of traces is one transaction that holds the ids, what they add to the totals, and the position after them. So
 after a crash at any moment either all of a page is there or none of it, and a page that is read again counts nothing.
 """
 
-import fcntl
 import json
-import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import contextmanager
+from dataclasses import astuple, dataclass
 from pathlib import Path
-from typing import IO
+from typing import Any
 
-from exporter.errors import PollError, Reason, UserError, what_failed
-from exporter.horizon import FreshPass, Horizon, Window
+from exporter.errors import PollError, Reason
+from exporter.horizon import BUCKET_MS, Horizon, Kind, Pass, Window
+from exporter.ledger_file import hold, open_database
 from exporter.metrics import Cell, TraceFamily
-from exporter.trace import TraceRecord
+from exporter.triage import Batch, Known, Pending, amounts_of
 
-APPLICATION_ID = 0x4D54_4578
-"""Marks a SQLite file as a ledger of this program ("MTEx")."""
 
-SCHEMA_VERSION = 1
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """From which start time on the traces of an experiment count, and when the experiment was created (Unix ms)."""
 
-_SCHEMA = f"""
-CREATE TABLE counted (trace_id TEXT PRIMARY KEY, start_ms INTEGER NOT NULL) WITHOUT ROWID;
-CREATE TABLE totals (family TEXT, labels TEXT, part TEXT, value NUMERIC NOT NULL, PRIMARY KEY (family, labels, part))
-  WITHOUT ROWID;
-CREATE TABLE shapes (family TEXT PRIMARY KEY, shape TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE horizon (one INTEGER PRIMARY KEY CHECK (one = 1), origin_ms INTEGER NOT NULL, fresh_ms INTEGER,
-  pass_started_ms INTEGER, pass_lo_ms INTEGER, pass_hi_ms INTEGER, pass_ended_after_ms INTEGER);
-PRAGMA application_id = {APPLICATION_ID};
-PRAGMA user_version = {SCHEMA_VERSION};
-"""
+    created_ms: int
+    origin_ms: int
 
 
 class Ledger:
@@ -43,19 +35,11 @@ class Ledger:
     """
 
     def __init__(self, path: Path) -> None:
-        """Open the ledger at ``path``, or begin a new one.
-
-        Raises UserError where the path cannot be written, another process holds it, or the file there is not a ledger
-        that this version can read. Such a file is left as it is.
-        """
+        """Open the ledger at ``path``, or begin a new one. Raises UserError as ``hold`` and ``open_database`` do."""
         self._path = path
+        self._lock = hold(path)
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._lock = _lock(path)
-        except OSError as error:
-            raise UserError(f"cannot keep a ledger at {path}: {what_failed(error)}; set ledger.path") from None
-        try:
-            self._db = _open(path)
+            self._db = open_database(path)
             self._inode = path.stat().st_ino
         except BaseException:
             self._lock.close()
@@ -68,54 +52,88 @@ class Ledger:
 
     def horizon(self) -> Horizon | None:
         """How far reading had come at the last commit; None before the first."""
-        with _ledger_errors():
-            row = self._db.execute(
-                "SELECT origin_ms, fresh_ms, pass_started_ms, pass_lo_ms, pass_hi_ms, pass_ended_after_ms FROM horizon"
-            ).fetchone()
+        row = next(iter(self._rows("SELECT origin_ms, fresh_ms, closed_ms, retired_ms FROM horizon")), None)
+        passes = self._rows("SELECT kind, started_ms, from_ms, lo_ms, hi_ms, ended_after_ms FROM passes")
         if row is None:
             return None
-        origin_ms, fresh_ms, started_ms, lo_ms, hi_ms, ended_after_ms = row
-        under_way = None if started_ms is None else FreshPass(started_ms, Window(lo_ms, hi_ms, ended_after_ms))
-        return Horizon(origin_ms, fresh_ms, under_way)
+        origin_ms, fresh_ms, closed_ms, retired_ms = row
+        return Horizon(
+            origin_ms,
+            fresh_ms,
+            closed_ms,
+            retired_ms,
+            under_way={
+                Kind(kind): Pass(started_ms, from_ms, Window(*window)) for kind, started_ms, from_ms, *window in passes
+            },
+        )
 
-    def not_counted(self, records: Sequence[TraceRecord]) -> list[TraceRecord]:
-        """Those of the records that have not been counted yet, each id once."""
-        by_id = {record.trace_id: record for record in records}
-        with _ledger_errors():
-            rows = self._db.execute(
-                "SELECT trace_id FROM counted WHERE trace_id IN (SELECT value FROM json_each(?))",
-                (json.dumps(list(by_id)),),
-            )
-            counted = {trace_id for (trace_id,) in rows}
-        return [record for trace_id, record in by_id.items() if trace_id not in counted]
+    def known(self, trace_ids: Sequence[str]) -> Known:
+        """What is known of these ids."""
+        ids = json.dumps(trace_ids)
+        done = self._rows("SELECT trace_id, amounts FROM done WHERE trace_id IN (SELECT value FROM json_each(?))", ids)
+        pending = self._rows("SELECT * FROM pending WHERE trace_id IN (SELECT value FROM json_each(?))", ids)
+        return Known(dict(done), {row[0]: _pending(row) for row in pending})
 
-    def commit(
-        self,
-        horizon: Horizon,
-        counted: Iterable[TraceRecord] = (),
-        amounts: Mapping[Cell, float] | None = None,
-    ) -> None:
-        """Store, in one transaction: these traces are counted, they add ``amounts``, reading has come to ``horizon``.
+    def due(self, now_ms: int) -> list[str]:
+        """The pending traces that are to be looked at again."""
+        rows = self._rows("SELECT trace_id FROM pending WHERE next_ms <= ? ORDER BY next_ms", now_ms)
+        return [trace_id for (trace_id,) in rows]
 
-        A trace that is counted already makes the whole call fail: to count twice would be worse than to stop.
-        """
+    def pending(self) -> list[Pending]:
+        """All traces that are waited for."""
+        return [_pending(row) for row in self._rows("SELECT * FROM pending")]
+
+    def counts(self, window: Window, step_ms: int) -> dict[int, int]:
+        """How many traces are known (done with, or pending) by their start, in steps of ``step_ms`` from 1970 on."""
+        query = """SELECT start_ms / ? * ?, count(*) FROM
+          (SELECT start_ms FROM done UNION ALL SELECT start_ms FROM pending) WHERE start_ms >= ? AND start_ms < ?
+          GROUP BY 1"""
+        return dict(self._rows(query, step_ms, step_ms, window.lo_ms, window.hi_ms))
+
+    def retired_counts(self, window: Window) -> dict[int, int]:
+        """How many traces were known in each bucket that the window touches, when it was retired."""
+        query = "SELECT bucket_ms, traces FROM retired WHERE bucket_ms > ? AND bucket_ms < ?"
+        return dict(self._rows(query, window.lo_ms - BUCKET_MS, window.hi_ms))
+
+    def origins(self) -> dict[str, Origin]:
+        """The origin of each experiment that was ever selected, by its id."""
+        rows = self._rows("SELECT experiment_id, created_ms, origin_ms FROM experiments")
+        return {experiment_id: Origin(*row) for experiment_id, *row in rows}
+
+    def add_origins(self, origins: Mapping[str, Origin]) -> None:
+        """Keep the origins of experiments that are new."""
         with self._transaction():
             self._db.executemany(
-                "INSERT INTO counted VALUES (?, ?)",
-                [(record.trace_id, record.start_ms) for record in counted],
+                "INSERT INTO experiments VALUES (?, ?, ?)",
+                [(experiment_id, *astuple(origin)) for experiment_id, origin in origins.items()],
             )
+
+    def commit(self, horizon: Horizon, batch: Batch | None = None, amounts: Mapping[Cell, float] | None = None) -> None:
+        """Store, in one transaction: this batch is dealt with, it adds ``amounts``, reading has come to ``horizon``.
+
+        A trace that is counted already makes the whole call fail: to count twice would be worse than to stop. The ids
+        of traces that started before ``horizon.retired_ms`` are forgotten: nothing will ask for them again.
+        """
+        batch = batch or Batch()
+        with self._transaction():
+            self._store(batch, horizon.retired_ms)
             self._db.executemany(
                 "INSERT INTO totals VALUES (?, ?, ?, ?)"
                 " ON CONFLICT DO UPDATE SET value = value + excluded.value WHERE excluded.value != 0",
                 [(cell.family, _dump(cell.labels), cell.part, amount) for cell, amount in (amounts or {}).items()],
             )
-            self._db.execute("INSERT OR REPLACE INTO horizon VALUES (1, ?, ?, ?, ?, ?, ?)", _columns(horizon))
+            self._retire(horizon.retired_ms)
+            self._store_horizon(horizon)
 
     def totals(self) -> dict[Cell, float]:
         """All totals as of the last commit."""
-        with _ledger_errors():
-            rows = self._db.execute("SELECT family, labels, part, value FROM totals ORDER BY family, labels").fetchall()
+        rows = self._rows("SELECT family, labels, part, value FROM totals ORDER BY family, labels")
         return {Cell(family, tuple(json.loads(labels)), part): value for family, labels, part, value in rows}
+
+    def size_bytes(self) -> int:
+        """What the ledger takes on disk."""
+        beside = (Path(f"{self._path}{suffix}") for suffix in ("", "-wal"))
+        return sum(each.stat().st_size for each in beside if each.exists())
 
     def adopt(self, families: Iterable[TraceFamily]) -> list[str]:
         """Take these families as the ones to keep from now on.
@@ -130,6 +148,43 @@ class Ledger:
             self._db.executemany("DELETE FROM totals WHERE family = ?", [(name,) for name in changed])
             self._db.executemany("INSERT OR REPLACE INTO shapes VALUES (?, ?)", shapes.items())
         return changed
+
+    def _store(self, batch: Batch, retired_ms: int) -> None:
+        done = [(record.trace_id, record.start_ms, amounts_of(record)) for record in batch.counted]
+        done += [(pending.trace_id, pending.start_ms, pending.form) for pending in batch.abandoned]
+        self._db.executemany("DELETE FROM pending WHERE trace_id = ?", [(trace_id,) for trace_id in batch.gone])
+        self._db.executemany("INSERT INTO done VALUES (?, ?, ?)", [row for row in done if row[1] >= retired_ms])
+        self._db.executemany(
+            "UPDATE done SET start_ms = ?, amounts = ? WHERE trace_id = ?",
+            [(record.start_ms, amounts_of(record), record.trace_id) for record in batch.changed],
+        )
+        self._db.executemany(
+            "INSERT OR REPLACE INTO pending VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            [astuple(pending) for pending in batch.pending],
+        )
+
+    def _retire(self, retired_ms: int) -> None:
+        before_ms = next((ms for (ms,) in self._db.execute("SELECT retired_ms FROM horizon")), retired_ms)
+        if before_ms == retired_ms:
+            return
+        for bucket_ms, traces in self.counts(Window(before_ms, retired_ms), BUCKET_MS).items():
+            self._db.execute("INSERT OR REPLACE INTO retired VALUES (?, ?)", (bucket_ms, traces))
+        self._db.execute("DELETE FROM done WHERE start_ms < ?", (retired_ms,))
+
+    def _store_horizon(self, horizon: Horizon) -> None:
+        self._db.execute(
+            "INSERT OR REPLACE INTO horizon VALUES (1, ?, ?, ?, ?)",
+            (horizon.origin_ms, horizon.fresh_ms, horizon.closed_ms, horizon.retired_ms),
+        )
+        self._db.execute("DELETE FROM passes")
+        self._db.executemany(
+            "INSERT INTO passes VALUES (?, ?, ?, ?, ?, ?)",
+            [(kind.value, at.started_ms, at.from_ms, *astuple(at.window)) for kind, at in horizon.under_way.items()],
+        )
+
+    def _rows(self, query: str, *parameters: object) -> list[tuple[Any, ...]]:
+        with _ledger_errors():
+            return self._db.execute(query, parameters).fetchall()
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
@@ -154,19 +209,9 @@ class Ledger:
             raise PollError(Reason.LEDGER, f"{self._path} was removed or replaced; start the exporter again")
 
 
-def _columns(horizon: Horizon) -> tuple[int | None, ...]:
-    at = horizon.under_way
-    if at is None:
-        return (horizon.origin_ms, horizon.fresh_ms, None, None, None, None)
-    window = at.window
-    return (
-        horizon.origin_ms,
-        horizon.fresh_ms,
-        at.started_ms,
-        window.lo_ms,
-        window.hi_ms,
-        window.ended_after_ms,
-    )
+def _pending(row: tuple[Any, ...]) -> Pending:
+    trace_id, start_ms, experiment, environment, running, *rest = row
+    return Pending(trace_id, start_ms, experiment, environment, bool(running), *rest)
 
 
 def _dump(value: object) -> str:
@@ -179,69 +224,3 @@ def _ledger_errors() -> Iterator[None]:
         yield
     except sqlite3.Error as error:
         raise PollError(Reason.LEDGER, f"the ledger cannot be used: {error}") from error
-
-
-def _lock(path: Path) -> IO[str]:
-    """Hold ``path`` for this process: a second exporter on the same ledger would count every trace again."""
-    lock = Path(f"{path}.lock").open("a+", encoding="ascii")  # noqa: SIM115 - open for as long as the lock is held
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        lock.seek(0)
-        holder = lock.read().strip() or "unknown"
-        lock.close()
-        raise UserError(
-            f"the ledger {path} is in use by process {holder}; stop that one, or set another ledger.path"
-        ) from None
-    lock.truncate(0)
-    lock.write(f"{os.getpid()}\n")
-    lock.flush()
-    return lock
-
-
-def _open(path: Path) -> sqlite3.Connection:
-    with _user_errors(path), ExitStack() as undo:
-        db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-        undo.callback(db.close)
-        if db.execute("SELECT count(*) FROM sqlite_master").fetchone() == (0,):
-            db.executescript(f"BEGIN; {_SCHEMA} COMMIT;")
-        _refuse_foreign(db, path)  # before anything is written to a file that is not ours
-        db.execute("PRAGMA journal_mode = WAL")
-        db.execute("PRAGMA synchronous = FULL")
-        undo.pop_all()
-        return db
-
-
-def examine(path: Path) -> bool:
-    """Whether there is a ledger at ``path``. Only reads. Raises UserError for a file that ``Ledger`` would refuse."""
-    try:
-        if not path.exists():
-            nearest = next(parent for parent in path.absolute().parents if parent.exists())
-            if not nearest.is_dir() or not os.access(nearest, os.W_OK):
-                raise UserError(f"cannot keep a ledger at {path}: {nearest} cannot be written; set ledger.path")
-            return False
-    except OSError as error:
-        raise UserError(f"cannot keep a ledger at {path}: {what_failed(error)}; set ledger.path") from None
-    with _user_errors(path), closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as db:
-        _refuse_foreign(db, path)
-    return True
-
-
-@contextmanager
-def _user_errors(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except sqlite3.Error as error:
-        raise UserError(f"{path} cannot be used as a ledger ({error}); move it away or set ledger.path") from None
-
-
-def _refuse_foreign(db: sqlite3.Connection, path: Path) -> None:
-    (application_id,) = db.execute("PRAGMA application_id").fetchone()
-    (version,) = db.execute("PRAGMA user_version").fetchone()
-    if application_id != APPLICATION_ID:
-        raise UserError(f"{path} is a database of another program; move it away or set ledger.path")
-    if version != SCHEMA_VERSION:
-        raise UserError(
-            f"{path} has the schema {version}, and this version of the exporter reads schema {SCHEMA_VERSION};"
-            " move it away or set ledger.path"
-        )

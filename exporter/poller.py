@@ -2,37 +2,22 @@
 
 import logging
 import threading
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from time import monotonic
 
 from exporter.errors import PollError, Reason
-from exporter.horizon import Horizon, after_page, begin_pass, complete_pass
+from exporter.families import ABANDONED
 from exporter.ledger import Ledger
-from exporter.metrics import Build, Cell, Snapshot, Status
-from exporter.source import Page, Source
-from exporter.trace import TraceRecord
+from exporter.metrics import Cell, Meter
+from exporter.reader import PollSettings, Reader
+from exporter.source import Source
+from exporter.status import Build, Snapshot, Status
 
 log = logging.getLogger(__name__)
 
 MAX_WAIT_S = 60.0
 """The longest wait between two tries while polls fail, unless the interval is longer."""
-
-Measure = Callable[[Sequence[TraceRecord]], Mapping[Cell, float]]
-"""What traces add to which cells."""
-
-
-@dataclass(frozen=True, slots=True)
-class PollSettings:
-    """How to poll.
-
-    ``lateness_ms``: how long a trace may run and still be found by the fresh pass. ``origin_ms``: traces that started
-    earlier are not counted; used where the ledger is new, and kept in it from then on.
-    """
-
-    interval_s: float
-    lateness_ms: int
-    origin_ms: int
 
 
 class Poller:
@@ -46,23 +31,21 @@ class Poller:
         self,
         source: Source,
         ledger: Ledger,
-        measure: Measure,
+        meter: Meter,
         publish: Callable[[Snapshot], None],
         settings: PollSettings,
         build: Build,
         now_ms: Callable[[], int],
     ) -> None:
-        self._source = source
+        self._reader = Reader(source, ledger, meter, settings, self._after_page)
         self._ledger = ledger
-        self._measure = measure
         self._publish = publish
-        self._settings = settings
+        self._interval_s = settings.interval_s
         self._now_ms = now_ms
         self._stopping = threading.Event()
         self._status = Status(build, poll_errors={reason.value: 0 for reason in Reason})
         self._totals: Mapping[Cell, float] = {}
-        self._totals_changed = True
-        self._read_totals()
+        self._look_at_ledger()
         self._expose()
 
     def run(self) -> None:
@@ -71,7 +54,7 @@ class Poller:
         while not self._stopping.is_set():
             began = monotonic()
             failures = 0 if self.tick() else failures + 1
-            self._stopping.wait(wait_s(self._settings.interval_s, failures, monotonic() - began))
+            self._stopping.wait(wait_s(self._interval_s, failures, monotonic() - began))
 
     def stop(self) -> None:
         """Have ``run`` return once the page at hand is stored. For any thread to call."""
@@ -80,7 +63,7 @@ class Poller:
     def tick(self) -> bool:
         """Read what is new, count it, publish. Whether that succeeded; raises nothing."""
         began = monotonic()
-        errors = [self._error_of(step) for step in (self._fresh_pass, self._read_totals)]
+        errors = [self._error_of(step) for step in (self._reader.tick, self._look_at_ledger)]
         error = next(filter(None, errors), None)
         self._status = after_poll(self._status, error, monotonic() - began, self._now_ms() / 1000)
         self._expose()
@@ -88,42 +71,20 @@ class Poller:
             log.warning(str(error), extra={"reason": error.reason.value})
         return error is None
 
-    def _fresh_pass(self) -> None:
-        horizon = self._begin_pass()
-        assert horizon.under_way is not None, "begin_pass begins one"
-        for page in self._source.scan(horizon.under_way.window):
-            horizon = after_page(horizon, page.next_lo_ms)
-            self._count(page, horizon)
-            if self._stopping.is_set():
-                return
-            if monotonic() - self._exposed_at > self._settings.interval_s:
-                self._expose_progress()
-        self._ledger.commit(complete_pass(horizon))
-
-    def _begin_pass(self) -> Horizon:
-        stored = self._ledger.horizon()
-        horizon = begin_pass(stored or Horizon(self._settings.origin_ms), self._now_ms(), self._settings.lateness_ms)
-        if stored is None:  # from here on a restart counts from the same moment
-            self._ledger.commit(horizon)
-        return horizon
-
-    def _count(self, page: Page, horizon: Horizon) -> None:
-        new = self._ledger.not_counted([record for record in page.records if record.final])
-        self._ledger.commit(horizon, new, self._measure(new))
-        log.debug("page read", extra={"traces": len(page.records), "new": len(new)})
-        self._totals_changed |= bool(new)
-
-    def _read_totals(self) -> None:
+    def _look_at_ledger(self) -> None:
         """Take from the ledger what is committed: nothing else may be exposed."""
-        if self._totals_changed:
-            self._totals = self._ledger.totals()
-            self._totals_changed = False
+        self._totals = self._ledger.totals()
+        reading = self._reader.reading()
+        none_running = {cell.labels: 0 for cell in self._totals if cell.family == ABANDONED}  # where traces were seen
+        self._status = replace(self._status, reading=replace(reading, running={**none_running, **reading.running}))
 
-    def _expose_progress(self) -> None:
-        """Let people watch a long catch-up while it goes on."""
-        self._status = replace(self._status, mlflow_up=True)
-        self._read_totals()
-        self._expose()
+    def _after_page(self) -> bool:
+        """Let people watch a long catch-up while it goes on. Whether to go on."""
+        if monotonic() - self._exposed_at > self._interval_s:
+            self._status = replace(self._status, mlflow_up=True)
+            self._look_at_ledger()
+            self._expose()
+        return not self._stopping.is_set()
 
     def _expose(self) -> None:
         self._exposed_at = monotonic()

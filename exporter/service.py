@@ -6,21 +6,25 @@ import signal
 import threading
 import time
 from datetime import timedelta
-from functools import partial
 from typing import Literal
 
 import uvicorn
 
 from exporter import __version__, server
+from exporter.client import CLIENT_VERSION, Client, prepare_client
 from exporter.config import Config
 from exporter.errors import PollError, UserError
 from exporter.exposition import Exposition
 from exporter.failures import without_credentials
+from exporter.families import trace_families
+from exporter.horizon import Limits
 from exporter.labels import LabelRules
 from exporter.ledger import Ledger
-from exporter.metrics import Build, TraceFamily, measure, trace_families
-from exporter.poller import Poller, PollSettings
-from exporter.source import CLIENT_VERSION, MlflowSource, prepare_client
+from exporter.metrics import Meter, TraceFamily
+from exporter.poller import Poller
+from exporter.reader import PollSettings
+from exporter.source import MlflowSource
+from exporter.status import Build
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +42,8 @@ def open_source(settings: Config) -> MlflowSource:
     """The source that the configuration describes. Asks nothing of MLflow yet."""
     timeout = settings.mlflow.timeout
     prepare_client(timeout.total_seconds() if timeout else None)
-    return MlflowSource(settings.mlflow.tracking_uri, now_ms, settings.mlflow.experiments, settings.mlflow.filter)
+    client = Client(settings.mlflow.tracking_uri)
+    return MlflowSource(client, now_ms, settings.mlflow.experiments, settings.mlflow.filter)
 
 
 def run(settings: Config, listen_address: str, telemetry_path: str) -> int:
@@ -98,7 +103,12 @@ def _poller(settings: Config, families: tuple[TraceFamily, ...], ledger: Ledger,
     rules = LabelRules(settings.labels.environment, settings.labels.version)
     poll = PollSettings(
         interval_s=settings.poll.interval.total_seconds(),
-        lateness_ms=_ms(settings.poll.lateness),
+        limits=Limits(
+            lateness_ms=_ms(settings.poll.lateness),
+            audit_horizon_ms=_ms(settings.poll.audit_horizon),
+            margin_ms=_ms(settings.poll.margin),
+            overlap_ms=_ms(settings.poll.overlap),
+        ),
         origin_ms=_origin_ms(settings.poll.start),
     )
     build = Build(__version__, platform.python_version(), CLIENT_VERSION)
@@ -108,7 +118,7 @@ def _poller(settings: Config, families: tuple[TraceFamily, ...], ledger: Ledger,
         return Poller(
             open_source(settings),
             ledger,
-            partial(measure, families, rules),
+            Meter(families, rules),
             exposition.publish,
             poll,
             build,

@@ -1,56 +1,29 @@
-"""MLflow, as the rest of the program sees it. The only module that imports mlflow."""
+"""Where traces come from, as the rest of the program sees it: scans, look-ups by id, and counts."""
 
-import json
 import logging
-import math
-import os
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from fnmatch import fnmatchcase
-from itertools import takewhile
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
-from exporter.errors import UserError
-from exporter.failures import classify, without_credentials
+from exporter.client import PAGE_SIZE, Client
+from exporter.errors import PollError, Reason
+from exporter.experiments import Experiment, Selection, select
+from exporter.features import Feature
 from exporter.horizon import Window
-from exporter.trace import Cost, State, TokenUsage, TraceRecord
-
-# Read when mlflow is imported: a monitoring process must not call anybody but its MLflow server unless it is told to.
-os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-
-import mlflow.version
-from mlflow import MlflowClient
-from mlflow.entities import TraceInfo, ViewType
-from mlflow.environment_variables import (
-    MLFLOW_HTTP_REQUEST_TIMEOUT,
-    MLFLOW_TRACKING_INSECURE_TLS,
-    MLFLOW_TRACKING_SERVER_CERT_PATH,
-)
-from mlflow.exceptions import MlflowException
-from mlflow.utils.credentials import get_default_host_creds
-from mlflow.utils.rest_utils import http_request
+from exporter.records import to_record
+from exporter.trace import TraceRecord
 
 log = logging.getLogger(__name__)
-
-CLIENT_VERSION: str = mlflow.version.VERSION
-
-PAGE_SIZE = 500
-"""What MLflow gives at most in one answer (501 is refused)."""
 
 MAX_EXCLUDED = 4_000
 """How many ids a NOT IN can carry: MLflow 3.17 reads a filter with 4,900 of them and refuses one with 6,000."""
 
 EXPERIMENTS_AGE_MS = 60_000
-"""How long a list of experiments is used. Below ``horizon.OVERLAP_MS``, so that what a new experiment received before
-it was found is still inside the next fresh window."""
+"""How long a list of experiments is used. Below the least ``poll.overlap``, so that what a new experiment received
+before it was found is still inside the next fresh window."""
 
-DEFAULT_TIMEOUT_S = 30
-
-_PERMISSION_DENIED = 7
-"""``PERMISSION_DENIED`` among MLflow's error codes (HTTP 403)."""
+FEATURES_AGE_MS = 3_600_000
+"""How long a feature is taken to be missing before it is tried again: servers are upgraded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,27 +34,33 @@ class Page:
     next_lo_ms: int
 
 
-@dataclass(frozen=True, slots=True)
-class Selection:
-    """``chosen``: names by id. ``unmatched``: selectors that choose none. ``active``: the names of all there are."""
-
-    chosen: Mapping[str, str]
-    unmatched: tuple[str, ...]
-    active: tuple[str, ...]
-
-    def log(self) -> None:
-        """Say what is read from now on."""
-        names = ", ".join(sorted(self.chosen.values()))
-        log.info("experiments selected", extra={"count": len(self.chosen), "experiments": names})
-        if self.unmatched or not self.chosen:
-            log.warning("no experiment matches yet", extra={"selectors": ", ".join(self.unmatched)})
-
-
 class Source(Protocol):
     """Where traces come from. Every method raises PollError where MLflow cannot be read."""
 
+    def now_ms(self) -> int:
+        """The time in Unix ms: by our clock or by MLflow's, whichever is behind. So neither of them, running ahead, can
+        make anything be taken for old that is not."""
+        ...
+
+    def experiments(self) -> Mapping[str, Experiment]:
+        """The selected experiments by id."""
+        ...
+
+    def features(self) -> Mapping[Feature, bool]:
+        """What of the server can be used; empty as long as there is nothing to try it on."""
+        ...
+
     def scan(self, window: Window) -> Iterator[Page]:
         """All traces of the window, each once, by start; fetched page by page as the caller asks for the next."""
+        ...
+
+    def get(self, trace_ids: Sequence[str]) -> list[TraceRecord]:
+        """Those of these traces that are there, in any order."""
+        ...
+
+    def counts(self, window: Window, step_ms: int, experiment_ids: Sequence[str]) -> Mapping[int, int]:
+        """How many traces of these experiments start in the window, in steps of ``step_ms`` (whole seconds) from 1970
+        on. Only where there is Feature.TRACE_METRICS."""
         ...
 
 
@@ -89,233 +68,144 @@ class MlflowSource:
     """A tracking server, and the selection of its experiments.
 
     ``selectors`` are experiment ids, names or globs of names; none selects all active experiments. ``filter_string`` is
-    an MLflow search filter that all traces must match. Credentials are MLflow's own environment variables.
+    an MLflow search filter that all traces must match. ``now_ms`` is our own clock.
     """
 
     def __init__(
         self,
-        tracking_uri: str,
+        client: Client,
         now_ms: Callable[[], int],
         selectors: Sequence[str] = (),
         filter_string: str | None = None,
     ) -> None:
-        self.tracking_uri = without_credentials(tracking_uri)
-        self._uri = tracking_uri
-        self._client = MlflowClient(tracking_uri)
-        self._now_ms = now_ms
+        self.client = client
+        self._own_ms = now_ms
         self._selectors = tuple(selectors)
         self._filter = filter_string
-        self._experiments: Mapping[str, str] = {}
-        self._experiments_ms: int | None = None
+        self._selection: Selection | None = None
+        self._selection_ms = 0
+        self._features: Mapping[Feature, bool] = {}
+        self._features_ms = 0
+
+    def now_ms(self) -> int:
+        """See ``Source.now_ms``."""
+        server_ms = self.client.server_ms()
+        return self._own_ms() if server_ms is None else min(self._own_ms(), server_ms)
+
+    def experiments(self) -> Mapping[str, Experiment]:
+        """See ``Source.experiments``; asked of MLflow once a minute."""
+        now_ms, before = self._own_ms(), self._selection
+        if before is None or not before.chosen or not 0 <= now_ms - self._selection_ms < EXPERIMENTS_AGE_MS:
+            self._selection, self._selection_ms = self.selection(), now_ms
+            if before is None or before.chosen != self._selection.chosen:
+                self._selection.log()
+        assert self._selection is not None, "chosen above"
+        return self._selection.chosen
+
+    def selection(self) -> Selection:
+        """Which of the active experiments are selected now."""
+        return select(self.client.experiments(), self._selectors)
+
+    def features(self) -> Mapping[Feature, bool]:
+        """See ``Source.features``; tried out once, and what is missing again every hour."""
+        now_ms, ids = self._own_ms(), list(self.experiments())
+        missing_age_ms = -1 if all(self._features.values()) else now_ms - self._features_ms
+        if ids and (not self._features or not missing_age_ms < FEATURES_AGE_MS):
+            found = {feature: self._has(feature, ids) for feature in Feature}
+            for feature in (each for each, has in found.items() if not has and self._features.get(each, True)):
+                log.warning(feature.without, extra={"feature": feature.value})
+            self._features, self._features_ms = found, now_ms
+        return self._features
 
     def scan(self, window: Window) -> Iterator[Page]:
-        """See ``Source.scan``. No page tokens: MLflow's are offsets, which a deleted row shifts by one."""
-        experiments = self._selected_experiments()
-        read: tuple[str, ...] = ()  # ids read so far of those that start in the millisecond window.lo_ms
-        while experiments:
-            page = self._search(experiments, window, read)
-            if page.records:
-                yield page
-            if len(page.records) < PAGE_SIZE:
+        """See ``Source.scan``. No page tokens: MLflow's are offsets, which a deleted row shifts by one.
+
+        The next page begins at the start of the last row, that row's millisecond included, without the rows of it that
+        are read already. Example: a page ends with traces a at 5 ms, b and c at 7 ms: next come the traces from 7 ms
+        on, not b, not c. Where a millisecond has more rows than can be left out, it is read in parts.
+        """
+        not_in = self.features().get(Feature.NOT_IN, False)
+        read: frozenset[str] = frozenset()  # ids read so far of those that start in the millisecond window.lo_ms
+        while True:
+            can_exclude = not_in and len(read) <= MAX_EXCLUDED
+            found = self._search(_terms(window, *([_without(read)] if can_exclude and read else [])))
+            yield from _page(found, read)
+            if len(found) < PAGE_SIZE:
                 return
-            window, read = _following(window, read, page)
+            last_ms = found[-1].start_ms
+            at_last = frozenset(record.trace_id for record in found if record.start_ms == last_ms)
+            read = read | at_last if last_ms == window.lo_ms else at_last
+            window = replace(window, lo_ms=last_ms)
+            if len(at_last) == PAGE_SIZE and not can_exclude:
+                yield from self._in_parts(window, read)
+                window, read = replace(window, lo_ms=last_ms + 1), frozenset()
 
-    def experiments(self) -> Selection:
-        """Which of the active experiments are selected now."""
-        active = self._active_experiments()
-        matches = {
-            selector: {id_: name for id_, name in active.items() if _selects(selector, id_, name)}
-            for selector in self._selectors
-        }
-        chosen = {id_: name for found in matches.values() for id_, name in found.items()} if matches else active
-        unmatched = tuple(selector for selector, found in matches.items() if not found)
-        return Selection(chosen, unmatched, tuple(sorted(active.values())))
+    def get(self, trace_ids: Sequence[str]) -> list[TraceRecord]:
+        """See ``Source.get``."""
+        parts = [trace_ids[at : at + PAGE_SIZE] for at in range(0, len(trace_ids), PAGE_SIZE)]
+        return [record for part in parts for record in self._search([f"trace.request_id IN ({_quoted(part)})"])]
 
-    def server_version(self) -> str:
-        """The version that the tracking server says it has."""
-        with self._errors_classified():
-            answer = http_request(get_default_host_creds(self._uri), "/version", "GET")
-            if answer.status_code in (401, 403):
-                raise MlflowException(answer.reason, error_code=_PERMISSION_DENIED)
-            version: str = answer.text.strip()
-            if not re.fullmatch(r"\d+\.\d+[\w.]*", version):
-                raise ValueError("/version does not answer with a version")
-            return version
+    def counts(self, window: Window, step_ms: int, experiment_ids: Sequence[str]) -> Mapping[int, int]:
+        """See ``Source.counts``."""
+        return self.client.count(experiment_ids, window.lo_ms, window.hi_ms - 1, step_ms // 1000)
 
-    def _selected_experiments(self) -> Mapping[str, str]:
-        now_ms = self._now_ms()
-        age_ms = math.inf if self._experiments_ms is None else now_ms - self._experiments_ms
-        if not self._experiments or not 0 <= age_ms < EXPERIMENTS_AGE_MS:
-            selection = self.experiments()
-            if self._experiments_ms is None or selection.chosen != self._experiments:
-                selection.log()
-            self._experiments, self._experiments_ms = selection.chosen, now_ms
-        return self._experiments
+    def _in_parts(self, window: Window, read: frozenset[str], prefix: str = "tr-") -> Iterator[Page]:
+        """The rest of the one millisecond with which the window begins, by the digits of MLflow's own ids."""
+        at_ms = replace(window, hi_ms=window.lo_ms + 1)
+        for digit in "0123456789abcdef":
+            found = self._search(_terms(at_ms, f"trace.request_id LIKE '{prefix}{digit}%'"))
+            if len(found) < PAGE_SIZE:
+                yield from _page(found, read)
+            else:
+                yield from self._in_parts(window, read, prefix + digit)
 
-    def _active_experiments(self) -> dict[str, str]:
-        found: dict[str, str] = {}
-        token: str | None = None
-        with self._errors_classified():
-            while True:
-                page = self._client.search_experiments(
-                    view_type=ViewType.ACTIVE_ONLY, max_results=1000, page_token=token
-                )
-                found.update({experiment.experiment_id: experiment.name for experiment in page})
-                token = page.token
-                if not token:
-                    return found
-
-    def _search(self, experiments: Mapping[str, str], window: Window, exclude: Sequence[str]) -> Page:
-        with self._errors_classified():
-            traces = self._client.search_traces(
-                locations=list(experiments),
-                filter_string=_filter(window, exclude, self._filter),
-                order_by=["timestamp_ms ASC", "request_id ASC"],
-                max_results=PAGE_SIZE,
-                include_spans=False,
-            )
-            seen_ms = self._now_ms()
-            records = tuple(to_record(trace.info, experiments, seen_ms) for trace in traces)
-        return Page(records, records[-1].start_ms if records else window.lo_ms)
-
-    @contextmanager
-    def _errors_classified(self) -> Iterator[None]:
+    def _search(self, terms: Sequence[str]) -> list[TraceRecord]:
+        names = {each.experiment_id: each.name for each in self.experiments().values()}
+        if not names:
+            return []
+        filter_string = " AND ".join([*terms, self._filter] if self._filter else terms)
         try:
-            yield
-        except Exception as error:  # the client lets through whatever a broken answer makes it stumble over
-            status = error.get_http_status_code() if isinstance(error, MlflowException) else None
-            raise classify(error, status, self.tracking_uri) from error
+            infos = self.client.search(list(names), filter_string)
+        except PollError as error:
+            if error.reason is Reason.CONFIGURATION:  # the server may be another one than that which was tried out
+                self._features = {}
+            raise
+        seen_ms = self.now_ms()
+        return [to_record(info, names, seen_ms) for info in infos]
+
+    def _has(self, feature: Feature, experiment_ids: Sequence[str]) -> bool:
+        nothing = "trace.timestamp_ms < 0"
+        try:
+            match feature:
+                case Feature.END_TIME_FILTER:
+                    self.client.search(experiment_ids, f"{nothing} AND trace.end_time_ms >= 0")
+                case Feature.NOT_IN:
+                    self.client.search(experiment_ids, f"{nothing} AND trace.request_id NOT IN ('tr-1','tr-2')")
+                case Feature.TRACE_METRICS:
+                    self.client.count(experiment_ids, 0, 0, 60)
+                    return self._filter is None  # the counts could not be narrowed by it
+        except PollError as error:
+            if error.reason is not Reason.CONFIGURATION:
+                raise
+            return False
+        return True
 
 
-def prepare_client(timeout_s: float | None) -> None:
-    """Make the MLflow client of this process give up early; the poller does the retrying.
-
-    Left alone the client retries for minutes, and neither a stop nor an outage would be noticed meanwhile.
-    ``timeout_s`` None leaves MLFLOW_HTTP_REQUEST_TIMEOUT as the user set it, or DEFAULT_TIMEOUT_S where it is not set.
-    Raises UserError where one of MLflow's variables has a value that MLflow could not use.
-    """
-    os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "0"
-    if timeout_s is not None:
-        os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] = str(math.ceil(timeout_s))
-    if not os.environ.get("MLFLOW_HTTP_REQUEST_TIMEOUT"):
-        os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] = str(DEFAULT_TIMEOUT_S)
-    if _value(MLFLOW_HTTP_REQUEST_TIMEOUT) < 1:
-        raise UserError("MLFLOW_HTTP_REQUEST_TIMEOUT: must be at least 1 (second)")
-    certificates = _value(MLFLOW_TRACKING_SERVER_CERT_PATH)
-    if certificates and not Path(certificates).exists():
-        raise UserError(f"MLFLOW_TRACKING_SERVER_CERT_PATH: there is no {certificates}")
-    if certificates and _value(MLFLOW_TRACKING_INSECURE_TLS):
-        raise UserError("MLFLOW_TRACKING_SERVER_CERT_PATH and MLFLOW_TRACKING_INSECURE_TLS: set one of them, not both")
+def _page(found: Sequence[TraceRecord], read: frozenset[str]) -> Iterator[Page]:
+    new = tuple(record for record in found if record.trace_id not in read)
+    if new:
+        yield Page(new, new[-1].start_ms)
 
 
-def _value(variable: Any) -> Any:
-    try:
-        return variable.get()
-    except ValueError:
-        raise UserError(f"{variable.name}: {os.environ[variable.name]!r} is not a value that it can have") from None
-
-
-def _selects(selector: str, experiment_id: str, name: str) -> bool:
-    return selector in (experiment_id, name) or fnmatchcase(name, selector)
-
-
-def _filter(window: Window, exclude: Sequence[str], user_filter: str | None) -> str:
+def _terms(window: Window, *more: str) -> list[str]:
     """MLflow knows AND only. ``end_time_ms`` is computed and has no index, hence always beside a range of starts."""
-    terms = [f"trace.timestamp_ms >= {window.lo_ms}", f"trace.timestamp_ms < {window.hi_ms}"]
-    if window.ended_after_ms is not None:
-        terms.append(f"trace.end_time_ms >= {window.ended_after_ms}")
-    if exclude:
-        terms.append(f"trace.request_id NOT IN ({','.join(map(_quote, exclude))})")
-    if user_filter:
-        terms.append(user_filter)
-    return " AND ".join(terms)
+    terms = [f"trace.timestamp_ms >= {window.lo_ms}", f"trace.timestamp_ms < {window.hi_ms}", *more]
+    return terms if window.ended_after_ms is None else [*terms, f"trace.end_time_ms >= {window.ended_after_ms}"]
 
 
-def _quote(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"
+def _without(trace_ids: frozenset[str]) -> str:
+    return f"trace.request_id NOT IN ({_quoted(sorted(trace_ids))})"
 
 
-def _following(window: Window, read: tuple[str, ...], page: Page) -> tuple[Window, tuple[str, ...]]:
-    """Where to read after a full page: from the start of its last row on, without those of that start already read.
-
-    Example: a page ends with traces a at 5 ms, b and c at 7 ms: next come the traces from 7 ms on, not b, not c. If
-    that page is full of traces at 7 ms, then all of them are left out too the next time.
-    """
-    last_ms = page.next_lo_ms
-    at_last = tuple(
-        record.trace_id for record in takewhile(lambda record: record.start_ms == last_ms, reversed(page.records))
-    )
-    if last_ms == window.lo_ms:
-        at_last = (*read, *at_last)
-    if len(at_last) > MAX_EXCLUDED:
-        log.error(
-            "more traces start in one millisecond than MLflow can list; the rest of them is left out",
-            extra={"start_ms": last_ms, "read": len(at_last)},
-        )
-        return replace(window, lo_ms=last_ms + 1), ()
-    return replace(window, lo_ms=last_ms), at_last
-
-
-def to_record(info: TraceInfo, experiments: Mapping[str, str], seen_ms: int) -> TraceRecord:
-    """What we keep of a trace. A usage or a cost that cannot be read is as good as none: the trace still counts."""
-    metadata, tags = info.trace_metadata, info.tags
-    duration_ms = info.execution_duration
-    return TraceRecord(
-        trace_id=info.trace_id,
-        experiment=experiments.get(info.experiment_id, info.experiment_id),
-        state=_STATES.get(info.state.value, State.IN_PROGRESS),
-        start_ms=info.request_time,
-        seen_ms=seen_ms,
-        duration_ms=duration_ms if duration_ms is not None and duration_ms >= 0 else None,
-        finalized=metadata.get("mlflow.trace.infoFinalized") == "true",
-        name=tags.get("mlflow.traceName"),
-        user=metadata.get("mlflow.trace.user"),
-        session=metadata.get("mlflow.trace.session"),
-        usage=_usage(metadata.get("mlflow.trace.tokenUsage")),
-        cost=_cost(metadata.get("mlflow.trace.cost")),
-        tags=tags,
-        metadata=metadata,
-    )
-
-
-_STATES = {state.value: state for state in State}
-
-
-def _usage(text: str | None) -> TokenUsage | None:
-    found = _object(text)
-    usage = TokenUsage(
-        input=_tokens(found.get("input_tokens")),
-        output=_tokens(found.get("output_tokens")),
-        cache_read_input=_tokens(found.get("cache_read_input_tokens")),
-        cache_creation_input=_tokens(found.get("cache_creation_input_tokens")),
-    )
-    return None if usage.input is None and usage.output is None else usage
-
-
-def _cost(text: str | None) -> Cost | None:
-    found = _object(text)
-    cost = Cost(input_usd=_amount(found.get("input_cost")), output_usd=_amount(found.get("output_cost")))
-    return None if cost == Cost() else cost
-
-
-def _object(text: str | None) -> dict[str, Any]:
-    try:
-        found = json.loads(text or "null")
-    except (ValueError, RecursionError):
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
-def _tokens(value: object) -> int | None:
-    amount = _amount(value)
-    return None if amount is None or amount != int(amount) else int(amount)
-
-
-MAX_AMOUNT = 10**12
-"""No trace has more tokens or costs more USD; what claims to would spoil a counter for good."""
-
-
-def _amount(value: object) -> float | None:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    return value if 0 <= value <= MAX_AMOUNT else None  # NaN and infinities fail the comparison
+def _quoted(trace_ids: Sequence[str]) -> str:
+    return ",".join("'" + trace_id.replace("'", "''") + "'" for trace_id in trace_ids)

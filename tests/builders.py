@@ -3,12 +3,17 @@
 from typing import Any
 
 from exporter.config import Buckets, Labels
+from exporter.families import trace_families
+from exporter.horizon import Limits
 from exporter.labels import LabelRules
-from exporter.metrics import Build, trace_families
+from exporter.metrics import Meter
+from exporter.status import Build
 from exporter.trace import Cost, State, TokenUsage, TraceRecord
 
 RULES = LabelRules(Labels().environment, Labels().version)
 FAMILIES = trace_families(Buckets().duration_seconds, Buckets().tokens)
+METER = Meter(FAMILIES, RULES)
+LIMITS = Limits(lateness_ms=7_200_000, audit_horizon_ms=86_400_000, margin_ms=300_000, overlap_ms=120_000)
 BUILD = Build("0.0.0", "3.11.0", "3.17.2")
 
 
@@ -16,6 +21,7 @@ def record(**fields: Any) -> TraceRecord:
     """A trace of the chatbot that ended well, but for what is said otherwise."""
     defaults: dict[str, Any] = {
         "trace_id": "tr-1",
+        "experiment_id": "1",
         "experiment": "chatbot",
         "state": State.OK,
         "start_ms": 1_000,

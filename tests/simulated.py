@@ -1,74 +1,148 @@
-"""A simulated MLflow: the source's interface over traces in memory, with failures on demand."""
+"""A simulated MLflow: the source's interface over traces in memory; its own clock, races and failures on demand."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import count
 
 from exporter.errors import PollError, Reason
+from exporter.experiments import Experiment
+from exporter.features import Feature
 from exporter.horizon import Window
 from exporter.source import Page
 from exporter.trace import Cost, State, TokenUsage, TraceRecord
 
-EPOCH_MS = 1_790_000_000_000
+EPOCH_MS = 1_790_000_000_000 // 600_000 * 600_000
+"""When the simulation begins; on the edge of a bucket, so that tests can reckon from it."""
+
+CHATBOT = Experiment("1", "chatbot", EPOCH_MS - 30 * 24 * 3_600_000)
 
 
 class SimulatedMlflow:
-    """Holds traces and answers scans as MLflow would. ``now_ms`` is its clock and that of whoever polls it."""
+    """Holds traces and answers as MLflow would.
+
+    ``clock_ms`` is its clock, and that of whoever polls it but for ``own_error_ms``. A trace is there from its
+    ``visible_ms`` on. ``before_request`` is called with the number of each request, counted from 1, before it is
+    answered: to move, add or delete traces between two pages, or to raise.
+    """
 
     def __init__(self, page_size: int = 500) -> None:
-        self.now_ms = EPOCH_MS
+        self.clock_ms = EPOCH_MS
+        self.own_error_ms = 0
         self.page_size = page_size
         self.traces: dict[str, TraceRecord] = {}
+        self.visible_ms: dict[str, int] = {}
+        self.selected = {CHATBOT.experiment_id: CHATBOT}
+        self.lacks: set[Feature] = set()
         self.requests = 0
+        self.before_request: Callable[[int], None] = lambda _: None
+        self.fail_at_request: dict[int, Exception] = {}
         self._numbers = count()
-        self.fail_at_request: dict[int, PollError] = {}
-        """What to raise at which request, counted from 1."""
 
-    def clock(self) -> int:
-        return self.now_ms
+    def own_ms(self) -> int:
+        """The clock of whoever polls."""
+        return self.clock_ms + self.own_error_ms
 
-    def add(self, record: TraceRecord) -> TraceRecord:
+    def add(self, record: TraceRecord, visible_after_ms: int = 0) -> TraceRecord:
+        """Put a trace there, or another form of it; visible from so long after now."""
         self.traces[record.trace_id] = record
+        self.visible_ms[record.trace_id] = self.clock_ms + visible_after_ms
         return record
 
+    def change(self, record: TraceRecord, **fields: object) -> TraceRecord:
+        """Give a trace that is there other fields."""
+        self.traces[record.trace_id] = replace(self.traces[record.trace_id], **fields)  # type: ignore[arg-type]  # any
+        return self.traces[record.trace_id]
+
+    def delete(self, record: TraceRecord) -> None:
+        del self.traces[record.trace_id]
+
     def trace(
-        self, start_ms: int, duration_ms: int | None = 0, state: State = State.OK, finalized: bool = True
+        self,
+        start_ms: int,
+        duration_ms: int | None = 0,
+        state: State = State.OK,
+        finalized: bool = True,
+        visible_after_ms: int = 0,
     ) -> TraceRecord:
         """Add a trace of production that starts so long before (or after) EPOCH_MS."""
-        return self.add(
-            TraceRecord(
-                trace_id=f"tr-{next(self._numbers):032x}",
-                experiment="chatbot",
-                state=state,
-                start_ms=EPOCH_MS + start_ms,
-                seen_ms=0,
-                duration_ms=duration_ms,
-                finalized=finalized,
-                session="s",
-                usage=TokenUsage(input=1, output=1),
-                cost=Cost(input_usd=0.5, output_usd=0.5),
-                tags={"environment": "production", "app_version": "1.0"},
-            )
+        record = TraceRecord(
+            trace_id=f"tr-{next(self._numbers):032x}",
+            experiment_id=CHATBOT.experiment_id,
+            experiment=CHATBOT.name,
+            state=state,
+            start_ms=EPOCH_MS + start_ms,
+            seen_ms=0,
+            duration_ms=duration_ms,
+            finalized=finalized,
+            session="s",
+            usage=TokenUsage(input=1, output=1),
+            cost=Cost(input_usd=0.5, output_usd=0.5),
+            tags={"environment": "production", "app_version": "1.0"},
         )
+        return self.add(record, visible_after_ms)
+
+    def visible(self) -> list[TraceRecord]:
+        """What there is to see now, in the selected experiments."""
+        return [
+            record
+            for record in self.traces.values()
+            if self.visible_ms[record.trace_id] <= self.clock_ms and record.experiment_id in self.selected
+        ]
+
+    def now_ms(self) -> int:
+        return min(self.clock_ms, self.own_ms())
+
+    def experiments(self) -> Mapping[str, Experiment]:
+        return self.selected
+
+    def features(self) -> Mapping[Feature, bool]:
+        return {feature: feature not in self.lacks for feature in Feature}
 
     def scan(self, window: Window) -> Iterator[Page]:
-        read: set[str] = set()
+        read: frozenset[str] = frozenset()
         while True:
-            self.requests += 1
-            if error := self.fail_at_request.pop(self.requests, None):
-                raise error
-            found = sorted(
-                (record for record in self.traces.values() if _inside(record, window) and record.trace_id not in read),
-                key=lambda record: (record.start_ms, record.trace_id),
-            )[: self.page_size]
+            found = self._search(window, read)
             if found:
-                read.update(record.trace_id for record in found)
-                yield Page(tuple(replace(record, seen_ms=self.now_ms) for record in found), found[-1].start_ms)
+                yield Page(tuple(found), found[-1].start_ms)
             if len(found) < self.page_size:
                 return
+            last_ms = found[-1].start_ms
+            at_last = frozenset(record.trace_id for record in found if record.start_ms == last_ms)
+            read = read | at_last if last_ms == window.lo_ms else at_last
+            window = replace(window, lo_ms=last_ms)
+
+    def get(self, trace_ids: Sequence[str]) -> list[TraceRecord]:
+        self._answer()
+        return [self._as_seen(record) for record in self.visible() if record.trace_id in trace_ids]
+
+    def counts(self, window: Window, step_ms: int, experiment_ids: Sequence[str]) -> Mapping[int, int]:
+        self._answer()
+        counts: dict[int, int] = {}
+        for record in self.visible():
+            if window.lo_ms <= record.start_ms < window.hi_ms and record.experiment_id in experiment_ids:
+                at_ms = record.start_ms // step_ms * step_ms
+                counts[at_ms] = counts.get(at_ms, 0) + 1
+        return counts
+
+    def _search(self, window: Window, read: frozenset[str]) -> list[TraceRecord]:
+        self._answer()
+        assert window.ended_after_ms is None or Feature.END_TIME_FILTER not in self.lacks, "it would be refused"
+        found = [record for record in self.visible() if _inside(record, window) and record.trace_id not in read]
+        found.sort(key=lambda record: (record.start_ms, record.trace_id))
+        return [self._as_seen(record) for record in found[: self.page_size]]
+
+    def _as_seen(self, record: TraceRecord) -> TraceRecord:
+        return replace(record, seen_ms=self.now_ms())
+
+    def _answer(self) -> None:
+        self.requests += 1
+        self.before_request(self.requests)
+        if error := self.fail_at_request.pop(self.requests, None):
+            raise error
 
 
 def _inside(record: TraceRecord, window: Window) -> bool:
+    """A trace without a duration counts as ended at its start, as it does in MLflow."""
     ended_ms = record.start_ms + (record.duration_ms or 0)
     ended_late_enough = window.ended_after_ms is None or ended_ms >= window.ended_after_ms
     return window.lo_ms <= record.start_ms < window.hi_ms and ended_late_enough

@@ -19,13 +19,12 @@ from rich.table import Table
 from exporter.demo import table
 from exporter.demo.processes import CHATBOT_ENVIRONMENT, HOST, Processes, fetch, free_port, require_free
 from exporter.errors import UserError, what_failed
-from exporter.trace import FILL_MS
 
 EXPERIMENT = "tideline-support"
 INTERVAL_S = 2
 PLAIN_EVERY_S = 10
 INCIDENT_AFTER_S = 60.0
-DRAIN_S = 15.0
+DRAIN_S = 30.0
 
 
 @dataclass(frozen=True)
@@ -195,13 +194,14 @@ class _Demo:
         return table.rows(fetch(self._options.metrics) or "")
 
     def _drain(self) -> None:
-        """Wait for a poll that began when the last trace could be counted."""
-        sent = time.time() + FILL_MS / 1000
+        """Wait for a poll that began after the last trace was sent and leaves none to be counted."""
+        sent = time.time()
         deadline = time.monotonic() + DRAIN_S
         while time.monotonic() < deadline:
             text = fetch(self._options.metrics) or ""
             polled = table.value(text, "mlflow_trace_exporter_last_successful_poll_timestamp_seconds") or 0
-            if polled - (table.value(text, "mlflow_trace_exporter_poll_duration_seconds") or 0) > sent:
+            began = polled - (table.value(text, "mlflow_trace_exporter_poll_duration_seconds") or 0)
+            if began > sent and table.value(text, "mlflow_trace_exporter_pending_traces") == 0:
                 return
             time.sleep(0.2)
 

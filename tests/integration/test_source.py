@@ -5,9 +5,10 @@ from itertools import pairwise
 
 import pytest
 
+from exporter.client import PAGE_SIZE, Client
 from exporter.errors import PollError, Reason
 from exporter.horizon import Window
-from exporter.source import MAX_EXCLUDED, PAGE_SIZE, MlflowSource
+from exporter.source import MAX_EXCLUDED, MlflowSource
 from exporter.trace import TraceRecord
 from tests.real import Mlflow, Trace, now_ms
 
@@ -16,7 +17,7 @@ ALL = Window(0, 2**53)
 
 
 def source(mlflow: Mlflow, *selectors: str, filter_string: str | None = None) -> MlflowSource:
-    return MlflowSource(mlflow.uri, now_ms, selectors, filter_string)
+    return MlflowSource(Client(mlflow.uri), now_ms, selectors, filter_string)
 
 
 def read(source: MlflowSource, window: Window = ALL) -> list[TraceRecord]:
@@ -91,15 +92,15 @@ def test_experiments_are_chosen_by_name_glob_and_id(mlflow: Mlflow) -> None:
 def test_a_deleted_experiment_is_not_among_all(mlflow: Mlflow) -> None:
     name = mlflow.experiment()
     mlflow.client.delete_experiment(mlflow.experiment_id(name))
-    selection = source(mlflow).experiments()
-    assert name not in selection.chosen.values()
+    selection = source(mlflow).selection()
+    assert name not in selection.names.values()
     assert name not in selection.active
 
 
 def test_selectors_that_match_nothing_are_named(mlflow: Mlflow) -> None:
     name = mlflow.experiment(f"odd[1]-{now_ms()}")
-    selection = source(mlflow, name, "shoop", name).experiments()
-    assert (list(selection.chosen.values()), selection.unmatched) == ([name], ("shoop",))
+    selection = source(mlflow, name, "shoop", name).selection()
+    assert (list(selection.names.values()), selection.unmatched) == ([name], ("shoop",))
 
 
 def test_the_user_s_filter_narrows_every_scan(mlflow: Mlflow) -> None:
@@ -117,4 +118,4 @@ def test_a_filter_that_mlflow_does_not_understand(mlflow: Mlflow) -> None:
 
 
 def test_version(mlflow: Mlflow) -> None:
-    assert source(mlflow).server_version().startswith("3.")
+    assert source(mlflow).client.server_version().startswith("3.")

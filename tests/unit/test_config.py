@@ -32,6 +32,8 @@ def test_defaults_are_those_of_the_design() -> None:
     assert defaults.mlflow.experiments == ()
     assert defaults.poll.interval == timedelta(seconds=15)
     assert defaults.poll.lateness == timedelta(hours=2)
+    assert defaults.poll.audit_horizon == timedelta(hours=24)
+    assert (defaults.poll.margin, defaults.poll.overlap) == (timedelta(minutes=5), timedelta(minutes=2))
     assert defaults.poll.start == "now"
     assert defaults.labels.environment == (LabelSource("tag", "environment"),)
     assert defaults.labels.version == (LabelSource("tag", "app_version"), LabelSource("metadata", "mlflow.modelId"))
@@ -53,7 +55,7 @@ def test_a_whole_file(file: Path) -> None:
           experiments: [chatbot, "team-*", "12"]
           filter: tag.team = 'a'
           timeout: 10s
-        poll: {interval: 1m30s, lateness: 1d, start: 24h}
+        poll: {interval: 1m30s, lateness: 1d, audit_horizon: 2d, margin: 1m, overlap: 3m, start: 24h}
         labels:
           environment: [tag.env, metadata.stage]
           version: tag.release
@@ -68,6 +70,8 @@ def test_a_whole_file(file: Path) -> None:
     assert loaded.mlflow.timeout == timedelta(seconds=10)
     assert loaded.poll.interval == timedelta(seconds=90)
     assert loaded.poll.lateness == timedelta(days=1)
+    assert loaded.poll.audit_horizon == timedelta(days=2)
+    assert (loaded.poll.margin, loaded.poll.overlap) == (timedelta(minutes=1), timedelta(minutes=3))
     assert loaded.poll.start == timedelta(hours=24)
     assert loaded.labels.environment == (LabelSource("tag", "env"), LabelSource("metadata", "stage"))
     assert loaded.labels.version == (LabelSource("tag", "release"),)
@@ -148,7 +152,7 @@ polling: {}
         "  line 14, buckets.duration_seconds: edges must be above 0, at most 1e12, and each above the one before it",
         "  line 15, buckets.tokens: write 1 to 100 numbers, as in [0.1, 1, 10]",
         "  line 16, ledger: should hold keys, as in `key: value`",
-        "  line 17, polling: unknown key; did you mean poll.interval?",
+        "  line 17, polling: unknown key; did you mean poll?",
     ]
 
 
@@ -212,3 +216,18 @@ def test_durations(text: str, seconds: float) -> None:
 def test_what_is_no_duration(value: object) -> None:
     with pytest.raises(ValueError, match="is not a duration"):
         config.parse_duration(value)
+
+
+@pytest.mark.parametrize(
+    ("poll", "complaint"),
+    [
+        ("lateness: 9m", "line 2, poll.lateness: must be at least 10m"),
+        ("margin: 59s", "line 2, poll.margin: must be at least 1m"),
+        ("overlap: 119s", "line 2, poll.overlap: must be at least 2m"),
+        ("audit_horizon: 2h9m", "line 1, poll: audit_horizon must be at least 10m more than lateness"),
+        ("lateness: 1d", "line 1, poll: audit_horizon must be at least 10m more than lateness"),
+        ("overlap: 3h", "line 1, poll: overlap must not be more than lateness"),
+    ],
+)
+def test_what_cannot_keep_the_guarantee_is_refused(file: Path, poll: str, complaint: str) -> None:
+    assert complaint in mistakes(file, f"poll:\n  {poll}\n")

@@ -12,9 +12,9 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 from prometheus_client.registry import Collector
 
 from exporter.exposition import Exposition, Format
-from exporter.metrics import STATUS_FAMILIES, Snapshot, Status, measure
+from exporter.status import STATUS_FAMILIES, Reading, Snapshot, Status
 from exporter.trace import State, TokenUsage
-from tests.builders import BUILD, FAMILIES, RULES, record
+from tests.builders import BUILD, FAMILIES, METER, record
 
 GOLDEN = Path(__file__).with_name("golden")
 
@@ -36,13 +36,24 @@ STATUS = Status(
     polls=7,
     poll_duration_s=0.25,
     last_success_s=1_790_000_000.5,
+    reading=Reading(
+        complete_until_s=1_789_992_600.0,
+        behind=False,
+        pending=3,
+        running={("chatbot", "production"): 2, ("chatbot", "staging"): 0},
+        ledger_bytes=40_960,
+        features={"end_time_filter": True, "not_in": True, "trace_metrics": False},
+        audit_supported=False,
+        audited_until_s=None,
+        unaccounted=None,
+    ),
 )
 
 
 @pytest.fixture
 def exposition() -> Exposition:
     made = Exposition(FAMILIES)
-    made.publish(Snapshot(measure(FAMILIES, RULES, RECORDS), STATUS))
+    made.publish(Snapshot(METER.amounts(RECORDS), STATUS))
     return made
 
 

@@ -1,49 +1,102 @@
-from exporter.horizon import AHEAD_MS, OVERLAP_MS, Horizon, Window, after_page, begin_pass, complete_pass
+from dataclasses import replace
 
+import pytest
+
+from exporter.horizon import AHEAD_MS, BUCKET_MS, Horizon, Kind, Pass, Window, after_page, begin, complete, due
+from tests.builders import LIMITS
+
+MINUTE_MS = 60_000
 HOUR_MS = 3_600_000
-NOON_MS = 12 * HOUR_MS
-LATENESS_MS = 2 * HOUR_MS
+DAY_MS = 24 * HOUR_MS
+TUESDAY_MS = 20_000 * DAY_MS
+NOON_MS = TUESDAY_MS + 12 * HOUR_MS
 
 
-def window_of(horizon: Horizon) -> Window:
-    assert horizon.under_way is not None
-    return horizon.under_way.window
+def clock(hours: int, minutes: int, seconds: int = 0, day: int = 0) -> int:
+    return TUESDAY_MS + day * DAY_MS + hours * HOUR_MS + minutes * MINUTE_MS + seconds * 1000
 
 
-def test_first_pass_reads_everything_since_the_origin() -> None:
-    begun = begin_pass(Horizon(origin_ms=7), NOON_MS, LATENESS_MS)
-    assert window_of(begun) == Window(7, NOON_MS + AHEAD_MS, ended_after_ms=None)
+NOW_MS = clock(12, 7, 15)
+HORIZON = Horizon(0, fresh_ms=clock(12, 7), closed_ms=clock(9, 50), retired_ms=clock(11, 50, day=-1))
 
 
-def test_next_pass_reads_what_ended_since_the_last_one_began_less_the_overlap() -> None:
-    begun = begin_pass(Horizon(0, fresh_ms=NOON_MS), NOON_MS + 15_000, LATENESS_MS)
-    assert window_of(begun) == Window(10 * HOUR_MS, NOON_MS + 15_000 + AHEAD_MS, NOON_MS - OVERLAP_MS)
+def window(horizon: Horizon, kind: Kind, now_ms: int = NOW_MS, end_filter: bool = True) -> Window:
+    return begin(horizon, kind, now_ms, LIMITS, end_filter).under_way[kind].window
 
 
-def test_nothing_before_the_origin_is_read() -> None:
-    begun = begin_pass(Horizon(NOON_MS - 5, fresh_ms=NOON_MS), NOON_MS + 15_000, LATENESS_MS)
-    assert window_of(begun).lo_ms == NOON_MS - 5
+def test_the_example_of_the_module() -> None:
+    two_days_ahead = clock(12, 7, 15, day=2)
+    assert window(HORIZON, Kind.FRESH) == Window(clock(10, 7), two_days_ahead, clock(12, 5))
+    assert window(HORIZON, Kind.CLOSING) == Window(clock(9, 50), clock(10, 0))
+    assert window(HORIZON, Kind.RETIRING) == Window(clock(11, 50, day=-1), clock(12, 0, day=-1))
+    for kind in (Kind.CLOSING, Kind.RETIRING):
+        assert due(HORIZON, kind, clock(12, 5), LIMITS)
+        assert not due(HORIZON, kind, clock(12, 5) - 1, LIMITS)
 
 
-def test_after_a_long_outage_the_window_reaches_back_to_before_it() -> None:
-    begun = begin_pass(Horizon(0, fresh_ms=NOON_MS), NOON_MS + 50 * HOUR_MS, LATENESS_MS)
-    assert window_of(begun).lo_ms == 10 * HOUR_MS
-    assert window_of(begun).ended_after_ms == NOON_MS - OVERLAP_MS
+def test_a_complete_closing_pass_closes_what_it_read_and_a_retiring_one_retires_it() -> None:
+    closing = complete(begin(HORIZON, Kind.CLOSING, NOW_MS, LIMITS), Kind.CLOSING, LIMITS)
+    assert closing == replace(HORIZON, closed_ms=clock(10, 0))
+    retiring = complete(begin(HORIZON, Kind.RETIRING, NOW_MS, LIMITS), Kind.RETIRING, LIMITS)
+    assert retiring == replace(HORIZON, retired_ms=clock(12, 0, day=-1))
 
 
-def test_after_our_clock_was_ahead_everything_since_the_lateness_is_read() -> None:
-    now_ms = NOON_MS - HOUR_MS
-    begun = begin_pass(Horizon(0, fresh_ms=NOON_MS), now_ms, LATENESS_MS)
-    assert window_of(begun) == Window(now_ms - LATENESS_MS, now_ms + AHEAD_MS, ended_after_ms=None)
+def test_the_first_pass_reads_everything_and_closes_and_retires_all_that_is_old_enough() -> None:
+    begun = begin(Horizon.at(7), Kind.FRESH, NOW_MS, LIMITS)
+    assert begun.under_way[Kind.FRESH].window == Window(7, NOW_MS + AHEAD_MS)
+    assert complete(begun, Kind.FRESH, LIMITS) == Horizon(7, NOW_MS, clock(10, 0), clock(12, 0, day=-1))
 
 
-def test_a_pass_cut_short_goes_on_where_it_was_and_only_a_complete_one_counts() -> None:
-    begun = begin_pass(Horizon(0), NOON_MS, LATENESS_MS)
-    cut_short = after_page(begun, 5_000)
+def test_counting_from_now_closes_nothing_at_once() -> None:
+    done = complete(begin(Horizon.at(NOW_MS), Kind.FRESH, NOW_MS, LIMITS), Kind.FRESH, LIMITS)
+    assert done == Horizon(NOW_MS, NOW_MS, NOW_MS, NOW_MS)
+    assert not due(done, Kind.CLOSING, NOW_MS, LIMITS)
+
+
+def test_a_pass_by_end_time_closes_nothing() -> None:
+    done = complete(begin(HORIZON, Kind.FRESH, NOW_MS, LIMITS), Kind.FRESH, LIMITS)
+    assert done == replace(HORIZON, fresh_ms=NOW_MS)
+
+
+def test_a_full_pass_over_part_of_what_is_open_closes_nothing() -> None:
+    gap = replace(HORIZON, under_way={Kind.FRESH: Pass(NOW_MS, HORIZON.closed_ms + 1, Window(NOW_MS, NOW_MS + 1))})
+    assert complete(gap, Kind.FRESH, LIMITS).closed_ms == HORIZON.closed_ms
+
+
+@pytest.mark.parametrize("away_ms", [2 * HOUR_MS + 1, 50 * HOUR_MS])
+def test_after_a_long_time_away_everything_that_is_open_is_read_and_closed(away_ms: int) -> None:
+    now_ms = HORIZON.fresh_ms + away_ms if HORIZON.fresh_ms else 0
+    begun = begin(HORIZON, Kind.FRESH, now_ms, LIMITS)
+    assert begun.under_way[Kind.FRESH].window == Window(HORIZON.closed_ms, now_ms + AHEAD_MS)
+    closed_ms = complete(begun, Kind.FRESH, LIMITS).closed_ms
+    assert now_ms - 2 * HOUR_MS - LIMITS.margin_ms - BUCKET_MS < closed_ms <= now_ms - 2 * HOUR_MS - LIMITS.margin_ms
+
+
+def test_after_our_clock_was_ahead_everything_that_is_open_is_read() -> None:
+    ahead = replace(HORIZON, fresh_ms=NOW_MS + DAY_MS)
+    assert window(ahead, Kind.FRESH) == Window(HORIZON.closed_ms, NOW_MS + AHEAD_MS)
+
+
+def test_a_server_that_cannot_search_by_end_time_is_asked_for_everything_that_is_open() -> None:
+    assert window(HORIZON, Kind.FRESH, end_filter=False) == Window(HORIZON.closed_ms, NOW_MS + AHEAD_MS)
+
+
+def test_nothing_before_the_origin_or_what_is_retired_is_read() -> None:
+    fresh_ms = clock(12, 7)
+    young = Horizon(clock(12, 3), fresh_ms, clock(12, 3), clock(12, 3))
+    assert window(young, Kind.FRESH).lo_ms == clock(12, 3)
+
+
+def test_a_pass_cut_short_goes_on_where_it_was_and_covers_what_was_there_when_it_began() -> None:
+    cut_short = after_page(begin(Horizon.at(0), Kind.FRESH, NOW_MS, LIMITS), Kind.FRESH, 5_000)
     assert cut_short.fresh_ms is None
+    resumed = begin(cut_short, Kind.FRESH, NOW_MS + DAY_MS, LIMITS)
+    assert resumed.under_way[Kind.FRESH].window == Window(5_000, NOW_MS + AHEAD_MS)
+    done = complete(resumed, Kind.FRESH, LIMITS)
+    assert (done.fresh_ms, done.closed_ms) == (NOW_MS, clock(10, 0))
 
-    resumed = begin_pass(cut_short, NOON_MS + HOUR_MS, LATENESS_MS)
-    assert window_of(resumed) == Window(5_000, NOON_MS + AHEAD_MS)
 
-    done = complete_pass(resumed)
-    assert done == Horizon(0, fresh_ms=NOON_MS), "it covers what was there when it began, not when it was resumed"
+def test_a_pass_under_way_does_not_go_back_to_what_is_retired_meanwhile() -> None:
+    both = begin(begin(Horizon.at(0), Kind.FRESH, NOW_MS, LIMITS), Kind.CLOSING, NOW_MS, LIMITS)
+    done = complete(both, Kind.FRESH, LIMITS)
+    assert done.under_way[Kind.CLOSING].window.lo_ms == done.retired_ms == clock(12, 0, day=-1)

@@ -7,13 +7,21 @@ from pathlib import Path
 import pytest
 
 from exporter.errors import PollError, Reason, UserError
-from exporter.horizon import FreshPass, Horizon, Window
-from exporter.ledger import Ledger, examine
+from exporter.families import LEDGER_RESETS
+from exporter.horizon import BUCKET_MS, Horizon, Kind, Pass, Window
+from exporter.ledger import Ledger, Origin
+from exporter.ledger_file import examine
 from exporter.metrics import Cell
+from exporter.triage import Batch, Known, Pending, amounts_of
 from tests.builders import FAMILIES, record
 
-HORIZON = Horizon(1, 2, FreshPass(3, Window(4, 5, 6)))
+HORIZON = Horizon(1, 2, 3, 0, {Kind.FRESH: Pass(4, 5, Window(6, 7, 8))})
 TRACES = Cell("mlflow_traces_total", ("chatbot", "production", 'na"me\\', "日本"))
+
+
+def totals(ledger: Ledger) -> dict[Cell, float]:
+    """All totals but for what every ledger begins with."""
+    return {cell: value for cell, value in ledger.totals().items() if cell.family != LEDGER_RESETS}
 
 
 @pytest.fixture
@@ -31,40 +39,46 @@ def test_what_is_committed_is_there_after_a_restart(path: Path) -> None:
     trace = record()
     with closing(Ledger(path)) as ledger:
         assert ledger.horizon() is None
-        ledger.commit(HORIZON, [trace], {TRACES: 1})
-        ledger.commit(HORIZON, [record(trace_id="tr-2")], {TRACES: 2, Cell("a", ()): 0.5})
+        ledger.commit(HORIZON, Batch(counted=(trace,)), {TRACES: 1})
+        ledger.commit(HORIZON, Batch(counted=(record(trace_id="tr-2"),)), {TRACES: 2, Cell("a", ()): 0.5})
 
-    new = record(trace_id="tr-3")
     with closing(Ledger(path)) as again:
         assert again.horizon() == HORIZON
-        assert again.totals() == {TRACES: 3, Cell("a", ()): 0.5}
-        assert again.not_counted([trace, new, new]) == [new]
+        assert totals(again) == {TRACES: 3, Cell("a", ()): 0.5}
+        assert again.known(["tr-1", "tr-3"]) == Known({"tr-1": amounts_of(trace)}, {})
 
 
-@pytest.mark.parametrize("horizon", [Horizon(1), Horizon(1, 2), Horizon(1, None, FreshPass(3, Window(4, 5)))])
+@pytest.mark.parametrize(
+    "horizon",
+    [
+        Horizon.at(1),
+        Horizon(1, 2, 3, 4),
+        Horizon(1, None, 3, 4, {Kind.CLOSING: Pass(3, 4, Window(4, 5)), Kind.RETIRING: Pass(5, 6, Window(7, 8))}),
+    ],
+)
 def test_every_kind_of_horizon_is_kept(ledger: Ledger, horizon: Horizon) -> None:
     ledger.commit(horizon)
     assert ledger.horizon() == horizon
 
 
 def test_a_commit_that_fails_leaves_nothing_of_itself(ledger: Ledger) -> None:
-    ledger.commit(HORIZON, [record()], {TRACES: 1})
+    ledger.commit(HORIZON, Batch(counted=(record(),)), {TRACES: 1})
     with pytest.raises(PollError) as caught:
-        ledger.commit(replace(HORIZON, fresh_ms=99), [record(trace_id="tr-2"), record()], {TRACES: 2})
+        ledger.commit(replace(HORIZON, fresh_ms=99), Batch(counted=(record(trace_id="tr-2"), record())), {TRACES: 2})
     assert caught.value.reason is Reason.LEDGER
-    assert ledger.totals() == {TRACES: 1}
+    assert totals(ledger) == {TRACES: 1}
     assert ledger.horizon() == HORIZON
-    assert ledger.not_counted([record(trace_id="tr-2")]), "an id whose amounts are not there must not be there either"
+    assert not ledger.known(["tr-2"]).done, "an id whose amounts are not there must not be there either"
 
 
 def test_a_family_with_other_buckets_begins_again_and_the_others_go_on(ledger: Ledger) -> None:
     assert ledger.adopt(FAMILIES) == []
     duration = Cell("mlflow_trace_duration_seconds", ("chatbot",), "0.05")
-    ledger.commit(HORIZON, [record()], {TRACES: 1, duration: 1})
+    ledger.commit(HORIZON, Batch(counted=(record(),)), {TRACES: 1, duration: 1})
     assert ledger.adopt(FAMILIES) == []
     other = [replace(each, edges=(1.0, 2.0)) if each.name == duration.family else each for each in FAMILIES]
     assert ledger.adopt(other) == [duration.family]
-    assert ledger.totals() == {TRACES: 1}
+    assert totals(ledger) == {TRACES: 1}
 
 
 def test_a_second_process_is_told_who_holds_the_ledger(path: Path) -> None:
@@ -120,10 +134,10 @@ def test_examine_says_what_is_there_and_writes_nothing(path: Path) -> None:
 
 
 def test_a_ledger_that_was_removed_takes_no_more(path: Path, ledger: Ledger) -> None:
-    ledger.commit(HORIZON, [record()], {TRACES: 1})
+    ledger.commit(HORIZON, Batch(counted=(record(),)), {TRACES: 1})
     path.unlink()
     with pytest.raises(PollError, match="was removed or replaced; start the exporter again") as caught:
-        ledger.commit(HORIZON, [record(trace_id="tr-2")], {TRACES: 1})
+        ledger.commit(HORIZON, Batch(counted=(record(trace_id="tr-2"),)), {TRACES: 1})
     assert caught.value.reason is Reason.LEDGER
     path.touch()
     with pytest.raises(PollError, match="was removed or replaced"):
@@ -134,7 +148,7 @@ def test_a_newer_schema_is_refused(path: Path) -> None:
     Ledger(path).close()
     with closing(sqlite3.connect(path)) as db, db:
         db.execute("PRAGMA user_version = 99")
-    with pytest.raises(UserError, match="has the schema 99, and this version of the exporter reads schema 1"):
+    with pytest.raises(UserError, match="has the schema 99, and this version of the exporter reads schema 2"):
         Ledger(path)
 
 
@@ -142,3 +156,104 @@ def test_a_path_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=r"cannot keep a ledger at .*; set ledger\.path"):
         Ledger(tmp_path / "file" / "ledger.db")
+
+
+WAITING = Pending("tr-9", 700_000, "chatbot", "production", True, 1, 2, 3, 4)
+
+
+def test_what_is_pending_is_kept_until_it_is_done(path: Path) -> None:
+    with closing(Ledger(path)) as ledger:
+        ledger.commit(HORIZON, Batch(pending=(WAITING,)))
+        ledger.commit(HORIZON, Batch(pending=(replace(WAITING, next_ms=30),)))
+    with closing(Ledger(path)) as again:
+        assert again.pending() == [replace(WAITING, next_ms=30)]
+        assert again.known(["tr-9", "tr-1"]) == Known({}, {"tr-9": replace(WAITING, next_ms=30)})
+        assert (again.due(29), again.due(30)) == ([], ["tr-9"])
+        again.commit(HORIZON, Batch(counted=(record(trace_id="tr-9"),), gone=("tr-9",)))
+        assert again.pending() == []
+
+
+def test_what_was_given_up_is_known_and_not_counted(ledger: Ledger) -> None:
+    ledger.commit(HORIZON, Batch(abandoned=(WAITING,), gone=("tr-9",)))
+    assert ledger.known(["tr-9"]).done
+    assert not totals(ledger)
+
+
+def test_a_change_after_the_count_is_remembered(ledger: Ledger) -> None:
+    before, after = record(), record(start_ms=5_000_000)
+    ledger.commit(HORIZON, Batch(counted=(before,)))
+    ledger.commit(HORIZON, Batch(changed=(after,)))
+    assert ledger.known(["tr-1"]).done == {"tr-1": amounts_of(after)}
+    assert ledger.counts(Window(0, 10_000_000), BUCKET_MS) == {4_800_000: 1}
+
+
+def test_known_traces_are_counted_by_their_start(ledger: Ledger) -> None:
+    made = [record(trace_id=f"tr-{start_ms}", start_ms=start_ms) for start_ms in (0, 59_999, 60_000, 600_000)]
+    ledger.commit(HORIZON, Batch(counted=tuple(made), pending=(WAITING,)))
+    assert ledger.counts(Window(0, 800_000), 60_000) == {0: 2, 60_000: 1, 600_000: 1, 660_000: 1}
+    assert ledger.counts(Window(60_000, 700_000), BUCKET_MS) == {0: 1, 600_000: 1}
+
+
+def test_ids_are_forgotten_as_far_as_start_times_are_retired_and_not_before(ledger: Ledger) -> None:
+    made = [record(trace_id=f"tr-{start_ms}", start_ms=start_ms) for start_ms in (5, 599_999, 600_000)]
+    running = replace(WAITING, start_ms=6)
+    at = Horizon(0, 10**12, 10**11, 0)
+    ledger.commit(at, Batch(counted=tuple(made), pending=(running,)))
+    assert set(ledger.known([each.trace_id for each in made]).done) == {"tr-5", "tr-599999", "tr-600000"}
+    ledger.commit(replace(at, retired_ms=600_000))
+    assert set(ledger.known([each.trace_id for each in made]).done) == {"tr-600000"}
+    assert ledger.pending() == [running], "what runs is waited for all the same"
+    assert ledger.retired_counts(Window(0, BUCKET_MS)) == {0: 3}
+    ledger.commit(
+        replace(at, retired_ms=600_000), Batch(counted=(record(trace_id="tr-9", start_ms=6),), gone=("tr-9",))
+    )
+    assert not ledger.known(["tr-9"]).done, "nothing will ask for it again"
+    ledger.commit(replace(at, retired_ms=1_200_000))
+    assert ledger.retired_counts(Window(1, 1_200_000)) == {0: 3, 600_000: 1}
+
+
+def test_origins_of_experiments_are_kept(ledger: Ledger) -> None:
+    ledger.add_origins({"1": Origin(5, 0), "2": Origin(6, 7)})
+    assert ledger.origins() == {"1": Origin(5, 0), "2": Origin(6, 7)}
+
+
+def test_size(path: Path, ledger: Ledger) -> None:
+    ledger.commit(HORIZON, Batch(counted=tuple(record(trace_id=f"tr-{number}") for number in range(1000))))
+    assert ledger.size_bytes() >= path.stat().st_size > 4_096
+
+
+def damage(path: Path, offset: int) -> None:
+    with path.open("r+b") as file:
+        file.seek(offset)
+        file.write(b"\xff" * 2_000)
+
+
+@pytest.mark.parametrize("offset", [100, 4_096, 8_192])
+def test_fault_21_a_damaged_ledger_is_set_aside_and_said(
+    path: Path, offset: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    for number in (1, 2):
+        with closing(Ledger(path)) as ledger:
+            ledger.commit(HORIZON, Batch(counted=(record(),)), {TRACES: 1})
+        damage(path, offset)
+        damaged = path.read_bytes()
+        with closing(Ledger(path)) as ledger:
+            assert ledger.horizon() is None
+            assert ledger.totals() == {Cell(LEDGER_RESETS, ()): number}
+        assert Path(f"{path}.damaged-{number}").read_bytes() == damaged
+    assert "the ledger is damaged; it is set aside, and all counters begin again at zero" in caplog.text
+
+
+def test_a_ledger_is_not_set_aside_because_the_disk_fails(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with closing(Ledger(path)) as ledger:
+        ledger.commit(HORIZON, Batch(counted=(record(),)), {TRACES: 1})
+
+    def fail(*_: object, **__: object) -> sqlite3.Connection:
+        raise sqlite3.OperationalError("disk I/O error")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(sqlite3, "connect", fail)
+        with pytest.raises(UserError, match=r"cannot be used as a ledger \(disk I/O error\)"):
+            Ledger(path)
+    with closing(Ledger(path)) as ledger:
+        assert totals(ledger) == {TRACES: 1}

@@ -2,16 +2,17 @@ import math
 
 import pytest
 
-from exporter.metrics import MISSING_FIELDS, SUM, Cell, histogram_quantile, measure
+from exporter.families import MISSING_FIELDS
+from exporter.metrics import SUM, Cell, histogram_quantile
 from exporter.trace import Cost, State, TokenUsage, TraceRecord
-from tests.builders import FAMILIES, RULES, record
+from tests.builders import METER, record
 
 LABELS = ("chatbot", "production", "1.4.0", "support")
 
 
 def amounts(*records: TraceRecord) -> dict[Cell, float]:
     """What the records add, without the cells that only say that something exists."""
-    return {cell: amount for cell, amount in measure(FAMILIES, RULES, records).items() if amount}
+    return {cell: amount for cell, amount in METER.amounts(records).items() if amount}
 
 
 def test_one_trace_with_everything() -> None:
@@ -43,7 +44,7 @@ def test_an_error_is_counted_as_one_and_has_its_own_histogram() -> None:
 
 
 def test_everything_of_a_label_set_exists_from_its_first_trace_on() -> None:
-    cells = measure(FAMILIES, RULES, [record(usage=None)])
+    cells = METER.amounts([record(usage=None)])
     assert cells[Cell("mlflow_trace_errors_total", LABELS)] == 0
     assert cells[Cell("mlflow_trace_duration_seconds", (*LABELS, "error"), "+Inf")] == 0
     assert cells[Cell("mlflow_trace_input_tokens_total", LABELS)] == 0

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from exporter import config
-from exporter.metrics import STATUS_FAMILIES
+from exporter.status import STATUS_FAMILIES
 from tests.builders import FAMILIES
 
 README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")

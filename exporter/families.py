@@ -1,0 +1,178 @@
+"""The table of all totals: what each is called, what it means, and what a trace adds to it. Pure.
+
+A metric family is one row here and is declared nowhere else.
+"""
+
+from collections.abc import Callable, Mapping
+
+from exporter.labels import UNKNOWN
+from exporter.metrics import Cell, Observations, TraceFamily
+from exporter.trace import Cost, State, TokenUsage, TraceRecord
+from exporter.triage import Batch
+
+VISIBILITY_EDGES_S = (1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 7200.0, 86400.0)
+
+ABANDONED = "mlflow_traces_abandoned_total"
+LATE = "mlflow_trace_exporter_late_traces_total"
+DUPLICATES = "mlflow_trace_exporter_duplicate_reads_total"
+CHANGED = "mlflow_trace_exporter_changed_after_count_total"
+LEDGER_RESETS = "mlflow_trace_exporter_ledger_resets_total"
+
+PLACE_LABELS = ("experiment", "environment")
+"""The labels of what is known even of traces that are not counted."""
+MISSING_FIELDS = ("token_usage", "cost", "user", "session", "environment", "version")
+
+
+def _missing(record: TraceRecord, labels: Mapping[str, str]) -> Observations:
+    present = {
+        "token_usage": record.usage,
+        "cost": record.cost,
+        "user": record.user,
+        "session": record.session,
+        "environment": labels["environment"] != UNKNOWN,
+        "version": labels["version"] != UNKNOWN,
+    }
+    return [(name, 1) for name in MISSING_FIELDS if present[name] in (None, "", False)]
+
+
+def _duration(record: TraceRecord, _: Mapping[str, str]) -> Observations:
+    status = "error" if record.state is State.ERROR else "ok"
+    return [] if record.duration_s is None else [(status, record.duration_s)]
+
+
+def _tokens_per_trace(record: TraceRecord, _: Mapping[str, str]) -> Observations:
+    usage = record.usage or TokenUsage()
+    return [(kind, count) for kind, count in (("input", usage.input), ("output", usage.output)) if count is not None]
+
+
+def _visibility_delay(record: TraceRecord, _: Mapping[str, str]) -> Observations:
+    return [] if record.end_ms is None else [("", max(0, record.seen_ms - record.end_ms) / 1000)]
+
+
+def _tokens(field: str) -> Callable[[TraceRecord, Mapping[str, str]], Observations]:
+    return lambda record, _: [("", getattr(record.usage or TokenUsage(), field) or 0)]
+
+
+def _cost(field: str) -> Callable[[TraceRecord, Mapping[str, str]], Observations]:
+    return lambda record, _: [("", getattr(record.cost or Cost(), field) or 0)]
+
+
+def _nothing(*_: object) -> Observations:
+    """Counted where it happens, see ``events``."""
+    return ()
+
+
+def trace_families(duration_edges_s: tuple[float, ...], token_edges: tuple[float, ...]) -> tuple[TraceFamily, ...]:
+    """The table of all totals over traces, with the histogram edges that the configuration chooses."""
+    return (
+        TraceFamily(
+            "mlflow_traces_total",
+            "Finished traces, from polls of MLflow.",
+            lambda *_: [("", 1)],
+        ),
+        TraceFamily(
+            "mlflow_trace_errors_total",
+            "Finished traces whose state is ERROR, from polls of MLflow.",
+            lambda record, _: [("", int(record.state is State.ERROR))],
+        ),
+        TraceFamily(
+            "mlflow_trace_duration_seconds",
+            "Duration of finished traces as MLflow recorded it, from polls of MLflow.",
+            _duration,
+            own_label=("status", ("ok", "error")),
+            edges=duration_edges_s,
+        ),
+        TraceFamily(
+            "mlflow_trace_input_tokens_total",
+            "Input tokens of finished traces, cached ones included, from polls of MLflow.",
+            _tokens("input"),
+        ),
+        TraceFamily(
+            "mlflow_trace_output_tokens_total",
+            "Output tokens of finished traces, from polls of MLflow.",
+            _tokens("output"),
+        ),
+        TraceFamily(
+            "mlflow_trace_cache_read_input_tokens_total",
+            "Input tokens read from the provider's cache, a subset of the input tokens, from polls of MLflow.",
+            _tokens("cache_read_input"),
+        ),
+        TraceFamily(
+            "mlflow_trace_cache_creation_input_tokens_total",
+            "Input tokens written to the provider's cache, a subset of the input tokens, from polls of MLflow.",
+            _tokens("cache_creation_input"),
+        ),
+        TraceFamily(
+            "mlflow_tokens_per_trace",
+            "Tokens of one finished trace, of those that have a token usage, from polls of MLflow.",
+            _tokens_per_trace,
+            own_label=("kind", ("input", "output")),
+            edges=token_edges,
+        ),
+        TraceFamily(
+            "mlflow_trace_input_cost_usd_total",
+            "Cost of the input of finished traces in USD, as MLflow worked it out, from polls of MLflow.",
+            _cost("input_usd"),
+        ),
+        TraceFamily(
+            "mlflow_trace_output_cost_usd_total",
+            "Cost of the output of finished traces in USD, as MLflow worked it out, from polls of MLflow.",
+            _cost("output_usd"),
+        ),
+        TraceFamily(
+            "mlflow_traces_missing_total",
+            "Finished traces that lack a field (or have it in a form that cannot be read), from polls of MLflow.",
+            _missing,
+            own_label=("field", MISSING_FIELDS),
+        ),
+        TraceFamily(
+            "mlflow_trace_visibility_delay_seconds",
+            "Time from the end of a trace to the poll of MLflow that saw it first.",
+            _visibility_delay,
+            labels=PLACE_LABELS,
+            edges=VISIBILITY_EDGES_S,
+        ),
+        TraceFamily(
+            ABANDONED,
+            "Traces that were given up because they did not end within a week, from polls of MLflow.",
+            _nothing,
+            labels=PLACE_LABELS,
+        ),
+        TraceFamily(
+            LATE,
+            "Traces that became visible only after their start time was closed; they are counted all the same.",
+            _nothing,
+            labels=(),
+        ),
+        TraceFamily(
+            DUPLICATES,
+            "Reads of traces that were counted before; they add nothing.",
+            _nothing,
+            labels=(),
+        ),
+        TraceFamily(
+            CHANGED,
+            "Traces that MLflow changed after they were counted; the counters keep what they were counted with.",
+            _nothing,
+            labels=(),
+        ),
+        TraceFamily(
+            LEDGER_RESETS,
+            "Damaged ledgers that were set aside, each of which made all counters begin again at zero.",
+            _nothing,
+            labels=(),
+        ),
+    )
+
+
+def events(batch: Batch) -> dict[Cell, float]:
+    """What a batch adds to the totals that no counted trace adds to."""
+    amounts: dict[Cell, float] = {
+        Cell(LATE, ()): batch.late,
+        Cell(DUPLICATES, ()): batch.duplicates,
+        Cell(CHANGED, ()): len(batch.changed),
+    }
+    for each in batch.abandoned:
+        cell = Cell(ABANDONED, (each.experiment, each.environment))
+        amounts[cell] = amounts.get(cell, 0) + 1
+    return amounts

@@ -1,0 +1,286 @@
+"""The reader: reads MLflow, has what it reads counted in the ledger, and checks that nothing is missing.
+
+A tick is a fresh pass, a look at the pending traces that are due, and one chore of those that are due by turns: closing
+or retiring start times, or an audit. So a tick with nothing new costs one request, two with a chore, and a third where
+the list of experiments is asked for.
+"""
+
+import logging
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from enum import Enum
+from time import monotonic
+
+from exporter.audit import Span, closed_span, missing, open_span
+from exporter.errors import PollError, Reason
+from exporter.experiments import Experiment
+from exporter.families import events
+from exporter.features import Feature
+from exporter.horizon import BUCKET_MS, Horizon, Kind, Limits, after_page, begin, complete, due
+from exporter.ledger import Ledger, Origin
+from exporter.metrics import Meter
+from exporter.source import Source
+from exporter.status import Reading
+from exporter.trace import TraceRecord
+from exporter.triage import Batch, triage
+
+log = logging.getLogger(__name__)
+
+PENDING_AT_ONCE = 500
+"""How many traces are looked at again in one transaction: what MLflow gives in one answer."""
+
+AUDIT_OPEN_EVERY_MS = 60_000
+AUDIT_CLOSED_EVERY_MS = 600_000
+
+
+class Chore(Enum):
+    """What is done now and then."""
+
+    CLOSE = "close"
+    RETIRE = "retire"
+    AUDIT_OPEN = "audit of open start times"
+    AUDIT_CLOSED = "audit of closed start times"
+
+
+_PASSES = {Chore.CLOSE: Kind.CLOSING, Chore.RETIRE: Kind.RETIRING}
+_AUDITS = {Chore.AUDIT_OPEN: AUDIT_OPEN_EVERY_MS, Chore.AUDIT_CLOSED: AUDIT_CLOSED_EVERY_MS}
+
+
+@dataclass(frozen=True, slots=True)
+class PollSettings:
+    """How to poll. ``interval_s`` is also how long a chore may take at a time, so that new traces need not wait for it.
+    ``origin_ms``: traces that started earlier are not counted; used where the ledger is new, and kept in it from then
+    on."""
+
+    interval_s: float
+    limits: Limits
+    origin_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Audit:
+    """An audit under way: what MLflow counted, by step."""
+
+    chore: Chore
+    span: Span
+    there: Mapping[int, int]
+
+
+class Reader:
+    """Reads from ``source`` into ``ledger``. ``go_on`` is asked after each page that is stored: False ends the tick."""
+
+    def __init__(
+        self, source: Source, ledger: Ledger, meter: Meter, settings: PollSettings, go_on: Callable[[], bool]
+    ) -> None:
+        self._source = source
+        self._ledger = ledger
+        self._meter = meter
+        self._settings = settings
+        self._go_on = go_on
+        self._horizon = ledger.horizon() or Horizon.at(settings.origin_ms)
+        self._origins: Mapping[str, Origin] = {}
+        self._features: Mapping[Feature, bool] = {}
+        self._now_ms: int | None = None
+        self._turns = deque(Chore)
+        self._audited_ms: dict[Chore, int] = {}
+        self._unaccounted: dict[Chore, Mapping[int, int]] = {}
+
+    def tick(self) -> None:
+        """Read what is new and do what is due. Raises PollError; what is stored until then stays stored."""
+        self._now_ms = now_ms = self._source.now_ms()
+        self._begin(now_ms)
+        self._features = self._source.features()
+        chore = self._next_chore(now_ms)
+        audit = self._count_there(chore, now_ms)  # first, or what arrives meanwhile would be taken for missing
+        if not self._read(Kind.FRESH, now_ms) or not self._look_again(now_ms):
+            return
+        deadline_s = monotonic() + self._settings.interval_s
+        if audit:
+            self._compare(audit, now_ms, deadline_s)
+        elif chore in _PASSES:
+            self._read(_PASSES[chore], now_ms, deadline_s)
+
+    def reading(self) -> Reading:
+        """How complete the ledger is. Raises PollError if the ledger cannot be read."""
+        pending = self._ledger.pending()
+        running: dict[tuple[str, ...], int] = {}
+        for each in pending:
+            place = (each.experiment, each.environment)
+            running[place] = running.get(place, 0) + each.running
+        audited_ms = self._audited_ms.get(Chore.AUDIT_OPEN)
+        return Reading(
+            complete_until_s=self._horizon.closed_ms / 1000,
+            behind=self._is_behind(),
+            pending=len(pending),
+            running=running,
+            ledger_bytes=self._ledger.size_bytes(),
+            features={feature.value: has for feature, has in self._features.items()},
+            audit_supported=self._features.get(Feature.TRACE_METRICS),
+            audited_until_s=None if audited_ms is None else audited_ms / 1000,
+            unaccounted=None
+            if audited_ms is None
+            else sum(sum(found.values()) for found in self._unaccounted.values()),
+        )
+
+    def _is_behind(self) -> bool:
+        """Whether the last complete fresh pass, or what is closed, is longer ago than the work at hand explains."""
+        horizon, limits = self._horizon, self._settings.limits
+        if self._now_ms is None:
+            return False
+        if (
+            horizon.fresh_ms is None
+            or self._now_ms - horizon.fresh_ms > limits.overlap_ms + self._settings.interval_s * 1000
+        ):
+            return True
+        return self._now_ms - horizon.closed_ms > limits.lateness_ms + limits.margin_ms + 3 * BUCKET_MS
+
+    def _begin(self, now_ms: int) -> None:
+        stored = self._ledger.horizon()
+        self._horizon = stored or Horizon.at(self._settings.origin_ms)
+        self._know(self._source.experiments(), now_ms)
+        if stored is None:  # from here on a restart counts from the same moment
+            self._commit(self._horizon)
+
+    def _know(self, experiments: Mapping[str, Experiment], now_ms: int) -> None:
+        """Keep where each experiment begins: with the ledger, with itself if it is new, or else now."""
+        if not self._origins:
+            self._origins = self._ledger.origins()
+        for each in experiments.values():
+            known = self._origins.get(each.experiment_id)
+            if known is not None and known.created_ms != each.created_ms:
+                raise PollError(
+                    Reason.LEDGER,
+                    f"the ledger is of another MLflow server, whose experiment {each.experiment_id} is not the"
+                    f" {each.name!r} of this one; set another ledger.path, or move the ledger away",
+                )
+        new = {
+            each.experiment_id: Origin(each.created_ms, now_ms if self._joins_late(each) else 0)
+            for each in experiments.values()
+            if each.experiment_id not in self._origins
+        }
+        if new:
+            self._ledger.add_origins(new)
+            self._origins = self._ledger.origins()
+
+    def _joins_late(self, experiment: Experiment) -> bool:
+        """Whether it was there before and not selected: what it has by now was left out on purpose."""
+        fresh_ms = self._horizon.fresh_ms
+        return fresh_ms is not None and experiment.created_ms < fresh_ms - self._settings.limits.overlap_ms
+
+    def _next_chore(self, now_ms: int) -> Chore | None:
+        if self._horizon.fresh_ms is None:
+            return None
+        found = next((chore for chore in self._turns if self._is_due(chore, now_ms)), None)
+        if found is not None:
+            self._turns.remove(found)
+            self._turns.append(found)
+        return found
+
+    def _is_due(self, chore: Chore, now_ms: int) -> bool:
+        if chore in _PASSES:
+            return due(self._horizon, _PASSES[chore], now_ms, self._settings.limits)
+        last_ms = self._audited_ms.get(chore)
+        supported = self._features.get(Feature.TRACE_METRICS, False)
+        return supported and (last_ms is None or not 0 <= now_ms - last_ms < _AUDITS[chore])
+
+    def _read(self, kind: Kind, now_ms: int, deadline_s: float | None = None) -> bool:
+        """Whether the pass was read to its end; it is taken up again where it was left."""
+        limits = self._settings.limits
+        horizon = begin(self._horizon, kind, now_ms, limits, self._features.get(Feature.END_TIME_FILTER, True))
+        if kind not in horizon.under_way:  # a fresh pass has just done it
+            return True
+        for page in self._source.scan(horizon.under_way[kind].window):
+            horizon = after_page(horizon, kind, page.next_lo_ms)
+            self._store(page.records, horizon)
+            if not self._go_on() or (deadline_s is not None and monotonic() > deadline_s):
+                return False
+        self._commit(complete(horizon, kind, limits))
+        return True
+
+    def _look_again(self, now_ms: int) -> bool:
+        """Read the pending traces that are due. One that is not there any more was deleted. Whether all were read."""
+        trace_ids = self._ledger.due(now_ms)
+        for at in range(0, len(trace_ids), PENDING_AT_ONCE):
+            wanted = trace_ids[at : at + PENDING_AT_ONCE]
+            found = self._source.get(wanted)
+            there = {record.trace_id for record in found}
+            self._store(found, self._horizon, gone=[trace_id for trace_id in wanted if trace_id not in there])
+            if not self._go_on():
+                return False
+        return True
+
+    def _count_there(self, chore: Chore | None, now_ms: int) -> _Audit | None:
+        if chore not in _AUDITS:
+            return None
+        span = (
+            open_span(self._horizon, now_ms)
+            if chore is Chore.AUDIT_OPEN
+            else closed_span(self._horizon, self._settings.limits)
+        )
+        groups: dict[int, list[str]] = {}  # by where they begin, mostly all at the same
+        for experiment_id in self._source.experiments():
+            groups.setdefault(max(span.window.lo_ms, self._origins[experiment_id].origin_ms), []).append(experiment_id)
+        there: dict[int, int] = {}
+        for lo_ms, experiment_ids in groups.items():
+            window = replace(span.window, lo_ms=lo_ms)
+            if window.lo_ms < window.hi_ms:
+                for at_ms, count in self._source.counts(window, span.step_ms, experiment_ids).items():
+                    there[at_ms] = there.get(at_ms, 0) + count
+        return _Audit(chore, span, there)
+
+    def _compare(self, audit: _Audit, now_ms: int, deadline_s: float) -> None:
+        explained = self._unaccounted.get(audit.chore, {})
+        before = missing(audit.there, self._count_here(audit.span))
+        suspects = [at_ms for at_ms, count in before.items() if explained.get(at_ms) != count]
+        unread = {at_ms for at_ms in suspects if not self._read_again(audit.span, at_ms, deadline_s)}
+        after = missing(audit.there, self._count_here(audit.span)) if suspects else before
+        self._unaccounted[audit.chore] = {at_ms: count for at_ms, count in after.items() if at_ms not in unread}
+        if not unread:
+            self._audited_ms[audit.chore] = now_ms
+        more = sum(self._unaccounted[audit.chore].values()) - sum(explained.values())
+        if more > 0:
+            log.warning("MLflow counts traces that cannot be read, or not any more", extra={"traces": more})
+
+    def _count_here(self, span: Span) -> Mapping[int, int]:
+        """What the ledger knows by step; of what is retired, what it knew."""
+        retired_ms = self._horizon.retired_ms
+        held = replace(span.window, hi_ms=min(span.window.hi_ms, retired_ms))
+        kept = replace(span.window, lo_ms=max(span.window.lo_ms, retired_ms))
+        return {**self._ledger.retired_counts(held), **self._ledger.counts(kept, span.step_ms)}
+
+    def _read_again(self, span: Span, at_ms: int, deadline_s: float) -> bool:
+        """Whether one step was read to its end. What is retired cannot be: its ids are forgotten."""
+        step = span.step(at_ms)
+        if step.hi_ms <= self._horizon.retired_ms:
+            return True
+        if monotonic() > deadline_s:
+            return False
+        for page in self._source.scan(step):
+            self._store(page.records, self._horizon)
+            if not self._go_on():
+                return False
+        return True
+
+    def _store(self, records: Sequence[TraceRecord], horizon: Horizon, gone: Sequence[str] = ()) -> None:
+        ours = [record for record in records if record.start_ms >= self._origin_ms(record)]
+        known = self._ledger.known([record.trace_id for record in ours])
+        batch = triage(ours, known, horizon.closed_ms, self._meter.place)
+        self._commit(horizon, replace(batch, gone=(*batch.gone, *gone)))
+        log.debug(
+            "page read",
+            extra={"traces": len(records), "counted": len(batch.counted), "pending": len(batch.pending)},
+        )
+        if batch.late:
+            log.info("traces became visible late", extra={"traces": batch.late})
+        for each in batch.abandoned:
+            log.warning("gave up on a trace that does not end", extra={"trace_id": each.trace_id})
+
+    def _origin_ms(self, record: TraceRecord) -> int:
+        origin = self._origins.get(record.experiment_id)
+        return 0 if origin is None else origin.origin_ms
+
+    def _commit(self, horizon: Horizon, batch: Batch | None = None) -> None:
+        batch = batch or Batch()
+        self._ledger.commit(horizon, batch, {**self._meter.amounts(batch.counted), **events(batch)})
+        self._horizon = horizon

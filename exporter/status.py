@@ -1,0 +1,186 @@
+"""What the exporter says of itself: the table of metrics that begin anew with each process. Pure."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from exporter.metrics import Cell
+
+
+@dataclass(frozen=True, slots=True)
+class Build:
+    """Versions of the parts of this process."""
+
+    version: str
+    python_version: str
+    mlflow_version: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How complete the totals are.
+
+    ``behind``: whether there is more to read than what just came. ``complete_until_s`` and ``audited_until_s`` are Unix
+    seconds, the latter None where there was no audit yet. ``running`` counts traces in progress by experiment and
+    environment. ``features`` says of each feature of the server whether it can be used; empty as long as that is not
+    known.
+    """
+
+    complete_until_s: float
+    behind: bool
+    pending: int
+    running: Mapping[tuple[str, ...], int]
+    ledger_bytes: int
+    features: Mapping[str, bool]
+    audit_supported: bool | None
+    audited_until_s: float | None
+    unaccounted: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """What the exporter knows of its own work since it started. None means not known yet, and is not exposed."""
+
+    build: Build
+    poll_errors: Mapping[str, int]
+    mlflow_up: bool | None = None
+    polls: int = 0
+    poll_duration_s: float | None = None
+    last_success_s: float | None = None
+    reading: Reading | None = None
+
+    @property
+    def catching_up(self) -> bool | None:
+        """Whether MLflow is there and what was missed is being read from it."""
+        return None if self.reading is None else self.reading.behind and bool(self.mlflow_up)
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What may be exposed: totals that are committed, and the state of the exporter at that moment."""
+
+    totals: Mapping[Cell, float]
+    status: Status
+
+
+Samples = Iterable[tuple[tuple[str, ...], float]]
+"""Pairs of label values and a value."""
+
+
+@dataclass(frozen=True, slots=True)
+class StatusFamily:
+    """A counter or gauge about the exporter itself."""
+
+    name: str
+    type: Literal["counter", "gauge"]
+    help: str
+    read: Callable[[Status], Samples]
+    label_names: tuple[str, ...] = ()
+
+
+def _known(value: float | None) -> Samples:
+    return [] if value is None else [((), float(value))]
+
+
+def _of_reading(read: Callable[[Reading], float | None]) -> Callable[[Status], Samples]:
+    return lambda status: [] if status.reading is None else _known(read(status.reading))
+
+
+STATUS_FAMILIES = (
+    StatusFamily(
+        "mlflow_up",
+        "gauge",
+        "Whether MLflow answered the last poll (1) or not (0).",
+        lambda status: _known(status.mlflow_up),
+    ),
+    StatusFamily(
+        "mlflow_trace_exporter_build_info",
+        "gauge",
+        "Always 1; the labels say which versions run.",
+        lambda status: [
+            ((status.build.version, status.build.python_version, status.build.mlflow_version), 1),
+        ],
+        ("version", "python_version", "mlflow_version"),
+    ),
+    StatusFamily(
+        "mlflow_trace_exporter_polls_total",
+        "counter",
+        "Polls of MLflow that ended, well or not.",
+        lambda status: [((), status.polls)],
+    ),
+    StatusFamily(
+        "mlflow_trace_exporter_poll_errors_total",
+        "counter",
+        "Polls of MLflow that failed, by reason.",
+        lambda status: [((reason,), count) for reason, count in status.poll_errors.items()],
+        ("reason",),
+    ),
+    StatusFamily(
+        "mlflow_trace_exporter_poll_duration_seconds",
+        "gauge",
+        "How long the last poll of MLflow took.",
+        lambda status: _known(status.poll_duration_s),
+    ),
+    StatusFamily(
+        "mlflow_trace_exporter_last_successful_poll_timestamp_seconds",
+        "gauge",
+        "When the last successful poll of MLflow ended, in Unix seconds.",
+        lambda status: _known(status.last_success_s),
+    ),
+    StatusFamily(
+        "mlflow_traces_in_progress",
+        "gauge",
+        "Traces that were in progress at the last look at them, from polls of MLflow.",
+        lambda status: [] if status.reading is None else status.reading.running.items(),
+        ("experiment", "environment"),
+    ),
+    StatusFamily(
+        "mlflow_trace_exporter_complete_until_timestamp_seconds",
+        "gauge",
+        "Traces that started before this time (Unix seconds) are known: counted, or pending.",
+        _of_reading(lambda reading: reading.complete_until_s),
+    ),
+    StatusFamily(
+        "mlflow_trace_exporter_audited_until_timestamp_seconds",
+        "gauge",
+        "When MLflow's own count of traces was last compared with the ledger's, in Unix seconds.",
+        _of_reading(lambda reading: reading.audited_until_s),
+    ),
+    StatusFamily(
+        "mlflow_trace_exporter_catching_up",
+        "gauge",
+        "Whether the exporter is reading what it has missed (1) or is up to date (0).",
+        lambda status: _known(status.catching_up),
+    ),
+    StatusFamily(
+        "mlflow_trace_exporter_audit_supported",
+        "gauge",
+        "Whether MLflow's own count of traces can be had (1) or not (0).",
+        _of_reading(lambda reading: reading.audit_supported),
+    ),
+    StatusFamily(
+        "mlflow_trace_exporter_server_feature_supported",
+        "gauge",
+        "Whether the MLflow server has a feature (1), or the exporter does without it, more slowly (0).",
+        lambda status: [((name,), has) for name, has in (status.reading.features if status.reading else {}).items()],
+        ("feature",),
+    ),
+    StatusFamily(
+        "mlflow_trace_exporter_unaccounted_traces",
+        "gauge",
+        "Traces that MLflow counts and the ledger does not, after reading them again.",
+        _of_reading(lambda reading: reading.unaccounted),
+    ),
+    StatusFamily(
+        "mlflow_trace_exporter_pending_traces",
+        "gauge",
+        "Traces that were seen and are not counted yet, because they run or may still change.",
+        _of_reading(lambda reading: reading.pending),
+    ),
+    StatusFamily(
+        "mlflow_trace_exporter_ledger_bytes",
+        "gauge",
+        "Size of the ledger on disk.",
+        _of_reading(lambda reading: reading.ledger_bytes),
+    ),
+)

@@ -1,0 +1,159 @@
+"""What to do with traces that were read: count them now, look again later, or nothing. Pure.
+
+When is a trace final? An SDK sends the spans and the trace itself in two requests, in either order. Between them
+MLflow shows a trace that has ended but has no tags yet, or one that it has marked as finalized (from 3.12 on) but whose
+tokens, cost and session it is still adding up from the spans. One that comes over OTLP changes with every batch of
+spans and has no mark. So neither its state nor the mark says that a trace is complete; that it no longer changes does.
+A trace is counted once it was seen in the same form over ``FILL_MS`` if it has the mark, and over ``SETTLE_MS`` if not,
+or if it has tokens but no cost: the cost is the last to come, on a busy server many seconds later.
+
+Only a trace with the mark that ended before ``RETRY_MS`` is counted at first sight, for an SDK has given up sending by
+then. Without this, taking in a month that is past would mean to read every trace twice.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from enum import Enum
+from zlib import crc32
+
+from exporter.trace import State, TraceRecord
+
+FILL_MS = 10_000
+SETTLE_MS = 60_000
+RETRY_MS = 600_000
+"""SDKs of MLflow retry an export for 500 s."""
+
+GIVE_UP_MS = 7 * 24 * 3_600_000
+"""How long to wait for a trace to end. Applications that died leave traces which never do."""
+
+LONGEST_BACKOFF_MS = 600_000
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """A trace that was seen but is not final. ``first_ms``: when it was first seen; ``changed_ms``: since when it has
+    the form whose checksum is ``form``; ``next_ms``: when to look again."""
+
+    trace_id: str
+    start_ms: int
+    experiment: str
+    environment: str
+    running: bool
+    first_ms: int
+    changed_ms: int
+    next_ms: int
+    form: int
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What the ledger knows of some ids: what is pending, and of those that are done with what they were counted."""
+
+    done: Mapping[str, int]
+    pending: Mapping[str, Pending]
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What is to be stored in one transaction.
+
+    ``counted``: to count now. ``pending``: to look at again. ``abandoned``: never ended, to be given up. ``gone``: ids
+    that need no more looking at. ``changed``: counted before, and different now. ``duplicates``: how many were read
+    again that were done with. ``late``: how many were first seen when their start was closed.
+    """
+
+    counted: tuple[TraceRecord, ...] = ()
+    pending: tuple[Pending, ...] = ()
+    abandoned: tuple[Pending, ...] = ()
+    gone: tuple[str, ...] = ()
+    changed: tuple[TraceRecord, ...] = ()
+    duplicates: int = 0
+    late: int = 0
+
+
+class Verdict(Enum):
+    """What becomes of a trace that is not done with."""
+
+    COUNT = "count"
+    WAIT = "wait"
+    GIVE_UP = "give up"
+
+
+def triage(
+    records: Sequence[TraceRecord], known: Known, closed_ms: int, place_of: Callable[[TraceRecord], tuple[str, str]]
+) -> Batch:
+    """Sort out traces as they were read, each id once. ``closed_ms``: up to which start times are closed; ``place_of``:
+    the labels ``experiment`` and ``environment`` of a trace."""
+    again = [record for record in records if record.trace_id in known.done]
+    looked_at = [
+        (record, look_at(record, known.pending.get(record.trace_id), place_of(record)))
+        for record in records
+        if record.trace_id not in known.done
+    ]
+    verdicts = [(judge(record, pending), record, pending) for record, pending in looked_at]
+    return Batch(
+        counted=tuple(
+            replace(record, seen_ms=at.first_ms) for verdict, record, at in verdicts if verdict is Verdict.COUNT
+        ),
+        pending=tuple(at for verdict, _, at in verdicts if verdict is Verdict.WAIT),
+        abandoned=tuple(at for verdict, _, at in verdicts if verdict is Verdict.GIVE_UP),
+        gone=tuple(
+            at.trace_id for verdict, _, at in verdicts if verdict is not Verdict.WAIT and at.trace_id in known.pending
+        ),
+        changed=tuple(record for record in again if amounts_of(record) != known.done[record.trace_id]),
+        duplicates=len(again),
+        late=sum(record.start_ms < closed_ms for record, at in looked_at if at.trace_id not in known.pending),
+    )
+
+
+def look_at(record: TraceRecord, before: Pending | None, place: tuple[str, str]) -> Pending:
+    """What is known of a trace once it was looked at again, or for the first time (``before`` None).
+
+    One that runs is looked at after an eighth of the time for which it has been known, one that has ended when it could
+    be final.
+    """
+    form, seen_ms = _form(record), record.seen_ms
+    first_ms = before.first_ms if before else seen_ms
+    changed_ms = before.changed_ms if before and before.form == form else seen_ms
+    running = record.state is State.IN_PROGRESS
+    backoff_ms = min(max((seen_ms - first_ms) // 8, FILL_MS), LONGEST_BACKOFF_MS)
+    return Pending(
+        trace_id=record.trace_id,
+        start_ms=record.start_ms,
+        experiment=place[0],
+        environment=place[1],
+        running=running,
+        first_ms=first_ms,
+        changed_ms=changed_ms,
+        next_ms=seen_ms + backoff_ms if running else changed_ms + _settle_ms(record),
+        form=form,
+    )
+
+
+def judge(record: TraceRecord, at: Pending) -> Verdict:
+    """What becomes of a trace; one that has ended but never comes to rest is counted as it is in the end."""
+    waited_long = record.seen_ms - at.first_ms >= GIVE_UP_MS
+    if record.state is State.IN_PROGRESS:
+        return Verdict.GIVE_UP if waited_long else Verdict.WAIT
+    sent = record.finalized and record.seen_ms - (record.end_ms or record.start_ms) >= RETRY_MS
+    settled = record.seen_ms - at.changed_ms >= _settle_ms(record)
+    return Verdict.COUNT if sent or settled or waited_long else Verdict.WAIT
+
+
+def amounts_of(record: TraceRecord) -> int:
+    """A checksum of what a trace is counted with."""
+    return _checksum(record.state, record.start_ms, record.duration_ms, record.usage, record.cost)
+
+
+def _settle_ms(record: TraceRecord) -> int:
+    cost_to_come = record.usage is not None and record.cost is None
+    return FILL_MS if record.finalized and not cost_to_come else SETTLE_MS
+
+
+def _form(record: TraceRecord) -> int:
+    tags, metadata = sorted(record.tags.items()), sorted(record.metadata.items())
+    return _checksum(amounts_of(record), record.finalized, record.name, tags, metadata)
+
+
+def _checksum(*values: object) -> int:
+    return crc32(repr(values).encode("utf-8", "backslashreplace"))

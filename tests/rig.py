@@ -1,0 +1,79 @@
+"""The real poller and the real ledger on a simulated MLflow."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from exporter.ledger import Ledger
+from exporter.metrics import Cell
+from exporter.poller import Poller
+from exporter.reader import PollSettings
+from exporter.status import Reading, Snapshot
+from tests.builders import BUILD, LIMITS, METER
+from tests.simulated import SimulatedMlflow
+
+INTERVAL_MS = 15_000
+MINUTE_MS = 60_000
+HOUR_MS = 3_600_000
+DAY_MS = 24 * HOUR_MS
+TRACES = "mlflow_traces_total"
+
+
+class Rig:
+    """One process after another on the same ledger. ``published`` is what the present one has published."""
+
+    def __init__(
+        self, mlflow: SimulatedMlflow, path: Path, origin_ms: int = 0, interval_s: float = INTERVAL_MS / 1000
+    ) -> None:
+        self.mlflow = mlflow
+        self._path = path
+        self._settings = PollSettings(interval_s, LIMITS, origin_ms)
+        self.start()
+
+    def start(self, open_ledger: Callable[[Path], Ledger] = Ledger) -> None:
+        """Begin a process."""
+        self.published: list[Snapshot] = []
+        self.ledger = open_ledger(self._path)
+        self.poller = Poller(
+            self.mlflow, self.ledger, METER, self.published.append, self._settings, BUILD, self.mlflow.own_ms
+        )
+
+    def restart(self) -> None:
+        """End the process and begin the next."""
+        self.ledger.close()
+        self.start()
+
+    def tick(self, after_ms: int = INTERVAL_MS) -> bool:
+        """Let time pass, then poll once."""
+        self.mlflow.clock_ms += after_ms
+        return self.poller.tick()
+
+    def run(self, for_ms: int, every_ms: int = INTERVAL_MS) -> None:
+        """Poll over some time."""
+        for _ in range(for_ms // every_ms):
+            assert self.tick(every_ms)
+
+    def settle(self) -> None:
+        """Poll until what is there and has ended is final."""
+        self.run(6 * INTERVAL_MS)
+
+    @property
+    def traces(self) -> float:
+        """What mlflow_traces_total shows, over all its series."""
+        return self.total(TRACES)
+
+    def total(self, family: str) -> float:
+        """What a counter shows, over all its series."""
+        return sum(value for cell, value in self.published[-1].totals.items() if cell.family == family)
+
+    def labels(self, family: str = TRACES) -> set[tuple[str, ...]]:
+        """The label values of a counter's series that are not 0."""
+        return {cell.labels for cell, value in self.published[-1].totals.items() if cell.family == family and value}
+
+    @property
+    def reading(self) -> Reading:
+        reading = self.published[-1].status.reading
+        assert reading is not None
+        return reading
+
+    def cell(self, cell: Cell) -> float:
+        return self.published[-1].totals[cell]

@@ -1,0 +1,450 @@
+"""The faults that the exporter must survive, those of them that a simulated MLflow can show. Each by its number."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from exporter.errors import PollError, Reason
+from exporter.experiments import Experiment
+from exporter.families import ABANDONED, CHANGED, DUPLICATES, LATE
+from exporter.features import Feature
+from exporter.horizon import Window
+from exporter.ledger import Ledger
+from exporter.trace import State, TokenUsage
+from exporter.triage import GIVE_UP_MS
+from tests.builders import LIMITS
+from tests.rig import DAY_MS, HOUR_MS, INTERVAL_MS, MINUTE_MS, Rig
+from tests.simulated import CHATBOT, EPOCH_MS, SimulatedMlflow, unreachable
+
+MakeRig = Callable[..., Rig]
+
+
+@pytest.fixture
+def started(rig: Rig) -> Rig:
+    """A rig that has polled before, so that it reads by end time from now on."""
+    rig.tick()
+    return rig
+
+
+class Crash(BaseException):
+    """What nobody catches, as a kill -9."""
+
+
+class CrashingLedger(Ledger):
+    """A ledger whose process is killed just before or just after its nth commit."""
+
+    def __init__(self, path: Path, commits: int, after: bool) -> None:
+        super().__init__(path)
+        self._commits_left, self._after = commits, after
+
+    def commit(self, *args: Any, **kwargs: Any) -> None:
+        self._commits_left -= 1
+        if self._commits_left == 0 and not self._after:
+            raise Crash
+        super().commit(*args, **kwargs)
+        if self._commits_left == 0:
+            raise Crash
+
+
+@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize("commits", range(1, 7))
+def test_faults_1_and_2_killed_before_and_after_each_commit(make_rig: MakeRig, commits: int, after: bool) -> None:
+    mlflow = SimulatedMlflow(page_size=10)
+    for start_ms in range(35):
+        mlflow.trace(start_ms - HOUR_MS)
+    rig = make_rig(mlflow, interval_s=0)
+    rig.ledger.close()
+    rig.start(lambda path: CrashingLedger(path, commits, after))
+    with pytest.raises(Crash):
+        rig.tick()
+    shown = rig.traces
+    rig.restart()
+    assert rig.traces >= shown, "a scrape must not have seen what the crash took back"
+    rig.tick()
+    assert rig.traces == 35
+
+
+def test_fault_4_an_earlier_row_is_deleted_between_two_pages(make_rig: MakeRig) -> None:
+    mlflow = SimulatedMlflow(page_size=10)
+    made = [mlflow.trace(start_ms - HOUR_MS) for start_ms in range(35)]
+
+    def delete(number: int) -> None:
+        for each in made[:5] if number == 2 else []:
+            mlflow.delete(each)
+
+    mlflow.before_request = delete
+    rig = make_rig(mlflow)
+    rig.tick()
+    assert rig.traces == 35
+
+
+@pytest.mark.parametrize("visible_after_its_end_ms", [0, 119_000, 10 * MINUTE_MS])
+def test_fault_5_a_row_is_inserted_behind_the_page_position(make_rig: MakeRig, visible_after_its_end_ms: int) -> None:
+    mlflow = SimulatedMlflow(page_size=10)
+    for start_ms in range(35):
+        mlflow.trace(start_ms)
+    rig = make_rig(mlflow)
+    duration_ms = MINUTE_MS + visible_after_its_end_ms
+
+    def insert(number: int) -> None:
+        if number == 3:
+            mlflow.trace(start_ms=-1, duration_ms=duration_ms - visible_after_its_end_ms)
+
+    mlflow.before_request = insert
+    rig.tick(after_ms=duration_ms)
+    rig.run(3 * MINUTE_MS)
+    assert rig.traces == 36
+
+
+def test_fault_6_many_traces_in_one_millisecond(make_rig: MakeRig) -> None:
+    mlflow = SimulatedMlflow(page_size=10)
+    for _ in range(35):
+        mlflow.trace(start_ms=-HOUR_MS)
+    rig = make_rig(mlflow)
+    rig.tick()
+    assert rig.traces == 35
+
+
+@pytest.mark.parametrize("failing", [1, 2, 3])
+def test_a_pass_cut_short_inside_a_millisecond_loses_nothing_of_it(make_rig: MakeRig, failing: int) -> None:
+    mlflow = SimulatedMlflow(page_size=10)
+    for _ in range(25):
+        mlflow.trace(start_ms=-HOUR_MS)
+    mlflow.fail_at_request[failing] = unreachable()
+    rig = make_rig(mlflow)
+    rig.tick()
+    rig.tick()
+    assert rig.traces == 25
+
+
+WITHOUT_AUDIT = frozenset({Feature.TRACE_METRICS})
+
+
+@pytest.mark.parametrize("lacks", [frozenset(), WITHOUT_AUDIT])
+def test_fault_7_visible_just_within_the_lateness(
+    started: Rig, mlflow: SimulatedMlflow, lacks: frozenset[Feature]
+) -> None:
+    mlflow.lacks = set(lacks)
+    mlflow.trace(start_ms=0, duration_ms=1000, visible_after_ms=LIMITS.lateness_ms)
+    started.run(LIMITS.lateness_ms + LIMITS.margin_ms + 10 * MINUTE_MS + 2 * INTERVAL_MS)
+    assert (started.traces, started.total(LATE)) == (1, 0)
+
+
+def test_a_trace_that_shows_minutes_after_its_end_is_counted_within_two_minutes(
+    started: Rig, mlflow: SimulatedMlflow
+) -> None:
+    mlflow.trace(start_ms=0, duration_ms=1000, visible_after_ms=20 * MINUTE_MS)
+    started.run(22 * MINUTE_MS)
+    assert started.traces == 1
+
+
+def test_fault_8_visible_after_the_lateness_and_within_the_audit_horizon(started: Rig, mlflow: SimulatedMlflow) -> None:
+    mlflow.trace(start_ms=0, duration_ms=1000, visible_after_ms=5 * HOUR_MS)
+    started.run(5 * HOUR_MS + 11 * MINUTE_MS, every_ms=MINUTE_MS)
+    assert (started.traces, started.total(LATE)) == (1, 1)
+
+
+def test_without_the_audit_what_is_late_is_counted_when_it_is_retired(started: Rig, mlflow: SimulatedMlflow) -> None:
+    mlflow.lacks = {Feature.TRACE_METRICS}
+    mlflow.trace(start_ms=0, duration_ms=1000, visible_after_ms=5 * HOUR_MS)
+    started.run(24 * HOUR_MS, every_ms=MINUTE_MS)
+    assert started.traces == 0
+    started.run(20 * MINUTE_MS, every_ms=MINUTE_MS)
+    assert (started.traces, started.total(LATE)) == (1, 1)
+    assert started.reading.audit_supported is False
+
+
+def test_as_many_deleted_as_added_are_told_apart_when_they_are_retired(started: Rig, mlflow: SimulatedMlflow) -> None:
+    there = mlflow.trace(start_ms=0)
+    started.run(3 * HOUR_MS, every_ms=MINUTE_MS)
+    mlflow.delete(there)
+    mlflow.trace(start_ms=1)
+    started.run(22 * HOUR_MS, every_ms=MINUTE_MS)
+    assert (started.traces, started.total(LATE)) == (2, 1)
+
+
+def test_visible_after_the_audit_horizon_is_told_as_unaccounted(started: Rig, mlflow: SimulatedMlflow) -> None:
+    mlflow.trace(start_ms=0)
+    mlflow.trace(start_ms=0, duration_ms=1000, visible_after_ms=26 * HOUR_MS)
+    started.run(25 * HOUR_MS, every_ms=MINUTE_MS)
+    assert started.reading.unaccounted == 0
+    started.restart()
+    started.run(2 * HOUR_MS, every_ms=MINUTE_MS)
+    assert (started.traces, started.reading.unaccounted) == (1, 1)
+
+
+def test_a_difference_that_reading_again_does_not_mend_is_told_and_not_read_for_ever(
+    started: Rig, mlflow: SimulatedMlflow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def three_more(window: Window, *_: object) -> dict[int, int]:
+        return {EPOCH_MS: 3} if window.lo_ms <= EPOCH_MS < window.hi_ms else {}
+
+    monkeypatch.setattr(mlflow, "counts", three_more)
+    started.run(10 * MINUTE_MS)
+    assert started.reading.unaccounted == 3
+    before = mlflow.requests
+    started.run(4 * MINUTE_MS)
+    assert mlflow.requests - before == 16, "sixteen ticks; the audits do without a request here"
+
+
+def test_fault_9_in_progress_for_three_days_and_then_ok(started: Rig, mlflow: SimulatedMlflow) -> None:
+    running = mlflow.trace(start_ms=0, duration_ms=None, state=State.IN_PROGRESS)
+    started.run(3 * DAY_MS, every_ms=5 * MINUTE_MS)
+    assert (started.traces, started.reading.pending) == (0, 1)
+    assert started.reading.running == {("chatbot", "production"): 1}
+    mlflow.change(running, state=State.OK, duration_ms=3 * DAY_MS)
+    started.run(HOUR_MS, every_ms=5 * MINUTE_MS)
+    assert (started.traces, started.total(LATE), started.reading.pending) == (1, 0, 0)
+    assert started.reading.running == {("chatbot", "production"): 0}
+    assert started.total(ABANDONED) == 0
+
+
+def test_fault_10_in_progress_for_ever(started: Rig, mlflow: SimulatedMlflow) -> None:
+    mlflow.trace(start_ms=0, duration_ms=None, state=State.IN_PROGRESS)
+    started.run(GIVE_UP_MS + HOUR_MS, every_ms=30 * MINUTE_MS)
+    assert (started.traces, started.reading.pending, started.total(ABANDONED)) == (0, 0, 1)
+    assert started.labels(ABANDONED) == {("chatbot", "production")}
+    started.run(DAY_MS, every_ms=30 * MINUTE_MS)
+    assert started.total(ABANDONED) == 1
+
+
+def test_fault_11_deleted_while_pending(started: Rig, mlflow: SimulatedMlflow) -> None:
+    running = mlflow.trace(start_ms=0, duration_ms=None, state=State.IN_PROGRESS)
+    unsettled = mlflow.trace(start_ms=0, finalized=False)
+    started.run(MINUTE_MS)
+    assert started.reading.pending == 2
+    mlflow.delete(running)
+    mlflow.delete(unsettled)
+    started.run(5 * MINUTE_MS)
+    assert (started.traces, started.reading.pending, started.total(ABANDONED)) == (0, 0, 0)
+
+
+def test_fault_12_deleted_after_it_was_counted(started: Rig, mlflow: SimulatedMlflow) -> None:
+    trace = mlflow.trace(start_ms=0)
+    started.settle()
+    mlflow.delete(trace)
+    started.run(26 * HOUR_MS, every_ms=5 * MINUTE_MS)
+    assert started.traces == 1
+    assert started.reading.unaccounted == 0
+
+
+def test_fault_13_ok_and_then_error_after_it_was_counted(started: Rig, mlflow: SimulatedMlflow) -> None:
+    trace = mlflow.trace(start_ms=0, duration_ms=1000)
+    started.settle()
+    mlflow.change(trace, state=State.ERROR)
+    started.run(3 * HOUR_MS, every_ms=MINUTE_MS)
+    assert (started.traces, started.total("mlflow_trace_errors_total"), started.total(CHANGED)) == (1, 0, 1)
+
+
+def test_fault_14_tokens_grow_after_ok(started: Rig, mlflow: SimulatedMlflow) -> None:
+    trace = mlflow.trace(start_ms=0, duration_ms=1000, finalized=False)
+    for tokens in (10, 20, 30):
+        mlflow.change(trace, usage=TokenUsage(input=tokens, output=1))
+        started.run(MINUTE_MS - INTERVAL_MS)
+        assert started.traces == 0
+    started.settle()
+    assert (started.traces, started.total("mlflow_trace_input_tokens_total"), started.total(CHANGED)) == (1, 30, 0)
+
+
+@pytest.mark.parametrize("late_ms", [0, 30 * MINUTE_MS])
+def test_a_cost_and_tags_that_mlflow_fills_in_after_its_mark_are_counted(
+    started: Rig, mlflow: SimulatedMlflow, late_ms: int
+) -> None:
+    """Two requests of an SDK that the server works on at the same time, be it long after the trace ended."""
+    mlflow.clock_ms += late_ms
+    whole = mlflow.trace(start_ms=0, duration_ms=1_000)
+    mlflow.change(whole, cost=None, tags={}, finalized=late_ms == 0)
+    started.run(2 * MINUTE_MS if late_ms else INTERVAL_MS, every_ms=INTERVAL_MS)
+    if late_ms == 0:
+        assert started.traces == 0
+        mlflow.change(whole, cost=whole.cost, tags=whole.tags)
+        started.settle()
+        assert started.total("mlflow_trace_input_cost_usd_total") == 0.5
+        assert {labels[1] for labels in started.labels()} == {"production"}
+    assert started.traces == 1
+
+
+@pytest.mark.parametrize("to_ms", [-30_000, 30_000, 11 * MINUTE_MS])
+@pytest.mark.parametrize("when_ms", [INTERVAL_MS, 5 * MINUTE_MS, 3 * HOUR_MS])
+def test_fault_15_the_start_moves_across_a_bucket_s_edge(
+    started: Rig, mlflow: SimulatedMlflow, to_ms: int, when_ms: int
+) -> None:
+    trace = mlflow.trace(start_ms=10_000, duration_ms=1000, finalized=False)
+    started.run(when_ms)
+    mlflow.change(trace, start_ms=EPOCH_MS + 10_000 + to_ms)
+    started.run(26 * HOUR_MS, every_ms=5 * MINUTE_MS)
+    assert started.traces == 1
+    assert started.reading.unaccounted == 0
+
+
+def test_fault_16_an_application_s_clock_is_a_day_ahead(started: Rig, mlflow: SimulatedMlflow) -> None:
+    mlflow.trace(start_ms=DAY_MS, duration_ms=1000)
+    started.settle()
+    assert started.traces == 1
+    started.run(26 * HOUR_MS, every_ms=5 * MINUTE_MS)
+    mlflow.trace(start_ms=mlflow.clock_ms - EPOCH_MS)
+    started.settle()
+    assert started.reading.complete_until_s * 1000 < mlflow.clock_ms - LIMITS.lateness_ms
+    assert (started.traces, started.total(LATE)) == (2, 0)
+
+
+@pytest.mark.parametrize("error_ms", [DAY_MS, HOUR_MS, -HOUR_MS])
+def test_fault_17_our_own_clock_is_wrong(started: Rig, mlflow: SimulatedMlflow, error_ms: int) -> None:
+    """MLflow and the applications have the right time; ours is off for ten minutes, and then set right."""
+    for minute in range(30):
+        mlflow.trace(start_ms=minute * MINUTE_MS, duration_ms=100)
+        mlflow.own_error_ms = error_ms if 10 <= minute < 20 else 0
+        started.tick(MINUTE_MS)
+        assert started.traces >= minute - 2, "new traces are counted meanwhile"
+    started.settle()
+    assert started.reading.complete_until_s * 1000 <= mlflow.clock_ms - LIMITS.lateness_ms
+    mlflow.trace(start_ms=0, duration_ms=100)
+    started.run(2 * MINUTE_MS)
+    assert (started.traces, started.total(LATE)) == (31, 0)
+
+
+@pytest.mark.parametrize("error_ms", [DAY_MS, -HOUR_MS])
+def test_fault_17_a_restart_with_a_wrong_clock_forgets_nothing(
+    started: Rig, mlflow: SimulatedMlflow, error_ms: int
+) -> None:
+    for minute in range(5):
+        mlflow.trace(start_ms=minute * MINUTE_MS)
+    started.run(10 * MINUTE_MS)
+    mlflow.own_error_ms = error_ms
+    started.restart()
+    started.run(10 * MINUTE_MS)
+    mlflow.own_error_ms = 0
+    started.restart()
+    started.run(26 * HOUR_MS, every_ms=5 * MINUTE_MS)
+    assert (started.traces, started.total(LATE), started.reading.unaccounted) == (5, 0, 0)
+
+
+@pytest.mark.parametrize("hours", [1, 6, 72])
+def test_fault_18_mlflow_is_away_for_hours(make_rig: MakeRig, hours: int) -> None:
+    mlflow = SimulatedMlflow(page_size=10)
+    rig = make_rig(mlflow, interval_s=0)
+    rig.tick()
+    down = unreachable()
+
+    def be_down(_: int) -> None:
+        raise down
+
+    mlflow.before_request = be_down
+    for minute in range(0, hours * 60, 5):
+        mlflow.trace(start_ms=minute * MINUTE_MS, duration_ms=90_000)
+        assert not rig.tick(5 * MINUTE_MS)
+        status = rig.published[-1].status
+        assert status.mlflow_up is False
+        assert status.catching_up is False, "there is nothing to read"
+    mlflow.before_request = lambda _: None
+    rig.published.clear()
+    rig.tick()
+    assert [each.status.mlflow_up for each in rig.published] == [True] * len(rig.published)
+    assert len(rig.published) > 1
+    assert all(each.status.catching_up for each in rig.published[:-1])
+    rig.settle()
+    assert (rig.traces, rig.published[-1].status.catching_up, rig.total(LATE)) == (hours * 12, False, 0)
+
+
+@pytest.mark.parametrize("failing", [1, 2, 3, 4])
+def test_fault_19_a_page_that_fails_is_read_again(make_rig: MakeRig, failing: int) -> None:
+    mlflow = SimulatedMlflow(page_size=10)
+    for start_ms in range(35):
+        mlflow.trace(start_ms - HOUR_MS)
+    mlflow.fail_at_request[failing] = unreachable()
+    rig = make_rig(mlflow)
+    assert not rig.tick()
+    assert rig.traces == 10 * (failing - 1)
+    status = rig.published[-1].status
+    assert (status.mlflow_up, status.poll_errors["unreachable"]) == (False, 1)
+    assert rig.tick()
+    assert rig.traces == 35
+    assert rig.published[-1].status.mlflow_up is True
+
+
+def test_what_became_visible_behind_the_position_of_a_cut_pass_is_counted_by_the_next(make_rig: MakeRig) -> None:
+    mlflow = SimulatedMlflow(page_size=10)
+    for start_ms in range(15):
+        mlflow.trace(start_ms * 1000)
+    mlflow.lacks = {Feature.TRACE_METRICS}
+    mlflow.fail_at_request[2] = unreachable()
+    rig = make_rig(mlflow)
+    rig.tick(20_000)
+    mlflow.trace(start_ms=500, duration_ms=60_000)
+    rig.tick(60_000)
+    rig.tick()
+    rig.tick()
+    assert rig.traces == 16
+
+
+def test_fault_21_a_ledger_of_another_server_is_refused(started: Rig, mlflow: SimulatedMlflow) -> None:
+    mlflow.trace(start_ms=0)
+    started.settle()
+    other = replace(CHATBOT, created_ms=CHATBOT.created_ms + 1)
+    mlflow.selected = {other.experiment_id: other}
+    mlflow.trace(start_ms=0)
+    started.restart()
+    assert not started.tick()
+    assert started.traces == 1
+    assert started.published[-1].status.poll_errors["ledger"] == 1
+
+
+def test_fault_28_an_experiment_selected_later_counts_from_then_on(started: Rig, mlflow: SimulatedMlflow) -> None:
+    later = Experiment("2", "later", CHATBOT.created_ms)
+    ours = mlflow.trace(start_ms=0)
+    for start_ms in (-3 * HOUR_MS, 0, 30 * MINUTE_MS):
+        mlflow.add(replace(ours, trace_id=f"tr-later{start_ms}", experiment_id="2", start_ms=EPOCH_MS + start_ms))
+    started.run(5 * MINUTE_MS)
+    mlflow.selected[later.experiment_id] = later
+    started.run(26 * HOUR_MS, every_ms=5 * MINUTE_MS)
+    assert (started.traces, started.total(LATE), started.reading.unaccounted) == (2, 0, 0)
+
+
+def test_fault_28_an_experiment_made_later_counts_from_its_beginning(
+    mlflow: SimulatedMlflow, make_rig: MakeRig
+) -> None:
+    rig = make_rig(mlflow, origin_ms=EPOCH_MS)
+    rig.run(5 * MINUTE_MS)
+    ours = mlflow.trace(start_ms=5 * MINUTE_MS)
+    mlflow.add(replace(ours, trace_id="tr-new", experiment_id="2"))
+    rig.run(MINUTE_MS)
+    mlflow.selected["2"] = Experiment("2", "new", EPOCH_MS + 4 * MINUTE_MS)
+    rig.run(5 * MINUTE_MS)
+    assert rig.traces == 2
+
+
+def test_fault_28_a_deleted_experiment_keeps_its_counts(started: Rig, mlflow: SimulatedMlflow) -> None:
+    mlflow.trace(start_ms=0)
+    started.settle()
+    del mlflow.selected["1"]
+    started.run(26 * HOUR_MS, every_ms=5 * MINUTE_MS)
+    assert started.traces == 1
+
+
+@pytest.mark.parametrize("feature", list(Feature))
+def test_a_server_without_a_feature_is_read_more_slowly_and_no_less(make_rig: MakeRig, feature: Feature) -> None:
+    mlflow = SimulatedMlflow(page_size=10)
+    mlflow.lacks = {feature}
+    rig = make_rig(mlflow)
+    for minute in range(60):
+        mlflow.trace(start_ms=minute * MINUTE_MS, duration_ms=100)
+        mlflow.trace(start_ms=minute * MINUTE_MS, duration_ms=100, visible_after_ms=HOUR_MS)
+        rig.tick(MINUTE_MS)
+    rig.run(4 * HOUR_MS, every_ms=MINUTE_MS)
+    assert (rig.traces, rig.total(LATE)) == (120, 0)
+    assert rig.reading.features == {each.value: each is not feature for each in Feature}
+
+
+def test_reading_again_what_was_counted_is_told(started: Rig, mlflow: SimulatedMlflow) -> None:
+    mlflow.trace(start_ms=0, duration_ms=1000)
+    started.settle()
+    assert started.total(DUPLICATES) > 0
+
+
+def test_an_error_of_the_ledger_does_not_hide_behind_mlflow(started: Rig, mlflow: SimulatedMlflow) -> None:
+    mlflow.fail_at_request[mlflow.requests + 1] = PollError(Reason.LEDGER, "disk full")
+    started.tick()
+    assert started.published[-1].status.mlflow_up is True
