@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
+from exporter.horizon import Limits
 from exporter.ledger import Ledger
 from exporter.metrics import Cell
 from exporter.poller import Poller
@@ -22,20 +23,28 @@ class Rig:
     """One process after another on the same ledger. ``published`` is what the present one has published."""
 
     def __init__(
-        self, mlflow: SimulatedMlflow, path: Path, origin_ms: int = 0, interval_s: float = INTERVAL_MS / 1000
+        self,
+        mlflow: SimulatedMlflow,
+        path: Path,
+        origin_ms: int = 0,
+        interval_s: float = INTERVAL_MS / 1000,
+        limits: Limits = LIMITS,
     ) -> None:
         self.mlflow = mlflow
+        self.published: list[Snapshot] = []
         self._path = path
-        self._settings = PollSettings(interval_s, LIMITS, origin_ms)
+        self._settings = PollSettings(interval_s, limits, origin_ms)
         self.start()
 
     def start(self, open_ledger: Callable[[Path], Ledger] = Ledger) -> None:
         """Begin a process."""
-        self.published: list[Snapshot] = []
+        self.published.clear()
         self.ledger = open_ledger(self._path)
-        self.poller = Poller(
-            self.mlflow, self.ledger, METER, self.published.append, self._settings, BUILD, self.mlflow.own_ms
-        )
+        self.poller = Poller(self.mlflow, self.ledger, METER, self.publish, self._settings, BUILD, self.mlflow.own_ms)
+
+    def publish(self, snapshot: Snapshot) -> None:
+        """What the poller does with a snapshot."""
+        self.published.append(snapshot)
 
     def restart(self) -> None:
         """End the process and begin the next."""
