@@ -1,6 +1,7 @@
 # Everything runs in .venv, made from requirements.lock with its hashes checked.
 #   make demo    a live LLM application, MLflow and the exporter on this machine    make demo ARGS="--duration 2m"
 #   make test    ruff, mypy --strict and every test                                 make test ARGS="-k ledger"
+#   make soak    the invariants over 100,000 random steps, and 200 times kill -9     (half an hour)
 #   make lock    renew requirements.lock
 PYTHON ?= python3
 VENV := .venv
@@ -8,7 +9,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 ARGS ?=
 
-.PHONY: demo test lint pytest lock clean
+.PHONY: demo test lint pytest soak lock clean
 
 demo: $(STAMP)
 	@$(BIN)/mlflow-trace-exporter demo $(ARGS)
@@ -22,6 +23,9 @@ lint: $(STAMP)
 
 pytest: $(STAMP)
 	$(BIN)/pytest $(ARGS)
+
+soak: $(STAMP)
+	$(BIN)/pytest tests/soak --timeout=0 $(ARGS)
 
 lock: $(STAMP)
 	$(BIN)/pip install --quiet uv

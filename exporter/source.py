@@ -84,7 +84,7 @@ class MlflowSource:
         self._filter = filter_string
         self._selection: Selection | None = None
         self._selection_ms = 0
-        self._features: Mapping[Feature, bool] = {}
+        self._features: dict[Feature, bool] = {}
         self._features_ms = 0
 
     def now_ms(self) -> int:
@@ -109,13 +109,14 @@ class MlflowSource:
     def features(self) -> Mapping[Feature, bool]:
         """See ``Source.features``; tried out once, and what is missing again every hour."""
         now_ms, ids = self._own_ms(), list(self.experiments())
-        missing_age_ms = -1 if all(self._features.values()) else now_ms - self._features_ms
-        if ids and (not self._features or not missing_age_ms < FEATURES_AGE_MS):
-            found = {feature: self._has(feature, ids) for feature in Feature}
-            for feature in (each for each, has in found.items() if not has and self._features.get(each, True)):
-                log.warning(feature.without, extra={"feature": feature.value})
-            self._features, self._features_ms = found, now_ms
-        return self._features
+        again = now_ms - self._features_ms >= FEATURES_AGE_MS
+        for feature in Feature if ids else ():
+            before = self._features.get(feature)
+            if before is None or (again and not before):
+                self._features[feature], self._features_ms = self._has(feature, ids), now_ms
+                if not self._features[feature] and before is None:
+                    log.warning(feature.without, extra={"feature": feature.value})
+        return dict(self._features)
 
     def scan(self, window: Window) -> Iterator[Page]:
         """See ``Source.scan``. No page tokens: MLflow's are offsets, which a deleted row shifts by one.
