@@ -2,6 +2,7 @@
 #   make demo    a live LLM application, MLflow and the exporter on this machine    make demo ARGS="--duration 2m"
 #   make test    ruff, mypy --strict and every test                                 make test ARGS="-k ledger"
 #   make soak    the invariants over 100,000 random steps, and 200 times kill -9     (half an hour)
+#   make breakages  take each protection out and see its test go red              make breakages ARGS="audit"
 #   make lock    renew requirements.lock
 PYTHON ?= python3
 VENV := .venv
@@ -9,7 +10,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 ARGS ?=
 
-.PHONY: demo test lint pytest soak lock clean
+.PHONY: demo test lint pytest soak breakages lock clean
 
 demo: $(STAMP)
 	@$(BIN)/mlflow-trace-exporter demo $(ARGS)
@@ -26,6 +27,9 @@ pytest: $(STAMP)
 
 soak: $(STAMP)
 	$(BIN)/pytest tests/soak --timeout=0 $(ARGS)
+
+breakages: $(STAMP)
+	$(BIN)/python -m tests.breakages $(ARGS)
 
 lock: $(STAMP)
 	$(BIN)/pip install --quiet uv

@@ -1,3 +1,4 @@
+import shutil
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
@@ -257,3 +258,39 @@ def test_a_ledger_is_not_set_aside_because_the_disk_fails(path: Path, monkeypatc
             Ledger(path)
     with closing(Ledger(path)) as ledger:
         assert totals(ledger) == {TRACES: 1}
+
+
+def test_fault_1_and_2_killed_at_every_point_of_a_commit(tmp_path: Path, path: Path) -> None:
+    """The files as they are at each step of SQLite within a commit: what a process would find that is started then."""
+    later = replace(HORIZON, fresh_ms=99, retired_ms=0)
+    with closing(Ledger(path)) as ledger:
+        ledger.commit(HORIZON, Batch(counted=(record(),), pending=(WAITING,)), {TRACES: 1})
+        before = everything(ledger)
+        copies: list[Path] = []
+
+        def copy() -> int:
+            copies.append(tmp_path / f"{len(copies)}" / "ledger.db")
+            copies[-1].parent.mkdir()
+            for suffix in ("", "-wal"):
+                shutil.copy(f"{path}{suffix}", f"{copies[-1]}{suffix}")
+            return 0
+
+        ledger._db.set_progress_handler(copy, 5)
+        more = tuple(record(trace_id=f"tr-{number}") for number in range(2, 30))
+        ledger.commit(later, Batch(counted=more, gone=("tr-9",), changed=(record(start_ms=7),)), {TRACES: 28})
+        ledger._db.set_progress_handler(None, 0)
+        after = everything(ledger)
+    assert len(copies) > 50
+    for each in copies:
+        with closing(Ledger(each)) as found:
+            assert everything(found) in (before, after)
+
+
+def everything(ledger: Ledger) -> object:
+    ids = [f"tr-{number}" for number in range(30)]
+    return ledger.horizon(), ledger.known(ids), ledger.totals(), ledger.counts(Window(0, 10**9), BUCKET_MS)
+
+
+def test_it_waits_for_the_disk(ledger: Ledger) -> None:
+    assert ledger._db.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    assert ledger._db.execute("PRAGMA synchronous").fetchone() == (2,), "FULL"

@@ -1,0 +1,336 @@
+"""Is every protection tested? Takes each out in a copy of the project and runs the test that must fail then.
+
+    make breakages                  all of them, some minutes
+    make breakages ARGS="audit"     those with a word in their name
+
+Exit code 1 if a test stays green without the protection, or if the code has changed so that a breakage no longer fits.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+PROJECT = Path(__file__).parents[1]
+
+
+@dataclass(frozen=True)
+class Breakage:
+    """Replace ``old`` by ``new`` in ``file``; then one of ``tests`` (as pytest selects them) must fail."""
+
+    name: str
+    file: str
+    old: str
+    new: str
+    tests: str
+
+
+FAULTS = "tests/unit/test_faults.py"
+HORIZON = "tests/unit/test_horizon.py"
+INVARIANTS = "tests/unit/test_invariants.py"
+LEDGER = "tests/unit/test_ledger.py"
+TRIAGE = "tests/unit/test_triage.py"
+SOURCE = "tests/integration/test_source.py"
+REAL_FAULTS = "tests/integration/test_faults.py"
+
+OFFSET_PAGING = """\
+        names, token = self.experiments(), None
+        while True:
+            found = self.client._client.search_traces(
+                locations=list(names), filter_string=" AND ".join(_terms(window)), max_results=PAGE_SIZE,
+                order_by=["timestamp_ms ASC", "request_id ASC"], include_spans=False, page_token=token,
+            )
+            records = [to_record(each.info, {}, 0) for each in found]
+            yield from _page(records, frozenset())
+            token = found.token
+            if not token:
+                return
+"""
+
+BREAKAGES = (
+    Breakage(
+        "close early",
+        "exporter/horizon.py",
+        "done.started_ms - visible_within_ms - limits.margin_ms",
+        "done.started_ms",
+        f"{HORIZON} {INVARIANTS}",
+    ),
+    Breakage("close over a gap", "exporter/horizon.py", "if done.from_ms <= closed_ms:", "if True:", HORIZON),
+    Breakage(
+        "close after a pass by end time",
+        "exporter/horizon.py",
+        "if done.window.ended_after_ms is None:",
+        "if True:",
+        HORIZON,
+    ),
+    Breakage(
+        "take the end of a pass for its start",
+        "exporter/horizon.py",
+        "    if kind in horizon.under_way or window is None:\n        return horizon\n",
+        "    if kind in horizon.under_way:\n"
+        "        return _with(horizon, kind, replace(horizon.under_way[kind], started_ms=now_ms))\n"
+        "    if window is None:\n        return horizon\n",
+        HORIZON,
+    ),
+    Breakage(
+        "a pass goes on where ids are forgotten",
+        "exporter/horizon.py",
+        "max(window.lo_ms, retired_ms)",
+        "window.lo_ms",
+        HORIZON,
+    ),
+    Breakage("no overlap", "exporter/horizon.py", "fresh_ms - limits.overlap_ms)", "fresh_ms)", HORIZON),
+    Breakage(
+        "believe a fresh mark of the future",
+        "exporter/horizon.py",
+        "not 0 <= now_ms - fresh_ms <=",
+        "not now_ms - fresh_ms <=",
+        f"{HORIZON}",
+    ),
+    Breakage(
+        "read by end time after days away",
+        "exporter/horizon.py",
+        "<= limits.lateness_ms:\n        return _every",
+        "<= 10**12:\n        return _every",
+        HORIZON,
+    ),
+    Breakage(
+        "prune by wall clock",
+        "exporter/ledger.py",
+        'start_ms < ?", (retired_ms,))',
+        "start_ms < ?\", (int(__import__('time').time() * 1000) - 86_400_000,))",
+        f"{INVARIANTS} {LEDGER}",
+    ),
+    Breakage(
+        "prune what is closed",
+        "exporter/ledger.py",
+        "self._retire(horizon.retired_ms)",
+        "self._retire(horizon.closed_ms)",
+        f"{LEDGER} {INVARIANTS}",
+    ),
+    Breakage(
+        "amounts outside of the transaction",
+        "exporter/ledger.py",
+        "        with self._transaction():\n            self._store(batch, horizon.retired_ms)\n"
+        "            self._db.executemany(",
+        "        with self._transaction():\n            self._store(batch, horizon.retired_ms)\n"
+        "            self._db.execute('COMMIT')\n            self._db.execute('BEGIN')\n"
+        "            self._db.executemany(",
+        LEDGER,
+    ),
+    Breakage(
+        "publish before commit",
+        "exporter/poller.py",
+        "        self._totals = self._ledger.totals()\n",
+        "        self._totals = self._ledger.totals()\n"
+        "        self._totals = {cell: value + 1 for cell, value in self._totals.items()}\n",
+        f"{INVARIANTS}",
+    ),
+    Breakage(
+        "position before page",
+        "exporter/reader.py",
+        "            self._store(page.records, horizon)\n            if not self._go_on() or",
+        "            self._commit(horizon)\n            self._store(page.records, horizon)\n            if not self._go_on() or",
+        f"{FAULTS} -k faults_1",
+    ),
+    Breakage(
+        "offset paging",
+        "exporter/source.py",
+        "        not_in = self.features().get(Feature.NOT_IN, False)\n",
+        OFFSET_PAGING,
+        f"{SOURCE} -k fault_4",
+    ),
+    Breakage(
+        "exclusive lower bound of the next page",
+        "exporter/source.py",
+        "window = replace(window, lo_ms=last_ms)\n",
+        "window = replace(window, lo_ms=last_ms + 1)\n",
+        SOURCE,
+    ),
+    Breakage(
+        "exclusive lower bound of a window",
+        "exporter/source.py",
+        "trace.timestamp_ms >= {",
+        "trace.timestamp_ms > {",
+        SOURCE,
+    ),
+    Breakage(
+        "stop in a full millisecond",
+        "exporter/source.py",
+        "                yield from self._in_parts(window, read)\n",
+        "",
+        SOURCE,
+    ),
+    Breakage(
+        "count at first sight",
+        "exporter/triage.py",
+        "    settled = record.seen_ms - at.changed_ms",
+        "    settled = True or record.seen_ms - at.changed_ms",
+        f"{FAULTS} -k 'fault_14 or fills_in'",
+    ),
+    Breakage(
+        "believe the age of a trace without the mark",
+        "exporter/triage.py",
+        "sent = record.finalized and ",
+        "sent = ",
+        TRIAGE,
+    ),
+    Breakage(
+        "never give up", "exporter/triage.py", "GIVE_UP_MS = 7 *", "GIVE_UP_MS = 7_000 *", f"{FAULTS} -k fault_10"
+    ),
+    Breakage(
+        "look at running traces at every tick",
+        "exporter/triage.py",
+        "seen_ms + backoff_ms if running",
+        "seen_ms if running",
+        TRIAGE,
+    ),
+    Breakage("do not tell what is late", "exporter/triage.py", "late=sum(", "late=0 * sum(", f"{FAULTS} -k fault_8"),
+    Breakage(
+        "do not tell what changed",
+        "exporter/triage.py",
+        "changed=tuple(record for record in again if",
+        "changed=tuple(record for record in again if False and",
+        f"{FAULTS} -k fault_13",
+    ),
+    Breakage(
+        "wait for what was deleted",
+        "exporter/reader.py",
+        "gone=(*batch.gone, *gone)",
+        "gone=batch.gone",
+        f"{FAULTS} -k fault_11",
+    ),
+    Breakage(
+        "no audit of what is open",
+        "exporter/reader.py",
+        "        supported = self._features.get(",
+        "        supported = chore is not Chore.AUDIT_OPEN and self._features.get(",
+        f"{FAULTS} -k minutes_after_its_end",
+    ),
+    Breakage(
+        "no audit of what is closed",
+        "exporter/reader.py",
+        "        supported = self._features.get(",
+        "        supported = chore is not Chore.AUDIT_CLOSED and self._features.get(",
+        f"{FAULTS} -k fault_8",
+    ),
+    Breakage(
+        "no closing pass",
+        "exporter/reader.py",
+        "        if chore in _PASSES:\n            return due(",
+        "        if chore in _PASSES:\n            return chore is Chore.RETIRE and due(",
+        f"{FAULTS} -k 'fault_7 or without_the_audit'",
+    ),
+    Breakage(
+        "no retiring pass",
+        "exporter/reader.py",
+        "        if chore in _PASSES:\n            return due(",
+        "        if chore in _PASSES:\n            return chore is Chore.CLOSE and due(",
+        f"{FAULTS} -k 'without_the_audit or deleted_as_added or as_many'",
+    ),
+    Breakage(
+        "read a difference for ever",
+        "exporter/reader.py",
+        "if explained.get(at_ms) != count]",
+        "]",
+        f"{FAULTS} -k for_ever",
+    ),
+    Breakage(
+        "forget what was retired",
+        "exporter/reader.py",
+        "{**self._ledger.retired_counts(held), **",
+        "{**self._ledger.counts(held, span.step_ms), **",
+        f"{FAULTS} -k unaccounted",
+    ),
+    Breakage(
+        "count an experiment's past",
+        "exporter/reader.py",
+        "return 0 if origin is None else origin.origin_ms",
+        "return 0",
+        f"{FAULTS} -k fault_28",
+    ),
+    Breakage(
+        "mix two servers", "exporter/reader.py", "known.created_ms != each.created_ms", "False", f"{FAULTS} -k fault_21"
+    ),
+    Breakage(
+        "ask a server for what it lacks",
+        "exporter/horizon.py",
+        "if kind is Kind.FRESH and not end_filter:",
+        "if False:",
+        f"{FAULTS} -k without_a_feature",
+    ),
+    Breakage(
+        "believe our own clock alone",
+        "exporter/source.py",
+        "min(self._own_ms(), server_ms)",
+        "self._own_ms()",
+        f"{REAL_FAULTS} -k clock",
+    ),
+    Breakage(
+        "two processes on one ledger",
+        "exporter/ledger_file.py",
+        "fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)",
+        "pass",
+        LEDGER,
+    ),
+    Breakage(
+        "go on with a damaged ledger",
+        "exporter/ledger_file.py",
+        "            _set_aside(path, error)\n",
+        "",
+        f"{LEDGER} -k fault_21",
+    ),
+    Breakage(
+        "set aside what is not damaged",
+        "exporter/ledger_file.py",
+        "if not (_is_damage(error) and _is_ours(path)):",
+        "if False:",
+        LEDGER,
+    ),
+    Breakage("do not wait for the disk", "exporter/ledger_file.py", "synchronous = FULL", "synchronous = OFF", LEDGER),
+    Breakage(
+        "commit to a file that was deleted", "exporter/ledger.py", "            self._require_in_place()\n", "", LEDGER
+    ),
+)
+
+
+def main(words: list[str]) -> int:
+    """Try all breakages that have one of the words in their name; how many tests stayed green."""
+    chosen = [each for each in BREAKAGES if not words or any(word in each.name for word in words)]
+    survivors = 0
+    for number, breakage in enumerate(chosen, 1):
+        caught = _is_caught(breakage)
+        survivors += not caught
+        print(f"{number:2}/{len(chosen)}  {'caught  ' if caught else 'SURVIVED'}  {breakage.name}", flush=True)  # noqa: T201 - its output
+    return min(survivors, 1)
+
+
+def _is_caught(breakage: Breakage) -> bool:
+    with tempfile.TemporaryDirectory() as directory:
+        copy = Path(directory) / "project"
+        shutil.copytree(PROJECT, copy, ignore=shutil.ignore_patterns(".*", "__pycache__"))
+        file = copy / breakage.file
+        text = file.read_text(encoding="utf-8")
+        if text.count(breakage.old) != 1:
+            sys.exit(f"{breakage.name}: {breakage.file} does not hold this once:\n{breakage.old}")
+        file.write_text(text.replace(breakage.old, breakage.new), encoding="utf-8")
+        command = f"{sys.executable} -m pytest -x -q -p no:cacheprovider {breakage.tests}"
+        run = subprocess.run(
+            command,
+            shell=True,
+            cwd=copy,
+            env={**os.environ, "PYTHONPATH": str(copy)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if run.returncode not in (0, 1):  # no test was selected, say
+            sys.exit(f"{breakage.name}: {run.stdout}{run.stderr}")
+        return run.returncode == 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
