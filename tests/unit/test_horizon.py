@@ -58,6 +58,15 @@ def test_a_pass_by_end_time_closes_nothing() -> None:
     assert done == replace(HORIZON, fresh_ms=NOW_MS)
 
 
+def test_a_pass_by_end_time_closes_nothing_after_the_lateness_was_raised_either() -> None:
+    """What became visible late while the exporter was away ended before the time that such a pass asks for."""
+    longer = replace(LIMITS, lateness_ms=3 * HOUR_MS)
+    before = Horizon(0, fresh_ms=clock(12, 5), closed_ms=clock(10, 0), retired_ms=0)
+    begun = begin(before, Kind.FRESH, clock(15, 0), longer)
+    assert begun.under_way[Kind.FRESH].window.lo_ms < before.closed_ms
+    assert complete(begun, Kind.FRESH, longer).closed_ms == before.closed_ms
+
+
 def test_a_full_pass_over_part_of_what_is_open_closes_nothing() -> None:
     gap = replace(HORIZON, under_way={Kind.FRESH: Pass(NOW_MS, HORIZON.closed_ms + 1, Window(NOW_MS, NOW_MS + 1))})
     assert complete(gap, Kind.FRESH, LIMITS).closed_ms == HORIZON.closed_ms
