@@ -133,7 +133,8 @@ BREAKAGES = (
         "position before page",
         "exporter/reader.py",
         "            self._store(page.records, horizon)\n            if not self._go_on() or",
-        "            self._commit(horizon)\n            self._store(page.records, horizon)\n            if not self._go_on() or",
+        "            self._commit(horizon)\n            self._store(page.records, horizon)\n"
+        "            if not self._go_on() or",
         f"{FAULTS} -k faults_1",
     ),
     Breakage(

@@ -56,6 +56,16 @@ def test_check_says_what_serve_would_read(mlflow: Mlflow, tmp_path: Path, file: 
     assert not (tmp_path / "ledger.db").exists()
 
 
+def test_check_says_what_is_done_without(mlflow: Mlflow, tmp_path: Path, file: Path) -> None:
+    experiment = mlflow.experiment()
+    file.write_text(
+        f"mlflow: {{experiments: [{experiment}], filter: tag.team = 'a'}}\nledger: {{path: {tmp_path}/ledger.db}}\n"
+    )
+    done = run("check", f"--config.file={file}", MLFLOW_TRACKING_URI=mlflow.uri)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "             warning: MLflow's own count of traces cannot be had" in done.stdout
+
+
 def test_check_names_the_selector_that_matches_nothing(mlflow: Mlflow, tmp_path: Path, file: Path) -> None:
     experiment = mlflow.experiment()
     file.write_text(f"mlflow: {{experiments: [{experiment}, shoop]}}\nledger: {{path: {tmp_path}/ledger.db}}\n")

@@ -207,7 +207,7 @@ def test_an_experiment_made_later_is_picked_up(mlflow: Mlflow, tmp_path: Path) -
         eventually(lambda: exporter.samples().get(counted) == 1, "its trace is counted")
 
 
-def test_an_outage_of_mlflow_is_shown_and_caught_up(tmp_path: Path) -> None:
+def test_fault_18_an_outage_of_mlflow_is_shown_and_caught_up(tmp_path: Path) -> None:
     with Processes(tmp_path) as processes:
         mlflow = Mlflow(tmp_path, processes, free_port())
         experiment = mlflow.experiment()
@@ -227,7 +227,9 @@ def test_an_outage_of_mlflow_is_shown_and_caught_up(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_it_stops_within_five_seconds_while_mlflow_does_not_answer(tmp_path: Path, number: signal.Signals) -> None:
+def test_fault_30_it_stops_within_five_seconds_while_mlflow_does_not_answer(
+    tmp_path: Path, number: signal.Signals
+) -> None:
     with socket.create_server((HOST, 0)) as silent:
         port = silent.getsockname()[1]
         config = {"mlflow": {"tracking_uri": f"http://{HOST}:{port}", "timeout": "60s"}}
@@ -239,7 +241,7 @@ def test_it_stops_within_five_seconds_while_mlflow_does_not_answer(tmp_path: Pat
             assert "Traceback" not in exporter.log()
 
 
-def test_kill_and_restart_lose_nothing(mlflow: Mlflow, tmp_path: Path) -> None:
+def test_fault_3_kill_and_restart_lose_nothing(mlflow: Mlflow, tmp_path: Path) -> None:
     experiment = mlflow.experiment()
     mlflow.log(experiment, *KNOWN)
     exporter = Exporter(tmp_path, configuration(mlflow, experiment))

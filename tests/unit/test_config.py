@@ -116,7 +116,7 @@ def test_the_file_comes_before_the_environment(file: Path, monkeypatch: pytest.M
     assert config.load(file).mlflow.tracking_uri == "http://file:5000"
 
 
-def test_every_mistake_is_told_at_once_with_its_line(file: Path) -> None:
+def test_fault_27_every_mistake_is_told_at_once_with_its_line(file: Path) -> None:
     message = mistakes(
         file,
         """mlflow:
@@ -182,11 +182,11 @@ polling: {}
         ("1: 2", "1: keys should be strings"),
     ],
 )
-def test_bad_files_get_one_message(file: Path, text: str | bytes, expected: str) -> None:
+def test_fault_27_bad_files_get_one_message(file: Path, text: str | bytes, expected: str) -> None:
     assert expected in mistakes(file, text)
 
 
-def test_bombs_are_refused_at_once(file: Path) -> None:
+def test_fault_27_bombs_are_refused_at_once(file: Path) -> None:
     bomb = "a: &a [x,x]\n" + "".join(
         f"{chr(98 + i)}: &{chr(98 + i)} [*{chr(97 + i)},*{chr(97 + i)}]\n" for i in range(20)
     )
@@ -196,7 +196,7 @@ def test_bombs_are_refused_at_once(file: Path) -> None:
     assert time.monotonic() - began < 5, "neither is expanded, nor is the large one parsed"
 
 
-def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
+def test_fault_27_a_file_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"--config.file: cannot read .*absent.yml: No such file or directory"):
         config.load(tmp_path / "absent.yml")
     with pytest.raises(UserError, match=r"--config.file: cannot read .*: Is a directory"):

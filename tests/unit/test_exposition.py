@@ -86,6 +86,28 @@ def test_both_formats_parse_and_hold_the_same(exposition: Exposition) -> None:
     assert text == openmetrics
 
 
+@pytest.mark.parametrize("value", ["\ud800", "a\0b", "a\nb", 'quo"te\\', "\u2028", "x" * 1_000_000])
+def test_fault_23_whatever_a_tag_holds_the_scrape_succeeds_and_parses(value: str) -> None:
+    exposition = Exposition(FAMILIES)
+    odd = record(experiment=value, name=value, tags={"environment": value, "app_version": value})
+    exposition.publish(Snapshot(METER.amounts([odd]), STATUS))
+    text = exposition.render(Format.TEXT, compress=False)
+    assert len(text) < 100_000
+    for parse, found in (
+        (parse_text, text),
+        (parse_openmetrics, exposition.render(Format.OPENMETRICS, compress=False)),
+    ):
+        assert (
+            sum(
+                sample.value
+                for family in parse(found.decode())
+                for sample in family.samples
+                if sample.name == "mlflow_traces_total"
+            )
+            == 1
+        )
+
+
 def test_gzip_holds_the_same_bytes(exposition: Exposition) -> None:
     plain = exposition.render(Format.TEXT, compress=False)
     assert gzip.decompress(exposition.render(Format.TEXT, compress=True)) == plain

@@ -82,7 +82,7 @@ def test_a_family_with_other_buckets_begins_again_and_the_others_go_on(ledger: L
     assert totals(ledger) == {TRACES: 1}
 
 
-def test_a_second_process_is_told_who_holds_the_ledger(path: Path) -> None:
+def test_fault_22_a_second_process_is_told_who_holds_the_ledger(path: Path) -> None:
     first = Ledger(path)
     with pytest.raises(UserError, match=r"is in use by process \d+; stop that one, or set another ledger.path"):
         Ledger(path)
@@ -145,7 +145,7 @@ def test_a_ledger_that_was_removed_takes_no_more(path: Path, ledger: Ledger) -> 
         ledger.commit(HORIZON)
 
 
-def test_a_newer_schema_is_refused(path: Path) -> None:
+def test_fault_21_a_newer_schema_is_refused(path: Path) -> None:
     Ledger(path).close()
     with closing(sqlite3.connect(path)) as db, db:
         db.execute("PRAGMA user_version = 99")
@@ -260,7 +260,7 @@ def test_a_ledger_is_not_set_aside_because_the_disk_fails(path: Path, monkeypatc
         assert totals(ledger) == {TRACES: 1}
 
 
-def test_fault_1_and_2_killed_at_every_point_of_a_commit(tmp_path: Path, path: Path) -> None:
+def test_faults_1_and_2_killed_at_every_point_of_a_commit(tmp_path: Path, path: Path) -> None:
     """The files as they are at each step of SQLite within a commit: what a process would find that is started then."""
     later = replace(HORIZON, fresh_ms=99, retired_ms=0)
     with closing(Ledger(path)) as ledger:
