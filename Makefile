@@ -1,7 +1,7 @@
 # Everything runs in .venv, made from requirements.lock with its hashes checked.
 #   make demo    a live LLM application, MLflow and the exporter on this machine    make demo ARGS="--duration 2m"
 #   make test    ruff, mypy --strict and every test                                 make test ARGS="-k ledger"
-#   make soak    the invariants over 100,000 random steps, and 200 times kill -9     (half an hour)
+#   make soak    the invariants over 100,000 random steps, and 200 times kill -9     (a quarter of an hour)
 #   make breakages  take each protection out and see its test go red              make breakages ARGS="audit"
 #   make lock    renew requirements.lock
 PYTHON ?= python3

@@ -79,9 +79,10 @@ class Ledger:
         rows = self._rows("SELECT trace_id FROM pending WHERE next_ms <= ? ORDER BY next_ms", now_ms)
         return [trace_id for (trace_id,) in rows]
 
-    def pending(self) -> list[Pending]:
-        """All traces that are waited for."""
-        return [_pending(row) for row in self._rows("SELECT * FROM pending")]
+    def waiting(self) -> dict[tuple[str, str], tuple[int, int]]:
+        """How many traces are pending, and how many of them run, by experiment and environment."""
+        rows = self._rows("SELECT experiment, environment, count(*), sum(running) FROM pending GROUP BY 1, 2")
+        return {(experiment, environment): (count, running) for experiment, environment, count, running in rows}
 
     def counts(self, window: Window, step_ms: int) -> dict[int, int]:
         """How many traces are known (done with, or pending) by their start, in steps of ``step_ms`` from 1970 on."""

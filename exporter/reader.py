@@ -103,17 +103,13 @@ class Reader:
 
     def reading(self) -> Reading:
         """How complete the ledger is. Raises PollError if the ledger cannot be read."""
-        pending = self._ledger.pending()
-        running: dict[tuple[str, ...], int] = {}
-        for each in pending:
-            place = (each.experiment, each.environment)
-            running[place] = running.get(place, 0) + each.running
+        waiting = self._ledger.waiting()
         audited_ms = self._audited_ms.get(Chore.AUDIT_OPEN)
         return Reading(
             complete_until_s=self._horizon.closed_ms / 1000,
             behind=self._is_behind(),
-            pending=len(pending),
-            running=running,
+            pending=sum(count for count, _ in waiting.values()),
+            running={place: running for place, (_, running) in waiting.items()},
             ledger_bytes=self._ledger.size_bytes(),
             features={feature.value: has for feature, has in self._features.items()},
             audit_supported=self._features.get(Feature.TRACE_METRICS),
@@ -199,8 +195,10 @@ class Reader:
         return True
 
     def _look_again(self, now_ms: int) -> bool:
-        """Read the pending traces that are due. One that is not there any more was deleted. Whether all were read."""
+        """Read the pending traces that are due, as many as time permits. One that is not there any more was deleted.
+        Whether to go on."""
         trace_ids = self._ledger.due(now_ms)
+        deadline_s = monotonic() + self._settings.interval_s
         for at in range(0, len(trace_ids), PENDING_AT_ONCE):
             wanted = trace_ids[at : at + PENDING_AT_ONCE]
             found = self._source.get(wanted)
@@ -208,6 +206,8 @@ class Reader:
             self._store(found, self._horizon, gone=[trace_id for trace_id in wanted if trace_id not in there])
             if not self._go_on():
                 return False
+            if monotonic() > deadline_s:
+                break
         return True
 
     def _count_there(self, chore: Chore | None, now_ms: int) -> _Audit | None:

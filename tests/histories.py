@@ -298,7 +298,7 @@ class History(RuleBasedStateMachine):
     @invariant()
     def three_what_is_closed_is_known(self) -> None:
         horizon = self._horizon()
-        pending = {each.trace_id for each in self.rig.ledger.pending()}
+        pending = self.rig.ledger.known(list(self.mlflow.traces)).pending.keys()
         known = self.rig.witness.counted.keys() | pending | self.rig.witness.abandoned
         for record in self.mlflow.traces.values():
             if record.start_ms < horizon.closed_ms and self._covered(record, LIMITS.lateness_ms):

@@ -167,11 +167,11 @@ def test_what_is_pending_is_kept_until_it_is_done(path: Path) -> None:
         ledger.commit(HORIZON, Batch(pending=(WAITING,)))
         ledger.commit(HORIZON, Batch(pending=(replace(WAITING, next_ms=30),)))
     with closing(Ledger(path)) as again:
-        assert again.pending() == [replace(WAITING, next_ms=30)]
+        assert again.waiting() == {("chatbot", "production"): (1, 1)}
         assert again.known(["tr-9", "tr-1"]) == Known({}, {"tr-9": replace(WAITING, next_ms=30)})
         assert (again.due(29), again.due(30)) == ([], ["tr-9"])
         again.commit(HORIZON, Batch(counted=(record(trace_id="tr-9"),), gone=("tr-9",)))
-        assert again.pending() == []
+        assert again.waiting() == {}
 
 
 def test_what_was_given_up_is_known_and_not_counted(ledger: Ledger) -> None:
@@ -203,7 +203,7 @@ def test_ids_are_forgotten_as_far_as_start_times_are_retired_and_not_before(ledg
     assert set(ledger.known([each.trace_id for each in made]).done) == {"tr-5", "tr-599999", "tr-600000"}
     ledger.commit(replace(at, retired_ms=600_000))
     assert set(ledger.known([each.trace_id for each in made]).done) == {"tr-600000"}
-    assert ledger.pending() == [running], "what runs is waited for all the same"
+    assert ledger.known(["tr-9"]).pending == {"tr-9": running}, "what runs is waited for all the same"
     assert ledger.retired_counts(Window(0, BUCKET_MS)) == {0: 3}
     ledger.commit(
         replace(at, retired_ms=600_000), Batch(counted=(record(trace_id="tr-9", start_ms=6),), gone=("tr-9",))
