@@ -60,9 +60,11 @@ class PollSettings:
 
 @dataclass(frozen=True, slots=True)
 class _Audit:
-    """An audit under way: what MLflow counted, by step."""
+    """An audit under way: what MLflow counted, by step, and how far start times were closed and retired then."""
 
     chore: Chore
+    begun_ms: int
+    marks: tuple[int, int]
     span: Span
     there: Mapping[int, int]
 
@@ -83,7 +85,9 @@ class Reader:
         self._features: Mapping[Feature, bool] = {}
         self._now_ms: int | None = None
         self._turns = deque(Chore)
-        self._audited_ms: dict[Chore, int] = {}
+        self._audit: _Audit | None = None
+        self._audit_begun_ms: dict[Chore, int] = {}
+        self._audited_ms: int | None = None
         self._unaccounted: dict[Chore, Mapping[int, int]] = {}
 
     def tick(self) -> None:
@@ -91,20 +95,19 @@ class Reader:
         self._now_ms = now_ms = self._source.now_ms()
         self._begin(now_ms)
         self._features = self._source.features()
-        chore = self._next_chore(now_ms)
-        audit = self._count_there(chore, now_ms)  # first, or what arrives meanwhile would be taken for missing
         if not self._read(Kind.FRESH, now_ms) or not self._look_again(now_ms):
             return
         deadline_s = monotonic() + self._settings.interval_s
-        if audit:
-            self._compare(audit, now_ms, deadline_s)
-        elif chore in _PASSES:
+        self._finish_audit(deadline_s)
+        chore = self._next_chore(now_ms)
+        if chore in _PASSES:
             self._read(_PASSES[chore], now_ms, deadline_s)
+        elif chore in _AUDITS:
+            self._begin_audit(chore, now_ms)
 
     def reading(self) -> Reading:
         """How complete the ledger is. Raises PollError if the ledger cannot be read."""
         waiting = self._ledger.waiting()
-        audited_ms = self._audited_ms.get(Chore.AUDIT_OPEN)
         return Reading(
             complete_until_s=self._horizon.closed_ms / 1000,
             behind=self._is_behind(),
@@ -113,10 +116,8 @@ class Reader:
             ledger_bytes=self._ledger.size_bytes(),
             features={feature.value: has for feature, has in self._features.items()},
             audit_supported=self._features.get(Feature.TRACE_METRICS),
-            audited_until_s=None if audited_ms is None else audited_ms / 1000,
-            unaccounted=None
-            if audited_ms is None
-            else sum(sum(found.values()) for found in self._unaccounted.values()),
+            audited_until_s=None if self._audited_ms is None else self._audited_ms / 1000,
+            unaccounted=sum(sum(found.values()) for found in self._unaccounted.values()) if self._unaccounted else None,
         )
 
     def _is_behind(self) -> bool:
@@ -176,7 +177,7 @@ class Reader:
     def _is_due(self, chore: Chore, now_ms: int) -> bool:
         if chore in _PASSES:
             return due(self._horizon, _PASSES[chore], now_ms, self._settings.limits)
-        last_ms = self._audited_ms.get(chore)
+        last_ms = self._audit_begun_ms.get(chore)
         supported = self._features.get(Feature.TRACE_METRICS, False)
         return supported and (last_ms is None or not 0 <= now_ms - last_ms < _AUDITS[chore])
 
@@ -210,9 +211,9 @@ class Reader:
                 break
         return True
 
-    def _count_there(self, chore: Chore | None, now_ms: int) -> _Audit | None:
-        if chore not in _AUDITS:
-            return None
+    def _begin_audit(self, chore: Chore, now_ms: int) -> None:
+        """Ask MLflow for its counts, to compare them after the next fresh pass: now what is new would seem missing."""
+        self._audit_begun_ms[chore] = now_ms
         span = (
             open_span(self._horizon, now_ms)
             if chore is Chore.AUDIT_OPEN
@@ -227,20 +228,27 @@ class Reader:
             if window.lo_ms < window.hi_ms:
                 for at_ms, count in self._source.counts(window, span.step_ms, experiment_ids).items():
                     there[at_ms] = there.get(at_ms, 0) + count
-        return _Audit(chore, span, there)
+        self._audit = _Audit(chore, now_ms, self._marks(), span, there)
 
-    def _compare(self, audit: _Audit, now_ms: int, deadline_s: float) -> None:
+    def _finish_audit(self, deadline_s: float) -> None:
+        """Compare the counts that MLflow gave at the last tick, unless the marks that they were asked by have moved."""
+        audit, self._audit = self._audit, None
+        if audit is None or audit.marks != self._marks():
+            return
         explained = self._unaccounted.get(audit.chore, {})
         before = missing(audit.there, self._count_here(audit.span))
         suspects = [at_ms for at_ms, count in before.items() if explained.get(at_ms) != count]
         unread = {at_ms for at_ms in suspects if not self._read_again(audit.span, at_ms, deadline_s)}
         after = missing(audit.there, self._count_here(audit.span)) if suspects else before
         self._unaccounted[audit.chore] = {at_ms: count for at_ms, count in after.items() if at_ms not in unread}
-        if not unread:
-            self._audited_ms[audit.chore] = now_ms
+        if audit.chore is Chore.AUDIT_OPEN and not unread:
+            self._audited_ms = audit.begun_ms
         more = sum(self._unaccounted[audit.chore].values()) - sum(explained.values())
         if more > 0:
             log.warning("MLflow counts traces that cannot be read, or not any more", extra={"traces": more})
+
+    def _marks(self) -> tuple[int, int]:
+        return self._horizon.closed_ms, self._horizon.retired_ms
 
     def _count_here(self, span: Span) -> Mapping[int, int]:
         """What the ledger knows by step; of what is retired, what it knew."""

@@ -343,8 +343,9 @@ def test_fault_18_mlflow_is_away_for_hours(make_rig: MakeRig, hours: int) -> Non
     rig.published.clear()
     rig.tick()
     assert [each.status.mlflow_up for each in rig.published] == [True] * len(rig.published)
-    assert len(rig.published) > 1
-    assert all(each.status.catching_up for each in rig.published[:-1])
+    shown = [each.status.catching_up for each in rig.published]
+    assert (shown[0], shown[-1]) == (True, False)
+    assert shown == sorted(shown, reverse=True), "not by turns"
     rig.settle()
     assert (rig.traces, rig.published[-1].status.catching_up, rig.total(LATE)) == (hours * 12, False, 0)
 
@@ -363,6 +364,27 @@ def test_fault_19_a_page_that_fails_is_read_again(make_rig: MakeRig, failing: in
     assert rig.tick()
     assert rig.traces == 35
     assert rig.published[-1].status.mlflow_up is True
+
+
+def test_fault_19_counts_that_fail_hold_up_nothing_else(
+    started: Rig, mlflow: SimulatedMlflow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> dict[int, int]:
+        raise PollError(Reason.SERVER_ERROR, "no such function: count")
+
+    started.run(MINUTE_MS)
+    monkeypatch.setattr(mlflow, "counts", fail)
+    started.tick()  # what was counted before is compared
+    audited_s = started.reading.audited_until_s
+    mlflow.trace(start_ms=0)
+    good = [started.tick() for _ in range(40)]
+    assert 20 < sum(good) < 40, "the audit is tried once a minute"
+    assert started.traces == 1
+    started.tick(3 * HOUR_MS)
+    for _ in range(8):
+        started.tick(MINUTE_MS)
+    assert started.reading.complete_until_s * 1000 > EPOCH_MS, "start times are closed all the same"
+    assert started.reading.audited_until_s == audited_s
 
 
 def test_what_became_visible_behind_the_position_of_a_cut_pass_is_counted_by_the_next(make_rig: MakeRig) -> None:
