@@ -70,6 +70,15 @@ def _at_least(minimum: str) -> AfterValidator:
     return AfterValidator(check)
 
 
+def _at_most(maximum: str) -> AfterValidator:
+    def check(value: timedelta) -> timedelta:
+        if value > parse_duration(maximum):
+            raise ValueError(f"must be at most {maximum}")
+        return value
+
+    return AfterValidator(check)
+
+
 def _start(value: object) -> timedelta | Literal["now", "earliest"]:
     if value == "now":
         return "now"
@@ -152,7 +161,7 @@ class Mlflow(_Section):
 class Poll(_Section):
     """When and how far back to read."""
 
-    interval: Annotated[Duration, _at_least("1s")] = timedelta(seconds=15)
+    interval: Annotated[Duration, _at_least("1s"), _at_most("1h")] = timedelta(seconds=15)
     lateness: Annotated[Duration, _at_least("10m")] = timedelta(hours=2)
     audit_horizon: Annotated[Duration, _at_least("10m")] = timedelta(hours=24)
     margin: Annotated[Duration, _at_least("1m")] = timedelta(minutes=5)

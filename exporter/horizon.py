@@ -13,7 +13,7 @@ The fresh pass makes it quick, the other two make it certain. A pass is *full* i
 pass over [a, b) that started at t has seen whatever was visible at t. So once it is complete:
 
     closed up to   t - L - margin, or b: every trace that was visible within L of its start is known
-    retired up to  t - D - margin, or b: likewise within D; nothing before it is read again, and its ids are forgotten
+    retired up to  t - D - margin, or b: likewise within D; nothing before it is read again
 
 in whole buckets of ten minutes, and never with a gap: a pass that begins after ``closed_ms`` does not move it. Nothing
 else moves either mark, and no clock does by itself. The margin is for applications whose clock is behind.
@@ -86,6 +86,12 @@ class Horizon:
     retired_ms: int
     under_way: Mapping[Kind, Pass] = field(default_factory=dict)
 
+    @property
+    def forgotten_ms(self) -> int:
+        """Before which start times ids are forgotten. A bucket behind what is retired: should a start move by less than
+        that after it was counted, its id is still known when its new place is read the last time."""
+        return self.retired_ms - BUCKET_MS
+
     @classmethod
     def at(cls, origin_ms: int) -> "Horizon":
         """The horizon before anything is read."""
@@ -102,12 +108,13 @@ def begin(horizon: Horizon, kind: Kind, now_ms: int, limits: Limits, end_filter:
 
     ``end_filter``: whether the server can be asked by end time. If not then every fresh pass is a full one.
     """
-    window = _window(horizon, kind, now_ms, limits)
-    if kind in horizon.under_way or window is None:
+    cut_short = horizon.under_way.get(kind)
+    if cut_short and (end_filter or cut_short.window.ended_after_ms is None):
         return horizon
+    window = _window(horizon, kind, now_ms, limits)
     if kind is Kind.FRESH and not end_filter:
         window = _everything_open(horizon, now_ms)
-    return _with(horizon, kind, Pass(now_ms, window.lo_ms, window))
+    return horizon if window is None else _with(horizon, kind, Pass(now_ms, window.lo_ms, window))
 
 
 def after_page(horizon: Horizon, kind: Kind, next_lo_ms: int) -> Horizon:

@@ -18,6 +18,9 @@ from exporter.ledger_file import hold, open_database
 from exporter.metrics import Cell, TraceFamily
 from exporter.triage import Batch, Known, Pending, amounts_of
 
+DUE_AT_ONCE = 500
+"""How many traces are looked at again in one transaction: what MLflow gives in one answer."""
+
 
 @dataclass(frozen=True, slots=True)
 class Origin:
@@ -69,15 +72,15 @@ class Ledger:
 
     def known(self, trace_ids: Sequence[str]) -> Known:
         """What is known of these ids."""
-        ids = json.dumps(trace_ids)
-        done = self._rows("SELECT trace_id, amounts FROM done WHERE trace_id IN (SELECT value FROM json_each(?))", ids)
-        pending = self._rows("SELECT * FROM pending WHERE trace_id IN (SELECT value FROM json_each(?))", ids)
+        marks = ",".join("?" * len(trace_ids))  # not json_each: it cuts an id at a NUL
+        done = self._rows(f"SELECT trace_id, amounts FROM done WHERE trace_id IN ({marks})", *trace_ids)  # noqa: S608
+        pending = self._rows(f"SELECT * FROM pending WHERE trace_id IN ({marks})", *trace_ids)  # noqa: S608 - no values
         return Known(dict(done), {row[0]: _pending(row) for row in pending})
 
-    def due(self, now_ms: int) -> list[str]:
-        """The pending traces that are to be looked at again."""
-        rows = self._rows("SELECT trace_id FROM pending WHERE next_ms <= ? ORDER BY next_ms", now_ms)
-        return [trace_id for (trace_id,) in rows]
+    def due(self, now_ms: int) -> list[Pending]:
+        """Some of the pending traces that are to be looked at again, those first that have waited longest."""
+        rows = self._rows("SELECT * FROM pending WHERE next_ms <= ? ORDER BY next_ms LIMIT ?", now_ms, DUE_AT_ONCE)
+        return [_pending(row) for row in rows]
 
     def waiting(self) -> dict[tuple[str, str], tuple[int, int]]:
         """How many traces are pending, and how many of them run, by experiment and environment."""
@@ -102,10 +105,10 @@ class Ledger:
         return {experiment_id: Origin(*row) for experiment_id, *row in rows}
 
     def add_origins(self, origins: Mapping[str, Origin]) -> None:
-        """Keep the origins of experiments that are new."""
+        """Keep the origins of experiments that are new, or have the id of one that was deleted for good."""
         with self._transaction():
             self._db.executemany(
-                "INSERT INTO experiments VALUES (?, ?, ?)",
+                "INSERT OR REPLACE INTO experiments VALUES (?, ?, ?)",
                 [(experiment_id, *astuple(origin)) for experiment_id, origin in origins.items()],
             )
 
@@ -113,17 +116,17 @@ class Ledger:
         """Store, in one transaction: this batch is dealt with, it adds ``amounts``, reading has come to ``horizon``.
 
         A trace that is counted already makes the whole call fail: to count twice would be worse than to stop. The ids
-        of traces that started before ``horizon.retired_ms`` are forgotten: nothing will ask for them again.
+        of traces that started before ``horizon.forgotten_ms`` are forgotten: nothing will ask for them again.
         """
         batch = batch or Batch()
         with self._transaction():
-            self._store(batch, horizon.retired_ms)
+            self._store(batch, horizon.forgotten_ms)
             self._db.executemany(
                 "INSERT INTO totals VALUES (?, ?, ?, ?)"
                 " ON CONFLICT DO UPDATE SET value = value + excluded.value WHERE excluded.value != 0",
                 [(cell.family, _dump(cell.labels), cell.part, amount) for cell, amount in (amounts or {}).items()],
             )
-            self._retire(horizon.retired_ms)
+            self._retire(horizon)
             self._store_horizon(horizon)
 
     def totals(self) -> dict[Cell, float]:
@@ -150,27 +153,29 @@ class Ledger:
             self._db.executemany("INSERT OR REPLACE INTO shapes VALUES (?, ?)", shapes.items())
         return changed
 
-    def _store(self, batch: Batch, retired_ms: int) -> None:
-        done = [(record.trace_id, record.start_ms, amounts_of(record)) for record in batch.counted]
-        done += [(pending.trace_id, pending.start_ms, pending.form) for pending in batch.abandoned]
+    def _store(self, batch: Batch, forgotten_ms: int) -> None:
+        done: list[tuple[str, int, int | None]] = [
+            (record.trace_id, record.start_ms, amounts_of(record)) for record in batch.counted
+        ]
+        done += [(pending.trace_id, pending.start_ms, None) for pending in batch.abandoned]
         self._db.executemany("DELETE FROM pending WHERE trace_id = ?", [(trace_id,) for trace_id in batch.gone])
-        self._db.executemany("INSERT INTO done VALUES (?, ?, ?)", [row for row in done if row[1] >= retired_ms])
+        self._db.executemany("INSERT INTO done VALUES (?, ?, ?)", [row for row in done if row[1] >= forgotten_ms])
         self._db.executemany(
             "UPDATE done SET start_ms = ?, amounts = ? WHERE trace_id = ?",
             [(record.start_ms, amounts_of(record), record.trace_id) for record in batch.changed],
         )
         self._db.executemany(
-            "INSERT OR REPLACE INTO pending VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT OR REPLACE INTO pending VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             [astuple(pending) for pending in batch.pending],
         )
 
-    def _retire(self, retired_ms: int) -> None:
-        before_ms = next((ms for (ms,) in self._db.execute("SELECT retired_ms FROM horizon")), retired_ms)
-        if before_ms == retired_ms:
+    def _retire(self, horizon: Horizon) -> None:
+        (before_ms,) = next(self._db.execute("SELECT retired_ms FROM horizon"), (horizon.retired_ms,))
+        if before_ms == horizon.retired_ms:
             return
-        for bucket_ms, traces in self.counts(Window(before_ms, retired_ms), BUCKET_MS).items():
+        for bucket_ms, traces in self.counts(Window(before_ms, horizon.retired_ms), BUCKET_MS).items():
             self._db.execute("INSERT OR REPLACE INTO retired VALUES (?, ?)", (bucket_ms, traces))
-        self._db.execute("DELETE FROM done WHERE start_ms < ?", (retired_ms,))
+        self._db.execute("DELETE FROM done WHERE start_ms < ?", (horizon.forgotten_ms,))
 
     def _store_horizon(self, horizon: Horizon) -> None:
         self._db.execute(
@@ -211,8 +216,8 @@ class Ledger:
 
 
 def _pending(row: tuple[Any, ...]) -> Pending:
-    trace_id, start_ms, experiment, environment, running, *rest = row
-    return Pending(trace_id, start_ms, experiment, environment, bool(running), *rest)
+    trace_id, start_ms, experiment_id, experiment, environment, running, *rest = row
+    return Pending(trace_id, start_ms, experiment_id, experiment, environment, bool(running), *rest)
 
 
 def _dump(value: object) -> str:

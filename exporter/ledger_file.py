@@ -20,11 +20,12 @@ APPLICATION_ID = 0x4D54_4578
 SCHEMA_VERSION = 2
 
 _SCHEMA = f"""
-CREATE TABLE done (trace_id TEXT PRIMARY KEY, start_ms INTEGER NOT NULL, amounts INTEGER NOT NULL);
+CREATE TABLE done (trace_id TEXT PRIMARY KEY, start_ms INTEGER NOT NULL, amounts INTEGER);
 CREATE INDEX done_by_start ON done (start_ms);
-CREATE TABLE pending (trace_id TEXT PRIMARY KEY, start_ms INTEGER NOT NULL, experiment TEXT NOT NULL,
-  environment TEXT NOT NULL, running INTEGER NOT NULL, first_ms INTEGER NOT NULL, changed_ms INTEGER NOT NULL,
-  next_ms INTEGER NOT NULL, form INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE pending (trace_id TEXT PRIMARY KEY, start_ms INTEGER NOT NULL, experiment_id TEXT NOT NULL,
+  experiment TEXT NOT NULL, environment TEXT NOT NULL, running INTEGER NOT NULL, first_ms INTEGER NOT NULL,
+  changed_ms INTEGER NOT NULL, next_ms INTEGER NOT NULL, form INTEGER NOT NULL) WITHOUT ROWID;
+CREATE INDEX pending_by_next ON pending (next_ms);
 CREATE TABLE retired (bucket_ms INTEGER PRIMARY KEY, traces INTEGER NOT NULL);
 CREATE TABLE totals (family TEXT, labels TEXT, part TEXT, value NUMERIC NOT NULL, PRIMARY KEY (family, labels, part))
   WITHOUT ROWID;
@@ -100,6 +101,7 @@ def _open(path: Path) -> sqlite3.Connection:
         undo.callback(db.close)
         if db.execute("SELECT count(*) FROM sqlite_master").fetchone() == (0,):
             db.executescript(f"BEGIN; {_SCHEMA} COMMIT;")
+            log.info("a new ledger is begun", extra={"ledger": path})
             db.execute("INSERT INTO totals VALUES (?, '[]', '', ?)", (LEDGER_RESETS, len(_set_aside_before(path))))
         _refuse_foreign(db, path)  # before anything is written to a file that is not ours
         (finding,) = db.execute("PRAGMA quick_check(1)").fetchone()

@@ -20,15 +20,12 @@ from exporter.features import Feature
 from exporter.horizon import BUCKET_MS, Horizon, Kind, Limits, after_page, begin, complete, due
 from exporter.ledger import Ledger, Origin
 from exporter.metrics import Meter
-from exporter.source import Source
+from exporter.source import Source, can_be_asked_for
 from exporter.status import Reading
 from exporter.trace import TraceRecord
-from exporter.triage import Batch, triage
+from exporter.triage import Batch, Pending, triage, unseen
 
 log = logging.getLogger(__name__)
-
-PENDING_AT_ONCE = 500
-"""How many traces are looked at again in one transaction: what MLflow gives in one answer."""
 
 AUDIT_OPEN_EVERY_MS = 60_000
 AUDIT_CLOSED_EVERY_MS = 600_000
@@ -81,6 +78,9 @@ class Reader:
         self._settings = settings
         self._go_on = go_on
         self._horizon = ledger.horizon() or Horizon.at(settings.origin_ms)
+        if ledger.horizon() is None:  # from here on a restart counts from the same moment
+            ledger.commit(self._horizon)
+        self._experiments: Mapping[str, Experiment] = {}
         self._origins: Mapping[str, Origin] = {}
         self._features: Mapping[Feature, bool] = {}
         self._now_ms: int | None = None
@@ -94,6 +94,8 @@ class Reader:
         """Read what is new and do what is due. Raises PollError; what is stored until then stays stored."""
         self._now_ms = now_ms = self._source.now_ms()
         self._begin(now_ms)
+        if not self._experiments:  # as good as being away: what comes meanwhile is read when there are some
+            return
         self._features = self._source.features()
         if not self._read(Kind.FRESH, now_ms) or not self._look_again(now_ms):
             return
@@ -122,46 +124,45 @@ class Reader:
 
     def _is_behind(self) -> bool:
         """Whether the last complete fresh pass, or what is closed, is longer ago than the work at hand explains."""
-        horizon, limits = self._horizon, self._settings.limits
-        if self._now_ms is None:
+        horizon, limits, interval_ms = self._horizon, self._settings.limits, self._settings.interval_s * 1000
+        if self._now_ms is None or not self._experiments:
             return False
-        if (
-            horizon.fresh_ms is None
-            or self._now_ms - horizon.fresh_ms > limits.overlap_ms + self._settings.interval_s * 1000
-        ):
+        if horizon.fresh_ms is None or self._now_ms - horizon.fresh_ms > limits.overlap_ms + interval_ms:
             return True
-        return self._now_ms - horizon.closed_ms > limits.lateness_ms + limits.margin_ms + 3 * BUCKET_MS
+        return (
+            self._now_ms - horizon.closed_ms > limits.lateness_ms + limits.margin_ms + 2 * BUCKET_MS + 8 * interval_ms
+        )
 
     def _begin(self, now_ms: int) -> None:
-        stored = self._ledger.horizon()
-        self._horizon = stored or Horizon.at(self._settings.origin_ms)
-        self._know(self._source.experiments(), now_ms)
-        if stored is None:  # from here on a restart counts from the same moment
-            self._commit(self._horizon)
+        self._horizon = self._ledger.horizon() or self._horizon
+        if self._horizon.origin_ms > now_ms:  # by a clock of ours that was ahead
+            self._commit(Horizon.at(now_ms))
+        self._experiments = self._source.experiments()
+        self._know_experiments(now_ms)
 
-    def _know(self, experiments: Mapping[str, Experiment], now_ms: int) -> None:
+    def _know_experiments(self, now_ms: int) -> None:
         """Keep where each experiment begins: with the ledger, with itself if it is new, or else now."""
-        if not self._origins:
-            self._origins = self._ledger.origins()
-        for each in experiments.values():
-            known = self._origins.get(each.experiment_id)
-            if known is not None and known.created_ms != each.created_ms:
+        self._origins = self._origins or self._ledger.origins()
+        new = [each for each in self._experiments.values() if not self._is_known(each)]
+        for each in new:
+            if each.experiment_id in self._origins and self._was_there(each):
                 raise PollError(
                     Reason.LEDGER,
                     f"the ledger is of another MLflow server, whose experiment {each.experiment_id} is not the"
                     f" {each.name!r} of this one; set another ledger.path, or move the ledger away",
                 )
-        new = {
-            each.experiment_id: Origin(each.created_ms, now_ms if self._joins_late(each) else 0)
-            for each in experiments.values()
-            if each.experiment_id not in self._origins
-        }
         if new:
-            self._ledger.add_origins(new)
+            self._ledger.add_origins(
+                {each.experiment_id: Origin(each.created_ms, now_ms if self._was_there(each) else 0) for each in new}
+            )
             self._origins = self._ledger.origins()
 
-    def _joins_late(self, experiment: Experiment) -> bool:
-        """Whether it was there before and not selected: what it has by now was left out on purpose."""
+    def _is_known(self, experiment: Experiment) -> bool:
+        known = self._origins.get(experiment.experiment_id)
+        return known is not None and known.created_ms == experiment.created_ms
+
+    def _was_there(self, experiment: Experiment) -> bool:
+        """Whether it was there at the last fresh pass, and not selected: what it has by now was left out on purpose."""
         fresh_ms = self._horizon.fresh_ms
         return fresh_ms is not None and experiment.created_ms < fresh_ms - self._settings.limits.overlap_ms
 
@@ -188,28 +189,33 @@ class Reader:
         if kind not in horizon.under_way:  # a fresh pass has just done it
             return True
         for page in self._source.scan(horizon.under_way[kind].window):
+            moves_on = page.next_lo_ms > horizon.under_way[kind].window.lo_ms  # a millisecond is read in one go
             horizon = after_page(horizon, kind, page.next_lo_ms)
             self._store(page.records, horizon)
-            if not self._go_on() or (deadline_s is not None and monotonic() > deadline_s):
+            if not self._go_on() or (moves_on and deadline_s is not None and monotonic() > deadline_s):
                 return False
         self._commit(complete(horizon, kind, limits))
         return True
 
     def _look_again(self, now_ms: int) -> bool:
-        """Read the pending traces that are due, as many as time permits. One that is not there any more was deleted.
-        Whether to go on."""
-        trace_ids = self._ledger.due(now_ms)
+        """Read the pending traces that are due, as many as time permits. Whether to go on."""
         deadline_s = monotonic() + self._settings.interval_s
-        for at in range(0, len(trace_ids), PENDING_AT_ONCE):
-            wanted = trace_ids[at : at + PENDING_AT_ONCE]
-            found = self._source.get(wanted)
+        while due_now := self._ledger.due(now_ms):
+            askable = [each.trace_id for each in due_now if self._can_ask_for(each)]
+            found = self._source.get(askable) if askable else []
             there = {record.trace_id for record in found}
-            self._store(found, self._horizon, gone=[trace_id for trace_id in wanted if trace_id not in there])
+            self._store(found, self._horizon, gone=[trace_id for trace_id in askable if trace_id not in there])
+            if others := [each for each in due_now if each.trace_id not in askable]:
+                self._commit(self._horizon, unseen(others, now_ms))
             if not self._go_on():
                 return False
             if monotonic() > deadline_s:
                 break
         return True
+
+    def _can_ask_for(self, pending: Pending) -> bool:
+        """Whether it is deleted if it is not found. Else it may be there again when its experiment is."""
+        return pending.experiment_id in self._experiments and can_be_asked_for(pending.trace_id)
 
     def _begin_audit(self, chore: Chore, now_ms: int) -> None:
         """Ask MLflow for its counts, to compare them after the next fresh pass: now what is new would seem missing."""
@@ -220,7 +226,7 @@ class Reader:
             else closed_span(self._horizon, self._settings.limits)
         )
         groups: dict[int, list[str]] = {}  # by where they begin, mostly all at the same
-        for experiment_id in self._source.experiments():
+        for experiment_id in self._experiments:
             groups.setdefault(max(span.window.lo_ms, self._origins[experiment_id].origin_ms), []).append(experiment_id)
         there: dict[int, int] = {}
         for lo_ms, experiment_ids in groups.items():

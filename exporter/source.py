@@ -1,7 +1,9 @@
 """Where traces come from, as the rest of the program sees it: scans, look-ups by id, and counts."""
 
 import logging
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -22,8 +24,11 @@ EXPERIMENTS_AGE_MS = 60_000
 """How long a list of experiments is used. Below the least ``poll.overlap``, so that what a new experiment received
 before it was found is still inside the next fresh window."""
 
-FEATURES_AGE_MS = 3_600_000
-"""How long a feature is taken to be missing before it is tried again: servers are upgraded."""
+FEATURES_AGE_MS = 600_000
+"""How long a feature is taken to be missing before it is tried again: servers are upgraded, or fail for a while."""
+
+PLAIN_ID = re.compile(r"[\w.:/-]{1,200}", re.ASCII)
+"""Ids that can be quoted in a filter. MLflow makes no others, but takes any that a client makes up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +60,7 @@ class Source(Protocol):
         ...
 
     def get(self, trace_ids: Sequence[str]) -> list[TraceRecord]:
-        """Those of these traces that are there, in any order."""
+        """Those of these traces that are there, in any order. Only for ids that ``can_be_asked_for``."""
         ...
 
     def counts(self, window: Window, step_ms: int, experiment_ids: Sequence[str]) -> Mapping[int, int]:
@@ -129,26 +134,30 @@ class MlflowSource:
         read: frozenset[str] = frozenset()  # ids read so far of those that start in the millisecond window.lo_ms
         while True:
             can_exclude = not_in and len(read) <= MAX_EXCLUDED
-            found = self._search(_terms(window, *([_without(read)] if can_exclude and read else [])))
-            yield from _page(found, read)
+            found = self._search(
+                _terms(window, *([_without(read)] if can_exclude and any(map(can_be_asked_for, read)) else []))
+            )
+            page = _page(found, read)
+            yield from page
             if len(found) < PAGE_SIZE:
                 return
             last_ms = found[-1].start_ms
             at_last = frozenset(record.trace_id for record in found if record.start_ms == last_ms)
             read = read | at_last if last_ms == window.lo_ms else at_last
             window = replace(window, lo_ms=last_ms)
-            if len(at_last) == PAGE_SIZE and not can_exclude:
+            if not page or (len(at_last) == PAGE_SIZE and not can_exclude):
                 yield from self._in_parts(window, read)
                 window, read = replace(window, lo_ms=last_ms + 1), frozenset()
 
     def get(self, trace_ids: Sequence[str]) -> list[TraceRecord]:
-        """See ``Source.get``."""
+        """See ``Source.get``. Without the user's filter: the traces matched it when they were seen first."""
         parts = [trace_ids[at : at + PAGE_SIZE] for at in range(0, len(trace_ids), PAGE_SIZE)]
-        return [record for part in parts for record in self._search([f"trace.request_id IN ({_quoted(part)})"])]
+        return [record for part in parts for record in self._find([f"trace.request_id IN ({_quoted(part)})"])]
 
     def counts(self, window: Window, step_ms: int, experiment_ids: Sequence[str]) -> Mapping[int, int]:
         """See ``Source.counts``."""
-        return self.client.count(experiment_ids, window.lo_ms, window.hi_ms - 1, step_ms // 1000)
+        with self._refusals_noted():
+            return self.client.count(experiment_ids, window.lo_ms, window.hi_ms - 1, step_ms // 1000)
 
     def _in_parts(self, window: Window, read: frozenset[str], prefix: str = "tr-") -> Iterator[Page]:
         """The rest of the one millisecond with which the window begins, by the digits of MLflow's own ids."""
@@ -161,18 +170,29 @@ class MlflowSource:
                 yield from self._in_parts(window, read, prefix + digit)
 
     def _search(self, terms: Sequence[str]) -> list[TraceRecord]:
-        names = {each.experiment_id: each.name for each in self.experiments().values()}
+        return self._find([*terms, self._filter] if self._filter else terms)
+
+    def _find(self, terms: Sequence[str]) -> list[TraceRecord]:
+        """In the experiments as they were selected last: ``experiments`` alone looks for others."""
+        names = (self._selection.names if self._selection else None) or {
+            each.experiment_id: each.name for each in self.experiments().values()
+        }
         if not names:
             return []
-        filter_string = " AND ".join([*terms, self._filter] if self._filter else terms)
-        try:
-            infos = self.client.search(list(names), filter_string)
-        except PollError as error:
-            if error.reason is Reason.CONFIGURATION:  # the server may be another one than that which was tried out
-                self._features = {}
-            raise
+        with self._refusals_noted():
+            infos = self.client.search(list(names), " AND ".join(terms))
         seen_ms = self.now_ms()
         return [to_record(info, names, seen_ms) for info in infos]
+
+    @contextmanager
+    def _refusals_noted(self) -> Iterator[None]:
+        """After a refusal all features are tried out again: the server may be another one than it was."""
+        try:
+            yield
+        except PollError as error:
+            if error.reason is Reason.CONFIGURATION:
+                self._features = {}
+            raise
 
     def _has(self, feature: Feature, experiment_ids: Sequence[str]) -> bool:
         nothing = "trace.timestamp_ms < 0"
@@ -186,16 +206,22 @@ class MlflowSource:
                     self.client.count(experiment_ids, 0, 0, 60)
                     return self._filter is None  # the counts could not be narrowed by it
         except PollError as error:
-            if error.reason is not Reason.CONFIGURATION:
-                raise
-            return False
+            answered = error.reason not in (Reason.UNREACHABLE, Reason.TIMEOUT, Reason.THROTTLED)
+            if error.reason is Reason.CONFIGURATION or (feature is Feature.TRACE_METRICS and answered):
+                return False
+            raise
         return True
 
 
-def _page(found: Sequence[TraceRecord], read: frozenset[str]) -> Iterator[Page]:
+def can_be_asked_for(trace_id: str) -> bool:
+    """Whether ``Source.get`` can say that a trace is there, or not."""
+    return PLAIN_ID.fullmatch(trace_id) is not None
+
+
+def _page(found: Sequence[TraceRecord], read: frozenset[str]) -> list[Page]:
+    """What is new as a page, or none."""
     new = tuple(record for record in found if record.trace_id not in read)
-    if new:
-        yield Page(new, new[-1].start_ms)
+    return [Page(new, new[-1].start_ms)] if new else []
 
 
 def _terms(window: Window, *more: str) -> list[str]:
@@ -205,8 +231,8 @@ def _terms(window: Window, *more: str) -> list[str]:
 
 
 def _without(trace_ids: frozenset[str]) -> str:
-    return f"trace.request_id NOT IN ({_quoted(sorted(trace_ids))})"
+    return f"trace.request_id NOT IN ({_quoted(sorted(filter(can_be_asked_for, trace_ids)))})"
 
 
 def _quoted(trace_ids: Sequence[str]) -> str:
-    return ",".join("'" + trace_id.replace("'", "''") + "'" for trace_id in trace_ids)
+    return ",".join(f"'{trace_id}'" for trace_id in trace_ids)

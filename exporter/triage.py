@@ -20,8 +20,8 @@ from exporter.trace import State, TraceRecord
 
 FILL_MS = 10_000
 SETTLE_MS = 60_000
-RETRY_MS = 600_000
-"""SDKs of MLflow retry an export for 500 s."""
+RETRY_MS = 900_000
+"""SDKs of MLflow retry an export for 500 s, and their clock may be some minutes behind."""
 
 GIVE_UP_MS = 7 * 24 * 3_600_000
 """How long to wait for a trace to end. Applications that died leave traces which never do."""
@@ -36,6 +36,7 @@ class Pending:
 
     trace_id: str
     start_ms: int
+    experiment_id: str
     experiment: str
     environment: str
     running: bool
@@ -47,9 +48,10 @@ class Pending:
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What the ledger knows of some ids: what is pending, and of those that are done with what they were counted."""
+    """What the ledger knows of some ids: which are pending, and which are done with, by a checksum of what they were
+    counted with (None if they were given up)."""
 
-    done: Mapping[str, int]
+    done: Mapping[str, int | None]
     pending: Mapping[str, Pending]
 
 
@@ -100,9 +102,19 @@ def triage(
         gone=tuple(
             at.trace_id for verdict, _, at in verdicts if verdict is not Verdict.WAIT and at.trace_id in known.pending
         ),
-        changed=tuple(record for record in again if amounts_of(record) != known.done[record.trace_id]),
+        changed=tuple(record for record in again if known.done[record.trace_id] not in (None, amounts_of(record))),
         duplicates=len(again),
         late=sum(record.start_ms < closed_ms for record, at in looked_at if at.trace_id not in known.pending),
+    )
+
+
+def unseen(pending: Sequence[Pending], now_ms: int) -> Batch:
+    """What to do with traces that are due and cannot be looked at now: try later, or in the end give up."""
+    given_up = tuple(each for each in pending if now_ms - each.first_ms >= GIVE_UP_MS)
+    return Batch(
+        pending=tuple(replace(each, next_ms=now_ms + LONGEST_BACKOFF_MS) for each in pending if each not in given_up),
+        abandoned=given_up,
+        gone=tuple(each.trace_id for each in given_up),
     )
 
 
@@ -120,6 +132,7 @@ def look_at(record: TraceRecord, before: Pending | None, place: tuple[str, str])
     return Pending(
         trace_id=record.trace_id,
         start_ms=record.start_ms,
+        experiment_id=record.experiment_id,
         experiment=place[0],
         environment=place[1],
         running=running,

@@ -69,10 +69,8 @@ BREAKAGES = (
     Breakage(
         "take the end of a pass for its start",
         "exporter/horizon.py",
-        "    if kind in horizon.under_way or window is None:\n        return horizon\n",
-        "    if kind in horizon.under_way:\n"
-        "        return _with(horizon, kind, replace(horizon.under_way[kind], started_ms=now_ms))\n"
-        "    if window is None:\n        return horizon\n",
+        "ended_after_ms is None):\n        return horizon\n",
+        "ended_after_ms is None):\n        return _with(horizon, kind, replace(cut_short, started_ms=now_ms))\n",
         HORIZON,
     ),
     Breakage(
@@ -81,6 +79,55 @@ BREAKAGES = (
         "max(window.lo_ms, retired_ms)",
         "window.lo_ms",
         HORIZON,
+    ),
+    Breakage(
+        "forget ids as soon as their start is retired",
+        "exporter/horizon.py",
+        "return self.retired_ms - BUCKET_MS",
+        "return self.retired_ms",
+        f"{FAULTS} -k moves_after_the_count",
+    ),
+    Breakage(
+        "go on by end time on a server that cannot",
+        "exporter/horizon.py",
+        "if cut_short and (end_filter or cut_short.window.ended_after_ms is None):",
+        "if cut_short:",
+        HORIZON,
+    ),
+    Breakage(
+        "take nothing selected for nothing there",
+        "exporter/reader.py",
+        "        if not self._experiments:  # as",
+        "        if False:  # as",
+        f"{FAULTS} -k nothing_selected",
+    ),
+    Breakage(
+        "stop a pass inside of a millisecond",
+        "exporter/reader.py",
+        "(moves_on and deadline_s is not None",
+        "(deadline_s is not None",
+        f"{FAULTS} -k full_millisecond",
+    ),
+    Breakage(
+        "take what is not selected for deleted",
+        "exporter/reader.py",
+        "return pending.experiment_id in self._experiments and ",
+        "return ",
+        f"{FAULTS} -k bin",
+    ),
+    Breakage(
+        "quote what cannot be quoted",
+        "exporter/source.py",
+        "return PLAIN_ID.fullmatch(trace_id) is not None",
+        "return True",
+        f"{REAL_FAULTS} -k odd",
+    ),
+    Breakage(
+        "count from now by a clock that is ahead",
+        "exporter/reader.py",
+        "if self._horizon.origin_ms > now_ms:",
+        "if False:",
+        f"{FAULTS} -k counting_from_now",
     ),
     Breakage("no overlap", "exporter/horizon.py", "fresh_ms - limits.overlap_ms)", "fresh_ms)", HORIZON),
     Breakage(
@@ -100,23 +147,23 @@ BREAKAGES = (
     Breakage(
         "prune by wall clock",
         "exporter/ledger.py",
-        'start_ms < ?", (retired_ms,))',
+        'start_ms < ?", (horizon.forgotten_ms,))',
         "start_ms < ?\", (int(__import__('time').time() * 1000) - 86_400_000,))",
         f"{INVARIANTS} {LEDGER}",
     ),
     Breakage(
         "prune what is closed",
         "exporter/ledger.py",
-        "self._retire(horizon.retired_ms)",
-        "self._retire(horizon.closed_ms)",
+        '("DELETE FROM done WHERE start_ms < ?", (horizon.forgotten_ms,))',
+        '("DELETE FROM done WHERE start_ms < ?", (horizon.closed_ms,))',
         f"{LEDGER} {INVARIANTS}",
     ),
     Breakage(
         "amounts outside of the transaction",
         "exporter/ledger.py",
-        "        with self._transaction():\n            self._store(batch, horizon.retired_ms)\n"
+        "        with self._transaction():\n            self._store(batch, horizon.forgotten_ms)\n"
         "            self._db.executemany(",
-        "        with self._transaction():\n            self._store(batch, horizon.retired_ms)\n"
+        "        with self._transaction():\n            self._store(batch, horizon.forgotten_ms)\n"
         "            self._db.execute('COMMIT')\n            self._db.execute('BEGIN')\n"
         "            self._db.executemany(",
         LEDGER,

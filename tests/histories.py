@@ -268,9 +268,8 @@ class History(RuleBasedStateMachine):
         return self.mlflow.trace(start_ms, ran_ms, state, finalized, delay_ms).trace_id
 
     def _move(self, trace: str, by_ms: int) -> None:
-        """OTLP traces move while their spans come in; a trace that is final stays where it is."""
         record = self.mlflow.traces.get(trace)
-        if record is None or record.finalized:
+        if record is None:
             return
         self.stirred.update({_bucket(record.start_ms), _bucket(record.start_ms + by_ms)})
         self.mlflow.change(record, start_ms=record.start_ms + by_ms)
@@ -328,7 +327,8 @@ class History(RuleBasedStateMachine):
         """Let everything come right, and see that what the guarantee covers is counted, and what is lost is told."""
         try:
             self.rig.witness.crash_in, self.down, self.races = None, False, []
-            self.mlflow.own_error_ms, self.mlflow.lacks = 0, set()
+            self.mlflow.own_error_ms = 0
+            self.mlflow.lacks.discard(Feature.TRACE_METRICS)
             self.mlflow.fail_at_request.clear()
             for every_ms in 30 * [5 * MINUTE_MS] + 15 * [MINUTE_MS]:  # the last for every kind of audit
                 self._tick(every_ms)

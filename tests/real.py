@@ -57,6 +57,8 @@ class Trace:
     state: str = "OK"
     name: str | None = "support"
     finalized: bool = True
+    trace_id: str | None = None
+    """None lets one be made up."""
     tags: Mapping[str, str] = field(default_factory=dict)
     metadata: Mapping[str, str] = field(default_factory=dict)
 
@@ -90,7 +92,7 @@ class Mlflow:
         """Send traces the way a client does, one request each. Returns their ids."""
         store = self.client._tracing_client.store  # there is no public way to choose the times
         found = self.experiment_id(experiment)
-        ids = [self._new_id() for _ in traces]
+        ids = [trace.trace_id or self._new_id() for trace in traces]
         for trace_id, trace in zip(ids, traces, strict=True):
             store.start_trace(
                 TraceInfo(
@@ -110,7 +112,7 @@ class Mlflow:
         found, ids = self.experiment_id(experiment), []
         with closing(sqlite3.connect(self._database, timeout=30)) as db, db:
             for trace in traces:
-                trace_id = self._new_id()
+                trace_id = trace.trace_id or self._new_id()
                 ids.append(trace_id)
                 db.execute(
                     "INSERT INTO trace_info (request_id, experiment_id, timestamp_ms, execution_time_ms, status)"

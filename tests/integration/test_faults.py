@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from exporter import client
+from exporter import source as source_module
 from exporter.client import Client
 from exporter.errors import PollError, Reason
 from exporter.features import Feature
@@ -241,3 +243,31 @@ def test_a_tick_with_nothing_new_is_at_most_three_requests(mlflow: Mlflow, tmp_p
         assert shown["mlflow_up"] == 1
         assert requests <= 3 * ticks
         assert json.dumps(between.requests).count("traces/search") > 5
+
+
+def test_a_trace_with_an_odd_id_holds_up_nothing(mlflow: Mlflow, tmp_path: Path) -> None:
+    """MLflow takes whatever id a client makes up; not all of them can be asked for."""
+    experiment = mlflow.experiment()
+    odd = ["tr-a\0b", "it's", '"', "tr-o%", "日本"]
+    start_ms = now_ms()
+    for number, trace_id in enumerate(odd):
+        mlflow.log(experiment, Trace(start_ms + number % 2, trace_id=f"{trace_id}{start_ms}"))
+    mlflow.log(experiment, Trace(start_ms))
+    with Exporter(tmp_path, config(mlflow.uri, experiment)).running() as exporter:
+        eventually(lambda: counted(exporter) == len(odd) + 1, "all are counted")
+        assert not any(value for name, value in exporter.samples().items() if name.startswith(POLL_ERRORS[:30]))
+
+
+def test_odd_ids_at_the_end_of_a_page(mlflow: Mlflow, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (client, source_module):
+        monkeypatch.setattr(module, "PAGE_SIZE", 2)
+    experiment = mlflow.experiment()
+    made = [f"{trace_id}{now_ms()}" for trace_id in ("it's", '"', "tr-a\0b", "日本", "tr-ab")]
+    for trace_id in made[:2]:
+        mlflow.log(experiment, Trace(LONG_AGO_MS, trace_id=trace_id))
+    for trace_id in made[2:]:
+        mlflow.log(experiment, Trace(LONG_AGO_MS + 1, trace_id=trace_id))
+    source = MlflowSource(Client(mlflow.uri), now_ms, [experiment])
+    found = [record.trace_id for record in read(source, Window(0, 2**53))]
+    assert found[:2] == sorted(made[:2])
+    assert len(found) == len(set(found))

@@ -221,6 +221,7 @@ def test_what_is_no_duration(value: object) -> None:
 @pytest.mark.parametrize(
     ("poll", "complaint"),
     [
+        ("interval: 61m", "line 2, poll.interval: must be at most 1h"),
         ("lateness: 9m", "line 2, poll.lateness: must be at least 10m"),
         ("margin: 59s", "line 2, poll.margin: must be at least 1m"),
         ("overlap: 119s", "line 2, poll.overlap: must be at least 2m"),

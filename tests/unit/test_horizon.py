@@ -90,6 +90,11 @@ def test_a_server_that_cannot_search_by_end_time_is_asked_for_everything_that_is
     assert window(HORIZON, Kind.FRESH, end_filter=False) == Window(HORIZON.closed_ms, NOW_MS + AHEAD_MS)
 
 
+def test_a_pass_by_end_time_is_begun_anew_where_the_server_cannot_do_that_any_more() -> None:
+    cut_short = after_page(begin(HORIZON, Kind.FRESH, NOW_MS, LIMITS), Kind.FRESH, NOW_MS)
+    assert window(cut_short, Kind.FRESH, end_filter=False) == Window(HORIZON.closed_ms, NOW_MS + AHEAD_MS)
+
+
 def test_nothing_before_the_origin_or_what_is_retired_is_read() -> None:
     fresh_ms = clock(12, 7)
     young = Horizon(clock(12, 3), fresh_ms, clock(12, 3), clock(12, 3))

@@ -159,7 +159,7 @@ def test_a_path_that_cannot_be_written_is_told(tmp_path: Path) -> None:
         Ledger(tmp_path / "file" / "ledger.db")
 
 
-WAITING = Pending("tr-9", 700_000, "chatbot", "production", True, 1, 2, 3, 4)
+WAITING = Pending("tr-9", 700_000, "1", "chatbot", "production", True, 1, 2, 3, 4)
 
 
 def test_what_is_pending_is_kept_until_it_is_done(path: Path) -> None:
@@ -169,14 +169,14 @@ def test_what_is_pending_is_kept_until_it_is_done(path: Path) -> None:
     with closing(Ledger(path)) as again:
         assert again.waiting() == {("chatbot", "production"): (1, 1)}
         assert again.known(["tr-9", "tr-1"]) == Known({}, {"tr-9": replace(WAITING, next_ms=30)})
-        assert (again.due(29), again.due(30)) == ([], ["tr-9"])
+        assert (again.due(29), again.due(30)) == ([], [replace(WAITING, next_ms=30)])
         again.commit(HORIZON, Batch(counted=(record(trace_id="tr-9"),), gone=("tr-9",)))
         assert again.waiting() == {}
 
 
 def test_what_was_given_up_is_known_and_not_counted(ledger: Ledger) -> None:
     ledger.commit(HORIZON, Batch(abandoned=(WAITING,), gone=("tr-9",)))
-    assert ledger.known(["tr-9"]).done
+    assert ledger.known(["tr-9"]).done == {"tr-9": None}
     assert not totals(ledger)
 
 
@@ -198,19 +198,26 @@ def test_known_traces_are_counted_by_their_start(ledger: Ledger) -> None:
 def test_ids_are_forgotten_as_far_as_start_times_are_retired_and_not_before(ledger: Ledger) -> None:
     made = [record(trace_id=f"tr-{start_ms}", start_ms=start_ms) for start_ms in (5, 599_999, 600_000)]
     running = replace(WAITING, start_ms=6)
-    at = Horizon(0, 10**12, 10**11, 0)
+    at = Horizon(0, 10**12, 10**11, 0)  # ids are forgotten a bucket later
     ledger.commit(at, Batch(counted=tuple(made), pending=(running,)))
     assert set(ledger.known([each.trace_id for each in made]).done) == {"tr-5", "tr-599999", "tr-600000"}
     ledger.commit(replace(at, retired_ms=600_000))
+    assert len(ledger.known([each.trace_id for each in made]).done) == 3
+    ledger.commit(replace(at, retired_ms=1_200_000))
     assert set(ledger.known([each.trace_id for each in made]).done) == {"tr-600000"}
     assert ledger.known(["tr-9"]).pending == {"tr-9": running}, "what runs is waited for all the same"
     assert ledger.retired_counts(Window(0, BUCKET_MS)) == {0: 3}
     ledger.commit(
-        replace(at, retired_ms=600_000), Batch(counted=(record(trace_id="tr-9", start_ms=6),), gone=("tr-9",))
+        replace(at, retired_ms=1_200_000), Batch(counted=(record(trace_id="tr-9", start_ms=6),), gone=("tr-9",))
     )
     assert not ledger.known(["tr-9"]).done, "nothing will ask for it again"
-    ledger.commit(replace(at, retired_ms=1_200_000))
     assert ledger.retired_counts(Window(1, 1_200_000)) == {0: 3, 600_000: 1}
+
+
+@pytest.mark.parametrize("odd", ["tr-a\0b", "it's", '"', "日本", "x" * 5_000, ""])
+def test_an_odd_id_is_an_id(ledger: Ledger, odd: str) -> None:
+    ledger.commit(HORIZON, Batch(counted=(record(trace_id=odd),)))
+    assert ledger.known([odd, "tr-a"]).done.keys() == {odd}
 
 
 def test_origins_of_experiments_are_kept(ledger: Ledger) -> None:
