@@ -27,6 +27,9 @@ from exporter.triage import Batch, Pending, triage, unseen
 
 log = logging.getLogger(__name__)
 
+PENDING_AT_ONCE = 500
+"""How many traces are looked at again in one transaction: what MLflow gives in one answer."""
+
 AUDIT_OPEN_EVERY_MS = 60_000
 AUDIT_CLOSED_EVERY_MS = 600_000
 
@@ -46,7 +49,8 @@ _AUDITS = {Chore.AUDIT_OPEN: AUDIT_OPEN_EVERY_MS, Chore.AUDIT_CLOSED: AUDIT_CLOS
 
 @dataclass(frozen=True, slots=True)
 class PollSettings:
-    """How to poll. ``interval_s`` is also how long a chore may take at a time, so that new traces need not wait for it.
+    """How to poll. ``interval_s`` is also how long a chore may take at a time, so that new traces need not wait for it
+    longer (one step of an audit is always finished).
     ``origin_ms``: traces that started earlier are not counted; used where the ledger is new, and kept in it from then
     on."""
 
@@ -200,12 +204,14 @@ class Reader:
     def _look_again(self, now_ms: int) -> bool:
         """Read the pending traces that are due, as many as time permits. Whether to go on."""
         deadline_s = monotonic() + self._settings.interval_s
-        while due_now := self._ledger.due(now_ms):
-            askable = [each.trace_id for each in due_now if self._can_ask_for(each)]
+        due_now = self._ledger.due(now_ms)
+        for at in range(0, len(due_now), PENDING_AT_ONCE):
+            some = due_now[at : at + PENDING_AT_ONCE]
+            askable = [each.trace_id for each in some if self._can_ask_for(each)]
             found = self._source.get(askable) if askable else []
             there = {record.trace_id for record in found}
             self._store(found, self._horizon, gone=[trace_id for trace_id in askable if trace_id not in there])
-            if others := [each for each in due_now if each.trace_id not in askable]:
+            if others := [each for each in some if each.trace_id not in askable]:
                 self._commit(self._horizon, unseen(others, now_ms))
             if not self._go_on():
                 return False

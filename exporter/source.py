@@ -174,9 +174,9 @@ class MlflowSource:
 
     def _find(self, terms: Sequence[str]) -> list[TraceRecord]:
         """In the experiments as they were selected last: ``experiments`` alone looks for others."""
-        names = (self._selection.names if self._selection else None) or {
-            each.experiment_id: each.name for each in self.experiments().values()
-        }
+        if self._selection is None:
+            self.experiments()
+        names = self._selection.names if self._selection else {}
         if not names:
             return []
         with self._refusals_noted():

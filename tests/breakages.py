@@ -227,7 +227,11 @@ BREAKAGES = (
         TRIAGE,
     ),
     Breakage(
-        "never give up", "exporter/triage.py", "GIVE_UP_MS = 7 *", "GIVE_UP_MS = 7_000 *", f"{FAULTS} -k fault_10"
+        "never give up",
+        "exporter/triage.py",
+        "return Verdict.GIVE_UP if waited_long else Verdict.WAIT",
+        "return Verdict.WAIT",
+        f"{FAULTS} -k fault_10",
     ),
     Breakage(
         "look at running traces at every tick",
