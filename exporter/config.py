@@ -192,6 +192,13 @@ class Buckets(_Section):
     tokens: Edges = tuple(float(4**power) for power in range(11))
 
 
+class Series(_Section):
+    """When series are shown."""
+
+    ttl: Annotated[Duration, _at_least("1h")] = timedelta(days=1)
+    zero_hold: Annotated[Duration, _at_most("10m")] = timedelta(seconds=30)
+
+
 class LedgerFile(_Section):
     """Where the ledger is kept."""
 
@@ -205,6 +212,7 @@ class Config(_Section):
     poll: Poll = Field(default_factory=Poll)
     labels: Labels = Field(default_factory=Labels)
     buckets: Buckets = Field(default_factory=Buckets)
+    series: Series = Field(default_factory=Series)
     ledger: LedgerFile = Field(default_factory=LedgerFile)
 
 

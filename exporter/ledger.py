@@ -9,13 +9,14 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass
+from enum import IntEnum
 from pathlib import Path
 from typing import Any
 
 from exporter.errors import PollError, Reason
 from exporter.horizon import BUCKET_MS, Horizon, Kind, Pass, Window
 from exporter.ledger_file import hold, open_database
-from exporter.metrics import Cell, TraceFamily
+from exporter.metrics import Cell, Group, TraceFamily
 from exporter.triage import Batch, Known, Pending, amounts_of
 
 DUE_AT_ONCE = 10_000
@@ -28,6 +29,22 @@ class Origin:
 
     created_ms: int
     origin_ms: int
+
+
+class Stage(IntEnum):
+    """What is shown of a group, see release.py: what it slept with, its values, or nothing."""
+
+    HELD = 0
+    RELEASED = 1
+    ASLEEP = 2
+
+
+@dataclass(frozen=True, slots=True)
+class GroupState:
+    """When a group last got increments (Unix ms), and what is shown of it."""
+
+    active_ms: int
+    stage: Stage
 
 
 class Ledger:
@@ -112,8 +129,16 @@ class Ledger:
                 [(experiment_id, *astuple(origin)) for experiment_id, origin in origins.items()],
             )
 
-    def commit(self, horizon: Horizon, batch: Batch | None = None, amounts: Mapping[Cell, float] | None = None) -> None:
+    def commit(
+        self,
+        horizon: Horizon,
+        batch: Batch | None = None,
+        amounts: Mapping[Cell, float] | None = None,
+        active_ms: Mapping[Group, int] | None = None,
+    ) -> None:
         """Store, in one transaction: this batch is dealt with, it adds ``amounts``, reading has come to ``horizon``.
+
+        ``active_ms`` names the groups that get increments, and the time (Unix ms).
 
         A trace that is counted already makes the whole call fail: to count twice would be worse than to stop. The ids
         of traces that started before ``horizon.forgotten_ms`` are forgotten: nothing will ask for them again.
@@ -122,9 +147,14 @@ class Ledger:
         with self._transaction():
             self._store(batch, horizon.forgotten_ms)
             self._db.executemany(
-                "INSERT INTO totals VALUES (?, ?, ?, ?)"
+                "INSERT INTO totals VALUES (?, ?, ?, ?, 0)"
                 " ON CONFLICT DO UPDATE SET value = value + excluded.value WHERE excluded.value != 0",
                 [(cell.family, _dump(cell.labels), cell.part, amount) for cell, amount in (amounts or {}).items()],
+            )
+            self._db.executemany(
+                "INSERT INTO groups VALUES (?1, ?2, ?3)"
+                " ON CONFLICT DO UPDATE SET active_ms = ?2, stage = iif(stage = ?4, ?3, stage)",
+                [(_dump(group), ms, Stage.HELD, Stage.ASLEEP) for group, ms in (active_ms or {}).items()],
             )
             self._retire(horizon)
             self._store_horizon(horizon)
@@ -133,6 +163,28 @@ class Ledger:
         """All totals as of the last commit."""
         rows = self._rows("SELECT family, labels, part, value FROM totals ORDER BY family, labels")
         return {Cell(family, tuple(json.loads(labels)), part): value for family, labels, part, value in rows}
+
+    def slept(self) -> dict[Cell, float]:
+        """The value with which each cell went to sleep; only cells that ever did with one other than 0."""
+        rows = self._rows("SELECT family, labels, part, slept FROM totals WHERE slept != 0")
+        return {Cell(family, tuple(json.loads(labels)), part): slept for family, labels, part, slept in rows}
+
+    def groups(self) -> dict[Group, GroupState]:
+        """All groups that ever got increments."""
+        rows = self._rows("SELECT labels, active_ms, stage FROM groups")
+        return {tuple(json.loads(labels)): GroupState(active_ms, Stage(stage)) for labels, active_ms, stage in rows}
+
+    def stage(self, released: Iterable[Group], asleep: Iterable[Group], asleep_cells: Iterable[Cell]) -> None:
+        """Store what may be shown from now on: ``released`` groups their values, ``asleep`` ones nothing."""
+        stages = [(Stage.RELEASED, _dump(group)) for group in released] + [
+            (Stage.ASLEEP, _dump(group)) for group in asleep
+        ]
+        with self._transaction():
+            self._db.executemany("UPDATE groups SET stage = ? WHERE labels = ?", stages)
+            self._db.executemany(
+                "UPDATE totals SET slept = value WHERE family = ? AND labels = ? AND part = ?",
+                [(cell.family, _dump(cell.labels), cell.part) for cell in asleep_cells],
+            )
 
     def size_bytes(self) -> int:
         """What the ledger takes on disk."""

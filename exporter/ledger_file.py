@@ -27,8 +27,9 @@ CREATE TABLE pending (trace_id TEXT PRIMARY KEY, start_ms INTEGER NOT NULL, expe
   changed_ms INTEGER NOT NULL, next_ms INTEGER NOT NULL, form INTEGER NOT NULL) WITHOUT ROWID;
 CREATE INDEX pending_by_next ON pending (next_ms);
 CREATE TABLE retired (bucket_ms INTEGER PRIMARY KEY, traces INTEGER NOT NULL);
-CREATE TABLE totals (family TEXT, labels TEXT, part TEXT, value NUMERIC NOT NULL, PRIMARY KEY (family, labels, part))
-  WITHOUT ROWID;
+CREATE TABLE totals (family TEXT, labels TEXT, part TEXT, value NUMERIC NOT NULL, slept NUMERIC NOT NULL,
+  PRIMARY KEY (family, labels, part)) WITHOUT ROWID;
+CREATE TABLE groups (labels TEXT PRIMARY KEY, active_ms INTEGER NOT NULL, stage INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE shapes (family TEXT PRIMARY KEY, shape TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE experiments (experiment_id TEXT PRIMARY KEY, created_ms INTEGER NOT NULL, origin_ms INTEGER NOT NULL)
   WITHOUT ROWID;
@@ -102,7 +103,7 @@ def _open(path: Path) -> sqlite3.Connection:
         if db.execute("SELECT count(*) FROM sqlite_master").fetchone() == (0,):
             db.executescript(f"BEGIN; {_SCHEMA} COMMIT;")
             log.info("a new ledger is begun", extra={"ledger": path})
-            db.execute("INSERT INTO totals VALUES (?, '[]', '', ?)", (LEDGER_RESETS, len(_set_aside_before(path))))
+            db.execute("INSERT INTO totals VALUES (?, '[]', '', ?, 0)", (LEDGER_RESETS, len(_set_aside_before(path))))
         _refuse_foreign(db, path)  # before anything is written to a file that is not ours
         (finding,) = db.execute("PRAGMA quick_check(1)").fetchone()
         if finding != "ok":

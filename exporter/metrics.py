@@ -18,6 +18,10 @@ SUM = "sum"
 """The part of a histogram that holds the sum of what was observed; its other parts are its buckets."""
 
 
+Group = tuple[str, ...]
+"""The values of the labels that all series about the same traces share: of ``TraceFamily.labels``, without its own."""
+
+
 class Cell(NamedTuple):
     """One stored number: a counter's value, one bucket of a histogram (what fell between the edge before and this one,
     not cumulative), or a histogram's sum.
@@ -113,6 +117,11 @@ class Meter:
                 for cell, amount in family.increments(record, labels):
                     amounts[cell] += amount
         return amounts
+
+    def groups(self, records: Iterable[TraceRecord]) -> set[Group]:
+        """The groups that get increments from these traces."""
+        names = {family.labels for family in self.families if family.labels}
+        return {tuple(labels[name] for name in group) for labels in map(self.rules.values, records) for group in names}
 
     def place(self, record: TraceRecord) -> tuple[str, str]:
         """The labels ``experiment`` and ``environment`` of a trace."""

@@ -3,7 +3,7 @@
 import logging
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from time import monotonic
 
 from exporter.errors import PollError, Reason
@@ -11,6 +11,7 @@ from exporter.families import ABANDONED
 from exporter.ledger import Ledger
 from exporter.metrics import Cell, Meter
 from exporter.reader import PollSettings, Reader
+from exporter.release import Gate
 from exporter.source import Source
 from exporter.status import Build, Snapshot, Status
 
@@ -20,11 +21,19 @@ MAX_WAIT_S = 60.0
 """The longest wait between two tries while polls fail, unless the interval is longer."""
 
 
+@dataclass(frozen=True, slots=True)
+class Clock:
+    """Our own clocks: the wall clock in Unix milliseconds, and one that nobody sets, in seconds."""
+
+    wall_ms: Callable[[], int]
+    monotonic_s: Callable[[], float] = monotonic
+
+
 class Poller:
     """The work of one thread: tick by tick from the source through the ledger to ``publish``.
 
     ``publish`` is given a first snapshot at once, from what the ledger holds, and only ever what is committed.
-    ``now_ms`` is the wall clock in Unix milliseconds. Raises PollError if the ledger cannot be read.
+    Raises PollError if the ledger cannot be read.
     """
 
     def __init__(
@@ -35,13 +44,14 @@ class Poller:
         publish: Callable[[Snapshot], None],
         settings: PollSettings,
         build: Build,
-        now_ms: Callable[[], int],
+        clock: Clock,
     ) -> None:
         self._reader = Reader(source, ledger, meter, settings, self._after_page)
         self._ledger = ledger
         self._publish = publish
         self._interval_s = settings.interval_s
-        self._now_ms = now_ms
+        self._gate = Gate(meter.families, settings.series, clock.monotonic_s)
+        self._clock = clock
         self._stopping = threading.Event()
         self._status = Status(build, poll_errors={reason.value: 0 for reason in Reason})
         self._totals: Mapping[Cell, float] = {}
@@ -54,7 +64,7 @@ class Poller:
         while not self._stopping.is_set():
             began = monotonic()
             failures = 0 if self.tick() else failures + 1
-            self._stopping.wait(wait_s(self._interval_s, failures, monotonic() - began))
+            self._pause(wait_s(self._interval_s, failures, monotonic() - began))
 
     def stop(self) -> None:
         """Have ``run`` return once the page at hand is stored. For any thread to call."""
@@ -65,15 +75,24 @@ class Poller:
         began = monotonic()
         errors = [self._error_of(step) for step in (self._reader.tick, self._look_at_ledger)]
         error = next(filter(None, errors), None)
-        self._status = after_poll(self._status, error, monotonic() - began, self._now_ms() / 1000)
+        self._status = after_poll(self._status, error, monotonic() - began, self._clock.wall_ms() / 1000)
         self._expose()
         if error is not None:
             log.warning(str(error), extra={"reason": error.reason.value})
         return error is None
 
+    def _pause(self, seconds: float) -> None:
+        """Wait for the next poll; meanwhile publish what is not held any more."""
+        until = monotonic() + seconds
+        while (left := until - monotonic()) > 0:
+            if self._stopping.wait(min(left, max(1.0, self._gate.next_release_s()))):
+                return
+            if self._gate.next_release_s() <= 0 and self._error_of(self._look_at_ledger) is None:
+                self._expose()
+
     def _look_at_ledger(self) -> None:
         """Take from the ledger what is committed: nothing else may be exposed."""
-        self._totals = self._ledger.totals()
+        self._totals = self._gate.totals(self._ledger, self._reader.now_ms)
         reading = self._reader.reading()
         none_running = {cell.labels: 0 for cell in self._totals if cell.family == ABANDONED}  # where traces were seen
         self._status = replace(self._status, reading=replace(reading, running={**none_running, **reading.running}))

@@ -20,6 +20,7 @@ from exporter.features import Feature
 from exporter.horizon import BUCKET_MS, Horizon, Kind, Limits, after_page, begin, complete, due
 from exporter.ledger import Ledger, Origin
 from exporter.metrics import Meter
+from exporter.release import SeriesSettings
 from exporter.source import Source, can_be_asked_for
 from exporter.status import Reading
 from exporter.trace import TraceRecord
@@ -57,6 +58,7 @@ class PollSettings:
     interval_s: float
     limits: Limits
     origin_ms: int
+    series: SeriesSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +89,8 @@ class Reader:
         self._experiments: Mapping[str, Experiment] = {}
         self._origins: Mapping[str, Origin] = {}
         self._features: Mapping[Feature, bool] = {}
-        self._now_ms: int | None = None
+        self.now_ms: int | None = None
+        """When the last tick began, by the source; None before the first that reached it."""
         self._turns = deque(Chore)
         self._audit: _Audit | None = None
         self._audit_begun_ms: dict[Chore, int] = {}
@@ -96,7 +99,7 @@ class Reader:
 
     def tick(self) -> None:
         """Read what is new and do what is due. Raises PollError; what is stored until then stays stored."""
-        self._now_ms = now_ms = self._source.now_ms()
+        self.now_ms = now_ms = self._source.now_ms()
         self._begin(now_ms)
         if not self._experiments:  # as good as being away: what comes meanwhile is read when there are some
             return
@@ -129,13 +132,11 @@ class Reader:
     def _is_behind(self) -> bool:
         """Whether the last complete fresh pass, or what is closed, is longer ago than the work at hand explains."""
         horizon, limits, interval_ms = self._horizon, self._settings.limits, self._settings.interval_s * 1000
-        if self._now_ms is None or not self._experiments:
+        if self.now_ms is None or not self._experiments:
             return False
-        if horizon.fresh_ms is None or self._now_ms - horizon.fresh_ms > limits.overlap_ms + interval_ms:
+        if horizon.fresh_ms is None or self.now_ms - horizon.fresh_ms > limits.overlap_ms + interval_ms:
             return True
-        return (
-            self._now_ms - horizon.closed_ms > limits.lateness_ms + limits.margin_ms + 2 * BUCKET_MS + 8 * interval_ms
-        )
+        return self.now_ms - horizon.closed_ms > limits.lateness_ms + limits.margin_ms + 2 * BUCKET_MS + 8 * interval_ms
 
     def _begin(self, now_ms: int) -> None:
         self._horizon = self._ledger.horizon() or self._horizon
@@ -302,5 +303,7 @@ class Reader:
 
     def _commit(self, horizon: Horizon, batch: Batch | None = None) -> None:
         batch = batch or Batch()
-        self._ledger.commit(horizon, batch, {**self._meter.amounts(batch.counted), **events(batch)})
+        amounts = {**self._meter.amounts(batch.counted), **events(batch)}
+        active = self._meter.groups(batch.counted) | {(each.experiment, each.environment) for each in batch.abandoned}
+        self._ledger.commit(horizon, batch, amounts, dict.fromkeys(active, self.now_ms or 0))
         self._horizon = horizon

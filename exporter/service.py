@@ -21,8 +21,9 @@ from exporter.horizon import Limits
 from exporter.labels import LabelRules
 from exporter.ledger import Ledger
 from exporter.metrics import Meter, TraceFamily
-from exporter.poller import Poller
+from exporter.poller import Clock, Poller
 from exporter.reader import PollSettings
+from exporter.release import SeriesSettings
 from exporter.source import MlflowSource
 from exporter.status import Build
 
@@ -110,6 +111,7 @@ def _poller(settings: Config, families: tuple[TraceFamily, ...], ledger: Ledger,
             overlap_ms=_ms(settings.poll.overlap),
         ),
         origin_ms=_origin_ms(settings.poll.start),
+        series=SeriesSettings(settings.series.zero_hold.total_seconds(), _ms(settings.series.ttl)),
     )
     build = Build(__version__, platform.python_version(), CLIENT_VERSION)
     try:
@@ -122,7 +124,7 @@ def _poller(settings: Config, families: tuple[TraceFamily, ...], ledger: Ledger,
             exposition.publish,
             poll,
             build,
-            now_ms,
+            Clock(now_ms),
         )
     except PollError as error:
         raise UserError(f"{settings.ledger.path}: {error}; make room, or set another ledger.path") from None

@@ -32,6 +32,7 @@ FAULTS = "tests/unit/test_faults.py"
 HORIZON = "tests/unit/test_horizon.py"
 INVARIANTS = "tests/unit/test_invariants.py"
 LEDGER = "tests/unit/test_ledger.py"
+RELEASE = "tests/unit/test_release.py"
 TRIAGE = "tests/unit/test_triage.py"
 SOURCE = "tests/integration/test_source.py"
 REAL_FAULTS = "tests/integration/test_faults.py"
@@ -324,6 +325,30 @@ BREAKAGES = (
         "min(self._own_ms(), server_ms)",
         "self._own_ms()",
         f"{REAL_FAULTS} -k clock",
+    ),
+    Breakage(
+        "show a new series at its value",
+        "exporter/release.py",
+        "now_s - held_since_s.get(group, now_s) >= zero_hold_s",
+        "True",
+        RELEASE,
+    ),
+    Breakage(
+        "show before it is stored that it may be shown",
+        "exporter/release.py",
+        "            ledger.stage(released, asleep, [cell for cell in values if self._group(cell) in set(asleep)])\n"
+        "            groups = ledger.groups()\n",
+        "            from dataclasses import replace\n"
+        "            for group in released:\n"
+        "                groups[group] = replace(groups[group], stage=Stage.RELEASED)\n",
+        RELEASE,
+    ),
+    Breakage(
+        "come back from sleep at 0",
+        "exporter/release.py",
+        "slept.get(cell, 0)",
+        "0",
+        f"{RELEASE} {INVARIANTS}",
     ),
     Breakage(
         "two processes on one ledger",

@@ -31,6 +31,7 @@ from exporter.features import Feature
 from exporter.horizon import BUCKET_MS, Horizon, Limits
 from exporter.ledger import Ledger
 from exporter.metrics import SUM, Cell
+from exporter.release import SeriesSettings
 from exporter.status import Snapshot
 from exporter.trace import State, TokenUsage, TraceRecord
 from exporter.triage import Batch
@@ -40,6 +41,7 @@ from tests.simulated import EPOCH_MS, SimulatedMlflow, unreachable
 LIMITS = Limits(
     lateness_ms=30 * MINUTE_MS, audit_horizon_ms=90 * MINUTE_MS, margin_ms=5 * MINUTE_MS, overlap_ms=2 * MINUTE_MS
 )
+SERIES = SeriesSettings(zero_hold_s=40, ttl_ms=20 * MINUTE_MS)
 ORIGIN_MS = EPOCH_MS - HOUR_MS
 IN_MEMORY = "/dev/shm" if Path("/dev/shm").is_dir() else None
 """SQLite waits for the disk at each commit; what is tried here does not depend on the disk."""
@@ -83,8 +85,7 @@ class Witness:
             key = (cell.family, _dumped(cell.labels), cell.part)
             assert value <= committed[key], "invariant 5: exposed and not committed"
             assert value >= self.exposed.get(cell, 0), "invariant 4: decreased"
-        assert self.exposed.keys() <= snapshot.totals.keys(), "invariant 4: disappeared"
-        self.exposed = dict(snapshot.totals)
+        self.exposed.update(snapshot.totals)  # what sleeps comes back with no less
 
     def _crash(self, after: bool) -> None:
         if self.crash_in is None:
@@ -108,9 +109,9 @@ class WitnessedLedger(Ledger):
         super().__init__(path)
         self._witness = witness
 
-    def commit(self, horizon: Horizon, batch: Batch | None = None, amounts: Any = None) -> None:
+    def commit(self, horizon: Horizon, batch: Batch | None = None, amounts: Any = None, active_ms: Any = None) -> None:
         self._witness.about_to_commit()
-        super().commit(horizon, batch, amounts)
+        super().commit(horizon, batch, amounts, active_ms)
         self._witness.committed(horizon, batch or Batch())
 
 
@@ -119,7 +120,7 @@ class WitnessedRig(Rig):
 
     def __init__(self, mlflow: SimulatedMlflow, path: Path) -> None:
         self.witness = Witness(mlflow, path)
-        super().__init__(mlflow, path, origin_ms=ORIGIN_MS, limits=LIMITS)
+        super().__init__(mlflow, path, origin_ms=ORIGIN_MS, limits=LIMITS, series=SERIES)
 
     def start(self, _: Callable[[Path], Ledger] = Ledger) -> None:
         super().start(lambda path: WitnessedLedger(path, self.witness))

@@ -1,5 +1,6 @@
 """Real components for tests: an MLflow server, exporter processes, and the tools that a test may need."""
 
+import json
 import os
 import shutil
 import signal
@@ -13,6 +14,7 @@ from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import urlencode
 
 import pytest
 import yaml
@@ -178,7 +180,8 @@ class Exporter:
     def __init__(self, directory: Path, config: Mapping[str, Any], *flags: str, **environment: str) -> None:
         self.url = f"http://{HOST}:{free_port()}"
         self._file = directory / "exporter.yml"
-        self._file.write_text(yaml.safe_dump({"ledger": {"path": str(directory / "ledger.db")}, **config}))
+        defaults = {"ledger": {"path": str(directory / "ledger.db")}, "series": {"zero_hold": "0s"}}
+        self._file.write_text(yaml.safe_dump({**defaults, **config}))
         self._arguments = [sys.executable, "-m", "exporter", "serve", f"--config.file={self._file}"]
         self._arguments += [f"--web.listen-address={self.url.removeprefix('http://')}", *flags]
         self._environment = {**os.environ, **environment}
@@ -219,3 +222,46 @@ class Exporter:
         name = "mlflow_trace_exporter_polls_total"
         polls = self.samples().get(name, 0)
         return eventually(lambda: found if (found := self.samples()).get(name, 0) >= polls + 2 else None, "two polls")
+
+
+class Prometheus:
+    """A running Prometheus that scrapes ``targets`` (by job) every second."""
+
+    def __init__(self, directory: Path, targets: Mapping[str, str]) -> None:
+        self.url = f"http://{HOST}:{free_port()}"
+        self._directory = directory
+        config = {
+            "global": {"scrape_interval": "1s", "scrape_timeout": "1s"},
+            "scrape_configs": [
+                {
+                    "job_name": job,
+                    "honor_labels": True,
+                    "static_configs": [{"targets": [url.removeprefix("http://")]}],
+                }
+                for job, url in targets.items()
+            ],
+        }
+        self._file = directory / "prometheus.yml"
+        self._file.write_text(yaml.safe_dump(config))
+
+    @contextmanager
+    def running(self) -> Iterator["Prometheus"]:
+        """Run it for the time of a block."""
+        address = self.url.removeprefix("http://")
+        arguments = [tool("prometheus"), f"--config.file={self._file}", f"--web.listen-address={address}"]
+        arguments += [f"--storage.tsdb.path={self._directory / 'prometheus'}"]
+        with (self._directory / "prometheus.log").open("wb") as log:
+            process = subprocess.Popen(arguments, stdout=log, stderr=log)
+        try:
+            eventually(lambda: fetch(f"{self.url}/-/ready"), "Prometheus is ready")
+            yield self
+        finally:
+            process.terminate()
+            process.wait(30)
+
+    def value(self, query: str) -> float | None:
+        """What an instant query gives, None for nothing; fails the test for more than one series."""
+        answer = json.loads(fetch(f"{self.url}/api/v1/query?{urlencode({'query': query})}") or "{}")
+        found = answer.get("data", {}).get("result", [])
+        assert len(found) < 2, found
+        return float(found[0]["value"][1]) if found else None

@@ -6,8 +6,9 @@ from pathlib import Path
 from exporter.horizon import Limits
 from exporter.ledger import Ledger
 from exporter.metrics import Cell
-from exporter.poller import Poller
+from exporter.poller import Clock, Poller
 from exporter.reader import PollSettings
+from exporter.release import SeriesSettings
 from exporter.status import Reading, Snapshot
 from tests.builders import BUILD, LIMITS, METER
 from tests.simulated import SimulatedMlflow
@@ -16,6 +17,7 @@ INTERVAL_MS = 15_000
 MINUTE_MS = 60_000
 HOUR_MS = 3_600_000
 DAY_MS = 24 * HOUR_MS
+AT_ONCE = SeriesSettings(zero_hold_s=0, ttl_ms=365 * DAY_MS)
 TRACES = "mlflow_traces_total"
 
 
@@ -29,18 +31,20 @@ class Rig:
         origin_ms: int = 0,
         interval_s: float = INTERVAL_MS / 1000,
         limits: Limits = LIMITS,
+        series: SeriesSettings = AT_ONCE,
     ) -> None:
         self.mlflow = mlflow
         self.published: list[Snapshot] = []
         self._path = path
-        self._settings = PollSettings(interval_s, limits, origin_ms)
+        self._settings = PollSettings(interval_s, limits, origin_ms, series)
         self.start()
 
     def start(self, open_ledger: Callable[[Path], Ledger] = Ledger) -> None:
         """Begin a process."""
         self.published.clear()
         self.ledger = open_ledger(self._path)
-        self.poller = Poller(self.mlflow, self.ledger, METER, self.publish, self._settings, BUILD, self.mlflow.own_ms)
+        clock = Clock(self.mlflow.own_ms, lambda: self.mlflow.clock_ms / 1000)
+        self.poller = Poller(self.mlflow, self.ledger, METER, self.publish, self._settings, BUILD, clock)
 
     def publish(self, snapshot: Snapshot) -> None:
         """What the poller does with a snapshot."""

@@ -121,6 +121,7 @@ class _Demo:
         configuration = {
             "mlflow": {"tracking_uri": self._options.mlflow, "experiments": [EXPERIMENT]},
             "poll": {"interval": f"{INTERVAL_S}s", "start": "earliest"},
+            "series": {"zero_hold": f"{2 * INTERVAL_S}s"},
             "ledger": {"path": str(data / "ledger.db")},
         }
         file = data / "exporter.yml"

@@ -35,6 +35,7 @@ def test_defaults_are_those_of_the_design() -> None:
     assert defaults.poll.audit_horizon == timedelta(hours=24)
     assert (defaults.poll.margin, defaults.poll.overlap) == (timedelta(minutes=5), timedelta(minutes=2))
     assert defaults.poll.start == "now"
+    assert (defaults.series.ttl, defaults.series.zero_hold) == (timedelta(days=1), timedelta(seconds=30))
     assert defaults.labels.environment == (LabelSource("tag", "environment"),)
     assert defaults.labels.version == (LabelSource("tag", "app_version"), LabelSource("metadata", "mlflow.modelId"))
     assert defaults.buckets.duration_seconds == (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300, 600)
@@ -62,6 +63,7 @@ def test_a_whole_file(file: Path) -> None:
         buckets:
           duration_seconds: [1, 2.5]
           tokens: [10]
+        series: {ttl: 2h, zero_hold: 0s}
         ledger: {path: /var/lib/exporter/ledger.db}
         """
     )
@@ -76,6 +78,7 @@ def test_a_whole_file(file: Path) -> None:
     assert loaded.labels.environment == (LabelSource("tag", "env"), LabelSource("metadata", "stage"))
     assert loaded.labels.version == (LabelSource("tag", "release"),)
     assert loaded.buckets.duration_seconds == (1.0, 2.5)
+    assert (loaded.series.ttl, loaded.series.zero_hold) == (timedelta(hours=2), timedelta(0))
     assert loaded.ledger.path == Path("/var/lib/exporter/ledger.db")
 
 

@@ -1,0 +1,3 @@
+from tests.integration.conftest import mlflow
+
+__all__ = ["mlflow"]
