@@ -140,8 +140,8 @@ class Reader:
 
     def _begin(self, now_ms: int) -> None:
         self._horizon = self._ledger.horizon() or self._horizon
-        if self._horizon.origin_ms > now_ms:  # by a clock of ours that was ahead
-            self._commit(Horizon.at(now_ms))
+        if self._horizon == Horizon.at(self._horizon.origin_ms) and self._horizon.origin_ms > now_ms:
+            self._commit(Horizon.at(now_ms))  # nothing is read yet, and our clock was ahead when counting was to begin
         self._experiments = self._source.experiments()
         self._know_experiments(now_ms)
 

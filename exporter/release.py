@@ -42,11 +42,11 @@ def to_release(
     ]
 
 
-def to_sleep(groups: Mapping[Group, GroupState], now_ms: int, ttl_ms: int) -> list[Group]:
+def to_sleep(groups: Mapping[Group, GroupState], now_ms: int, ttl_ms: int) -> set[Group]:
     """The groups that got no increments for too long."""
-    return [
+    return {
         group for group, state in groups.items() if state.stage is Stage.RELEASED and now_ms - state.active_ms >= ttl_ms
-    ]
+    }
 
 
 class Gate:
@@ -62,9 +62,9 @@ class Gate:
         """The totals as they may be shown from now on. ``now_ms``: Unix ms, None while that is not known for sure."""
         groups, values = ledger.groups(), ledger.totals()
         released = to_release(groups, self._held_since_s, self._clock_s(), self._settings.zero_hold_s)
-        asleep = [] if now_ms is None else to_sleep(groups, now_ms, self._settings.ttl_ms)
+        asleep = set() if now_ms is None else to_sleep(groups, now_ms, self._settings.ttl_ms)
         if released or asleep:
-            ledger.stage(released, asleep, [cell for cell in values if self._group(cell) in set(asleep)])
+            ledger.stage(released, asleep, [cell for cell in values if self._group(cell) in asleep])
             groups = ledger.groups()
         self._note_held(groups)
         slept = ledger.slept()

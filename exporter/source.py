@@ -113,7 +113,7 @@ class MlflowSource:
 
     def features(self) -> Mapping[Feature, bool]:
         """See ``Source.features``; tried out once, and what is missing again every hour."""
-        now_ms, ids = self._own_ms(), list(self.experiments())
+        now_ms, ids = self._own_ms(), list(self._names())
         again = now_ms - self._features_ms >= FEATURES_AGE_MS
         for feature in Feature if ids else ():
             before = self._features.get(feature)
@@ -173,16 +173,20 @@ class MlflowSource:
         return self._find([*terms, self._filter] if self._filter else terms)
 
     def _find(self, terms: Sequence[str]) -> list[TraceRecord]:
-        """In the experiments as they were selected last: ``experiments`` alone looks for others."""
-        if self._selection is None:
-            self.experiments()
-        names = self._selection.names if self._selection else {}
+        names = self._names()
         if not names:
             return []
         with self._refusals_noted():
             infos = self.client.search(list(names), " AND ".join(terms))
         seen_ms = self.now_ms()
         return [to_record(info, names, seen_ms) for info in infos]
+
+    def _names(self) -> Mapping[str, str]:
+        """The experiments as they were selected last: ``experiments`` alone looks for others, so that who reads knows
+        of each before its traces come."""
+        if self._selection is None:
+            self.experiments()
+        return self._selection.names if self._selection else {}
 
     @contextmanager
     def _refusals_noted(self) -> Iterator[None]:

@@ -82,6 +82,19 @@ def test_experiments_are_chosen_by_name_glob_and_id(mlflow: Mlflow) -> None:
     assert names() == {"a", "b", "other"}
 
 
+def test_an_experiment_is_read_only_once_it_was_named(mlflow: Mlflow) -> None:
+    """Or its traces could come before it is known from where on they count."""
+    clock_ms, team = now_ms(), f"team-{now_ms()}"
+    reader = MlflowSource(Client(mlflow.uri), lambda: clock_ms, [f"{team}-*"])
+    mlflow.insert(mlflow.experiment(f"{team}-a"), [Trace(START_MS, name="a")])
+    assert len(reader.experiments()) == 1
+    mlflow.insert(mlflow.experiment(f"{team}-b"), [Trace(START_MS, name="b")])
+    clock_ms += 10 * 60_000
+    assert {record.name for record in read(reader)} == {"a"}
+    assert len(reader.experiments()) == 2
+    assert {record.name for record in read(reader)} == {"a", "b"}
+
+
 def test_a_deleted_experiment_is_not_among_all(mlflow: Mlflow) -> None:
     name = mlflow.experiment()
     mlflow.client.delete_experiment(mlflow.experiment_id(name))

@@ -436,6 +436,19 @@ def test_fault_17_counting_from_now_by_a_clock_that_was_ahead(make_rig: MakeRig,
     assert rig.traces == 1
 
 
+def test_fault_17_a_clock_that_is_behind_after_a_restart_does_not_count_what_was_before(
+    make_rig: MakeRig, mlflow: SimulatedMlflow
+) -> None:
+    for minute in range(60):
+        mlflow.trace(start_ms=-minute * MINUTE_MS - 1)
+    rig = make_rig(mlflow, origin_ms=EPOCH_MS)
+    rig.settle()
+    mlflow.own_error_ms = -HOUR_MS
+    rig.restart()
+    rig.run(10 * MINUTE_MS)
+    assert rig.traces == 0
+
+
 def test_a_trace_that_runs_while_its_experiment_is_in_the_bin_is_counted(started: Rig, mlflow: SimulatedMlflow) -> None:
     running = mlflow.trace(start_ms=0, duration_ms=None, state=State.IN_PROGRESS)
     other = Experiment("2", "other", CHATBOT.created_ms)
