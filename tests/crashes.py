@@ -29,6 +29,7 @@ class Crashes:
         config = {
             "mlflow": {"tracking_uri": mlflow.uri, "experiments": self._experiment},
             "poll": {"interval": "1s", "start": "1h"},
+            "series": {"zero_hold": "1s"},
         }
         self._exporter = Exporter(directory, config, "--log.level=warn")
         self._seen: Samples = {}
