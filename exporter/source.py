@@ -112,7 +112,7 @@ class MlflowSource:
         return select(self.client.experiments(), self._selectors)
 
     def features(self) -> Mapping[Feature, bool]:
-        """See ``Source.features``; tried out once, and what is missing again every hour."""
+        """See ``Source.features``; tried out once, and what is missing again after FEATURES_AGE_MS."""
         now_ms, ids = self._own_ms(), list(self._names())
         again = now_ms - self._features_ms >= FEATURES_AGE_MS
         for feature in Feature if ids else ():
@@ -134,9 +134,8 @@ class MlflowSource:
         read: frozenset[str] = frozenset()  # ids read so far of those that start in the millisecond window.lo_ms
         while True:
             can_exclude = not_in and len(read) <= MAX_EXCLUDED
-            found = self._search(
-                _terms(window, *([_without(read)] if can_exclude and any(map(can_be_asked_for, read)) else []))
-            )
+            excluded = sorted(filter(can_be_asked_for, read)) if can_exclude else []
+            found = self._search(_terms(window, *_without(excluded)))
             page = _page(found, read)
             yield from page
             if len(found) < PAGE_SIZE:
@@ -234,8 +233,8 @@ def _terms(window: Window, *more: str) -> list[str]:
     return terms if window.ended_after_ms is None else [*terms, f"trace.end_time_ms >= {window.ended_after_ms}"]
 
 
-def _without(trace_ids: frozenset[str]) -> str:
-    return f"trace.request_id NOT IN ({_quoted(sorted(filter(can_be_asked_for, trace_ids)))})"
+def _without(trace_ids: Sequence[str]) -> list[str]:
+    return [f"trace.request_id NOT IN ({_quoted(trace_ids)})"] if trace_ids else []
 
 
 def _quoted(trace_ids: Sequence[str]) -> str:

@@ -5,7 +5,6 @@ from pathlib import Path
 
 from exporter.horizon import Limits
 from exporter.ledger import Ledger
-from exporter.metrics import Cell
 from exporter.poller import Clock, Poller
 from exporter.reader import PollSettings
 from exporter.release import SeriesSettings
@@ -87,6 +86,3 @@ class Rig:
         reading = self.published[-1].status.reading
         assert reading is not None
         return reading
-
-    def cell(self, cell: Cell) -> float:
-        return self.published[-1].totals[cell]
