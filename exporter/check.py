@@ -8,7 +8,7 @@ from exporter.errors import PollError, UserError
 from exporter.horizon import AHEAD_MS, Window
 from exporter.labels import LabelRules
 from exporter.ledger_file import examine
-from exporter.service import now_ms, open_source
+from exporter.service import now_ms, open_meter, open_source
 from exporter.source import MlflowSource
 
 SAMPLE_MS = 3_600_000
@@ -26,7 +26,7 @@ def check(settings: Config, say: Callable[[str], None]) -> None:
         _say_server(source, say)
         _say_experiments(source, say)
         _say_features(source, say)
-        _say_sample(source, LabelRules(settings.labels.environment, settings.labels.version), say)
+        _say_sample(source, open_meter(settings).rules, say)
     except PollError as error:
         raise UserError(str(error)) from None
     _say_ledger(settings, say)
@@ -74,7 +74,7 @@ def _say_sample(source: MlflowSource, rules: LabelRules, say: Callable[[str], No
     page = next(source.scan(Window(until_ms - SAMPLE_MS, until_ms + AHEAD_MS, until_ms - SAMPLE_MS)), None)
     records = page.records if page else ()
     say(f"traces       {len(records)}{' or more' if len(records) == PAGE_SIZE else ''} in the last hour")
-    for name in ("environment", "version"):
+    for name in (name for name in rules.names if name not in ("experiment", "trace_name")):
         values = sorted({rules.values(record)[name] for record in records})
         if values:
             say(f"{name:<12} {', '.join(values)}")

@@ -18,6 +18,7 @@ from pydantic import (
     ConfigDict,
     Field,
     PlainValidator,
+    StrictInt,
     StrictStr,
     ValidationError,
 )
@@ -25,7 +26,9 @@ from pydantic import model_validator as validates_model
 from pydantic_core import ErrorDetails
 
 from exporter.errors import UserError
-from exporter.labels import LabelSource
+from exporter.failures import without_credentials
+from exporter.labels import TRACE_LABELS, LabelSource
+from exporter.traffic import Traffic
 
 MAX_FILE_BYTES = 64 * 1024
 DEFAULT_TRACKING_URI = "http://127.0.0.1:5000"
@@ -59,6 +62,14 @@ def parse_tracking_uri(value: object) -> str:
     if not usable:
         raise complaint
     return value
+
+
+def _web_url(value: object) -> str:
+    """An address of pages, without a slash at its end, so that paths can be put after it."""
+    try:
+        return without_credentials(parse_tracking_uri(value).partition("#")[0].partition("?")[0].rstrip("/"))
+    except ValueError:
+        raise ValueError("not the address of a web page; write one such as https://mlflow.example.com") from None
 
 
 def _at_least(minimum: str) -> AfterValidator:
@@ -97,8 +108,46 @@ def _label_sources(value: object) -> tuple[LabelSource, ...]:
     return tuple(LabelSource.parse(text) for text in texts)
 
 
+_LABEL_NAME = re.compile(r"[a-zA-Z_]\w*", re.ASCII)
+_RESERVED_LABELS = {*TRACE_LABELS, "job", "instance", "le", "quantile", "status", "kind", "field", "trace_id"}
+_PERSONAL = ("mlflow.trace.user", "mlflow.trace.session", "mlflow.traceInputs", "mlflow.traceOutputs")
+MAX_EXTRA_LABELS = 10
+
+
+def _extra_labels(value: object) -> tuple[tuple[str, tuple[LabelSource, ...]], ...]:
+    if not isinstance(value, dict):
+        raise ValueError("name each label and its sources, as in {team: tag.team}")
+    if len(value) > MAX_EXTRA_LABELS:
+        raise ValueError(f"at most {MAX_EXTRA_LABELS} labels: each multiplies the number of series")
+    return tuple((_label_name(name), _not_personal(name, _label_sources(found))) for name, found in value.items())
+
+
+def _label_name(name: object) -> str:
+    if not isinstance(name, str) or not _LABEL_NAME.fullmatch(name):
+        raise ValueError(f"{name!r} is no name of a label: write letters, digits and underscores, no digit first")
+    if name in _RESERVED_LABELS or name.startswith("__"):
+        raise ValueError(f"{name} is a label already, or reserved by Prometheus; choose another name")
+    return name
+
+
+def _not_personal(name: object, sources: tuple[LabelSource, ...]) -> tuple[LabelSource, ...]:
+    """Raise ValueError for what would make a series for each user, or show what users wrote."""
+    for source in sources:
+        if source.key in _PERSONAL:
+            raise ValueError(f"{name}: {source.key} cannot become a label; it has a value for each user or question")
+    return sources
+
+
 def _names(value: object) -> object:
     return [value] if isinstance(value, str) else value
+
+
+def _traffic(value: object) -> frozenset[Traffic]:
+    known = [each.value for each in Traffic]
+    names = [value] if isinstance(value, str) else value
+    if not isinstance(names, list) or not names or not all(name in known for name in names):
+        raise ValueError(f"name at least one of {', '.join(known)}, as in [application, gateway]")
+    return frozenset(map(Traffic, names))
 
 
 def _edges(value: object) -> tuple[float, ...]:
@@ -129,8 +178,11 @@ def _default_ledger() -> Path:
 
 
 Duration = Annotated[timedelta, PlainValidator(parse_duration)]
+WebUrl = Annotated[str, PlainValidator(_web_url)]
 TrackingUri = Annotated[str, PlainValidator(parse_tracking_uri)]
 Start = Annotated[timedelta | Literal["now", "earliest"], PlainValidator(_start)]
+ExtraLabels = Annotated[tuple[tuple[str, tuple[LabelSource, ...]], ...], PlainValidator(_extra_labels)]
+TrafficClasses = Annotated[frozenset[Traffic], PlainValidator(_traffic)]
 LabelSources = Annotated[tuple[LabelSource, ...], PlainValidator(_label_sources)]
 Edges = Annotated[tuple[float, ...], PlainValidator(_edges)]
 FilePath = Annotated[Path, PlainValidator(_path)]
@@ -155,6 +207,7 @@ class Mlflow(_Section):
     )
     experiments: Annotated[tuple[StrictStr, ...], BeforeValidator(_names)] = ()
     filter: StrictStr | None = None
+    traffic: TrafficClasses = frozenset({Traffic.APPLICATION})
     timeout: Annotated[Duration, _at_least("1s")] | None = None
 
 
@@ -179,10 +232,12 @@ class Poll(_Section):
 
 
 class Labels(_Section):
-    """Where the value of a label comes from: the first source that has one."""
+    """Where the value of a label comes from (the first source that has one), and how many values it can have."""
 
     environment: LabelSources = (LabelSource("tag", "environment"),)
     version: LabelSources = (LabelSource("tag", "app_version"), LabelSource("metadata", "mlflow.modelId"))
+    extra: ExtraLabels = ()
+    max_values: Annotated[StrictInt, Field(ge=1, le=100_000)] = 200
 
 
 class Buckets(_Section):
@@ -193,8 +248,9 @@ class Buckets(_Section):
 
 
 class Series(_Section):
-    """When series are shown."""
+    """How many series are shown, and when."""
 
+    limit: Annotated[StrictInt, Field(ge=1_000, le=10_000_000)] = 100_000
     ttl: Annotated[Duration, _at_least("1h")] = timedelta(days=1)
     zero_hold: Annotated[Duration, _at_most("10m")] = timedelta(seconds=30)
 
@@ -203,6 +259,13 @@ class LedgerFile(_Section):
     """Where the ledger is kept."""
 
     path: FilePath = Field(default_factory=_default_ledger)
+
+
+class Web(_Section):
+    """Where people find things: this exporter, and MLflow's pages (None: at ``mlflow.tracking_uri``)."""
+
+    external_url: WebUrl | None = None
+    mlflow_ui_url: WebUrl | None = None
 
 
 class Config(_Section):
@@ -214,6 +277,7 @@ class Config(_Section):
     buckets: Buckets = Field(default_factory=Buckets)
     series: Series = Field(default_factory=Series)
     ledger: LedgerFile = Field(default_factory=LedgerFile)
+    web: Web = Field(default_factory=Web)
 
 
 def load(path: Path | None) -> Config:

@@ -3,10 +3,11 @@
 A metric family is one row here and is declared nowhere else.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
-from exporter.labels import UNKNOWN
-from exporter.metrics import Cell, Observations, TraceFamily
+from exporter.labels import PLACE_LABELS, TRACE_LABELS, UNKNOWN, Labels
+from exporter.metrics import Cell, Increments, Observations, TraceFamily
 from exporter.trace import Cost, State, TokenUsage, TraceRecord
 from exporter.triage import Batch
 
@@ -17,13 +18,13 @@ LATE = "mlflow_trace_exporter_late_traces_total"
 DUPLICATES = "mlflow_trace_exporter_duplicate_reads_total"
 CHANGED = "mlflow_trace_exporter_changed_after_count_total"
 LEDGER_RESETS = "mlflow_trace_exporter_ledger_resets_total"
+OVERFLOW = "mlflow_trace_exporter_label_overflow_total"
+LEFT_OUT = "mlflow_trace_exporter_left_out_traces_total"
 
-PLACE_LABELS = ("experiment", "environment")
-"""The labels of what is known even of traces that are not counted."""
 MISSING_FIELDS = ("token_usage", "cost", "user", "session", "environment", "version")
 
 
-def _missing(record: TraceRecord, labels: Mapping[str, str]) -> Observations:
+def _missing(record: TraceRecord, labels: Labels) -> Observations:
     present = {
         "token_usage": record.usage,
         "cost": record.cost,
@@ -35,25 +36,25 @@ def _missing(record: TraceRecord, labels: Mapping[str, str]) -> Observations:
     return [(name, 1) for name in MISSING_FIELDS if present[name] in (None, "", False)]
 
 
-def _duration(record: TraceRecord, _: Mapping[str, str]) -> Observations:
+def _duration(record: TraceRecord, _: Labels) -> Observations:
     status = "error" if record.state is State.ERROR else "ok"
     return [] if record.duration_s is None else [(status, record.duration_s)]
 
 
-def _tokens_per_trace(record: TraceRecord, _: Mapping[str, str]) -> Observations:
+def _tokens_per_trace(record: TraceRecord, _: Labels) -> Observations:
     usage = record.usage or TokenUsage()
     return [(kind, count) for kind, count in (("input", usage.input), ("output", usage.output)) if count is not None]
 
 
-def _visibility_delay(record: TraceRecord, _: Mapping[str, str]) -> Observations:
+def _visibility_delay(record: TraceRecord, _: Labels) -> Observations:
     return [] if record.end_ms is None else [("", max(0, record.seen_ms - record.end_ms) / 1000)]
 
 
-def _tokens(field: str) -> Callable[[TraceRecord, Mapping[str, str]], Observations]:
+def _tokens(field: str) -> Callable[[TraceRecord, Labels], Observations]:
     return lambda record, _: [("", getattr(record.usage or TokenUsage(), field) or 0)]
 
 
-def _cost(field: str) -> Callable[[TraceRecord, Mapping[str, str]], Observations]:
+def _cost(field: str) -> Callable[[TraceRecord, Labels], Observations]:
     return lambda record, _: [("", getattr(record.cost or Cost(), field) or 0)]
 
 
@@ -62,8 +63,18 @@ def _nothing(*_: object) -> Observations:
     return ()
 
 
-def trace_families(duration_edges_s: tuple[float, ...], token_edges: tuple[float, ...]) -> tuple[TraceFamily, ...]:
-    """The table of all totals over traces, with the histogram edges that the configuration chooses."""
+def trace_families(
+    duration_edges_s: tuple[float, ...], token_edges: tuple[float, ...], names: Sequence[str] = TRACE_LABELS
+) -> tuple[TraceFamily, ...]:
+    """The table of all totals over traces, with the histogram edges and the label ``names`` that the configuration
+    chooses: TRACE_LABELS, and any after them."""
+    return tuple(
+        replace(family, labels=tuple(names)) if family.labels == TRACE_LABELS else family
+        for family in _table(duration_edges_s, token_edges)
+    )
+
+
+def _table(duration_edges_s: tuple[float, ...], token_edges: tuple[float, ...]) -> tuple[TraceFamily, ...]:
     return (
         TraceFamily(
             "mlflow_traces_total",
@@ -81,6 +92,7 @@ def trace_families(duration_edges_s: tuple[float, ...], token_edges: tuple[float
             _duration,
             own_label=("status", ("ok", "error")),
             edges=duration_edges_s,
+            has_exemplars=True,
         ),
         TraceFamily(
             "mlflow_trace_input_tokens_total",
@@ -162,15 +174,29 @@ def trace_families(duration_edges_s: tuple[float, ...], token_edges: tuple[float
             _nothing,
             labels=(),
         ),
+        TraceFamily(
+            OVERFLOW,
+            "Counted traces whose value of a label was not admitted (labels.max_values, series.limit) and is `other`.",
+            _nothing,
+            labels=("label",),
+        ),
+        TraceFamily(
+            LEFT_OUT,
+            "Finished traces that are not counted, for mlflow.traffic does not name their class.",
+            _nothing,
+            labels=("class",),
+        ),
     )
 
 
-def events(batch: Batch) -> dict[Cell, float]:
-    """What a batch adds to the totals that no counted trace adds to."""
+def events(batch: Batch, increments: Increments) -> dict[Cell, float]:
+    """What a batch adds to the totals beside what each counted trace adds."""
     amounts: dict[Cell, float] = {
         Cell(LATE, ()): batch.late,
         Cell(DUPLICATES, ()): batch.duplicates,
         Cell(CHANGED, ()): len(batch.changed),
+        **{Cell(OVERFLOW, (label,)): count for label, count in increments.overflowed.items()},
+        **{Cell(LEFT_OUT, (traffic.value,)): count for traffic, count in increments.left_out.items()},
     }
     for each in batch.abandoned:
         cell = Cell(ABANDONED, (each.experiment, each.environment))

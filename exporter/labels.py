@@ -12,8 +12,14 @@ UNKNOWN = "unknown"
 MAX_VALUE_LENGTH = 128
 """Longer values are cut: they cost memory in every Prometheus that scrapes them, and no panel can show them."""
 
-TRACE_LABELS = ("experiment", "environment", "version", "trace_name")
-"""The labels of every series that counts traces."""
+PLACE_LABELS = ("experiment", "environment")
+"""The labels of what is known even of traces that are not counted."""
+
+TRACE_LABELS = (*PLACE_LABELS, "version", "trace_name")
+"""The labels of every series that counts traces; those that the configuration adds come after them."""
+
+Labels = Mapping[str, str]
+"""The value of each label of a trace, by name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,18 +44,25 @@ class LabelSource:
 
 @dataclass(frozen=True, slots=True)
 class LabelRules:
-    """Where ``environment`` and ``version`` come from: the first source that has a value wins."""
+    """Where ``environment``, ``version`` and the labels in ``extra`` come from: the first source with a value wins."""
 
     environment: tuple[LabelSource, ...]
     version: tuple[LabelSource, ...]
+    extra: tuple[tuple[str, tuple[LabelSource, ...]], ...] = ()
 
-    def values(self, record: TraceRecord) -> Mapping[str, str]:
-        """The value of each of TRACE_LABELS for this trace, clean enough for any exposition format."""
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The labels of every series that counts traces, in their order."""
+        return (*TRACE_LABELS, *(name for name, _ in self.extra))
+
+    def values(self, record: TraceRecord) -> Labels:
+        """The value of each of ``names`` for this trace, clean enough for any exposition format."""
         return {
             "experiment": clean(record.experiment),
             "environment": clean(_first(self.environment, record)),
             "version": clean(_first(self.version, record)),
             "trace_name": clean(record.name),
+            **{name: clean(_first(sources, record)) for name, sources in self.extra},
         }
 
 

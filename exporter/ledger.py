@@ -13,10 +13,11 @@ from enum import IntEnum
 from pathlib import Path
 from typing import Any
 
+from exporter.admission import Group
 from exporter.errors import PollError, Reason
 from exporter.horizon import BUCKET_MS, Horizon, Kind, Pass, Window
 from exporter.ledger_file import hold, open_database
-from exporter.metrics import Cell, Group, TraceFamily
+from exporter.metrics import Cell, TraceFamily
 from exporter.triage import Batch, Known, Pending, amounts_of
 
 DUE_AT_ONCE = 10_000
@@ -161,30 +162,26 @@ class Ledger:
 
     def totals(self) -> dict[Cell, float]:
         """All totals as of the last commit."""
-        rows = self._rows("SELECT family, labels, part, value FROM totals ORDER BY family, labels")
-        return {Cell(family, tuple(json.loads(labels)), part): value for family, labels, part, value in rows}
+        return self._cells("SELECT family, labels, part, value FROM totals ORDER BY family, labels")
 
     def slept(self) -> dict[Cell, float]:
         """The value with which each cell went to sleep; only cells that ever did with one other than 0."""
-        rows = self._rows("SELECT family, labels, part, slept FROM totals WHERE slept != 0")
-        return {Cell(family, tuple(json.loads(labels)), part): slept for family, labels, part, slept in rows}
+        return self._cells("SELECT family, labels, part, slept FROM totals WHERE slept != 0")
 
     def groups(self) -> dict[Group, GroupState]:
         """All groups that ever got increments."""
         rows = self._rows("SELECT labels, active_ms, stage FROM groups")
-        return {tuple(json.loads(labels)): GroupState(active_ms, Stage(stage)) for labels, active_ms, stage in rows}
+        return {_load(labels): GroupState(active_ms, Stage(stage)) for labels, active_ms, stage in rows}
+
+    def shown(self) -> list[Group]:
+        """The groups that do not sleep."""
+        return [_load(labels) for (labels,) in self._rows("SELECT labels FROM groups WHERE stage != ?", Stage.ASLEEP)]
 
     def stage(self, released: Iterable[Group], asleep: Iterable[Group], asleep_cells: Iterable[Cell]) -> None:
         """Store what may be shown from now on: ``released`` groups their values, ``asleep`` ones nothing."""
-        stages = [(Stage.RELEASED, _dump(group)) for group in released] + [
-            (Stage.ASLEEP, _dump(group)) for group in asleep
-        ]
+        stages = {**dict.fromkeys(released, Stage.RELEASED), **dict.fromkeys(asleep, Stage.ASLEEP)}
         with self._transaction():
-            self._db.executemany("UPDATE groups SET stage = ? WHERE labels = ?", stages)
-            self._db.executemany(
-                "UPDATE totals SET slept = value WHERE family = ? AND labels = ? AND part = ?",
-                [(cell.family, _dump(cell.labels), cell.part) for cell in asleep_cells],
-            )
+            self._set_stages(stages, asleep_cells)
 
     def size_bytes(self) -> int:
         """What the ledger takes on disk."""
@@ -195,15 +192,56 @@ class Ledger:
         """Take these families as the ones to keep from now on.
 
         A family that was kept with other label names or other bucket edges cannot be continued: its totals begin again
-        at zero. Returns the names of such families, for the log.
+        at zero. Returns the names of such families, for the log. Where a family begins inside groups that are shown
+        already, they are held at what they show, so that it is shown at 0 first.
         """
+        families = tuple(families)
         shapes = {family.name: _dump((family.label_names, family.buckets)) for family in families}
         with self._transaction():
             before = dict(self._db.execute("SELECT family, shape FROM shapes"))
             changed = sorted(name for name, shape in shapes.items() if before.get(name, shape) != shape)
             self._db.executemany("DELETE FROM totals WHERE family = ?", [(name,) for name in changed])
             self._db.executemany("INSERT OR REPLACE INTO shapes VALUES (?, ?)", shapes.items())
+            if before and (anew := [family for family in families if before.get(family.name) != shapes[family.name]]):
+                self._forget_groups([family for family in families if family not in anew])
+                self._hold_groups(families)
+                self._begin(anew)
         return changed
+
+    def _forget_groups(self, families: Iterable[TraceFamily]) -> None:
+        """Keep only the groups of families that go on: those of others are values of other labels."""
+        lengths = {len(family.labels) for family in families}
+        gone = [(_dump(group),) for group in self.groups() if len(group) not in lengths]
+        self._db.executemany("DELETE FROM groups WHERE labels = ?", gone)
+
+    def _hold_groups(self, families: Iterable[TraceFamily]) -> None:
+        lengths = {family.name: len(family.labels) for family in families}
+        released = [group for group, state in self.groups().items() if state.stage is Stage.RELEASED]
+        cells = [cell for cell in self.totals() if cell.labels[: lengths.get(cell.family, 0)] in set(released)]
+        self._set_stages(dict.fromkeys(released, Stage.HELD), cells)
+
+    def _begin(self, families: Iterable[TraceFamily]) -> None:
+        cells = [
+            cell
+            for family in families
+            for group in self.groups()
+            if len(group) == len(family.labels)
+            for cell in family.cells(group)
+        ]
+        self._db.executemany(
+            "INSERT OR IGNORE INTO totals VALUES (?, ?, ?, 0, 0)",
+            [(cell.family, _dump(cell.labels), cell.part) for cell in cells],
+        )
+
+    def _set_stages(self, stages: Mapping[Group, Stage], at_rest: Iterable[Cell]) -> None:
+        """Store what is shown of groups; ``at_rest`` are cells to be shown with the value that they have now, later."""
+        self._db.executemany(
+            "UPDATE groups SET stage = ? WHERE labels = ?", [(stage, _dump(group)) for group, stage in stages.items()]
+        )
+        self._db.executemany(
+            "UPDATE totals SET slept = value WHERE family = ? AND labels = ? AND part = ?",
+            [(cell.family, _dump(cell.labels), cell.part) for cell in at_rest],
+        )
 
     def _store(self, batch: Batch, forgotten_ms: int) -> None:
         done: list[tuple[str, int, int | None]] = [
@@ -240,6 +278,14 @@ class Ledger:
             [(kind.value, at.started_ms, at.from_ms, *astuple(at.window)) for kind, at in horizon.under_way.items()],
         )
 
+    def _cells(self, query: str) -> dict[Cell, float]:
+        labels: dict[str, tuple[str, ...]] = {}  # each text is there once for each part: parse it once
+        rows = self._rows(query)
+        return {
+            Cell(family, labels.get(text) or labels.setdefault(text, _load(text)), part): value
+            for family, text, part, value in rows
+        }
+
     def _rows(self, query: str, *parameters: object) -> list[tuple[Any, ...]]:
         with _ledger_errors():
             return self._db.execute(query, parameters).fetchall()
@@ -274,6 +320,10 @@ def _pending(row: tuple[Any, ...]) -> Pending:
 
 def _dump(value: object) -> str:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+def _load(text: str) -> tuple[str, ...]:
+    return tuple(json.loads(text))
 
 
 @contextmanager

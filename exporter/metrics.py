@@ -5,21 +5,21 @@ that they survive a restart; status.py has what the exporter says of itself, whi
 """
 
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from prometheus_client.utils import floatToGoString
 
-from exporter.labels import TRACE_LABELS, LabelRules
+from exporter.admission import Admission, Caps, Group
+from exporter.labels import PLACE_LABELS, TRACE_LABELS, LabelRules, Labels
 from exporter.trace import TraceRecord
+from exporter.traffic import Traffic, traffic_of
+from exporter.triage import Batch, Place
 
 SUM = "sum"
 """The part of a histogram that holds the sum of what was observed; its other parts are its buckets."""
-
-
-Group = tuple[str, ...]
-"""The values of the labels that all series about the same traces share: of ``TraceFamily.labels``, without its own."""
 
 
 class Cell(NamedTuple):
@@ -33,6 +33,15 @@ class Cell(NamedTuple):
     family: str
     labels: tuple[str, ...]
     part: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Exemplar:
+    """A trace that fell into a bucket: its id, what was observed of it, and when it ended (Unix seconds)."""
+
+    trace_id: str
+    value: float
+    timestamp_s: float
 
 
 Observations = Iterable[tuple[str, float]]
@@ -49,10 +58,11 @@ class TraceFamily:
 
     name: str
     help: str
-    observe: Callable[[TraceRecord, Mapping[str, str]], Observations]
+    observe: Callable[[TraceRecord, Labels], Observations]
     labels: tuple[str, ...] = TRACE_LABELS
     own_label: tuple[str, tuple[str, ...]] | None = None
     edges: tuple[float, ...] = ()
+    has_exemplars: bool = False
 
     @property
     def label_names(self) -> tuple[str, ...]:
@@ -69,18 +79,22 @@ class TraceFamily:
         """The ``Cell.part`` of each number of one of its series."""
         return (*self.buckets, SUM) if self.edges else ("",)
 
-    def cells(self, labels: Mapping[str, str]) -> Iterable[Cell]:
-        """Every cell that this family has for traces with these labels."""
-        values = self._values(labels)
+    @property
+    def series_per_group(self) -> int:
+        """How many series it has for each group."""
+        own_values = len(self.own_label[1]) if self.own_label else 1
+        return own_values * (len(self.buckets) + 2 if self.edges else 1)  # a sum and a count beside the buckets
+
+    def cells(self, group: Group) -> Iterable[Cell]:
+        """Every cell that this family has for a group, which are values of ``labels``."""
         for own in self.own_label[1] if self.own_label else ("",):
             for part in self.parts:
-                yield Cell(self.name, self._with_own(values, own), part)
+                yield Cell(self.name, self._with_own(group, own), part)
 
-    def increments(self, record: TraceRecord, labels: Mapping[str, str]) -> Iterable[tuple[Cell, float]]:
+    def increments(self, record: TraceRecord, labels: Labels) -> Iterable[tuple[Cell, float]]:
         """What one trace adds to which cells."""
-        values = self._values(labels)
         for own, amount in self.observe(record, labels):
-            series = self._with_own(values, own)
+            series = self._with_own(tuple(labels[name] for name in self.labels), own)
             if self.edges:
                 bucket = self.buckets[bisect_left(self.edges, amount)]  # an upper edge belongs to its bucket
                 yield Cell(self.name, series, bucket), 1
@@ -88,45 +102,94 @@ class TraceFamily:
             else:
                 yield Cell(self.name, series), amount
 
-    def _values(self, labels: Mapping[str, str]) -> tuple[str, ...]:
-        return tuple(labels[name] for name in self.labels)
-
     def _with_own(self, values: tuple[str, ...], own: str) -> tuple[str, ...]:
         return values if self.own_label is None else (*values, own)
 
 
 @dataclass(frozen=True, slots=True)
+class Increments:
+    """What a batch adds to the totals.
+
+    ``groups`` are those that get increments. ``overflowed`` counts traces by the label whose value was not admitted,
+    and ``left_out`` those that are not counted, by the kind of their traffic.
+    """
+
+    amounts: Mapping[Cell, float] = field(default_factory=dict)
+    groups: tuple[Group, ...] = ()
+    exemplars: Mapping[Cell, Exemplar] = field(default_factory=dict)
+    overflowed: Mapping[str, int] = field(default_factory=dict)
+    left_out: Mapping[Traffic, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Meter:
-    """What traces add to the totals, with the labels that the configuration chooses."""
+    """What traces add to the totals, with the labels and the kinds of traffic that the configuration chooses."""
 
     families: tuple[TraceFamily, ...]
     rules: LabelRules
+    caps: Caps
+    traffic: frozenset[Traffic]
 
-    def amounts(self, records: Iterable[TraceRecord]) -> dict[Cell, float]:
-        """What these traces add, by cell; a cell to which nothing is added yet is there with 0."""
-        amounts: dict[Cell, float] = {}
-        known: set[tuple[str, ...]] = set()
-        for record in records:
-            labels = self.rules.values(record)
-            if (values := tuple(labels.values())) not in known:
-                known.add(values)
-                for family in self.families:
-                    for cell in family.cells(labels):
-                        amounts.setdefault(cell, 0)
+    def admission(self, shown: Iterable[Group]) -> Admission:
+        """What decides on new label values, beside those of the groups that are shown."""
+        costs: Counter[int] = Counter()
+        for family in self.families:
+            costs[len(family.labels)] += family.series_per_group
+        return Admission(self.rules.names, shown, self.caps, costs)
+
+    def place(self, record: TraceRecord, admission: Admission) -> Place:
+        """Where a trace belongs that is not counted yet."""
+        return Place(*admission.place(self.rules.values(record)), traffic_of(record) in self.traffic)
+
+    def measure(self, batch: Batch, admission: Admission) -> Increments:
+        """What a batch adds; a cell to which nothing is added yet is there with 0."""
+        waiting = (*(each for each in batch.pending if each.running), *batch.abandoned)
+        groups: dict[Group, None] = {(each.experiment, each.environment): None for each in waiting}  # an ordered set
+        overflowed, left_out = Counter(dict.fromkeys(self.rules.names, 0)), Counter(dict.fromkeys(Traffic, 0))
+        increments: list[tuple[Cell, float]] = []
+        exemplars: dict[Cell, Exemplar] = {}
+        for record in batch.counted:
+            traffic = traffic_of(record)
+            if traffic not in self.traffic:
+                left_out[traffic] += 1
+                continue
+            admitted = admission.admit(self.rules.values(record))
+            overflowed.update(admitted.overflowed)
+            group = tuple(admitted.labels.values())
+            groups |= dict.fromkeys((group, group[: len(PLACE_LABELS)]))
             for family in self.families:
-                for cell, amount in family.increments(record, labels):
-                    amounts[cell] += amount
-        return amounts
+                for cell, amount in family.increments(record, admitted.labels):
+                    increments.append((cell, amount))
+                    if family.has_exemplars and cell.part != SUM and (exemplar := exemplar_of(record)):
+                        exemplars[cell] = later(exemplar, exemplars.get(cell))
+        amounts: dict[Cell, float] = dict.fromkeys(self._cells(groups), 0)
+        for cell, amount in increments:
+            amounts[cell] += amount
+        return Increments(amounts, tuple(groups), exemplars, overflowed, left_out)
 
-    def groups(self, records: Iterable[TraceRecord]) -> set[Group]:
-        """The groups that get increments from these traces."""
-        names = {family.labels for family in self.families if family.labels}
-        return {tuple(labels[name] for name in group) for labels in map(self.rules.values, records) for group in names}
+    def _cells(self, groups: Iterable[Group]) -> Iterable[Cell]:
+        for group in groups:
+            for family in self.families:
+                if len(family.labels) == len(group):
+                    yield from family.cells(group)
 
-    def place(self, record: TraceRecord) -> tuple[str, str]:
-        """The labels ``experiment`` and ``environment`` of a trace."""
-        labels = self.rules.values(record)
-        return labels["experiment"], labels["environment"]
+
+MAX_EXEMPLAR_LENGTH = 128 - len("trace_id")
+"""OpenMetrics allows 128 characters for the names and values of an exemplar's labels."""
+
+
+def exemplar_of(record: TraceRecord) -> Exemplar | None:
+    """A finished trace as an exemplar. None where its id is too long, or odd, or where its end is not in the past: what
+    comes after it would then be out of order for Prometheus."""
+    plain = record.trace_id.isascii() and record.trace_id.isprintable() and len(record.trace_id) <= MAX_EXEMPLAR_LENGTH
+    if not plain or record.duration_s is None or record.end_ms is None or record.end_ms > record.seen_ms:
+        return None
+    return Exemplar(record.trace_id, record.duration_s, record.end_ms / 1000)
+
+
+def later(one: Exemplar, other: Exemplar | None) -> Exemplar:
+    """The one of the trace that ended later: Prometheus takes the exemplars of a series in the order of their time."""
+    return one if other is None or one.timestamp_s > other.timestamp_s else other
 
 
 def histogram_quantile(q: float, buckets: Sequence[tuple[float, float]]) -> float | None:

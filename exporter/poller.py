@@ -93,6 +93,7 @@ class Poller:
     def _look_at_ledger(self) -> None:
         """Take from the ledger what is committed: nothing else may be exposed."""
         self._totals = self._gate.totals(self._ledger, self._reader.now_ms)
+        self._reader.keep_exemplars(self._totals)
         reading = self._reader.reading()
         none_running = {cell.labels: 0 for cell in self._totals if cell.family == ABANDONED}  # where traces were seen
         self._status = replace(self._status, reading=replace(reading, running={**none_running, **reading.running}))
@@ -107,7 +108,8 @@ class Poller:
 
     def _expose(self) -> None:
         self._exposed_at = monotonic()
-        self._publish(Snapshot(self._totals, self._status))
+        exemplars = {cell: each for cell, each in self._reader.exemplars.items() if self._totals.get(cell)}
+        self._publish(Snapshot(self._totals, self._status, exemplars))
 
     def _error_of(self, step: Callable[[], None]) -> PollError | None:
         try:

@@ -7,11 +7,12 @@ the list of experiments is asked for.
 
 import logging
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 from time import monotonic
 
+from exporter.admission import Admission
 from exporter.audit import Span, closed_span, missing, open_span
 from exporter.errors import PollError, Reason
 from exporter.experiments import Experiment
@@ -19,7 +20,7 @@ from exporter.families import events
 from exporter.features import Feature
 from exporter.horizon import BUCKET_MS, Horizon, Kind, Limits, after_page, begin, complete, due
 from exporter.ledger import Ledger, Origin
-from exporter.metrics import Meter
+from exporter.metrics import Cell, Exemplar, Meter, later
 from exporter.release import SeriesSettings
 from exporter.source import Source, can_be_asked_for
 from exporter.status import Reading
@@ -91,6 +92,8 @@ class Reader:
         self._features: Mapping[Feature, bool] = {}
         self.now_ms: int | None = None
         """When the last tick began, by the source; None before the first that reached it."""
+        self.exemplars: dict[Cell, Exemplar] = {}
+        """For each bucket the trace that was counted in it and ended last, of those that this process counted."""
         self._turns = deque(Chore)
         self._audit: _Audit | None = None
         self._audit_begun_ms: dict[Chore, int] = {}
@@ -114,6 +117,10 @@ class Reader:
         elif chore in _AUDITS:
             self._begin_audit(chore, now_ms)
 
+    def keep_exemplars(self, cells: Container[Cell]) -> None:
+        """Forget the exemplars of other cells."""
+        self.exemplars = {cell: exemplar for cell, exemplar in self.exemplars.items() if cell in cells}
+
     def reading(self) -> Reading:
         """How complete the ledger is. Raises PollError if the ledger cannot be read."""
         waiting = self._ledger.waiting()
@@ -122,6 +129,8 @@ class Reader:
             behind=self._is_behind(),
             pending=sum(count for count, _ in waiting.values()),
             running={place: running for place, (_, running) in waiting.items()},
+            series=self._meter.admission(self._ledger.shown()).series,
+            series_limit=self._meter.caps.series,
             ledger_bytes=self._ledger.size_bytes(),
             features={feature.value: has for feature, has in self._features.items()},
             audit_supported=self._features.get(Feature.TRACE_METRICS),
@@ -286,8 +295,9 @@ class Reader:
     def _store(self, records: Sequence[TraceRecord], horizon: Horizon, gone: Sequence[str] = ()) -> None:
         ours = [record for record in records if record.start_ms >= self._origin_ms(record)]
         known = self._ledger.known([record.trace_id for record in ours])
-        batch = triage(ours, known, horizon.closed_ms, self._meter.place)
-        self._commit(horizon, replace(batch, gone=(*batch.gone, *gone)))
+        admission = self._meter.admission(self._ledger.shown())
+        batch = triage(ours, known, horizon.closed_ms, lambda record: self._meter.place(record, admission))
+        self._commit(horizon, replace(batch, gone=(*batch.gone, *gone)), admission)
         log.debug(
             "page read",
             extra={"traces": len(records), "counted": len(batch.counted), "pending": len(batch.pending)},
@@ -301,9 +311,12 @@ class Reader:
         origin = self._origins.get(record.experiment_id)
         return 0 if origin is None else origin.origin_ms
 
-    def _commit(self, horizon: Horizon, batch: Batch | None = None) -> None:
+    def _commit(self, horizon: Horizon, batch: Batch | None = None, admission: Admission | None = None) -> None:
+        """Without ``admission`` the batch holds no trace to count."""
         batch = batch or Batch()
-        amounts = {**self._meter.amounts(batch.counted), **events(batch)}
-        active = self._meter.groups(batch.counted) | {(each.experiment, each.environment) for each in batch.abandoned}
-        self._ledger.commit(horizon, batch, amounts, dict.fromkeys(active, self.now_ms or 0))
+        increments = self._meter.measure(batch, admission or self._meter.admission(()))
+        amounts = {**increments.amounts, **events(batch, increments)}
+        self._ledger.commit(horizon, batch, amounts, dict.fromkeys(increments.groups, self.now_ms or 0))
         self._horizon = horizon
+        for cell, exemplar in increments.exemplars.items():
+            self.exemplars[cell] = later(exemplar, self.exemplars.get(cell))

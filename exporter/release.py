@@ -18,8 +18,9 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from math import inf
 
+from exporter.admission import Group
 from exporter.ledger import GroupState, Ledger, Stage
-from exporter.metrics import Cell, Group, TraceFamily
+from exporter.metrics import Cell, TraceFamily
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from typing import Literal
 import uvicorn
 
 from exporter import __version__, server
+from exporter.admission import Caps
 from exporter.client import CLIENT_VERSION, Client, prepare_client
 from exporter.config import Config
 from exporter.errors import PollError, UserError
@@ -20,7 +21,7 @@ from exporter.families import trace_families
 from exporter.horizon import Limits
 from exporter.labels import LabelRules
 from exporter.ledger import Ledger
-from exporter.metrics import Meter, TraceFamily
+from exporter.metrics import Meter
 from exporter.poller import Clock, Poller
 from exporter.reader import PollSettings
 from exporter.release import SeriesSettings
@@ -47,16 +48,27 @@ def open_source(settings: Config) -> MlflowSource:
     return MlflowSource(client, now_ms, settings.mlflow.experiments, settings.mlflow.filter)
 
 
+def open_meter(settings: Config) -> Meter:
+    """What the configuration makes of traces."""
+    rules = LabelRules(settings.labels.environment, settings.labels.version, settings.labels.extra)
+    return Meter(
+        trace_families(settings.buckets.duration_seconds, settings.buckets.tokens, rules.names),
+        rules,
+        Caps(settings.labels.max_values, settings.series.limit),
+        settings.mlflow.traffic,
+    )
+
+
 def run(settings: Config, listen_address: str, telemetry_path: str) -> int:
     """Poll and serve until SIGINT or SIGTERM; returns the exit code, within STOP_S and a second of it.
 
     Raises UserError where the address or the ledger cannot be had.
     """
     listener = server.listen(listen_address)
-    families = trace_families(settings.buckets.duration_seconds, settings.buckets.tokens)
-    exposition = Exposition(families)
+    meter = open_meter(settings)
+    exposition = Exposition(meter.families)
     ledger = Ledger(settings.ledger.path)
-    poller = _poller(settings, families, ledger, exposition)
+    poller = _poller(settings, meter, ledger, exposition)
     web = server.web_server(server.application(exposition, telemetry_path))
     polling = _PollingThread(poller, web)
     # uvicorn stops by itself on these and then raises them once more for whoever had them before
@@ -100,8 +112,7 @@ class _PollingThread(threading.Thread):
             self._web.should_exit = True
 
 
-def _poller(settings: Config, families: tuple[TraceFamily, ...], ledger: Ledger, exposition: Exposition) -> Poller:
-    rules = LabelRules(settings.labels.environment, settings.labels.version)
+def _poller(settings: Config, meter: Meter, ledger: Ledger, exposition: Exposition) -> Poller:
     poll = PollSettings(
         interval_s=settings.poll.interval.total_seconds(),
         limits=Limits(
@@ -115,12 +126,12 @@ def _poller(settings: Config, families: tuple[TraceFamily, ...], ledger: Ledger,
     )
     build = Build(__version__, platform.python_version(), CLIENT_VERSION)
     try:
-        for name in ledger.adopt(families):
+        for name in ledger.adopt(meter.families):
             log.warning("its labels or buckets have changed: a metric begins again at zero", extra={"metric": name})
         return Poller(
             open_source(settings),
             ledger,
-            Meter(families, rules),
+            meter,
             exposition.publish,
             poll,
             build,

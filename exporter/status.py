@@ -1,10 +1,11 @@
 """What the exporter says of itself: the table of metrics that begin anew with each process. Pure."""
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
-from exporter.metrics import Cell
+from exporter.admission import Group
+from exporter.metrics import Cell, Exemplar
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,14 +23,16 @@ class Reading:
 
     ``behind``: whether there is more to read than what just came. ``complete_until_s`` and ``audited_until_s`` are Unix
     seconds, the latter None where there was no audit yet. ``running`` counts traces in progress by experiment and
-    environment. ``features`` says of each feature of the server whether it can be used; empty as long as that is not
-    known.
+    environment. ``series`` is how many series about traces are shown. ``features`` says of each feature of the server
+    whether it can be used; empty as long as that is not known.
     """
 
     complete_until_s: float
     behind: bool
     pending: int
     running: Mapping[tuple[str, ...], int]
+    series: int
+    series_limit: int
     ledger_bytes: int
     features: Mapping[str, bool]
     audit_supported: bool | None
@@ -57,10 +60,15 @@ class Status:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """What may be exposed: totals that are committed, and the state of the exporter at that moment."""
+    """What may be exposed: totals that are committed, and the state of the exporter at that moment.
+
+    ``exemplars`` are traces by the bucket they are counted in. ``active_ms``: when each group got increments last.
+    """
 
     totals: Mapping[Cell, float]
     status: Status
+    exemplars: Mapping[Cell, Exemplar] = field(default_factory=dict)
+    active_ms: Mapping[Group, int] = field(default_factory=dict)
 
 
 Samples = Iterable[tuple[tuple[str, ...], float]]
@@ -176,6 +184,18 @@ STATUS_FAMILIES = (
         "gauge",
         "Traces that were seen and are not counted yet, because they run or may still change.",
         _of_reading(lambda reading: reading.pending),
+    ),
+    StatusFamily(
+        "mlflow_trace_exporter_series",
+        "gauge",
+        "Time series about traces that are exposed.",
+        _of_reading(lambda reading: reading.series),
+    ),
+    StatusFamily(
+        "mlflow_trace_exporter_series_limit",
+        "gauge",
+        "How many time series about traces can be exposed; beyond it all labels of new ones are `other`.",
+        _of_reading(lambda reading: reading.series_limit),
     ),
     StatusFamily(
         "mlflow_trace_exporter_ledger_bytes",

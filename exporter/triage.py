@@ -14,6 +14,7 @@ then. Without this, taking in a month that is past would mean to read every trac
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
+from typing import NamedTuple
 from zlib import crc32
 
 from exporter.trace import State, TraceRecord
@@ -29,10 +30,19 @@ GIVE_UP_MS = 7 * 24 * 3_600_000
 LONGEST_BACKOFF_MS = 600_000
 
 
+class Place(NamedTuple):
+    """The labels ``experiment`` and ``environment`` of a trace, and whether its kind of traffic is counted."""
+
+    experiment: str
+    environment: str
+    counts: bool
+
+
 @dataclass(frozen=True, slots=True)
 class Pending:
-    """A trace that was seen but is not final. ``first_ms``: when it was first seen; ``changed_ms``: since when it has
-    the form whose checksum is ``form``; ``next_ms``: when to look again."""
+    """A trace that was seen but is not final. ``running``: it is in progress, and of traffic that counts. ``first_ms``:
+    when it was first seen; ``changed_ms``: since when it has the form whose checksum is ``form``; ``next_ms``: when to
+    look again."""
 
     trace_id: str
     start_ms: int
@@ -82,10 +92,9 @@ class Verdict(Enum):
 
 
 def triage(
-    records: Sequence[TraceRecord], known: Known, closed_ms: int, place_of: Callable[[TraceRecord], tuple[str, str]]
+    records: Sequence[TraceRecord], known: Known, closed_ms: int, place_of: Callable[[TraceRecord], Place]
 ) -> Batch:
-    """Sort out traces as they were read, each id once. ``closed_ms``: up to which start times are closed; ``place_of``:
-    the labels ``experiment`` and ``environment`` of a trace."""
+    """Sort out traces as they were read, each id once. ``closed_ms``: up to which start times are closed."""
     again = [record for record in records if record.trace_id in known.done]
     looked_at = [
         (record, look_at(record, known.pending.get(record.trace_id), place_of(record)))
@@ -118,7 +127,7 @@ def unseen(pending: Sequence[Pending], now_ms: int) -> Batch:
     )
 
 
-def look_at(record: TraceRecord, before: Pending | None, place: tuple[str, str]) -> Pending:
+def look_at(record: TraceRecord, before: Pending | None, place: Place) -> Pending:
     """What is known of a trace once it was looked at again, or for the first time (``before`` None).
 
     One that runs is looked at after an eighth of the time for which it has been known, one that has ended when it could
@@ -133,9 +142,9 @@ def look_at(record: TraceRecord, before: Pending | None, place: tuple[str, str])
         trace_id=record.trace_id,
         start_ms=record.start_ms,
         experiment_id=record.experiment_id,
-        experiment=place[0],
-        environment=place[1],
-        running=running,
+        experiment=place.experiment,
+        environment=place.environment,
+        running=running and place.counts,
         first_ms=first_ms,
         changed_ms=changed_ms,
         next_ms=seen_ms + backoff_ms if running else changed_ms + _settle_ms(record),

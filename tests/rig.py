@@ -5,6 +5,7 @@ from pathlib import Path
 
 from exporter.horizon import Limits
 from exporter.ledger import Ledger
+from exporter.metrics import Meter
 from exporter.poller import Clock, Poller
 from exporter.reader import PollSettings
 from exporter.release import SeriesSettings
@@ -31,10 +32,12 @@ class Rig:
         interval_s: float = INTERVAL_MS / 1000,
         limits: Limits = LIMITS,
         series: SeriesSettings = AT_ONCE,
+        meter: Meter = METER,
     ) -> None:
         self.mlflow = mlflow
         self.published: list[Snapshot] = []
         self._path = path
+        self._meter = meter
         self._settings = PollSettings(interval_s, limits, origin_ms, series)
         self.start()
 
@@ -43,7 +46,7 @@ class Rig:
         self.published.clear()
         self.ledger = open_ledger(self._path)
         clock = Clock(self.mlflow.own_ms, lambda: self.mlflow.clock_ms / 1000)
-        self.poller = Poller(self.mlflow, self.ledger, METER, self.publish, self._settings, BUILD, clock)
+        self.poller = Poller(self.mlflow, self.ledger, self._meter, self.publish, self._settings, BUILD, clock)
 
     def publish(self, snapshot: Snapshot) -> None:
         """What the poller does with a snapshot."""

@@ -6,7 +6,9 @@ import pytest
 
 from exporter import config
 from exporter.errors import UserError
-from exporter.labels import LabelSource
+from exporter.labels import TRACE_LABELS, LabelSource
+from exporter.traffic import Traffic
+from tests.builders import FAMILIES
 
 
 @pytest.fixture(autouse=True)
@@ -36,10 +38,20 @@ def test_defaults_are_those_of_the_design() -> None:
     assert (defaults.poll.margin, defaults.poll.overlap) == (timedelta(minutes=5), timedelta(minutes=2))
     assert defaults.poll.start == "now"
     assert (defaults.series.ttl, defaults.series.zero_hold) == (timedelta(days=1), timedelta(seconds=30))
+    assert defaults.series.limit == 100_000
+    assert (defaults.labels.extra, defaults.labels.max_values) == ((), 200)
+    assert defaults.mlflow.traffic == {Traffic.APPLICATION}
+    assert (defaults.web.external_url, defaults.web.mlflow_ui_url) == (None, None)
     assert defaults.labels.environment == (LabelSource("tag", "environment"),)
     assert defaults.labels.version == (LabelSource("tag", "app_version"), LabelSource("metadata", "mlflow.modelId"))
     assert defaults.buckets.duration_seconds == (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300, 600)
     assert defaults.buckets.tokens == tuple(4**power for power in range(11))
+
+
+def test_no_label_can_be_added_that_a_metric_has_already(file: Path) -> None:
+    for family in FAMILIES:
+        for name in family.label_names if family.labels == TRACE_LABELS else ():
+            assert f"{name} is a label already" in mistakes(file, f"labels: {{extra: {{{name}: tag.a}}}}")
 
 
 @pytest.mark.parametrize("text", ["", "# nothing\n", "mlflow:\npoll:\n  start:\n"])
@@ -56,14 +68,18 @@ def test_a_whole_file(file: Path) -> None:
           experiments: [chatbot, "team-*", "12"]
           filter: tag.team = 'a'
           timeout: 10s
+          traffic: [application, gateway]
         poll: {interval: 1m30s, lateness: 1d, audit_horizon: 2d, margin: 1m, overlap: 3m, start: 24h}
         labels:
           environment: [tag.env, metadata.stage]
           version: tag.release
+          extra: {team: tag.team, tier: [tag.tier, metadata.tier]}
+          max_values: 50
         buckets:
           duration_seconds: [1, 2.5]
           tokens: [10]
-        series: {ttl: 2h, zero_hold: 0s}
+        series: {limit: 5000, ttl: 2h, zero_hold: 0s}
+        web: {external_url: "https://ops.example/mlflow/", mlflow_ui_url: "https://user:word@mlflow.example/#/"}
         ledger: {path: /var/lib/exporter/ledger.db}
         """
     )
@@ -77,6 +93,14 @@ def test_a_whole_file(file: Path) -> None:
     assert loaded.poll.start == timedelta(hours=24)
     assert loaded.labels.environment == (LabelSource("tag", "env"), LabelSource("metadata", "stage"))
     assert loaded.labels.version == (LabelSource("tag", "release"),)
+    assert loaded.labels.extra == (
+        ("team", (LabelSource("tag", "team"),)),
+        ("tier", (LabelSource("tag", "tier"), LabelSource("metadata", "tier"))),
+    )
+    assert (loaded.labels.max_values, loaded.series.limit) == (50, 5_000)
+    assert loaded.mlflow.traffic == {Traffic.APPLICATION, Traffic.GATEWAY}
+    assert loaded.web.external_url == "https://ops.example/mlflow"
+    assert loaded.web.mlflow_ui_url == "https://mlflow.example"
     assert loaded.buckets.duration_seconds == (1.0, 2.5)
     assert (loaded.series.ttl, loaded.series.zero_hold) == (timedelta(hours=2), timedelta(0))
     assert loaded.ledger.path == Path("/var/lib/exporter/ledger.db")
@@ -183,6 +207,17 @@ polling: {}
         ("poll: {interval: 1y999999999y}", "line 1, poll.interval"),
         ("poll: {interval: 100ms}", "line 1, poll.interval: must be at least 1s"),
         ("1: 2", "1: keys should be strings"),
+        ("labels: {extra: {1a: tag.a}}", "line 1, labels.extra: '1a' is no name of a label"),
+        ("labels: {extra: {version: tag.a}}", "line 1, labels.extra: version is a label already, or reserved"),
+        ("labels: {extra: {__a: tag.a}}", "line 1, labels.extra: __a is a label already, or reserved"),
+        ("labels: {extra: {a: name}}", "line 1, labels.extra: 'name' names neither a tag nor metadata"),
+        ("labels: {extra: {a: metadata.mlflow.trace.user}}", "line 1, labels.extra: a: mlflow.trace.user cannot"),
+        ("labels: {extra: [tag.a]}", "line 1, labels.extra: name each label and its sources"),
+        ("labels: {max_values: 0}", "line 1, labels.max_values: input should be greater than or equal to 1, not 0"),
+        ("series: {limit: many}", "line 1, series.limit: input should be a valid integer, not 'many'"),
+        ("mlflow: {traffic: [apps]}", "line 1, mlflow.traffic: name at least one of application, evaluation,"),
+        ("web: {mlflow_ui_url: mlflow}", "line 1, web.mlflow_ui_url: not the address of a web page"),
+        ("web: {external_url: 'javascript:alert(1)'}", "line 1, web.external_url: not the address of a web page"),
     ],
 )
 def test_fault_27_bad_files_get_one_message(file: Path, text: str | bytes, expected: str) -> None:

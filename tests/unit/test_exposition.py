@@ -14,7 +14,7 @@ from prometheus_client.registry import Collector
 from exporter.exposition import Exposition, Format
 from exporter.status import STATUS_FAMILIES, Reading, Snapshot, Status
 from exporter.trace import State, TokenUsage
-from tests.builders import BUILD, FAMILIES, METER, record
+from tests.builders import BUILD, FAMILIES, increments, record
 
 GOLDEN = Path(__file__).with_name("golden")
 
@@ -41,6 +41,8 @@ STATUS = Status(
         behind=False,
         pending=3,
         running={("chatbot", "production"): 2, ("chatbot", "staging"): 0},
+        series=96,
+        series_limit=100_000,
         ledger_bytes=40_960,
         features={"end_time_filter": True, "not_in": True, "trace_metrics": False},
         audit_supported=False,
@@ -53,7 +55,7 @@ STATUS = Status(
 @pytest.fixture
 def exposition() -> Exposition:
     made = Exposition(FAMILIES)
-    made.publish(Snapshot(METER.amounts(RECORDS), STATUS))
+    made.publish(Snapshot(increments(*RECORDS).amounts, STATUS))
     return made
 
 
@@ -90,7 +92,7 @@ def test_both_formats_parse_and_hold_the_same(exposition: Exposition) -> None:
 def test_fault_23_whatever_a_tag_holds_the_scrape_succeeds_and_parses(value: str) -> None:
     exposition = Exposition(FAMILIES)
     odd = record(experiment=value, name=value, tags={"environment": value, "app_version": value})
-    exposition.publish(Snapshot(METER.amounts([odd]), STATUS))
+    exposition.publish(Snapshot(increments(odd).amounts, STATUS))
     text = exposition.render(Format.TEXT, compress=False)
     assert len(text) < 100_000
     for parse, found in (

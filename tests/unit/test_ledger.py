@@ -8,13 +8,14 @@ from pathlib import Path
 import pytest
 
 from exporter.errors import PollError, Reason, UserError
-from exporter.families import LEDGER_RESETS
+from exporter.families import LEDGER_RESETS, trace_families
 from exporter.horizon import BUCKET_MS, Horizon, Kind, Pass, Window
-from exporter.ledger import Ledger, Origin
+from exporter.labels import PLACE_LABELS, TRACE_LABELS
+from exporter.ledger import Ledger, Origin, Stage
 from exporter.ledger_file import examine
 from exporter.metrics import Cell
 from exporter.triage import Batch, Known, Pending, amounts_of
-from tests.builders import FAMILIES, record
+from tests.builders import FAMILIES, increments, record
 
 HORIZON = Horizon(1, 2, 3, 0, {Kind.FRESH: Pass(4, 5, Window(6, 7, 8))})
 TRACES = Cell("mlflow_traces_total", ("chatbot", "production", 'na"me\\', "日本"))
@@ -80,6 +81,27 @@ def test_a_family_with_other_buckets_begins_again_and_the_others_go_on(ledger: L
     other = [replace(each, edges=(1.0, 2.0)) if each.name == duration.family else each for each in FAMILIES]
     assert ledger.adopt(other) == [duration.family]
     assert totals(ledger) == {TRACES: 1}
+
+
+def test_a_family_that_begins_inside_a_group_is_shown_at_0_first(ledger: Ledger) -> None:
+    ledger.adopt(FAMILIES[1:])
+    made = increments(record())
+    before = {cell: amount for cell, amount in made.amounts.items() if cell.family != FAMILIES[0].name}
+    ledger.commit(HORIZON, Batch(counted=(record(),)), before, dict.fromkeys(made.groups, 1))
+    ledger.stage(made.groups, [], [])
+    assert ledger.adopt(FAMILIES) == []
+    assert {state.stage for state in ledger.groups().values()} == {Stage.HELD}
+    assert ledger.slept() == {cell: amount for cell, amount in before.items() if amount}, "others stay as they are"
+    assert totals(ledger)[Cell(FAMILIES[0].name, made.groups[0])] == 0
+
+
+def test_groups_of_other_labels_are_forgotten(ledger: Ledger) -> None:
+    ledger.adopt(FAMILIES)
+    made = increments(record())
+    ledger.commit(HORIZON, Batch(counted=(record(),)), made.amounts, dict.fromkeys(made.groups, 1))
+    with_team = trace_families((1.0,), (1.0,), (*TRACE_LABELS, "team"))
+    assert FAMILIES[0].name in ledger.adopt(with_team)
+    assert ledger.shown() == [group for group in made.groups if len(group) == len(PLACE_LABELS)]
 
 
 def test_fault_22_a_second_process_is_told_who_holds_the_ledger(path: Path) -> None:

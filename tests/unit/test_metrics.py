@@ -5,14 +5,14 @@ import pytest
 from exporter.families import MISSING_FIELDS
 from exporter.metrics import SUM, Cell, histogram_quantile
 from exporter.trace import Cost, State, TokenUsage, TraceRecord
-from tests.builders import METER, record
+from tests.builders import increments, record
 
 LABELS = ("chatbot", "production", "1.4.0", "support")
 
 
 def amounts(*records: TraceRecord) -> dict[Cell, float]:
     """What the records add, without the cells that only say that something exists."""
-    return {cell: amount for cell, amount in METER.amounts(records).items() if amount}
+    return {cell: amount for cell, amount in increments(*records).amounts.items() if amount}
 
 
 def test_one_trace_with_everything() -> None:
@@ -44,7 +44,7 @@ def test_an_error_is_counted_as_one_and_has_its_own_histogram() -> None:
 
 
 def test_everything_of_a_label_set_exists_from_its_first_trace_on() -> None:
-    cells = METER.amounts([record(usage=None)])
+    cells = increments(record(usage=None)).amounts
     assert cells[Cell("mlflow_trace_errors_total", LABELS)] == 0
     assert cells[Cell("mlflow_trace_duration_seconds", (*LABELS, "error"), "+Inf")] == 0
     assert cells[Cell("mlflow_trace_input_tokens_total", LABELS)] == 0

@@ -23,7 +23,7 @@ NOTHING = Known({}, {})
 
 
 def after(records: list[TraceRecord], known: Known = NOTHING, closed_ms: int = 0) -> Batch:
-    return triage(records, known, closed_ms, METER.place)
+    return triage(records, known, closed_ms, lambda each: METER.place(each, METER.admission(())))
 
 
 def seen(ms: int, **fields: Any) -> TraceRecord:
