@@ -11,7 +11,7 @@ from typing import IO, Any, Literal
 
 import click
 
-from exporter import __version__, config, logs
+from exporter import __version__, config, logs, web_config
 from exporter.errors import UserError
 
 
@@ -81,6 +81,12 @@ def cli() -> None:
     metavar="PATH",
     help="Under which path.",
 )
+@click.option(
+    "--web.config.file",
+    "web_config_file",
+    type=click.Path(path_type=Path),
+    help="TLS and basic authentication, in the format of the Prometheus exporter toolkit.",
+)
 @click.option("--log.level", "log_level", type=click.Choice(logs.LEVELS), default="info", show_default=True)
 @click.option("--log.format", "log_format", type=click.Choice(logs.FORMATS), default="logfmt", show_default=True)
 def serve(
@@ -88,16 +94,20 @@ def serve(
     only_check: bool,
     listen_address: str,
     telemetry_path: str,
+    web_config_file: Path | None,
     log_level: str,
     log_format: Literal["logfmt", "json"],
 ) -> None:
     """Poll MLflow and serve what it says as metrics, until told to stop.
 
-    Ctrl-C or SIGTERM stops it. Started again with the same ledger it goes on where it was, and every counter keeps its
-    value. While MLflow is away it keeps trying, and says mlflow_up 0.
+    Ctrl-C or SIGTERM stops it; SIGHUP, or POST /-/reload, has it read the configuration file again. Started again with
+    the same ledger it goes on where it was, and every counter keeps its value. While MLflow is away it keeps trying,
+    and says mlflow_up 0.
     """
     settings = config.load(config_file)
     if only_check:
+        if web_config_file:
+            web_config.load(web_config_file)
         _check(settings)
         return
     if not re.fullmatch(r"(/[\w.~-]+)+", telemetry_path, re.ASCII) or telemetry_path.startswith("/-/"):
@@ -107,7 +117,7 @@ def serve(
         service,
     )  # with it comes mlflow: a second that --help and a wrong flag need not wait for
 
-    sys.exit(service.run(settings, listen_address, telemetry_path))
+    sys.exit(service.run(config_file, settings, service.Web(listen_address, telemetry_path, web_config_file)))
 
 
 @cli.command()

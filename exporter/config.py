@@ -1,38 +1,31 @@
 """The configuration file: a strict schema at the edge, frozen values inside."""
 
-import difflib
 import os
 import re
-from collections.abc import Iterator
 from datetime import timedelta
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-import yaml
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     PlainValidator,
     StrictInt,
     StrictStr,
-    ValidationError,
 )
 from pydantic import model_validator as validates_model
-from pydantic_core import ErrorDetails
 
+from exporter import yaml_file
 from exporter.errors import UserError
 from exporter.failures import without_credentials
 from exporter.labels import TRACE_LABELS, LabelSource
 from exporter.traffic import Traffic
+from exporter.yaml_file import Section
 
-MAX_FILE_BYTES = 64 * 1024
 DEFAULT_TRACKING_URI = "http://127.0.0.1:5000"
-MAX_DEPTH = 10
 MAX_EDGES = 100
 MAX_EDGE = 1e12
 
@@ -188,18 +181,7 @@ Edges = Annotated[tuple[float, ...], PlainValidator(_edges)]
 FilePath = Annotated[Path, PlainValidator(_path)]
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    @validates_model(mode="before")
-    @classmethod
-    def _empty_is_absent(cls, data: Any) -> Any:
-        if data is None:
-            return {}
-        return {key: value for key, value in data.items() if value is not None} if isinstance(data, dict) else data
-
-
-class Mlflow(_Section):
+class Mlflow(Section):
     """Where the traces are. ``timeout`` None leaves it to MLFLOW_HTTP_REQUEST_TIMEOUT, or 30 s."""
 
     tracking_uri: TrackingUri = Field(
@@ -211,7 +193,7 @@ class Mlflow(_Section):
     timeout: Annotated[Duration, _at_least("1s")] | None = None
 
 
-class Poll(_Section):
+class Poll(Section):
     """When and how far back to read."""
 
     interval: Annotated[Duration, _at_least("1s"), _at_most("1h")] = timedelta(seconds=15)
@@ -231,7 +213,7 @@ class Poll(_Section):
         return self
 
 
-class Labels(_Section):
+class Labels(Section):
     """Where the value of a label comes from (the first source that has one), and how many values it can have."""
 
     environment: LabelSources = (LabelSource("tag", "environment"),)
@@ -240,14 +222,14 @@ class Labels(_Section):
     max_values: Annotated[StrictInt, Field(ge=1, le=100_000)] = 200
 
 
-class Buckets(_Section):
+class Buckets(Section):
     """Upper edges of the histograms' buckets."""
 
     duration_seconds: Edges = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300, 600)
     tokens: Edges = tuple(float(4**power) for power in range(11))
 
 
-class Series(_Section):
+class Series(Section):
     """How many series are shown, and when."""
 
     limit: Annotated[StrictInt, Field(ge=1_000, le=10_000_000)] = 100_000
@@ -255,20 +237,20 @@ class Series(_Section):
     zero_hold: Annotated[Duration, _at_most("10m")] = timedelta(seconds=30)
 
 
-class LedgerFile(_Section):
+class LedgerFile(Section):
     """Where the ledger is kept."""
 
     path: FilePath = Field(default_factory=_default_ledger)
 
 
-class Web(_Section):
+class Web(Section):
     """Where people find things: this exporter, and MLflow's pages (None: at ``mlflow.tracking_uri``)."""
 
     external_url: WebUrl | None = None
     mlflow_ui_url: WebUrl | None = None
 
 
-class Config(_Section):
+class Config(Section):
     """The whole configuration. A section or key that is left out, or left empty, has its default."""
 
     mlflow: Mlflow = Field(default_factory=Mlflow)
@@ -285,12 +267,7 @@ def load(path: Path | None) -> Config:
 
     Raises UserError with every mistake in it, each with its line and key.
     """
-    data, lines = ({}, _Lines()) if path is None else _read(path)
-    try:
-        config = Config.model_validate(data)
-    except ValidationError as error:
-        mistakes = [_mistake(details, lines) for details in sorted(error.errors(), key=lambda each: _line(each, lines))]
-        raise UserError("\n  ".join([_heading(len(mistakes), path), *mistakes])) from None
+    config = Config() if path is None else yaml_file.load(path, Config, "--config.file")
     try:  # where it comes from the environment no schema has seen it
         parse_tracking_uri(config.mlflow.tracking_uri)
     except ValueError as error:
@@ -298,98 +275,6 @@ def load(path: Path | None) -> Config:
     return config
 
 
-def keys(model: type[BaseModel] = Config, prefix: str = "") -> Iterator[str]:
+def keys() -> list[str]:
     """All keys that a configuration can have, in dotted form."""
-    for name, field in model.model_fields.items():
-        if isinstance(field.annotation, type) and issubclass(field.annotation, _Section):
-            yield from keys(field.annotation, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}"
-
-
-_Path = tuple[str | int, ...]
-_Lines = dict[_Path, int]
-
-
-def _read(path: Path) -> tuple[Any, _Lines]:
-    try:
-        if path.stat().st_size > MAX_FILE_BYTES:
-            raise UserError(f"{path} is larger than {MAX_FILE_BYTES} bytes: surely not a configuration file")
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"--config.file: cannot read {path}: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise UserError(f"--config.file: {path} is not a text file in UTF-8") from None
-    try:
-        _refuse_oddities(text, path)
-        node = yaml.compose(text, yaml.SafeLoader)
-        lines = _Lines(_lines(node, path))
-        return yaml.safe_load(text), lines
-    except yaml.MarkedYAMLError as error:
-        where = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise UserError(f"{path}{where}: not valid YAML: {error.problem}") from None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())[:200]}") from None
-
-
-def _refuse_oddities(text: str, path: Path) -> None:
-    """Raise UserError for what no configuration needs: aliases, which can multiply without end, tags, deep nesting."""
-    depth = 0
-    for event in yaml.parse(text, yaml.SafeLoader):
-        line = event.start_mark.line + 1 if event.start_mark else "?"
-        if isinstance(event, yaml.AliasEvent):
-            raise UserError(f"{path}, line {line}: aliases are not supported")
-        if tag := getattr(event, "tag", None):
-            raise UserError(f"{path}, line {line}: tags ({tag}) are not supported")
-        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-        if depth > MAX_DEPTH:
-            raise UserError(f"{path}, line {line}: nested too deeply for a configuration file")
-
-
-def _lines(node: yaml.Node | None, file: Path, at: _Path = ()) -> Iterator[tuple[_Path, int]]:
-    """The line of each key, by path. Raises UserError for a key that is there twice: YAML would just take the last."""
-    if isinstance(node, yaml.MappingNode):
-        seen: set[str] = set()
-        for key, value in node.value:
-            line = key.start_mark.line + 1
-            if not isinstance(key, yaml.ScalarNode):
-                raise UserError(f"{file}, line {line}: a key should be a plain name; quote a value that begins with {{")
-            if key.value in seen:
-                raise UserError(f"{file}, line {line}: {key.value} is there twice")
-            seen.add(key.value)
-            yield (*at, key.value), line
-            yield from _lines(value, file, (*at, key.value))
-    elif isinstance(node, yaml.SequenceNode):
-        for index, value in enumerate(node.value):
-            yield (*at, index), value.start_mark.line + 1
-            yield from _lines(value, file, (*at, index))
-
-
-def _heading(count: int, path: Path | None) -> str:
-    return f"{count} mistake{'s' if count > 1 else ''} in {path}:"
-
-
-def _mistake(details: ErrorDetails, lines: _Lines) -> str:
-    key = ".".join(map(str, details["loc"]))
-    line = _line(details, lines)
-    place = f"line {line}, {key}" if line else key or "the file"
-    match details["type"]:
-        case "extra_forbidden":
-            return f"{place}: unknown key{_suggestion(key)}"
-        case "value_error":
-            return f"{place}: {details['ctx']['error']}"
-        case "model_type" | "dict_type":
-            return f"{place}: should hold keys, as in `key: value`"
-    return f"{place}: {details['msg'][0].lower()}{details['msg'][1:]}, not {details['input']!r:.80}"
-
-
-def _line(details: ErrorDetails, lines: _Lines) -> int:
-    location = details["loc"]
-    return lines.get(location) or lines.get(location[:-1]) or 0
-
-
-def _suggestion(key: str) -> str:
-    known = list(keys())
-    close = difflib.get_close_matches(key, [*known, *Config.model_fields], n=1)
-    section = [name for name in known if name.startswith(key.rpartition(".")[0] + ".")]
-    return f"; did you mean {close[0]}?" if close else f"; known are {', '.join(section or known)}"
+    return list(yaml_file.keys(Config))

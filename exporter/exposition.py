@@ -1,12 +1,18 @@
-"""Snapshots as text that Prometheus reads."""
+"""Snapshots as text that Prometheus reads.
+
+prometheus_client writes the text; at 100,000 series that takes it two seconds. So every snapshot is rendered before it
+is served, in the formats that were asked for lately, and what did not change since the snapshot before is not written
+anew. A scrape is given bytes that are ready.
+"""
 
 import gzip
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from functools import cache
 from itertools import accumulate
 from threading import Lock
+from time import monotonic
+from typing import TypeVar
 
 from prometheus_client import Metric, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
@@ -15,8 +21,9 @@ from prometheus_client.exposition import generate_latest as encode_text
 from prometheus_client.openmetrics.exposition import CONTENT_TYPE_LATEST as CONTENT_TYPE_OPENMETRICS
 from prometheus_client.openmetrics.exposition import generate_latest as encode_openmetrics
 from prometheus_client.registry import Collector
+from prometheus_client.samples import Exemplar as ExemplarSample
 
-from exporter.metrics import SUM, Cell, TraceFamily
+from exporter.metrics import SUM, Cell, Exemplar, TraceFamily
 from exporter.status import STATUS_FAMILIES, Snapshot, Status, StatusFamily
 
 
@@ -33,72 +40,174 @@ class Format(Enum):
         return cls.OPENMETRICS if "application/openmetrics-text" in accept_header else cls.TEXT
 
 
-class Exposition:
-    """The latest snapshot as text. ``publish`` and ``render`` may be called from different threads."""
+Variant = tuple[Format, bool]
+"""A format, and whether it is gzipped."""
 
-    def __init__(self, families: Sequence[TraceFamily]) -> None:
-        self._families = tuple(families)
-        self._render: Callable[[Format, bool], bytes] | None = None
+PROMETHEUS = (Format.OPENMETRICS, True)
+"""What Prometheus asks for."""
+
+WANTED_S = 300.0
+"""How long a variant is rendered without being asked for. No scrape interval is longer: a sample is stale by then."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Rendered:
+    """A snapshot and the variants of it that were rendered; more are added as they are asked for."""
+
+    snapshot: Snapshot
+    texts: dict[Variant, bytes]
+
+
+class Exposition:
+    """The latest snapshot as text. All methods may be called from different threads."""
+
+    def __init__(self, clock_s: Callable[[], float] = monotonic) -> None:
         self._rendering = Lock()
+        self._clock_s = clock_s
+        self._asked_s: dict[Variant, float] = {PROMETHEUS: clock_s()}
+        self._latest: _Rendered | None = None
+        self._renderers = {fmt: _Renderer(fmt) for fmt in Format}
 
     def publish(self, snapshot: Snapshot) -> None:
-        """Serve this snapshot from now on; each format of it is rendered once, when it is first asked for."""
-        metrics = _Metrics(self._families, snapshot)
-
-        @cache
-        def render(fmt: Format, compress: bool) -> bytes:
-            if compress:  # level 9 takes nine times as long for a tenth less
-                return gzip.compress(render(fmt, False), compresslevel=1)
-            return encode_text(metrics) if fmt is Format.TEXT else encode_openmetrics(metrics)
-
-        self._render = render
-
-    def render(self, fmt: Format, compress: bool) -> bytes:
-        """The latest snapshot in a format, gzipped on demand. Who asks while it is being rendered waits for that."""
+        """Serve this snapshot, once it is rendered in the variants that were asked for lately."""
         with self._rendering:
-            assert self._render is not None, "the poller publishes before anything is served"
-            return self._render(fmt, compress)
+            now_s, rendered = self._clock_s(), _Rendered(snapshot, {})
+            for variant, asked_s in list(self._asked_s.items()):
+                if now_s - asked_s <= WANTED_S:
+                    self._add(rendered, variant)
+            self._latest = rendered
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """What is served now."""
+        assert self._latest is not None, "the poller publishes before anything is served"
+        return self._latest.snapshot
+
+    def ready(self, variant: Variant) -> bytes | None:
+        """The latest snapshot, if it is rendered so. Returns at once."""
+        self._asked_s[variant] = self._clock_s()
+        return self._latest.texts.get(variant) if self._latest else None
+
+    def render(self, variant: Variant) -> bytes:
+        """The latest snapshot. Who asks while it is being rendered waits for that."""
+        self._asked_s[variant] = self._clock_s()
+        with self._rendering:
+            assert self._latest is not None, "the poller publishes before anything is served"
+            self._add(self._latest, variant)
+            return self._latest.texts[variant]
+
+    def _add(self, rendered: _Rendered, variant: Variant) -> None:
+        if variant in rendered.texts:
+            return
+        fmt, compress = variant
+        if compress:  # level 9 takes nine times as long for a tenth less
+            plain = rendered.texts.get((fmt, False)) or self._renderers[fmt].render(rendered.snapshot)
+            rendered.texts[variant] = gzip.compress(plain, compresslevel=1)
+        else:
+            rendered.texts[variant] = self._renderers[fmt].render(rendered.snapshot)
 
 
 _PROCESS = ProcessCollector(registry=None)
+_EOF = b"# EOF\n"
+
+Labels = tuple[str, ...]
+Parts = Mapping[str, float]
+"""The numbers of one series by ``Cell.part``."""
+Exemplars = Mapping[str, Exemplar]
+"""The exemplars of one series by the bucket."""
+
+
+class _Renderer:
+    """Writes snapshots in one format."""
+
+    def __init__(self, fmt: Format) -> None:
+        self._encode = encode_text if fmt is Format.TEXT else encode_openmetrics
+        self._exemplars = fmt is Format.OPENMETRICS
+        self._families: tuple[TraceFamily, ...] = ()
+        self._heads: dict[str, bytes] = {}
+        self._before: dict[tuple[str, Labels], tuple[object, bytes]] = {}
+
+    def render(self, snapshot: Snapshot) -> bytes:
+        """The whole text."""
+        if self._families != snapshot.families:
+            self._families, self._before = snapshot.families, {}
+            self._heads = {family.name: self._lines([_metric(family, {}, {})]) for family in self._families}
+        chunks: list[bytes] = []
+        now: dict[tuple[str, Labels], tuple[object, bytes]] = {}
+        exemplars = _by_series(snapshot.exemplars) if self._exemplars else {}
+        series = _by_series(snapshot.totals)
+        for family in self._families:
+            chunks.append(self._heads[family.name])
+            for labels, parts in series.get(family.name, {}).items():
+                content = (parts, exemplars.get(family.name, {}).get(labels, {}))
+                key = (family.name, labels)
+                before = self._before.get(key)
+                now[key] = (
+                    before if before and before[0] == content else (content, self._samples(family, labels, *content))
+                )
+                chunks.append(now[key][1])
+        self._before = now
+        status = [_status_metric(family, snapshot.status) for family in STATUS_FAMILIES]
+        chunks.append(self._encode(_Metrics([*status, *_PROCESS.collect()])))
+        return b"".join(chunks)
+
+    def _samples(self, family: TraceFamily, labels: Labels, parts: Parts, exemplars: Exemplars) -> bytes:
+        return self._lines([_metric(family, {labels: parts}, {labels: exemplars})]).removeprefix(
+            self._heads[family.name]
+        )
+
+    def _lines(self, metrics: Sequence[Metric]) -> bytes:
+        text: bytes = self._encode(_Metrics(metrics))
+        return text.removesuffix(_EOF)
 
 
 @dataclass(frozen=True)
 class _Metrics(Collector):
-    """A snapshot in the form that prometheus_client encodes."""
+    """Metrics in the form that prometheus_client encodes."""
 
-    families: Sequence[TraceFamily]
-    snapshot: Snapshot
+    metrics: Sequence[Metric]
 
     def collect(self) -> Iterable[Metric]:
-        yield from trace_metrics(self.families, self.snapshot.totals)
-        yield from (_status_metric(family, self.snapshot.status) for family in STATUS_FAMILIES)
-        yield from _PROCESS.collect()
+        return self.metrics
 
 
-def trace_metrics(families: Sequence[TraceFamily], totals: Mapping[Cell, float]) -> Iterator[Metric]:
-    """The totals over traces as metrics; the order of ``totals`` is kept within each."""
-    series: dict[str, dict[tuple[str, ...], dict[str, float]]] = {family.name: {} for family in families}
-    for cell, value in totals.items():
-        if cell.family in series:
-            series[cell.family].setdefault(cell.labels, {})[cell.part] = value
+T = TypeVar("T")
+
+
+def _by_series(cells: Mapping[Cell, T]) -> dict[str, dict[Labels, dict[str, T]]]:
+    """By family, labels and part; the order of ``cells`` is kept."""
+    series: dict[str, dict[Labels, dict[str, T]]] = {}
+    for cell, value in cells.items():
+        series.setdefault(cell.family, {}).setdefault(cell.labels, {})[cell.part] = value
+    return series
+
+
+def trace_metrics(families: Iterable[TraceFamily], totals: Mapping[Cell, float]) -> Iterator[Metric]:
+    """The totals over traces as metrics."""
+    series = _by_series(totals)
     for family in families:
-        yield (_histogram(family, series[family.name]) if family.edges else _counter(family, series[family.name]))
+        yield _metric(family, series.get(family.name, {}), {})
 
 
-def _counter(family: TraceFamily, series: Mapping[tuple[str, ...], Mapping[str, float]]) -> Metric:
-    metric = CounterMetricFamily(family.name, family.help, labels=family.label_names)
+def _metric(
+    family: TraceFamily, series: Mapping[Labels, Parts], exemplars: Mapping[Labels, Exemplars]
+) -> CounterMetricFamily | HistogramMetricFamily:
+    if not family.edges:
+        counter = CounterMetricFamily(family.name, family.help, labels=family.label_names)
+        for labels, parts in series.items():
+            counter.add_metric(labels, parts[""])
+        return counter
+    histogram = HistogramMetricFamily(family.name, family.help, labels=family.label_names)
     for labels, parts in series.items():
-        metric.add_metric(labels, parts[""])
-    return metric
+        counts = zip(family.buckets, accumulate(parts[edge] for edge in family.buckets), strict=True)
+        found = exemplars.get(labels, {})
+        buckets = [(edge, count, _exemplar(found[edge])) if edge in found else (edge, count) for edge, count in counts]
+        histogram.add_metric(labels, buckets, parts[SUM])
+    return histogram
 
 
-def _histogram(family: TraceFamily, series: Mapping[tuple[str, ...], Mapping[str, float]]) -> Metric:
-    metric = HistogramMetricFamily(family.name, family.help, labels=family.label_names)
-    for labels, parts in series.items():
-        cumulative = accumulate(parts[edge] for edge in family.buckets)
-        metric.add_metric(labels, list(zip(family.buckets, cumulative, strict=True)), parts[SUM])
-    return metric
+def _exemplar(found: Exemplar) -> ExemplarSample:
+    return ExemplarSample({"trace_id": found.trace_id}, found.value, found.timestamp_s)
 
 
 def _status_metric(family: StatusFamily, status: Status) -> Metric:

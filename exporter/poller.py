@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from time import monotonic
 
+from exporter.admission import Group
 from exporter.errors import PollError, Reason
 from exporter.families import ABANDONED
 from exporter.ledger import Ledger
@@ -13,7 +14,7 @@ from exporter.metrics import Cell, Meter
 from exporter.reader import PollSettings, Reader
 from exporter.release import Gate
 from exporter.source import Source
-from exporter.status import Build, Snapshot, Status
+from exporter.status import Failure, Snapshot, Status
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +34,7 @@ class Poller:
     """The work of one thread: tick by tick from the source through the ledger to ``publish``.
 
     ``publish`` is given a first snapshot at once, from what the ledger holds, and only ever what is committed.
+    ``status`` is what is known so far: that of another poller, where this one takes its place.
     Raises PollError if the ledger cannot be read.
     """
 
@@ -43,18 +45,20 @@ class Poller:
         meter: Meter,
         publish: Callable[[Snapshot], None],
         settings: PollSettings,
-        build: Build,
+        status: Status,
         clock: Clock,
     ) -> None:
         self._reader = Reader(source, ledger, meter, settings, self._after_page)
         self._ledger = ledger
         self._publish = publish
+        self._families = meter.families
         self._interval_s = settings.interval_s
         self._gate = Gate(meter.families, settings.series, clock.monotonic_s)
         self._clock = clock
         self._stopping = threading.Event()
-        self._status = Status(build, poll_errors={reason.value: 0 for reason in Reason})
+        self.status = status
         self._totals: Mapping[Cell, float] = {}
+        self._active_ms: Mapping[Group, int] = {}
         self._look_at_ledger()
         self._expose()
 
@@ -70,12 +74,16 @@ class Poller:
         """Have ``run`` return once the page at hand is stored. For any thread to call."""
         self._stopping.set()
 
+    def resume(self) -> None:
+        """Let ``run`` be called once more after ``stop``."""
+        self._stopping.clear()
+
     def tick(self) -> bool:
         """Read what is new, count it, publish. Whether that succeeded; raises nothing."""
         began = monotonic()
         errors = [self._error_of(step) for step in (self._reader.tick, self._look_at_ledger)]
         error = next(filter(None, errors), None)
-        self._status = after_poll(self._status, error, monotonic() - began, self._clock.wall_ms() / 1000)
+        self.status = after_poll(self.status, error, monotonic() - began, self._clock.wall_ms() / 1000)
         self._expose()
         if error is not None:
             log.warning(str(error), extra={"reason": error.reason.value})
@@ -93,15 +101,16 @@ class Poller:
     def _look_at_ledger(self) -> None:
         """Take from the ledger what is committed: nothing else may be exposed."""
         self._totals = self._gate.totals(self._ledger, self._reader.now_ms)
+        self._active_ms = {group: state.active_ms for group, state in self._ledger.groups().items()}
         self._reader.keep_exemplars(self._totals)
         reading = self._reader.reading()
         none_running = {cell.labels: 0 for cell in self._totals if cell.family == ABANDONED}  # where traces were seen
-        self._status = replace(self._status, reading=replace(reading, running={**none_running, **reading.running}))
+        self.status = replace(self.status, reading=replace(reading, running={**none_running, **reading.running}))
 
     def _after_page(self) -> bool:
         """Let people watch a long catch-up while it goes on. Whether to go on."""
         if monotonic() - self._exposed_at > self._interval_s:
-            self._status = replace(self._status, mlflow_up=True)
+            self.status = _with_mlflow(self.status, True, self._clock.wall_ms() / 1000)
             self._look_at_ledger()
             self._expose()
         return not self._stopping.is_set()
@@ -109,7 +118,7 @@ class Poller:
     def _expose(self) -> None:
         self._exposed_at = monotonic()
         exemplars = {cell: each for cell, each in self._reader.exemplars.items() if self._totals.get(cell)}
-        self._publish(Snapshot(self._totals, self._status, exemplars))
+        self._publish(Snapshot(self._families, self._totals, self.status, exemplars, self._active_ms))
 
     def _error_of(self, step: Callable[[], None]) -> PollError | None:
         try:
@@ -126,10 +135,14 @@ def after_poll(status: Status, error: PollError | None, duration_s: float, now_s
     """The status once a poll has ended. An error that is not MLflow's says nothing about MLflow."""
     status = replace(status, polls=status.polls + 1, poll_duration_s=duration_s)
     if error is None:
-        return replace(status, mlflow_up=True, last_success_s=now_s)
+        return replace(_with_mlflow(status, True, now_s), last_success_s=now_s)
     errors = {**status.poll_errors, error.reason.value: status.poll_errors[error.reason.value] + 1}
-    up = status.mlflow_up if error.reason in (Reason.LEDGER, Reason.INTERNAL) else False
-    return replace(status, mlflow_up=up, poll_errors=errors)
+    status = replace(status, poll_errors=errors, failure=Failure(str(error), now_s))
+    return status if error.reason in (Reason.LEDGER, Reason.INTERNAL) else _with_mlflow(status, False, now_s)
+
+
+def _with_mlflow(status: Status, up: bool, now_s: float) -> Status:
+    return status if status.mlflow_up is up else replace(status, mlflow_up=up, mlflow_since_s=now_s)
 
 
 def wait_s(interval_s: float, failures: int, elapsed_s: float) -> float:

@@ -125,6 +125,7 @@ class Reader:
         """How complete the ledger is. Raises PollError if the ledger cannot be read."""
         waiting = self._ledger.waiting()
         return Reading(
+            experiments=tuple(sorted(each.name for each in self._experiments.values())),
             complete_until_s=self._horizon.closed_ms / 1000,
             behind=self._is_behind(),
             pending=sum(count for count, _ in waiting.values()),

@@ -1,57 +1,21 @@
-"""The HTTP server: metrics for Prometheus, a page for people, a health check for whoever restarts us."""
+"""The HTTP server: uvicorn on a socket of ours."""
 
 import errno
-import html
 import socket
 
 import uvicorn
-from starlette.applications import Starlette
-from starlette.requests import Request
-from starlette.responses import HTMLResponse, PlainTextResponse, Response
-from starlette.routing import Route
+from starlette.types import ASGIApp
 
-from exporter import __version__
+from exporter.auth import Authentication
+from exporter.connections import ConnectionLimits, Doorkeeper
 from exporter.errors import UserError, what_failed
-from exporter.exposition import Exposition, Format
+from exporter.web_config import Settings
 
 STOP_TIMEOUT_S = 1
 """How long a stop waits for answers that are being sent."""
 
-
-def application(exposition: Exposition, telemetry_path: str) -> Starlette:
-    """The application that serves ``exposition`` under ``telemetry_path``."""
-
-    # not async, so that it has a thread of its own: rendering takes a while
-    def metrics(request: Request) -> Response:
-        fmt = Format.accepted(request.headers.get("accept", ""))
-        compress = "gzip" in request.headers.get("accept-encoding", "")
-        headers = {"Content-Type": fmt.value, "Vary": "Accept, Accept-Encoding"}
-        if compress:
-            headers["Content-Encoding"] = "gzip"
-        return Response(exposition.render(fmt, compress), headers=headers)
-
-    async def healthy(_: Request) -> Response:
-        return PlainTextResponse("mlflow-trace-exporter is healthy\n")
-
-    async def landing(_: Request) -> Response:
-        return HTMLResponse(_LANDING.format(version=html.escape(__version__), path=html.escape(telemetry_path)))
-
-    return Starlette(
-        routes=[
-            Route(telemetry_path, metrics),
-            Route("/-/healthy", healthy),
-            Route("/", landing),
-        ]
-    )
-
-
-_LANDING = """<!doctype html>
-<html lang="en"><meta name="viewport" content="width=device-width"><meta name="color-scheme" content="light dark">
-<title>mlflow-trace-exporter</title>
-<h1>mlflow-trace-exporter {version}</h1>
-<p>Metrics of the traces that MLflow stores: <a href="{path}">{path}</a></p>
-</html>
-"""
+BACKLOG = 1024
+"""How many connections can wait to be accepted."""
 
 
 def listen(address: str) -> socket.socket:
@@ -66,12 +30,12 @@ def listen(address: str) -> socket.socket:
     try:
         if host:
             family = socket.getaddrinfo(host, int(port), type=socket.SOCK_STREAM)[0][0]
-            return socket.create_server((host, int(port)), family=family, backlog=128)
+            return socket.create_server((host, int(port)), family=family, backlog=BACKLOG)
         dual = socket.has_dualstack_ipv6()
         return socket.create_server(
             ("", int(port)),
             family=socket.AF_INET6 if dual else socket.AF_INET,
-            backlog=128,
+            backlog=BACKLOG,
             dualstack_ipv6=dual,
         )
     except UnicodeError:
@@ -81,21 +45,25 @@ def listen(address: str) -> socket.socket:
         raise UserError(f"--web.listen-address: cannot listen on {address}: {what_failed(error)}{remedy}") from None
 
 
-def address(listener: socket.socket) -> str:
+def address(listener: socket.socket, scheme: str) -> str:
     """The address that a socket listens on, as a URL."""
     host, port = listener.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
-def web_server(app: Starlette) -> uvicorn.Server:
+def web_server(app: ASGIApp, settings: Settings, limits: ConnectionLimits | None = None) -> uvicorn.Server:
     """A server for ``run(sockets=[listener])``: it runs until SIGINT, SIGTERM, or its ``should_exit`` is set."""
+    keeper = Doorkeeper(settings, limits or ConnectionLimits())
     config = uvicorn.Config(
-        app,
+        Authentication(app, settings),
+        http=keeper.protocol,  # type: ignore[arg-type]  # it is called like the class that is asked for
+        ws="none",
         log_config=None,
         access_log=False,
         server_header=False,
         timeout_graceful_shutdown=STOP_TIMEOUT_S,
         timeout_keep_alive=75,  # longer than a scrape interval, so that Prometheus keeps its connection
         lifespan="off",
+        backlog=BACKLOG,
     )
     return uvicorn.Server(config)

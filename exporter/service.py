@@ -3,15 +3,20 @@
 import logging
 import platform
 import signal
-import threading
 import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from datetime import timedelta
+from pathlib import Path
+from threading import Lock, Thread
 from typing import Literal
+from urllib.parse import quote, urlsplit
 
-import uvicorn
-
-from exporter import __version__, server
+from exporter import __version__, config, server
 from exporter.admission import Caps
+from exporter.application import Site, application
 from exporter.client import CLIENT_VERSION, Client, prepare_client
 from exporter.config import Config
 from exporter.errors import PollError, UserError
@@ -26,13 +31,17 @@ from exporter.poller import Clock, Poller
 from exporter.reader import PollSettings
 from exporter.release import SeriesSettings
 from exporter.source import MlflowSource
-from exporter.status import Build
+from exporter.status import Build, Reload, Snapshot, Status
+from exporter.web_config import WebConfigFile
 
 log = logging.getLogger(__name__)
 
 STOP_S = 3.0
 """How long a stop waits for the poll under way. What that waits for is MLflow, never a transaction of ours, so nothing
 is lost if it is left behind."""
+
+
+BUILD = Build(__version__, platform.python_version(), CLIENT_VERSION)
 
 
 def now_ms() -> int:
@@ -59,61 +68,189 @@ def open_meter(settings: Config) -> Meter:
     )
 
 
-def run(settings: Config, listen_address: str, telemetry_path: str) -> int:
+@dataclass(frozen=True, slots=True)
+class Web:
+    """Where and how to serve."""
+
+    listen_address: str
+    telemetry_path: str
+    config_file: Path | None
+
+
+class Service:
+    """Polls in a thread of its own, and reads the configuration again when it is asked to."""
+
+    def __init__(self, config_file: Path | None, settings: Config, failed: Callable[[], None]) -> None:
+        """``failed`` is called where polling has ended for another reason than ``stop``. Raises UserError where the
+        ledger cannot be had."""
+        self.exposition = Exposition()
+        self._config_file = config_file
+        self._settings = settings
+        self._failed = failed
+        self._ledger = Ledger(settings.ledger.path)
+        self._reload = Reload(successful=True, success_s=now_ms() / 1000)
+        self._reloading, self._publishing = Lock(), Lock()
+        self._source = open_source(settings)
+        self._poller = self._open_poller(settings, self._source, Status.begin(BUILD))
+        self._next: _Change | None = None
+        self._stopped = False
+        self._thread = Thread(name="poller", target=self._poll, daemon=True)
+
+    def start(self) -> None:
+        """Begin to poll."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Have polling end. For signal handlers, too."""
+        self._stopped = True
+        self._poller.stop()
+
+    def close(self) -> None:
+        """Wait for the end of polling, up to STOP_S, and let the ledger go."""
+        self.stop()
+        self._thread.join(STOP_S)
+        if not self._thread.is_alive():
+            self._ledger.close()
+
+    def reload(self) -> None:
+        """Read the configuration file again. Raises UserError, and goes on as before, if not all of it can be used."""
+        with self._reloading:
+            try:
+                self._use(config.load(self._config_file))
+            except UserError as error:
+                log.error("the configuration cannot be used; it goes on as it was", extra={"error": str(error)})
+                self._note(replace(self._reload, successful=False))
+                raise
+            log.info("the configuration was read again")
+            self._note(Reload(successful=True, success_s=now_ms() / 1000))
+
+    def mlflow_url(self) -> str:
+        """Where people open MLflow."""
+        return self._settings.web.mlflow_ui_url or without_credentials(self._settings.mlflow.tracking_uri).rstrip("/")
+
+    def trace_url(self, trace_id: str) -> str | None:
+        """The page of a trace in MLflow; None if it is not there. Raises PollError where MLflow cannot be asked."""
+        experiment_id = self._source.experiment_of(trace_id)
+        if experiment_id is None:
+            return None
+        return f"{self.mlflow_url()}/#/experiments/{quote(experiment_id, safe='')}/traces/{quote(trace_id, safe='')}"
+
+    def _use(self, settings: Config) -> None:
+        if settings == self._settings:
+            return
+        if settings.ledger.path != self._settings.ledger.path:
+            raise UserError("ledger.path: the ledger is changed by a restart only; start the exporter again")
+        if settings.web.external_url != self._settings.web.external_url:
+            raise UserError("web.external_url: it is changed by a restart only; start the exporter again")
+        change = self._next = _Change(settings)
+        self._poller.stop()  # between two pages, at the latest when MLflow has answered
+        change.done.result()
+
+    def _poll(self) -> None:
+        try:
+            self._poller.run()
+            while not self._stopped and self._next is not None:
+                self._make(self._next)
+                if not self._stopped:
+                    self._poller.run()
+        except Exception:
+            log.exception("the poller has failed; the process ends")
+        finally:
+            if self._next is not None:
+                self._next.done.set_exception(UserError("the exporter is stopping"))
+            if not self._stopped:
+                self._failed()
+
+    def _make(self, change: "_Change") -> None:
+        """Put another poller in the place of the one that has stopped, or let it go on."""
+        self._next = None
+        try:
+            source = open_source(change.settings)
+            self._poller = self._open_poller(change.settings, source, self._poller.status)
+            self._source, self._settings = source, change.settings
+            change.done.set_result(None)
+        except UserError as error:
+            self._poller.resume()
+            change.done.set_exception(error)
+
+    def _open_poller(self, settings: Config, source: MlflowSource, status: Status) -> Poller:
+        meter = open_meter(settings)
+        try:
+            for name in self._ledger.adopt(meter.families):
+                log.warning("its labels or buckets have changed: a metric begins again at zero", extra={"metric": name})
+            return Poller(source, self._ledger, meter, self._publish, _poll_settings(settings), status, Clock(now_ms))
+        except PollError as error:
+            raise UserError(f"{settings.ledger.path}: {error}; make room, or set another ledger.path") from None
+
+    def _publish(self, snapshot: Snapshot) -> None:
+        with self._publishing:
+            self.exposition.publish(replace(snapshot, status=replace(snapshot.status, reload=self._reload)))
+
+    def _note(self, reload: Reload) -> None:
+        with self._publishing:  # or an older snapshot could be published once more
+            self._reload = reload
+            snapshot = self.exposition.snapshot
+            self.exposition.publish(replace(snapshot, status=replace(snapshot.status, reload=reload)))
+
+
+class _Change:
+    """Settings to be used from the next poll on."""
+
+    def __init__(self, settings: Config) -> None:
+        self.settings = settings
+        self.done: Future[None] = Future()
+
+
+def run(config_file: Path | None, settings: Config, web: Web) -> int:
     """Poll and serve until SIGINT or SIGTERM; returns the exit code, within STOP_S and a second of it.
 
-    Raises UserError where the address or the ledger cannot be had.
+    Raises UserError where the address or the ledger cannot be had, or the web configuration cannot be used.
     """
-    listener = server.listen(listen_address)
-    meter = open_meter(settings)
-    exposition = Exposition(meter.families)
-    ledger = Ledger(settings.ledger.path)
-    poller = _poller(settings, meter, ledger, exposition)
-    web = server.web_server(server.application(exposition, telemetry_path))
-    polling = _PollingThread(poller, web)
+    web_settings = WebConfigFile(web.config_file)
+    listener = server.listen(web.listen_address)
+    failures: list[None] = []
+
+    def end() -> None:
+        failures.append(None)
+        http.should_exit = True  # what is served would only grow old
+
+    service = Service(config_file, settings, end)
+    site = Site(
+        exposition=service.exposition,
+        telemetry_path=web.telemetry_path,
+        prefix=urlsplit(settings.web.external_url or "").path,
+        mlflow_url=service.mlflow_url,
+        trace_url=service.trace_url,
+        reload=service.reload,
+    )
+    http = server.web_server(application(site), web_settings.settings)
     # uvicorn stops by itself on these and then raises them once more for whoever had them before
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: poller.stop())
+        signal.signal(number, lambda *_: service.stop())
+    signal.signal(signal.SIGHUP, lambda *_: Thread(target=_reload_quietly, args=(service,), daemon=True).start())
     log.info(
         "started",
         extra={
             "version": __version__,
-            "address": server.address(listener),
+            "address": server.address(listener, "https" if web_settings.settings().tls else "http"),
             "mlflow": without_credentials(settings.mlflow.tracking_uri),
             "ledger": settings.ledger.path,
         },
     )
-    polling.start()
-    web.run(sockets=[listener])
-    poller.stop()
-    polling.join(STOP_S)
-    if not polling.is_alive():
-        ledger.close()
+    service.start()
+    http.run(sockets=[listener])
+    service.close()
     log.info("stopped")
-    return int(polling.failed)
+    return int(bool(failures))
 
 
-class _PollingThread(threading.Thread):
-    """Polls until told to stop. If that fails the web server ends too: what it serves would only grow old."""
-
-    def __init__(self, poller: Poller, web: uvicorn.Server) -> None:
-        super().__init__(name="poller", daemon=True)
-        self.failed = False
-        self._poller = poller
-        self._web = web
-
-    def run(self) -> None:
-        try:
-            self._poller.run()
-        except Exception:
-            self.failed = True
-            log.exception("the poller has failed; the process ends")
-        finally:
-            self._web.should_exit = True
+def _reload_quietly(service: Service) -> None:
+    with suppress(UserError):  # it is logged, and in the metric
+        service.reload()
 
 
-def _poller(settings: Config, meter: Meter, ledger: Ledger, exposition: Exposition) -> Poller:
-    poll = PollSettings(
+def _poll_settings(settings: Config) -> PollSettings:
+    return PollSettings(
         interval_s=settings.poll.interval.total_seconds(),
         limits=Limits(
             lateness_ms=_ms(settings.poll.lateness),
@@ -124,21 +261,6 @@ def _poller(settings: Config, meter: Meter, ledger: Ledger, exposition: Expositi
         origin_ms=_origin_ms(settings.poll.start),
         series=SeriesSettings(settings.series.zero_hold.total_seconds(), _ms(settings.series.ttl)),
     )
-    build = Build(__version__, platform.python_version(), CLIENT_VERSION)
-    try:
-        for name in ledger.adopt(meter.families):
-            log.warning("its labels or buckets have changed: a metric begins again at zero", extra={"metric": name})
-        return Poller(
-            open_source(settings),
-            ledger,
-            meter,
-            exposition.publish,
-            poll,
-            build,
-            Clock(now_ms),
-        )
-    except PollError as error:
-        raise UserError(f"{settings.ledger.path}: {error}; make room, or set another ledger.path") from None
 
 
 def _origin_ms(start: timedelta | Literal["now", "earliest"]) -> int:

@@ -153,6 +153,11 @@ class MlflowSource:
         parts = [trace_ids[at : at + PAGE_SIZE] for at in range(0, len(trace_ids), PAGE_SIZE)]
         return [record for part in parts for record in self._find([f"trace.request_id IN ({_quoted(part)})"])]
 
+    def experiment_of(self, trace_id: str) -> str | None:
+        """The id of the experiment that a trace is in; None if it is in none that is read."""
+        found = self.get([trace_id]) if can_be_asked_for(trace_id) else []
+        return found[0].experiment_id if found else None
+
     def counts(self, window: Window, step_ms: int, experiment_ids: Sequence[str]) -> Mapping[int, int]:
         """See ``Source.counts``."""
         with self._refusals_noted():

@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from exporter.admission import Group
-from exporter.metrics import Cell, Exemplar
+from exporter.errors import Reason
+from exporter.metrics import Cell, Exemplar, TraceFamily
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,12 +22,13 @@ class Build:
 class Reading:
     """How complete the totals are.
 
-    ``behind``: whether there is more to read than what just came. ``complete_until_s`` and ``audited_until_s`` are Unix
-    seconds, the latter None where there was no audit yet. ``running`` counts traces in progress by experiment and
-    environment. ``series`` is how many series about traces are shown. ``features`` says of each feature of the server
-    whether it can be used; empty as long as that is not known.
+    ``experiments`` are the names of those that are read. ``behind``: whether there is more to read than what just came.
+    ``complete_until_s`` and ``audited_until_s`` are Unix seconds, the latter None where there was no audit yet.
+    ``running`` counts traces in progress by experiment and environment. ``series`` is how many series about traces are
+    shown. ``features`` says of each feature of the server whether it can be used; empty as long as that is not known.
     """
 
+    experiments: tuple[str, ...]
     complete_until_s: float
     behind: bool
     pending: int
@@ -41,16 +43,43 @@ class Reading:
 
 
 @dataclass(frozen=True, slots=True)
+class Failure:
+    """A poll that failed: why, and when (Unix seconds)."""
+
+    message: str
+    at_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Reload:
+    """How the last reload of the configuration went, and when one went well (Unix seconds)."""
+
+    successful: bool
+    success_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class Status:
-    """What the exporter knows of its own work since it started. None means not known yet, and is not exposed."""
+    """What the exporter knows of its own work since it started. None means not known yet, and is not exposed.
+
+    ``mlflow_since_s``: since when ``mlflow_up`` is what it is (Unix seconds). ``failure``: the last there was.
+    """
 
     build: Build
     poll_errors: Mapping[str, int]
     mlflow_up: bool | None = None
+    mlflow_since_s: float | None = None
+    failure: Failure | None = None
+    reload: Reload | None = None
     polls: int = 0
     poll_duration_s: float | None = None
     last_success_s: float | None = None
     reading: Reading | None = None
+
+    @classmethod
+    def begin(cls, build: Build) -> "Status":
+        """The status of a process that has done nothing yet."""
+        return cls(build, poll_errors={reason.value: 0 for reason in Reason})
 
     @property
     def catching_up(self) -> bool | None:
@@ -62,9 +91,11 @@ class Status:
 class Snapshot:
     """What may be exposed: totals that are committed, and the state of the exporter at that moment.
 
-    ``exemplars`` are traces by the bucket they are counted in. ``active_ms``: when each group got increments last.
+    ``families`` are those that the cells of ``totals`` are of. ``exemplars`` are traces by the bucket they are counted
+    in. ``active_ms``: when each group got increments last.
     """
 
+    families: tuple[TraceFamily, ...]
     totals: Mapping[Cell, float]
     status: Status
     exemplars: Mapping[Cell, Exemplar] = field(default_factory=dict)
@@ -202,5 +233,17 @@ STATUS_FAMILIES = (
         "gauge",
         "Size of the ledger on disk.",
         _of_reading(lambda reading: reading.ledger_bytes),
+    ),
+    StatusFamily(
+        "mlflow_trace_exporter_config_last_reload_successful",
+        "gauge",
+        "Whether the configuration file could be used when it was read last (1), or the one before goes on (0).",
+        lambda status: _known(status.reload.successful if status.reload else None),
+    ),
+    StatusFamily(
+        "mlflow_trace_exporter_config_last_reload_success_timestamp_seconds",
+        "gauge",
+        "When the configuration file was last read and could be used, in Unix seconds.",
+        lambda status: _known(status.reload.success_s if status.reload else None),
     ),
 )

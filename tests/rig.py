@@ -9,7 +9,7 @@ from exporter.metrics import Meter
 from exporter.poller import Clock, Poller
 from exporter.reader import PollSettings
 from exporter.release import SeriesSettings
-from exporter.status import Reading, Snapshot
+from exporter.status import Reading, Snapshot, Status
 from tests.builders import BUILD, LIMITS, METER
 from tests.simulated import SimulatedMlflow
 
@@ -46,7 +46,9 @@ class Rig:
         self.published.clear()
         self.ledger = open_ledger(self._path)
         clock = Clock(self.mlflow.own_ms, lambda: self.mlflow.clock_ms / 1000)
-        self.poller = Poller(self.mlflow, self.ledger, self._meter, self.publish, self._settings, BUILD, clock)
+        self.poller = Poller(
+            self.mlflow, self.ledger, self._meter, self.publish, self._settings, Status.begin(BUILD), clock
+        )
 
     def publish(self, snapshot: Snapshot) -> None:
         """What the poller does with a snapshot."""

@@ -19,6 +19,7 @@ from rich.table import Table
 from exporter.demo import table
 from exporter.demo.processes import CHATBOT_ENVIRONMENT, HOST, Processes, fetch, free_port, require_free
 from exporter.errors import UserError, what_failed
+from exporter.overview import Row
 
 EXPERIMENT = "tideline-support"
 INTERVAL_S = 2
@@ -178,7 +179,7 @@ class _Demo:
         for number, name in enumerate(table.COLUMNS):
             shown.add_column(name, justify="left" if number < 2 else "right", min_width=7)
         for row in self._rows():
-            shown.add_row(*row.texts())
+            shown.add_row(*table.texts(row))
         return shown
 
     def _incident_note(self, elapsed_s: float) -> str:
@@ -187,11 +188,11 @@ class _Demo:
 
     def _print_plain(self, elapsed_s: float) -> None:
         for row in self._rows():
-            pairs = zip(table.COLUMNS, row.texts(), strict=True)
+            pairs = zip(table.COLUMNS, table.texts(row), strict=True)
             text = " ".join(f"{name}={value}" for name, value in pairs)
             self._console.print(f"{elapsed_s:.0f}s {text}{self._incident_note(elapsed_s)}")
 
-    def _rows(self) -> list[table.Row]:
+    def _rows(self) -> list[Row]:
         return table.rows(fetch(self._options.metrics) or "")
 
     def _drain(self) -> None:

@@ -12,7 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 from prometheus_client.registry import Collector
 
 from exporter.exposition import Exposition, Format
-from exporter.status import STATUS_FAMILIES, Reading, Snapshot, Status
+from exporter.status import STATUS_FAMILIES, Reading, Reload, Snapshot, Status
 from exporter.trace import State, TokenUsage
 from tests.builders import BUILD, FAMILIES, increments, record
 
@@ -36,7 +36,9 @@ STATUS = Status(
     polls=7,
     poll_duration_s=0.25,
     last_success_s=1_790_000_000.5,
+    reload=Reload(successful=False, success_s=1_790_000_000.0),
     reading=Reading(
+        experiments=("chatbot",),
         complete_until_s=1_789_992_600.0,
         behind=False,
         pending=3,
@@ -54,8 +56,8 @@ STATUS = Status(
 
 @pytest.fixture
 def exposition() -> Exposition:
-    made = Exposition(FAMILIES)
-    made.publish(Snapshot(increments(*RECORDS).amounts, STATUS))
+    made = Exposition()
+    made.publish(Snapshot(FAMILIES, increments(*RECORDS).amounts, STATUS))
     return made
 
 
@@ -67,7 +69,7 @@ def without_process(text: str) -> str:
 @pytest.mark.parametrize(("fmt", "name"), [(Format.TEXT, "metrics.txt"), (Format.OPENMETRICS, "metrics.openmetrics")])
 def test_whole_text(exposition: Exposition, fmt: Format, name: str) -> None:
     """After a change that is meant: delete the file, run once, and read the difference before you commit it."""
-    text = without_process(exposition.render(fmt, compress=False).decode())
+    text = without_process(exposition.render((fmt, False)).decode())
     golden = GOLDEN / name
     if not golden.exists():
         golden.write_text(text, encoding="utf-8")
@@ -83,21 +85,21 @@ def test_both_formats_parse_and_hold_the_same(exposition: Exposition) -> None:
             for sample in family.samples
         }
 
-    text = samples(parse_text(exposition.render(Format.TEXT, compress=False).decode()))
-    openmetrics = samples(parse_openmetrics(exposition.render(Format.OPENMETRICS, compress=False).decode()))
+    text = samples(parse_text(exposition.render((Format.TEXT, False)).decode()))
+    openmetrics = samples(parse_openmetrics(exposition.render((Format.OPENMETRICS, False)).decode()))
     assert text == openmetrics
 
 
 @pytest.mark.parametrize("value", ["\ud800", "a\0b", "a\nb", 'quo"te\\', "\u2028", "x" * 1_000_000])
 def test_fault_23_whatever_a_tag_holds_the_scrape_succeeds_and_parses(value: str) -> None:
-    exposition = Exposition(FAMILIES)
+    exposition = Exposition()
     odd = record(experiment=value, name=value, tags={"environment": value, "app_version": value})
-    exposition.publish(Snapshot(increments(odd).amounts, STATUS))
-    text = exposition.render(Format.TEXT, compress=False)
+    exposition.publish(Snapshot(FAMILIES, increments(odd).amounts, STATUS))
+    text = exposition.render((Format.TEXT, False))
     assert len(text) < 100_000
     for parse, found in (
         (parse_text, text),
-        (parse_openmetrics, exposition.render(Format.OPENMETRICS, compress=False)),
+        (parse_openmetrics, exposition.render((Format.OPENMETRICS, False))),
     ):
         assert (
             sum(
@@ -111,8 +113,8 @@ def test_fault_23_whatever_a_tag_holds_the_scrape_succeeds_and_parses(value: str
 
 
 def test_gzip_holds_the_same_bytes(exposition: Exposition) -> None:
-    plain = exposition.render(Format.TEXT, compress=False)
-    assert gzip.decompress(exposition.render(Format.TEXT, compress=True)) == plain
+    plain = exposition.render((Format.TEXT, False))
+    assert gzip.decompress(exposition.render((Format.TEXT, True))) == plain
 
 
 def test_scrapes_at_the_same_time_share_one_rendering(exposition: Exposition, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -127,23 +129,23 @@ def test_scrapes_at_the_same_time_share_one_rendering(exposition: Exposition, mo
     monkeypatch.setattr("exporter.exposition.encode_text", encode)
     second_one = Barrier(2)
     with ThreadPoolExecutor(4) as pool:
-        texts = list(pool.map(lambda _: exposition.render(Format.TEXT, compress=False), range(4)))
+        texts = list(pool.map(lambda _: exposition.render((Format.TEXT, False)), range(4)))
     assert texts == [b"text"] * 4
     assert len(rendered) == 1
 
 
 def test_what_is_not_known_yet_is_not_exposed() -> None:
-    exposition = Exposition(FAMILIES)
-    exposition.publish(Snapshot({}, Status(BUILD, {})))
-    text = exposition.render(Format.TEXT, compress=False).decode()
+    exposition = Exposition()
+    exposition.publish(Snapshot(FAMILIES, {}, Status(BUILD, {})))
+    text = exposition.render((Format.TEXT, False)).decode()
     assert "# TYPE mlflow_up gauge" in text
     assert "\nmlflow_up " not in text
 
 
 def test_a_reader_gets_the_latest_snapshot(exposition: Exposition) -> None:
-    exposition.render(Format.TEXT, compress=False)
-    exposition.publish(Snapshot({}, Status(BUILD, {}, polls=123)))
-    assert b"mlflow_trace_exporter_polls_total 123.0" in exposition.render(Format.TEXT, compress=False)
+    exposition.render((Format.TEXT, False))
+    exposition.publish(Snapshot(FAMILIES, {}, Status(BUILD, {}, polls=123)))
+    assert b"mlflow_trace_exporter_polls_total 123.0" in exposition.render((Format.TEXT, False))
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,125 @@
+"""What is served over HTTP: metrics for Prometheus, pages for people, and what operators ask."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from anyio import CapacityLimiter, to_thread
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
+from starlette.routing import BaseRoute, Mount, Route
+from starlette.types import Receive, Scope, Send
+
+from exporter.errors import PollError, UserError
+from exporter.exposition import Exposition, Format
+from exporter.page import Links, StatusPage
+
+PIECE_BYTES = 65_536
+"""How much of an answer waits in memory for a client that reads slowly."""
+
+_PAGE_HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-store",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """What the application serves, and where.
+
+    ``prefix`` is the path under which a proxy reaches it, "" for none. ``mlflow_url`` is where people open MLflow;
+    ``trace_url`` is the page of a trace there, None for an id that is unknown, and raises PollError where MLflow cannot
+    be asked. ``reload`` reads the configuration again, and raises UserError if it cannot be used.
+    """
+
+    exposition: Exposition
+    telemetry_path: str
+    prefix: str
+    mlflow_url: Callable[[], str]
+    trace_url: Callable[[str], str | None]
+    reload: Callable[[], None]
+    page: StatusPage = field(default_factory=StatusPage)
+    one_reload: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(1))
+    few_questions: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(2))
+    """Who asks for many traces keeps neither MLflow nor our threads from others."""
+
+    async def metrics(self, request: Request) -> Response:
+        """The latest snapshot in the format that is asked for; at once if it was asked for before."""
+        fmt = Format.accepted(request.headers.get("accept", ""))
+        compress = _accepts_gzip(request.headers.get("accept-encoding", ""))
+        text = self.exposition.ready((fmt, compress))
+        if text is None:
+            text = await run_in_threadpool(self.exposition.render, (fmt, compress))
+        headers = {"Content-Type": fmt.value, "Vary": "Accept, Accept-Encoding"}
+        return _InPieces(text, headers={**headers, **({"Content-Encoding": "gzip"} if compress else {})})
+
+    async def status(self, _: Request) -> Response:
+        """The status page."""
+        snapshot = self.exposition.snapshot
+        links = Links(self.telemetry_path.lstrip("/"), self.mlflow_url())
+        return HTMLResponse(
+            await run_in_threadpool(self.page.text, snapshot, links, time.time()), headers=_PAGE_HEADERS
+        )
+
+    async def healthy(self, _: Request) -> Response:
+        """Whether the process works."""
+        return PlainTextResponse("mlflow-trace-exporter is healthy\n")
+
+    async def ready(self, _: Request) -> Response:
+        """Whether there is something to scrape: from the end of the first poll on, be it that MLflow is away."""
+        if self.exposition.snapshot.status.polls:
+            return PlainTextResponse("mlflow-trace-exporter is ready\n")
+        return PlainTextResponse("not ready: the first poll has not ended\n", 503)
+
+    async def reload_configuration(self, _: Request) -> Response:
+        """Read the configuration file again, and use it if it is right in all."""
+        try:
+            await to_thread.run_sync(self.reload, limiter=self.one_reload)
+        except UserError:  # its message quotes from the file, which is not for everybody
+            return PlainTextResponse("the file cannot be used, the log says why; the configuration is as it was\n", 500)
+        return PlainTextResponse("the configuration was read again\n")
+
+    async def trace(self, request: Request) -> Response:
+        """The way from an exemplar to its trace in MLflow."""
+        trace_id: str = request.path_params["trace_id"]
+        try:
+            url = await to_thread.run_sync(self.trace_url, trace_id, limiter=self.few_questions)
+        except PollError as error:
+            return PlainTextResponse(f"{error}\n", 502)
+        if url is None:
+            return PlainTextResponse("MLflow has no trace of this id in the experiments that are read\n", 404)
+        return RedirectResponse(url, 302, headers={"Cache-Control": "no-store"})
+
+
+def application(site: Site) -> Starlette:
+    """The ASGI application."""
+    routes: Sequence[BaseRoute] = [
+        Route(site.telemetry_path, site.metrics),
+        Route("/", site.status),
+        Route("/-/healthy", site.healthy),
+        Route("/-/ready", site.ready),
+        Route("/-/reload", site.reload_configuration, methods=["POST"]),
+        Route("/trace/{trace_id:path}", site.trace),
+    ]
+    return Starlette(routes=[*routes, Mount(site.prefix, routes=routes)] if site.prefix else routes)
+
+
+class _InPieces(Response):
+    """An answer that waits for its reader: only a piece of it is handed to the connection at a time."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - nothing is received
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        for at in range(0, len(self.body), PIECE_BYTES):
+            piece = self.body[at : at + PIECE_BYTES]
+            await send({"type": "http.response.body", "body": piece, "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
+
+
+def _accepts_gzip(header: str) -> bool:
+    codings = dict(part.replace(" ", "").lower().partition(";q=")[::2] for part in header.split(","))
+    quality = codings.get("gzip")
+    return quality is not None and (not quality or bool(quality.strip("0.")))

@@ -1,0 +1,76 @@
+"""Basic authentication for every path, as the Prometheus exporter toolkit does it."""
+
+import asyncio
+import base64
+import binascii
+import hmac
+import secrets
+from collections.abc import Mapping
+
+import bcrypt
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from exporter.web_config import Settings
+
+MAX_PASSWORD_BYTES = 72
+"""bcrypt looks at no more."""
+
+
+class Authentication:
+    """Lets through whom the settings name, and puts their headers on every answer.
+
+    bcrypt is slow on purpose, so a password that was right is remembered (as a keyed digest); wrong ones are looked at
+    one at a time, so that guessing takes one core at most and never keeps a known user waiting.
+    """
+
+    def __init__(self, app: ASGIApp, settings: Settings) -> None:
+        self._app = app
+        self._settings = settings
+        self._right: dict[str, bytes] = {}
+        self._secret = secrets.token_bytes()
+        self._one_at_a_time = asyncio.Lock()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        settings = self._settings()
+        users, headers = settings.users or {}, settings.headers or {}
+
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message).update(headers)
+            await send(message)
+
+        app = self._app
+        if users and not await self._admits(users, Headers(scope=scope).get("authorization", "")):
+            app = PlainTextResponse("Unauthorized\n", 401, {"WWW-Authenticate": 'Basic realm="mlflow-trace-exporter"'})
+        await app(scope, receive, send_with_headers)
+
+    async def _admits(self, users: Mapping[str, str], authorization: str) -> bool:
+        user, password = _credentials(authorization)
+        if not user and not password:
+            return False
+        # who asks for a user that there is not must wait as long as for one that there is
+        password_hash = users.get(user, next(iter(users.values()))).encode()
+        digest = hmac.digest(self._secret, password_hash + password, "sha256")
+        if hmac.compare_digest(self._right.get(user, b""), digest):
+            return True
+        async with self._one_at_a_time:
+            right = await asyncio.to_thread(bcrypt.checkpw, password[:MAX_PASSWORD_BYTES], password_hash)
+        if not right or user not in users:
+            return False
+        self._right[user] = digest
+        return True
+
+
+def _credentials(authorization: str) -> tuple[str, bytes]:
+    """The user and the password of the header; both empty where it has none."""
+    scheme, _, encoded = authorization.partition(" ")
+    if scheme.lower() != "basic":
+        return "", b""
+    try:
+        user, _, password = base64.b64decode(encoded, validate=True).partition(b":")
+        return ("", b"") if b"\0" in password else (user.decode(), password)  # bcrypt would stop reading there
+    except (binascii.Error, UnicodeDecodeError):
+        return "", b""

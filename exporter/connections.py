@@ -1,0 +1,161 @@
+"""Connections to our port: how many there can be, for how long, and TLS.
+
+An outsider can open connections and then say nothing, or read nothing. Each connection has to have a request answered
+every REQUEST_S, and when there are too many the one that has waited longest is closed: so nobody can keep others out.
+"""
+
+import asyncio
+import ssl
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, cast
+
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from exporter.web_config import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionLimits:
+    """``connections``: how many can be open. ``request_s``: how long a connection can take from one answer to the end
+    of the next, or to its first. ``handshake_s``: how long the TLS handshake can take."""
+
+    connections: int = 256
+    request_s: float = 90.0
+    handshake_s: float = 10.0
+
+
+class Doorkeeper:
+    """Makes the protocol of each connection that uvicorn accepts."""
+
+    def __init__(self, settings: Settings, limits: ConnectionLimits) -> None:
+        self.settings = settings
+        self.limits = limits
+        self.handshakes: set[asyncio.Task[None]] = set()
+        self._visits: dict[Visit, None] = {}
+        """Those that wait longest come first."""
+
+    def protocol(self, **options: Any) -> asyncio.Protocol:
+        """What uvicorn calls as its protocol class."""
+        return _Arrival(self, lambda visit: _Http(visit, **options))
+
+    def enter(self, transport: asyncio.Transport) -> "Visit":
+        """Note a connection; close another where there are too many."""
+        if len(self._visits) >= self.limits.connections:
+            next(iter(self._visits)).transport.abort()
+        visit = Visit(self, transport)
+        self.renew(visit)
+        return visit
+
+    def renew(self, visit: "Visit") -> None:
+        """Put a connection behind those that wait longer."""
+        self._visits.pop(visit, None)
+        self._visits[visit] = None
+
+    def leave(self, visit: "Visit") -> None:
+        """Forget a connection."""
+        self._visits.pop(visit, None)
+
+
+class Visit:
+    """One connection, from its acceptance to its end."""
+
+    def __init__(self, keeper: Doorkeeper, transport: asyncio.Transport) -> None:
+        self.transport = transport
+        self._keeper = keeper
+        self._deadline = self._new_deadline()
+
+    def answered(self) -> None:
+        """A request was answered: the time for the next begins."""
+        self._keeper.renew(self)
+        self._deadline.cancel()
+        self._deadline = self._new_deadline()
+
+    def end(self) -> None:
+        """The connection is gone."""
+        self._deadline.cancel()
+        self._keeper.leave(self)
+
+    def _new_deadline(self) -> asyncio.TimerHandle:
+        return asyncio.get_running_loop().call_later(self._keeper.limits.request_s, self.transport.abort)
+
+
+class _Arrival(asyncio.Protocol):
+    """A connection before anything is read from it."""
+
+    def __init__(self, keeper: Doorkeeper, http: "Callable[[Visit], _Http]") -> None:
+        self._keeper = keeper
+        self._http = http
+        self._visit: Visit | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        plain = cast(asyncio.Transport, transport)
+        self._visit = self._keeper.enter(plain)
+        context = self._keeper.settings().tls
+        if context is None:
+            _hand_over(plain, self._http(self._visit))
+            return
+        task = asyncio.get_running_loop().create_task(self._handshake(plain, self._visit, context))
+        self._keeper.handshakes.add(task)
+        task.add_done_callback(self._keeper.handshakes.discard)
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - why does not matter
+        if self._visit is not None:
+            self._visit.end()
+
+    async def _handshake(self, plain: asyncio.Transport, visit: Visit, context: ssl.SSLContext) -> None:
+        early = _Early()
+        try:
+            transport = await asyncio.get_running_loop().start_tls(
+                plain, early, context, server_side=True, ssl_handshake_timeout=self._keeper.limits.handshake_s
+            )
+        except (OSError, asyncio.CancelledError):
+            plain.abort()
+            visit.end()
+            return
+        names = self._keeper.settings().client_names
+        if transport is None or plain.is_closing() or (names and not set(names) & _names_of(transport)):
+            plain.abort()
+            visit.end()
+            return
+        http = self._http(visit)
+        _hand_over(transport, http)
+        if early.data:
+            http.data_received(bytes(early.data))
+
+
+class _Early(asyncio.Protocol):
+    """Keeps what a client sends right behind its part of the handshake."""
+
+    def __init__(self) -> None:
+        self.data = bytearray()
+
+    def data_received(self, data: bytes) -> None:
+        self.data += data
+
+
+class _Http(H11Protocol):
+    """uvicorn's protocol; tells when a request was answered, and the end."""
+
+    def __init__(self, visit: Visit, **options: Any) -> None:
+        super().__init__(**options)
+        self._visit = visit
+
+    def on_response_complete(self) -> None:
+        self._visit.answered()
+        super().on_response_complete()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._visit.end()
+        super().connection_lost(exc)
+
+
+def _hand_over(transport: asyncio.Transport, http: _Http) -> None:
+    transport.set_protocol(http)
+    http.connection_made(transport)
+
+
+def _names_of(transport: asyncio.Transport) -> set[str]:
+    """The alternative names in the certificate of the client."""
+    certificate = transport.get_extra_info("peercert") or {}
+    return {value for _, value in certificate.get("subjectAltName", ())}

@@ -1,0 +1,140 @@
+"""YAML files that people write: read strictly, checked against a schema, every mistake told with its line."""
+
+import difflib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import model_validator as validates_model
+from pydantic_core import ErrorDetails
+
+from exporter.errors import UserError
+
+MAX_FILE_BYTES = 64 * 1024
+MAX_DEPTH = 10
+
+
+class Section(BaseModel):
+    """A part of a file: known keys only. One that is left empty has its default."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @validates_model(mode="before")
+    @classmethod
+    def _empty_is_absent(cls, data: Any) -> Any:
+        if data is None:
+            return {}
+        return {key: value for key, value in data.items() if value is not None} if isinstance(data, dict) else data
+
+
+Model = TypeVar("Model", bound=Section)
+
+
+def load(path: Path, model: type[Model], flag: str) -> Model:
+    """The file at ``path``, which ``flag`` names. Raises UserError with every mistake in it, each with its line."""
+    data, lines = _read(path, flag)
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        details = sorted(error.errors(), key=lambda each: _line(each, lines))
+        mistakes = [_mistake(each, lines, model) for each in details]
+        raise UserError("\n  ".join([_heading(len(mistakes), path), *mistakes])) from None
+
+
+def keys(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    """All keys that a file can have, in dotted form."""
+    for name, field in model.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, Section):
+            yield from keys(field.annotation, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}"
+
+
+_Path = tuple[str | int, ...]
+_Lines = dict[_Path, int]
+
+
+def _read(path: Path, flag: str) -> tuple[Any, _Lines]:
+    try:
+        if path.stat().st_size > MAX_FILE_BYTES:
+            raise UserError(f"{path} is larger than {MAX_FILE_BYTES} bytes: surely not a configuration file")
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"{flag}: cannot read {path}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise UserError(f"{flag}: {path} is not a text file in UTF-8") from None
+    try:
+        _refuse_oddities(text, path)
+        node = yaml.compose(text, yaml.SafeLoader)
+        lines = _Lines(_lines(node, path))
+        return yaml.safe_load(text), lines
+    except yaml.MarkedYAMLError as error:
+        where = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise UserError(f"{path}{where}: not valid YAML: {error.problem}") from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())[:200]}") from None
+
+
+def _refuse_oddities(text: str, path: Path) -> None:
+    """Raise UserError for what no configuration needs: aliases, which can multiply without end, tags, deep nesting."""
+    depth = 0
+    for event in yaml.parse(text, yaml.SafeLoader):
+        line = event.start_mark.line + 1 if event.start_mark else "?"
+        if isinstance(event, yaml.AliasEvent):
+            raise UserError(f"{path}, line {line}: aliases are not supported")
+        if tag := getattr(event, "tag", None):
+            raise UserError(f"{path}, line {line}: tags ({tag}) are not supported")
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > MAX_DEPTH:
+            raise UserError(f"{path}, line {line}: nested too deeply for a configuration file")
+
+
+def _lines(node: yaml.Node | None, file: Path, at: _Path = ()) -> Iterator[tuple[_Path, int]]:
+    """The line of each key, by path. Raises UserError for a key that is there twice: YAML would just take the last."""
+    if isinstance(node, yaml.MappingNode):
+        seen: set[str] = set()
+        for key, value in node.value:
+            line = key.start_mark.line + 1
+            if not isinstance(key, yaml.ScalarNode):
+                raise UserError(f"{file}, line {line}: a key should be a plain name; quote a value that begins with {{")
+            if key.value in seen:
+                raise UserError(f"{file}, line {line}: {key.value} is there twice")
+            seen.add(key.value)
+            yield (*at, key.value), line
+            yield from _lines(value, file, (*at, key.value))
+    elif isinstance(node, yaml.SequenceNode):
+        for index, value in enumerate(node.value):
+            yield (*at, index), value.start_mark.line + 1
+            yield from _lines(value, file, (*at, index))
+
+
+def _heading(count: int, path: Path) -> str:
+    return f"{count} mistake{'s' if count > 1 else ''} in {path}:"
+
+
+def _mistake(details: ErrorDetails, lines: _Lines, model: type[Section]) -> str:
+    key = ".".join(map(str, details["loc"]))
+    line = _line(details, lines)
+    place = f"line {line}, {key}" if line else key or "the file"
+    match details["type"]:
+        case "extra_forbidden":
+            return f"{place}: unknown key{_suggestion(key, model)}"
+        case "value_error":
+            return f"{place}: {details['ctx']['error']}"
+        case "model_type" | "dict_type":
+            return f"{place}: should hold keys, as in `key: value`"
+    return f"{place}: {details['msg'][0].lower()}{details['msg'][1:]}, not {details['input']!r:.80}"
+
+
+def _line(details: ErrorDetails, lines: _Lines) -> int:
+    location = details["loc"]
+    return lines.get(location) or lines.get(location[:-1]) or 0
+
+
+def _suggestion(key: str, model: type[Section]) -> str:
+    known = list(keys(model))
+    close = difflib.get_close_matches(key, [*known, *model.model_fields], n=1)
+    section = [name for name in known if name.startswith(key.rpartition(".")[0] + ".")]
+    return f"; did you mean {close[0]}?" if close else f"; known are {', '.join(section or known)}"
