@@ -1,19 +1,29 @@
 """The whole text that is exposed, for a known snapshot."""
 
 import gzip
+import re
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
-from threading import Barrier, BrokenBarrierError
+from threading import Event
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from prometheus_client.exposition import generate_latest as encode_text
+from prometheus_client.openmetrics.exposition import generate_latest as encode_openmetrics
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 from prometheus_client.registry import Collector
 
-from exporter.exposition import Exposition, Format
+from exporter.exposition import PROMETHEUS, WANTED_S, Exposition, Format
+from exporter.families import events
+from exporter.labels import clean
+from exporter.metrics import exemplar_of
+from exporter.page import Links, write
 from exporter.status import STATUS_FAMILIES, Reading, Reload, Snapshot, Status
 from exporter.trace import State, TokenUsage
+from exporter.triage import Batch
 from tests.builders import BUILD, FAMILIES, increments, record
 
 GOLDEN = Path(__file__).with_name("golden")
@@ -54,10 +64,14 @@ STATUS = Status(
 )
 
 
+MADE = increments(*RECORDS)
+SNAPSHOT = Snapshot(FAMILIES, {**MADE.amounts, **events(Batch(late=1), MADE)}, STATUS, MADE.exemplars)
+
+
 @pytest.fixture
 def exposition() -> Exposition:
     made = Exposition()
-    made.publish(Snapshot(FAMILIES, increments(*RECORDS).amounts, STATUS))
+    made.publish(SNAPSHOT)
     return made
 
 
@@ -90,6 +104,31 @@ def test_both_formats_parse_and_hold_the_same(exposition: Exposition) -> None:
     assert text == openmetrics
 
 
+@given(st.text(), st.text(), st.text(), st.text())
+@settings(max_examples=50, deadline=None)
+def test_no_text_breaks_the_exposition_or_the_status_page(environment: str, version: str, name: str, user: str) -> None:
+    """Neither tags nor names nor metadata; and the page shows none of it as markup."""
+    odd = record(
+        experiment=name,
+        name=f"<b>{name}",
+        tags={"environment": f"<i>{environment}", "app_version": f"<u>{version}"},
+        user=user,
+        metadata={"mlflow.modelId": user},
+    )
+    made = increments(odd)
+    snapshot = Snapshot(FAMILIES, made.amounts, STATUS, made.exemplars, dict.fromkeys(made.groups, 1))
+    exposition = Exposition()
+    exposition.publish(snapshot)
+    for fmt, parse in ((Format.TEXT, parse_text), (Format.OPENMETRICS, parse_openmetrics)):
+        families = parse(exposition.render((fmt, False)).decode())
+        samples = [sample for family in families for sample in family.samples if sample.name == "mlflow_traces_total"]
+        assert [sample.value for sample in samples] == [1]
+        assert samples[0].labels["environment"] == clean(f"<i>{environment}")
+    page = write(snapshot, Links("metrics", "http://mlflow"), 0).decode()
+    assert not re.search("<[biu]>", page)
+    assert "&lt;i&gt;" in page
+
+
 @pytest.mark.parametrize("value", ["\ud800", "a\0b", "a\nb", 'quo"te\\', "\u2028", "x" * 1_000_000])
 def test_fault_23_whatever_a_tag_holds_the_scrape_succeeds_and_parses(value: str) -> None:
     exposition = Exposition()
@@ -117,21 +156,120 @@ def test_gzip_holds_the_same_bytes(exposition: Exposition) -> None:
     assert gzip.decompress(exposition.render((Format.TEXT, True))) == plain
 
 
-def test_scrapes_at_the_same_time_share_one_rendering(exposition: Exposition, monkeypatch: pytest.MonkeyPatch) -> None:
-    rendered = []
+def counting_encoder(monkeypatch: pytest.MonkeyPatch) -> list[Collector]:
+    """Have each use of the library's encoder for text noted."""
+    used: list[Collector] = []
 
     def encode(metrics: Collector) -> bytes:
-        rendered.append(metrics)
-        with suppress(BrokenBarrierError):  # it breaks, for a second rendering never comes
-            second_one.wait(0.2)
-        return b"text"
+        used.append(metrics)
+        return encode_text(metrics)
 
     monkeypatch.setattr("exporter.exposition.encode_text", encode)
-    second_one = Barrier(2)
+    return used
+
+
+def test_scrapes_at_the_same_time_share_one_rendering(monkeypatch: pytest.MonkeyPatch) -> None:
+    used = counting_encoder(monkeypatch)
+    exposition = Exposition()
+    exposition.publish(SNAPSHOT)
+    assert not used, "nobody asked for this format yet"
+    exposition.render((Format.TEXT, False))
+    once = len(used)
+    exposition.publish(SNAPSHOT)
+    used.clear()
     with ThreadPoolExecutor(4) as pool:
-        texts = list(pool.map(lambda _: exposition.render((Format.TEXT, False)), range(4)))
-    assert texts == [b"text"] * 4
-    assert len(rendered) == 1
+        texts = list(pool.map(lambda _: exposition.render((Format.TEXT, False)), range(8)))
+    assert len(set(texts)) == 1
+    assert not used, "it was rendered when it was published"
+    assert once > len(FAMILIES)
+
+
+def test_what_did_not_change_is_not_written_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    used = counting_encoder(monkeypatch)
+    exposition = Exposition()
+    exposition.publish(SNAPSHOT)
+    before = exposition.render((Format.TEXT, False))
+    used.clear()
+    traces = next(cell for cell in SNAPSHOT.totals if cell.family == "mlflow_traces_total")
+    exposition.publish(replace(SNAPSHOT, totals={**SNAPSHOT.totals, traces: 41}))
+    after = exposition.render((Format.TEXT, False))
+    assert len(used) == 1 + 1, "the series that changed, and what the exporter says of itself"
+    assert without_process(after.decode()) == without_process(before.decode()).replace(
+        'version="1.4.0"} 2.0\n', 'version="1.4.0"} 41.0\n', 1
+    )
+
+
+def test_a_format_that_was_asked_for_is_ready_when_a_snapshot_is_published() -> None:
+    now_s = 0.0
+    exposition = Exposition(lambda: now_s)
+    exposition.publish(SNAPSHOT)
+    assert exposition.ready(PROMETHEUS) is not None, "what Prometheus asks for always is"
+    assert exposition.ready((Format.TEXT, False)) is None
+    exposition.publish(SNAPSHOT)
+    assert exposition.ready((Format.TEXT, False)) is not None
+    now_s = WANTED_S + 1
+    exposition.publish(SNAPSHOT)
+    assert exposition.ready((Format.TEXT, False)) is None, "nobody has asked for it for long"
+
+
+def test_a_reader_is_not_kept_waiting_by_a_rendering(monkeypatch: pytest.MonkeyPatch) -> None:
+    exposition = Exposition()
+    exposition.publish(SNAPSHOT)
+    before = exposition.ready(PROMETHEUS)
+    began, go_on = Event(), Event()
+
+    def encode(metrics: Collector) -> bytes:
+        began.set()
+        go_on.wait(10)
+        text: bytes = encode_openmetrics(metrics)
+        return text
+
+    monkeypatch.setattr(exposition._renderers[Format.OPENMETRICS], "_encode", encode)
+    with ThreadPoolExecutor(1) as pool:
+        publishing = pool.submit(exposition.publish, replace(SNAPSHOT, totals={}))
+        assert began.wait(10)
+        assert exposition.ready(PROMETHEUS) == before
+        go_on.set()
+        publishing.result(10)
+    assert exposition.ready(PROMETHEUS) != before
+
+
+def test_exemplars_are_in_openmetrics_only_and_keep_their_time(exposition: Exposition) -> None:
+    text = exposition.render((Format.OPENMETRICS, False)).decode()
+    found = {
+        sample.exemplar.labels["trace_id"]: (sample.exemplar.value, float(sample.exemplar.timestamp))
+        for family in parse_openmetrics(text)
+        for sample in family.samples
+        if sample.exemplar
+    }
+    ends = {each.trace_id: (each.start_ms + (each.duration_ms or 0)) / 1000 for each in RECORDS}
+    assert found == {
+        each.trace_id: (each.duration_s, ends[each.trace_id]) for each in RECORDS if each.trace_id != "tr-3"
+    }
+    assert "trace_id" not in exposition.render((Format.TEXT, False)).decode()
+
+
+@pytest.mark.parametrize(
+    ("fields", "has"),
+    [
+        ({}, True),
+        ({"trace_id": "t" * 120}, True),
+        ({"trace_id": "t" * 121}, False),
+        ({"trace_id": "tr\n1"}, False),
+        ({"trace_id": "tr-\u00e9"}, False),
+        ({"duration_ms": None}, False),
+        ({"start_ms": 10_000}, False),
+    ],
+)
+def test_which_traces_can_be_exemplars(fields: dict[str, object], has: bool) -> None:
+    exemplar = exemplar_of(record(**fields))
+    assert (exemplar is not None) is has
+
+
+def test_the_exemplar_of_a_bucket_is_of_the_trace_that_ended_last() -> None:
+    times = (3_000, 1_000, 2_000)
+    found = increments(*(record(trace_id=f"tr-{start_ms}", start_ms=start_ms) for start_ms in times)).exemplars
+    assert [each.trace_id for each in found.values()] == ["tr-3000"]
 
 
 def test_what_is_not_known_yet_is_not_exposed() -> None:
