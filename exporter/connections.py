@@ -42,7 +42,9 @@ class Doorkeeper:
     def enter(self, transport: asyncio.Transport) -> "Visit":
         """Note a connection; close another where there are too many."""
         if len(self._visits) >= self.limits.connections:
-            next(iter(self._visits)).transport.abort()
+            oldest = next(iter(self._visits))
+            oldest.end()  # at once: its connection hears of it only after those that come with this one
+            oldest.transport.abort()
         visit = Visit(self, transport)
         self.renew(visit)
         return visit

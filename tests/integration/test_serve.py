@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -259,7 +260,7 @@ def test_the_paths_that_it_serves(mlflow: Mlflow, tmp_path: Path) -> None:
     with exporter.running(), requests.Session() as http:
         page = http.get(exporter.url)
         assert page.status_code == 200
-        assert 'href="/custom/metrics"' in page.text
+        assert 'href="custom/metrics"' in page.text, "from the page, so that it works behind a proxy"
         metrics = http.get(f"{exporter.url}/custom/metrics", headers={"Accept": "application/openmetrics-text"})
         assert metrics.headers["Content-Type"].startswith("application/openmetrics-text")
         assert metrics.headers["Content-Encoding"] == "gzip"
@@ -269,6 +270,121 @@ def test_the_paths_that_it_serves(mlflow: Mlflow, tmp_path: Path) -> None:
         assert http.get(f"{exporter.url}/-/healthy").status_code == 200
         assert http.get(f"{exporter.url}/metrics").status_code == 404
         assert http.post(f"{exporter.url}/custom/metrics").status_code == 405
+
+
+def test_an_exemplar_leads_to_its_trace_and_nothing_leads_elsewhere(mlflow: Mlflow, tmp_path: Path) -> None:
+    experiment, hidden = mlflow.experiment(), mlflow.experiment()
+    (trace_id,) = mlflow.log(experiment, Trace(START_MS))
+    (not_ours,) = mlflow.log(hidden, Trace(START_MS))
+    settings = {**configuration(mlflow, experiment), "web": {"mlflow_ui_url": "https://mlflow.example/ui/"}}
+    exporter = Exporter(tmp_path, settings)
+    with exporter.running(), requests.Session() as http:
+        http.headers["Accept"] = "application/openmetrics-text"
+        exemplar = f'# {{trace_id="{trace_id}"}} 0.1 {START_MS / 1000 + 0.1}'
+        eventually(lambda: exemplar in http.get(f"{exporter.url}/metrics").text, "the exemplar is exposed")
+        answer = http.get(f"{exporter.url}/trace/{trace_id}", allow_redirects=False)
+        assert answer.status_code == 302
+        place = f"experiments/{mlflow.experiment_id(experiment)}/traces/{trace_id}"
+        assert answer.headers["Location"] == f"https://mlflow.example/ui/#/{place}"
+        for other in (
+            not_ours,
+            "tr-0",
+            "",
+            "//evil.example",
+            "https:%2F%2Fevil.example",
+            "a' OR '1'='1",
+            "%0d%0aX: y",
+            "é",
+        ):
+            answer = http.get(f"{exporter.url}/trace/{other}", allow_redirects=False)
+            assert answer.status_code == 404, other
+            assert "Location" not in answer.headers
+
+
+def test_a_reload_is_all_or_nothing_and_no_counter_falls(mlflow: Mlflow, tmp_path: Path) -> None:
+    experiment, other = mlflow.experiment(), mlflow.experiment()
+    mlflow.log(experiment, Trace(START_MS, tags={"team": "search"}), Trace(START_MS, tags={"team": "ads"}))
+    mlflow.log(other, Trace(START_MS, tags={"team": "search"}))
+    exporter = Exporter(tmp_path, configuration(mlflow, experiment))
+    file = tmp_path / "exporter.yml"
+    good = file.read_text()
+
+    def counted() -> float:
+        return sum(value for name, value in exporter.samples().items() if name.startswith("mlflow_traces_total"))
+
+    def reloaded() -> tuple[float, float]:
+        found, name = exporter.samples(), "mlflow_trace_exporter_config_last_reload_success"
+        return found[f"{name}ful"], found[f"{name}_timestamp_seconds"]
+
+    with exporter.running():
+        eventually(lambda: counted() == 2, "all are counted")
+        polls, before = exporter.samples()["mlflow_trace_exporter_polls_total"], reloaded()
+        assert before[0] == 1
+        file.write_text(good.replace(experiment, other) + "\nnonsense: 1\n")
+        assert requests.post(f"{exporter.url}/-/reload").status_code == 500
+        assert reloaded() == (0, before[1])
+        assert "nonsense: unknown key" in exporter.log()
+        exporter.after_next_poll()
+        assert counted() == 2, "the experiment that the bad file names is not read"
+
+        file.write_text(good.replace("ledger.db", "other.db"))
+        assert requests.post(f"{exporter.url}/-/reload").status_code == 500
+        assert "ledger.path: the ledger is changed by a restart only" in exporter.log()
+
+        file.write_text(good.replace(f"- {experiment}", f"- {experiment}\n  - {other}"))
+        assert requests.post(f"{exporter.url}/-/reload").status_code == 200
+        successful, success_s = reloaded()
+        assert successful
+        assert success_s > before[1]
+        assert counted() >= 2
+        assert exporter.samples()["mlflow_trace_exporter_polls_total"] >= polls
+        mlflow.log(other, Trace(now_ms(), tags={"team": "search"}))
+        eventually(lambda: counted() == 3, "what comes to the experiment that was added is counted")
+
+        file.write_text(file.read_text() + "labels: {extra: {team: tag.team}}\n")
+        exporter.process.send_signal(signal.SIGHUP)
+        mlflow.log(experiment, Trace(now_ms(), tags={"team": "search"}))
+        eventually(lambda: 'team="search"' in exporter.text(), "the new label shows")
+        assert "its labels or buckets have changed" in exporter.log()
+    assert "Traceback" not in exporter.log()
+
+
+def test_it_reloads_and_stops_while_mlflow_does_not_answer(tmp_path: Path) -> None:
+    with socket.create_server((HOST, 0)) as silent:
+        settings = {"mlflow": {"tracking_uri": f"http://{HOST}:{silent.getsockname()[1]}", "timeout": "3s"}}
+        exporter = Exporter(tmp_path, settings)
+        with exporter.running():
+            assert requests.get(f"{exporter.url}/-/ready").status_code == 503
+            exporter.samples()  # a scrape does not wait for the poll
+            with (tmp_path / "exporter.yml").open("a") as file:
+                file.write("poll: {interval: 2s}\n")
+            assert requests.post(f"{exporter.url}/-/reload", timeout=20).status_code == 200
+            eventually(lambda: requests.get(f"{exporter.url}/-/ready").status_code == 200, "the first poll has failed")
+            exporter.process.send_signal(signal.SIGHUP)
+            assert exporter.stop() < 5
+            assert exporter.process.returncode == 0
+
+
+def test_no_secret_and_nothing_of_a_trace_is_in_the_log(mlflow: Mlflow, tmp_path: Path) -> None:
+    """At the level that says most, with everything that could carry one."""
+    experiment = mlflow.experiment()
+    request = {"mlflow.traceInputs": "PROMPT-4711", "mlflow.trace.user": "USER-4711"}
+    odd = Trace(START_MS, tags={"environment": "prod", "note": "TAG-4711"}, metadata=request)
+    mlflow.log(experiment, odd, replace(odd, state="IN_PROGRESS", duration_ms=None))
+    settings = configuration(mlflow, experiment)
+    settings["mlflow"]["tracking_uri"] = mlflow.uri.replace("//", "//user:PASSWORD-4711@")  # type: ignore[index]
+    for fmt in ("logfmt", "json"):
+        exporter = Exporter(
+            tmp_path, settings, "--log.level=debug", f"--log.format={fmt}", MLFLOW_TRACKING_TOKEN="TOKEN-4711"
+        )
+        with exporter.running():
+            exporter.after_next_poll()
+            requests.get(f"{exporter.url}/?q=QUERY-4711", auth=("alice", "AUTH-4711"))
+            assert exporter.stop() < 5
+        assert "page read" in exporter.log()
+        assert "4711" not in exporter.log()
+    lines = exporter.log().splitlines()
+    assert all(line.startswith("ts=") or json.loads(line)["ts"] for line in lines), "one line an event"
 
 
 def test_a_poller_that_dies_takes_the_process_with_it(tmp_path: Path) -> None:

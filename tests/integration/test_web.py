@@ -1,0 +1,390 @@
+"""The web server against clients of all manners, in plain HTTP and over TLS. No MLflow is needed."""
+
+import http.client
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import bcrypt
+import pytest
+import requests
+import yaml
+
+from exporter import server
+from exporter.application import Site, application
+from exporter.connections import ConnectionLimits
+from exporter.errors import UserError
+from exporter.exposition import Exposition
+from exporter.status import Snapshot, Status
+from exporter.web_config import WebConfigFile
+from tests.builders import BUILD, FAMILIES, increments, record
+from tests.certificates import Certificates, make_certificates
+from tests.real import eventually
+
+HASH = bcrypt.hashpw(b"open sesame", bcrypt.gensalt(4)).decode()
+ALICE = ("alice", "open sesame")
+TLS = {"cert_file": "server.pem", "key_file": "server.key"}
+
+
+@dataclass
+class Served:
+    """A running web server."""
+
+    port: int
+    exposition: Exposition
+    web_file: Path
+    certificates: Certificates
+
+    @property
+    def tls(self) -> bool:
+        return "tls_server_config" in self.web_file.read_text()
+
+    @property
+    def url(self) -> str:
+        return f"{'https' if self.tls else 'http'}://127.0.0.1:{self.port}"
+
+    def get(self, path: str = "/metrics", **options: Any) -> requests.Response:
+        """A request of a client that trusts the authority; it waits no longer than a scrape would."""
+        return requests.get(self.url + path, verify=self.certificates.ca, timeout=options.pop("timeout", 5), **options)
+
+    def connect(self) -> socket.socket:
+        """A connection that is ready to send a request."""
+        plain = socket.create_connection(("127.0.0.1", self.port), timeout=10)
+        return self.context().wrap_socket(plain, server_hostname="127.0.0.1") if self.tls else plain
+
+    def context(self) -> ssl.SSLContext:
+        return ssl.create_default_context(cafile=self.certificates.ca)
+
+
+Serve = Callable[..., Served]
+
+
+@pytest.fixture
+def serve(tmp_path: Path) -> Iterator[Serve]:
+    """Serve a snapshot with many series, with a web configuration and limits, until the test ends."""
+    certificates = make_certificates(tmp_path)
+    with ExitStack() as running:
+
+        def start(limits: ConnectionLimits | None = None, site: dict[str, Any] | None = None, **web: Any) -> Served:
+            file = tmp_path / "web.yml"
+            file.write_text(yaml.safe_dump(web))
+            exposition = Exposition()
+            records = [record(trace_id=f"tr-{number}", name=f"name {number}") for number in range(100)]
+            exposition.publish(Snapshot(FAMILIES, increments(*records).amounts, Status.begin(BUILD)))
+            options: dict[str, Any] = {
+                "telemetry_path": "/metrics",
+                "prefix": "",
+                "mlflow_url": lambda: "http://mlflow",
+            }
+            options |= {"trace_url": lambda _: None, "reload": lambda: None, **(site or {})}
+            listener = server.listen("127.0.0.1:0")
+            port = listener.getsockname()[1]
+            app = application(Site(exposition=exposition, **options))
+            uvicorn = server.web_server(app, WebConfigFile(file).settings, limits)
+            thread = threading.Thread(target=uvicorn.run, kwargs={"sockets": [listener]}, daemon=True)
+            thread.start()
+
+            @running.callback
+            def stop() -> None:
+                uvicorn.should_exit = True
+                thread.join(10)
+
+            eventually(lambda: uvicorn.started, "it serves")
+            return Served(port, exposition, file, certificates)
+
+        yield start
+
+
+def silent(served: Served) -> Iterator[socket.socket]:
+    """Connections that say nothing; over TLS not even the first word of the handshake."""
+    for _ in range(500):
+        yield socket.create_connection(("127.0.0.1", served.port), timeout=10)
+
+
+def silent_after_handshake(served: Served) -> Iterator[socket.socket]:
+    for _ in range(50):
+        yield served.connect()
+
+
+def never_ending_heads(served: Served) -> Iterator[socket.socket]:
+    for _ in range(50):
+        connection = served.connect()
+        connection.sendall(b"GET /metrics HTTP/1.1\r\nHost: a\r\nX-")
+        yield connection
+
+
+def bodies_that_never_come(served: Served) -> Iterator[socket.socket]:
+    for _ in range(50):
+        connection = served.connect()
+        connection.sendall(b"POST /-/reload HTTP/1.1\r\nHost: a\r\nContent-Length: 100000000\r\n\r\n" + b"x" * 100_000)
+        yield connection
+
+
+def slow_readers(served: Served) -> Iterator[socket.socket]:
+    """They ask for much, again and again, and read none of it."""
+    for _ in range(50):
+        connection = served.connect()
+        connection.sendall(b"GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n" * 20)
+        yield connection
+
+
+def huge_heads(served: Served) -> Iterator[socket.socket]:
+    for _ in range(20):
+        connection = served.connect()
+        try:
+            for _ in range(100):
+                connection.sendall(b"GET /" + b"x" * 100_000)
+        except OSError:
+            pass  # it was closed, as it should be
+        yield connection
+
+
+def garbage(served: Served) -> Iterator[socket.socket]:
+    for _ in range(50):
+        connection = socket.create_connection(("127.0.0.1", served.port), timeout=10)
+        connection.sendall(bytes(range(256)) * 10)
+        yield connection
+
+
+def half_closed(served: Served) -> Iterator[socket.socket]:
+    for _ in range(50):
+        connection = socket.create_connection(("127.0.0.1", served.port), timeout=10)
+        connection.shutdown(socket.SHUT_WR)
+        yield connection
+
+
+CLIENTS = [
+    silent,
+    silent_after_handshake,
+    never_ending_heads,
+    bodies_that_never_come,
+    slow_readers,
+    huge_heads,
+    garbage,
+    half_closed,
+]
+
+
+@pytest.mark.parametrize("web", [{}, {"tls_server_config": TLS}], ids=["plain", "tls"])
+@pytest.mark.parametrize("clients", CLIENTS, ids=lambda clients: clients.__name__)
+def test_fault_25_no_client_holds_up_a_scrape(
+    serve: Serve,
+    clients: Callable[[Served], Iterator[socket.socket]],
+    web: dict[str, Any],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    served = serve(**web)
+    with ExitStack() as open_connections:
+        for connection in clients(served):
+            open_connections.enter_context(connection)
+        for _ in range(3):
+            assert served.get().status_code == 200
+    assert not [each for each in caplog.records if each.exc_info], "nor does it fill the log with tracebacks"
+
+
+@pytest.mark.parametrize("web", [{}, {"tls_server_config": TLS}], ids=["plain", "tls"])
+def test_there_are_no_more_connections_than_the_limit(serve: Serve, web: dict[str, Any]) -> None:
+    """Those that have waited longest go first, so that whoever comes gets in."""
+    served = serve(ConnectionLimits(connections=10), **web)
+    with ExitStack() as open_connections:
+        address = ("127.0.0.1", served.port)
+        waiting = [open_connections.enter_context(socket.create_connection(address)) for _ in range(30)]
+        assert served.get().status_code == 200
+        eventually(lambda: sum(map(is_closed, waiting[:20])) == 20, "the first are closed")
+        assert not is_closed(waiting[-1])
+
+
+@pytest.mark.parametrize("web", [{}, {"tls_server_config": TLS}], ids=["plain", "tls"])
+def test_a_connection_without_an_answer_is_closed_in_time(serve: Serve, web: dict[str, Any]) -> None:
+    served = serve(ConnectionLimits(request_s=1.5, handshake_s=0.5), **web)
+    with socket.create_connection(("127.0.0.1", served.port)) as says_nothing, served.connect() as never_ends:
+        never_ends.sendall(b"GET /metrics HTTP/1.1\r\n")
+        kept = (
+            http.client.HTTPSConnection("127.0.0.1", served.port, context=served.context())
+            if web
+            else (http.client.HTTPConnection("127.0.0.1", served.port))
+        )
+        began = time.monotonic()
+        while time.monotonic() - began < 2.5:  # one that goes on asking is kept
+            kept.request("GET", "/-/healthy")
+            assert kept.getresponse().read()
+            assert kept.sock is not None
+            time.sleep(0.3)
+        kept.close()
+        assert is_closed(says_nothing)
+        assert is_closed(never_ends)
+
+
+def is_closed(connection: socket.socket) -> bool:
+    """Whether the other side has ended a connection on which it never sent anything."""
+    connection.settimeout(0.01)
+    try:
+        return connection.recv(1) == b""
+    except TimeoutError:
+        return False
+    except OSError:
+        return True
+
+
+def test_a_slow_reader_gets_all_of_it(serve: Serve) -> None:
+    served = serve()
+    size = len(served.get(headers={"Accept-Encoding": "identity"}).content)
+    assert size > 1_000_000
+    with served.connect() as slow:
+        slow.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
+        assert served.get().status_code == 200
+        received = bytearray()
+        slow.settimeout(10)
+        while piece := slow.recv(65_536):
+            received += piece
+    assert len(received) > size, "and then it gets all of it"
+
+
+@pytest.mark.parametrize("path", ["/", "/metrics", "/-/healthy", "/-/ready", "/trace/x", "/nothing"])
+def test_users_are_asked_for_everywhere(serve: Serve, path: str) -> None:
+    served = serve(basic_auth_users={"alice": HASH})
+    for wrong in (None, ("alice", "wrong"), ("bob", "open sesame"), ("", ""), ("alice", "")):
+        answer = served.get(path, auth=wrong)
+        assert answer.status_code == 401
+        assert answer.headers["WWW-Authenticate"].startswith("Basic")
+    assert served.get(path, auth=ALICE).status_code != 401
+    assert requests.head(served.url + path, timeout=5).status_code == 401
+
+
+@pytest.mark.parametrize(
+    "header", ["", "Basic", "Basic !", "Basic YWxpY2U=", "Bearer x", "Basic " + "A" * 10_000, "Basic /w=="]
+)
+def test_odd_credentials_are_no_credentials(serve: Serve, header: str) -> None:
+    served = serve(basic_auth_users={"alice": HASH})
+    assert served.get(headers={"Authorization": header}).status_code == 401
+
+
+def test_a_right_password_is_remembered_until_it_changes(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    served = serve(basic_auth_users={"alice": HASH})
+    looked_at: list[bytes] = []
+    real = bcrypt.checkpw
+
+    def checkpw(password: bytes, known: bytes) -> bool:
+        looked_at.append(password)
+        return real(password, known)
+
+    monkeypatch.setattr(bcrypt, "checkpw", checkpw)
+    assert [served.get(auth=ALICE).status_code for _ in range(5)] == [200] * 5
+    assert len(looked_at) == 1
+    assert [served.get(auth=("alice", "wrong")).status_code for _ in range(2)] == [401] * 2
+    assert len(looked_at) == 3
+    assert served.get(auth=ALICE).status_code == 200
+    assert len(looked_at) == 3
+    other = bcrypt.hashpw(b"other", bcrypt.gensalt(4)).decode()
+    served.web_file.write_text(yaml.safe_dump({"basic_auth_users": {"alice": other}}))
+    assert served.get(auth=ALICE).status_code == 401
+    assert served.get(auth=("alice", "other")).status_code == 200
+
+
+def test_headers_of_the_web_configuration_are_on_every_answer(serve: Serve) -> None:
+    served = serve(http_server_config={"headers": {"X-Frame-Options": "deny"}}, basic_auth_users={"alice": HASH})
+    assert served.get().headers["X-Frame-Options"] == "deny"
+    assert served.get("/nothing", auth=ALICE).headers["X-Frame-Options"] == "deny"
+
+
+def test_only_clients_with_the_right_certificate_are_served(serve: Serve, tmp_path: Path) -> None:
+    verify = {"client_ca_file": "ca.pem", "client_auth_type": "RequireAndVerifyClientCert"}
+    served = serve(tls_server_config={**TLS, **verify, "client_allowed_sans": ["prometheus.example"]})
+    assert served.get(cert=served.certificates.client).status_code == 200
+    with pytest.raises(requests.ConnectionError):
+        served.get()
+    other = str(tmp_path / "other.pem"), str(tmp_path / "other.key")
+    with pytest.raises(requests.ConnectionError):
+        served.get(cert=other)
+
+
+def test_an_older_version_of_tls_than_the_least_is_refused(serve: Serve) -> None:
+    served = serve(tls_server_config={**TLS, "min_version": "TLS13"})
+    assert served.get().status_code == 200
+    older = served.context()
+    older.maximum_version = ssl.TLSVersion.TLSv1_2
+    with (
+        socket.create_connection(("127.0.0.1", served.port), timeout=5) as plain,
+        pytest.raises(ssl.SSLError),
+    ):
+        older.wrap_socket(plain, server_hostname="127.0.0.1")
+
+
+def test_a_renewed_certificate_is_used_without_a_restart(serve: Serve, tmp_path: Path) -> None:
+    served = serve(tls_server_config=TLS)
+    assert served.get().status_code == 200
+    make_certificates(tmp_path)  # by a new authority, which the client now trusts, and not the one before
+    assert served.get().status_code == 200
+
+
+def test_plain_http_to_a_port_with_tls_gets_no_answer(serve: Serve) -> None:
+    served = serve(tls_server_config=TLS)
+    with pytest.raises(requests.ConnectionError):
+        requests.get(f"http://127.0.0.1:{served.port}/metrics", timeout=5)
+
+
+def test_a_proxy_may_keep_its_prefix(serve: Serve) -> None:
+    served = serve(site={"prefix": "/mlflow-exporter"})
+    for path in ("/metrics", "/-/healthy", "/"):
+        assert served.get(path).status_code == 200
+        assert served.get(f"/mlflow-exporter{path}").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("encodings", "gzipped"),
+    [
+        ("gzip", True),
+        ("deflate, gzip;q=0.5", True),
+        ("identity", False),
+        ("gzip;q=0", False),
+        ("gzip; q=0.0", False),
+        ("", False),
+    ],
+)
+def test_gzip_by_negotiation(serve: Serve, encodings: str, gzipped: bool) -> None:
+    answer = serve().get(headers={"Accept-Encoding": encodings})
+    assert (answer.headers.get("Content-Encoding") == "gzip") is gzipped
+    assert answer.text.startswith("# HELP mlflow_traces_total")
+
+
+def test_a_reload_is_asked_for_by_post_and_tells_nobody_what_the_file_holds(serve: Serve) -> None:
+    def reload() -> None:
+        raise UserError("line 3: not 'a secret'")
+
+    served = serve(site={"reload": reload})
+    answer = requests.post(f"{served.url}/-/reload", timeout=5)
+    assert answer.status_code == 500
+    assert "secret" not in answer.text
+    assert served.get("/-/reload").status_code == 405
+
+
+@contextmanager
+def waiting(event: threading.Event) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        event.set()
+
+
+def test_who_asks_for_many_traces_keeps_nobody_else_waiting(serve: Serve) -> None:
+    answered, asked = threading.Event(), []
+
+    def trace_url(trace_id: str) -> str | None:
+        asked.append(trace_id)
+        answered.wait(30)
+        return None
+
+    served = serve(site={"trace_url": trace_url})
+    with ExitStack() as open_connections, waiting(answered):
+        for number in range(100):
+            connection = open_connections.enter_context(served.connect())
+            connection.sendall(f"GET /trace/{number} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
+        for path in ("/metrics", "/", "/-/healthy"):
+            assert served.get(path).status_code == 200
+        assert len(asked) <= 2, "MLflow is not asked for all of them at once"
