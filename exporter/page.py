@@ -56,7 +56,7 @@ def write(snapshot: Snapshot, links: Links, now_s: float) -> bytes:
     page = _TEMPLATE.render(
         version=status.build.version,
         links=links,
-        facts=[*_of_mlflow(status), *(_of_reading(reading, now_s) if reading else ()), *_of_totals(snapshot)],
+        facts=[*_of_mlflow(status, now_s), *(_of_reading(reading) if reading else ()), *_of_totals(snapshot)],
         failure=status.failure and {"message": status.failure.message, "at": _time(status.failure.at_s)},
         experiments=reading.experiments if reading else (),
         rows=[_texts(row, last_ms.get((row.environment, row.version))) for row in table[:MAX_ROWS]],
@@ -66,7 +66,7 @@ def write(snapshot: Snapshot, links: Links, now_s: float) -> bytes:
     return page.encode("utf-8", "replace")
 
 
-def _of_mlflow(status: Status) -> Iterator[Fact]:
+def _of_mlflow(status: Status, now_s: float) -> Iterator[Fact]:
     since = f"since {_time(status.mlflow_since_s)}"
     match status.mlflow_up:
         case None:
@@ -76,13 +76,13 @@ def _of_mlflow(status: Status) -> Iterator[Fact]:
         case False:
             yield "MLflow", f"not reachable {since}", "bad"
     yield "Last successful poll", _time(status.last_success_s), ""
+    yield "Lag", "-" if status.last_success_s is None else _age(now_s - status.last_success_s), ""
     if status.reload and not status.reload.successful:
         yield "Configuration", "the file cannot be used; the one before it goes on", "bad"
 
 
-def _of_reading(reading: Reading, now_s: float) -> Iterator[Fact]:
+def _of_reading(reading: Reading) -> Iterator[Fact]:
     yield "Complete until", _time(reading.complete_until_s or None), ""
-    yield "Lag", _age(now_s - reading.complete_until_s) if reading.complete_until_s else "-", ""
     yield "Audited until", _time(reading.audited_until_s), ""
     yield "Catching up", ("yes" if reading.behind else "no"), ""
     yield "Pending", f"{reading.pending:,}", ""
@@ -120,7 +120,7 @@ def _texts(row: Row, last_ms: int | None) -> dict[str, str]:
         "p95": "-" if row.p95_s is None else f"{row.p95_s:.2f} s",
         "tokens": f"{row.tokens:,}",
         "cost": f"${row.cost_usd:,.2f}",
-        "last": _time(last_ms / 1000 if last_ms else None),
+        "last": _time(last_ms / 1000 if last_ms else None).removesuffix(" UTC"),
     }
 
 
@@ -129,5 +129,5 @@ def _time(at_s: float | None) -> str:
 
 
 def _age(seconds: float) -> str:
-    minutes = max(0, int(seconds)) // 60
-    return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min"
+    whole = max(0, round(seconds))
+    return f"{whole} s" if whole < 120 else f"{whole // 3600} h {whole % 3600 // 60} min"

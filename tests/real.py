@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -177,13 +178,15 @@ def samples(text: str) -> Samples:
 class Exporter:
     """A process of `serve`, with the configuration of a test."""
 
-    def __init__(self, directory: Path, config: Mapping[str, Any], *flags: str, **environment: str) -> None:
-        self.url = f"http://{HOST}:{free_port()}"
+    def __init__(
+        self, directory: Path, config: Mapping[str, Any], *flags: str, scheme: str = "http", **environment: str
+    ) -> None:
+        self.url = f"{scheme}://{HOST}:{free_port()}"
         self._file = directory / "exporter.yml"
         defaults = {"ledger": {"path": str(directory / "ledger.db")}, "series": {"zero_hold": "0s"}}
         self._file.write_text(yaml.safe_dump({**defaults, **config}))
         self._arguments = [sys.executable, "-m", "exporter", "serve", f"--config.file={self._file}"]
-        self._arguments += [f"--web.listen-address={self.url.removeprefix('http://')}", *flags]
+        self._arguments += [f"--web.listen-address={self.url.partition('://')[2]}", *flags]
         self._environment = {**os.environ, **environment}
         self._log = directory / "exporter.log"
 
@@ -193,13 +196,19 @@ class Exporter:
         with self._log.open("ab") as log:
             self.process = subprocess.Popen(self._arguments, stdout=log, stderr=log, env=self._environment)
         try:
-            eventually(lambda: self.process.poll() is not None or fetch(f"{self.url}/-/healthy"), "the exporter runs")
+            eventually(lambda: self.process.poll() is not None or self._listens(), "the exporter runs")
             assert self.process.poll() is None, self.log()
             yield self
         finally:
             if self.process.poll() is None:
                 self.process.kill()
             self.process.wait()
+
+    def _listens(self) -> bool:
+        if self.url.startswith("http:"):
+            return fetch(f"{self.url}/-/healthy") is not None
+        with socket.socket() as probe:  # whom it answers there is for the test to see
+            return probe.connect_ex((HOST, int(self.url.rpartition(":")[2]))) == 0
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> float:
         """Ask it to stop; returns how many seconds that took."""
@@ -225,9 +234,9 @@ class Exporter:
 
 
 class Prometheus:
-    """A running Prometheus that scrapes ``targets`` (by job) every second."""
+    """A running Prometheus that scrapes ``targets`` (by job) every second; ``scrape`` says how, as in its own file."""
 
-    def __init__(self, directory: Path, targets: Mapping[str, str]) -> None:
+    def __init__(self, directory: Path, targets: Mapping[str, str], **scrape: Any) -> None:
         self.url = f"http://{HOST}:{free_port()}"
         self._directory = directory
         config = {
@@ -236,7 +245,9 @@ class Prometheus:
                 {
                     "job_name": job,
                     "honor_labels": True,
-                    "static_configs": [{"targets": [url.removeprefix("http://")]}],
+                    "static_configs": [{"targets": [url.partition("://")[2]]}],
+                    "scheme": url.partition("://")[0],
+                    **scrape,
                 }
                 for job, url in targets.items()
             ],
@@ -249,7 +260,7 @@ class Prometheus:
         """Run it for the time of a block."""
         address = self.url.removeprefix("http://")
         arguments = [tool("prometheus"), f"--config.file={self._file}", f"--web.listen-address={address}"]
-        arguments += [f"--storage.tsdb.path={self._directory / 'prometheus'}"]
+        arguments += [f"--storage.tsdb.path={self._directory / 'prometheus'}", "--enable-feature=exemplar-storage"]
         with (self._directory / "prometheus.log").open("wb") as log:
             process = subprocess.Popen(arguments, stdout=log, stderr=log)
         try:
@@ -261,7 +272,15 @@ class Prometheus:
 
     def value(self, query: str) -> float | None:
         """What an instant query gives, None for nothing; fails the test for more than one series."""
-        answer = json.loads(fetch(f"{self.url}/api/v1/query?{urlencode({'query': query})}") or "{}")
-        found = answer.get("data", {}).get("result", [])
+        found = self._ask("query", query=query).get("result", [])
         assert len(found) < 2, found
         return float(found[0]["value"][1]) if found else None
+
+    def exemplars(self, query: str) -> list[Mapping[str, Any]]:
+        """The exemplars of series, of the last ten years."""
+        start_s = time.time() - 10 * 365 * 86_400
+        found = self._ask("query_exemplars", query=query, start=f"{start_s:.0f}", end=f"{time.time() + 60:.0f}")
+        return [exemplar for series in found for exemplar in series["exemplars"]]
+
+    def _ask(self, what: str, **parameters: str) -> Any:
+        return json.loads(fetch(f"{self.url}/api/v1/{what}?{urlencode(parameters)}") or "{}").get("data", {})

@@ -4,7 +4,11 @@ from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
-from tests.real import Exporter, Mlflow, Prometheus, Trace, eventually
+import bcrypt
+import yaml
+
+from tests.certificates import make_certificates
+from tests.real import Exporter, Mlflow, Prometheus, Trace, eventually, now_ms
 
 LONG_AGO_MS = 1_790_000_000_000
 """Traces of then are final at first sight."""
@@ -48,3 +52,40 @@ def test_first_increments_are_seen_with_the_hold_and_not_without(mlflow: Mlflow,
             assert 7 <= held < 8
             assert seen.value(f"increase({series % 'at_once'}[5m])") == 0
         assert seen.value('mlflow_trace_errors_total{job="held"}') == 0, "it is there before the first error"
+
+
+def test_it_scrapes_over_tls_with_a_password_and_keeps_exemplars(mlflow: Mlflow, tmp_path: Path) -> None:
+    experiment = mlflow.experiment()
+    certificates = make_certificates(tmp_path)
+    users = {"prometheus": bcrypt.hashpw(b"word", bcrypt.gensalt(4)).decode()}
+    tls = {"cert_file": "server.pem", "key_file": "server.key"}
+    (tmp_path / "web.yml").write_text(yaml.safe_dump({"tls_server_config": tls, "basic_auth_users": users}))
+    settings = {
+        "mlflow": {"tracking_uri": mlflow.uri, "experiments": experiment},
+        "poll": {"interval": "1s", "start": "earliest"},
+    }
+    exporter = Exporter(tmp_path, settings, f"--web.config.file={tmp_path / 'web.yml'}", scheme="https")
+    prometheus = Prometheus(
+        tmp_path,
+        {"mlflow": exporter.url},
+        basic_auth={"username": "prometheus", "password": "word"},
+        tls_config={"ca_file": certificates.ca},
+    )
+    with exporter.running(), prometheus.running() as seen:
+        eventually(lambda: seen.value("up") == 1, "it scrapes")
+        made = {}
+        for seconds in (1, 2):  # one after the other, in the same bucket
+            started_ms = now_ms() - 20_000
+            (trace_id,) = mlflow.log(experiment, Trace(started_ms, duration_ms=1_000 * seconds))
+            made[trace_id] = (seconds, (started_ms + 1_000 * seconds) / 1000)
+            eventually(lambda: (seen.value("mlflow_traces_total") or 0) == len(made), "it is counted")
+        buckets = "mlflow_trace_duration_seconds_bucket"
+        eventually(lambda: len(seen.exemplars(buckets)) == len(made), "the exemplars are stored")
+        found = {
+            each["labels"]["trace_id"]: (float(each["value"]), each["timestamp"]) for each in seen.exemplars(buckets)
+        }
+        assert found == made
+        other = {"bob": users["prometheus"]}
+        (tmp_path / "web.yml").write_text(yaml.safe_dump({"tls_server_config": tls, "basic_auth_users": other}))
+        eventually(lambda: seen.value("up") == 0, "it is not let in any more")
+    assert "Traceback" not in exporter.log()
