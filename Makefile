@@ -3,6 +3,7 @@
 #   make test    ruff, mypy --strict and every test                                 make test ARGS="-k ledger"
 #   make soak    the invariants over 100,000 random steps, and 200 times kill -9     (a quarter of an hour)
 #   make breakages  take each protection out and see its test go red              make breakages ARGS="audit"
+#   make bench   scrapes of 1,000 to 100,000 samples while polling goes on           (two minutes)
 #   make lock    renew requirements.lock
 PYTHON ?= python3
 VENV := .venv
@@ -10,7 +11,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 ARGS ?=
 
-.PHONY: demo test lint pytest soak breakages lock clean
+.PHONY: demo test lint pytest soak breakages bench lock clean
 
 demo: $(STAMP)
 	@$(BIN)/mlflow-trace-exporter demo $(ARGS)
@@ -30,6 +31,9 @@ soak: $(STAMP)
 
 breakages: $(STAMP)
 	$(BIN)/python -m tests.breakages $(ARGS)
+
+bench: $(STAMP)
+	$(BIN)/python -m tests.benchmarks.scrapes
 
 lock: $(STAMP)
 	$(BIN)/pip install --quiet uv
