@@ -1,5 +1,6 @@
 """What is served over HTTP: metrics for Prometheus, pages for people, and what operators ask."""
 
+import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -9,15 +10,22 @@ from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
-from starlette.routing import BaseRoute, Mount, Route
+from starlette.routing import BaseRoute, Route, Router
 from starlette.types import Receive, Scope, Send
 
 from exporter.errors import PollError, UserError
 from exporter.exposition import Exposition, Format
 from exporter.page import Links, StatusPage
 
+log = logging.getLogger(__name__)
+
 PIECE_BYTES = 65_536
 """How much of an answer waits in memory for a client that reads slowly."""
+
+MAX_WAITING = 10
+"""How many can wait for an answer that takes MLflow, or a look at a file; who comes then is told to come again."""
+
+_BUSY = PlainTextResponse("too many ask for this; try again\n", 503, {"Retry-After": "1"})
 
 _PAGE_HEADERS = {
     "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'",
@@ -77,6 +85,8 @@ class Site:
 
     async def reload_configuration(self, _: Request) -> Response:
         """Read the configuration file again, and use it if it is right in all."""
+        if self.one_reload.statistics().tasks_waiting >= MAX_WAITING:
+            return _BUSY
         try:
             await to_thread.run_sync(self.reload, limiter=self.one_reload)
         except UserError:  # its message quotes from the file, which is not for everybody
@@ -86,10 +96,13 @@ class Site:
     async def trace(self, request: Request) -> Response:
         """The way from an exemplar to its trace in MLflow."""
         trace_id: str = request.path_params["trace_id"]
+        if self.few_questions.statistics().tasks_waiting >= MAX_WAITING:
+            return _BUSY
         try:
             url = await to_thread.run_sync(self.trace_url, trace_id, limiter=self.few_questions)
         except PollError as error:
-            return PlainTextResponse(f"{error}\n", 502)
+            log.debug(str(error), extra={"reason": error.reason.value})
+            return PlainTextResponse("MLflow cannot be asked for the trace now\n", 502)
         if url is None:
             return PlainTextResponse("MLflow has no trace of this id in the experiments that are read\n", 404)
         return RedirectResponse(url, 302, headers={"Cache-Control": "no-store"})
@@ -105,7 +118,11 @@ def application(site: Site) -> Starlette:
         Route("/-/reload", site.reload_configuration, methods=["POST"]),
         Route("/trace/{trace_id:path}", site.trace),
     ]
-    return Starlette(routes=[*routes, Mount(site.prefix, routes=routes)] if site.prefix else routes)
+    app = Starlette(routes=routes)
+    app.router.redirect_slashes = False  # it would send clients to whatever their Host header says
+    if site.prefix:
+        app.mount(site.prefix, Router(routes, redirect_slashes=False))
+    return app
 
 
 class _InPieces(Response):

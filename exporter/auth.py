@@ -18,11 +18,15 @@ MAX_PASSWORD_BYTES = 72
 """bcrypt looks at no more."""
 
 
+_UNAUTHORIZED = PlainTextResponse("Unauthorized\n", 401, {"WWW-Authenticate": 'Basic realm="mlflow-trace-exporter"'})
+_ONE_AT_A_TIME = PlainTextResponse("another password from this address is being looked at\n", 429, {"Retry-After": "1"})
+
+
 class Authentication:
     """Lets through whom the settings name, and puts their headers on every answer.
 
-    bcrypt is slow on purpose, so a password that was right is remembered (as a keyed digest); wrong ones are looked at
-    one at a time, so that guessing takes one core at most and never keeps a known user waiting.
+    bcrypt is slow on purpose, so a password that was right is remembered (as a keyed digest); others are looked at one
+    at a time, and one for each address, so that guessing takes one core at most and keeps no other address waiting.
     """
 
     def __init__(self, app: ASGIApp, settings: Settings) -> None:
@@ -31,6 +35,8 @@ class Authentication:
         self._right: dict[str, bytes] = {}
         self._secret = secrets.token_bytes()
         self._one_at_a_time = asyncio.Lock()
+        self._guessing: set[str] = set()
+        """The addresses whose password is being looked at."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -42,26 +48,32 @@ class Authentication:
                 MutableHeaders(scope=message).update(headers)
             await send(message)
 
-        app = self._app
-        if users and not await self._admits(users, Headers(scope=scope).get("authorization", "")):
-            app = PlainTextResponse("Unauthorized\n", 401, {"WWW-Authenticate": 'Basic realm="mlflow-trace-exporter"'})
-        await app(scope, receive, send_with_headers)
+        refusal = await self._refusal(scope, users) if users else None
+        await (refusal or self._app)(scope, receive, send_with_headers)
 
-    async def _admits(self, users: Mapping[str, str], authorization: str) -> bool:
-        user, password = _credentials(authorization)
+    async def _refusal(self, scope: Scope, users: Mapping[str, str]) -> ASGIApp | None:
+        """What to answer whom we do not let in; None for those whom we do."""
+        user, password = _credentials(Headers(scope=scope).get("authorization", ""))
         if not user and not password:
-            return False
+            return _UNAUTHORIZED
         # who asks for a user that there is not must wait as long as for one that there is
         password_hash = users.get(user, next(iter(users.values()))).encode()
         digest = hmac.digest(self._secret, password_hash + password, "sha256")
-        if hmac.compare_digest(self._right.get(user, b""), digest):
-            return True
-        async with self._one_at_a_time:
-            right = await asyncio.to_thread(bcrypt.checkpw, password[:MAX_PASSWORD_BYTES], password_hash)
+        if user in users and hmac.compare_digest(self._right.get(user, b""), digest):
+            return None
+        address = (scope.get("client") or ("",))[0]
+        if address in self._guessing:
+            return _ONE_AT_A_TIME
+        self._guessing.add(address)
+        try:
+            async with self._one_at_a_time:
+                right = await asyncio.to_thread(bcrypt.checkpw, password[:MAX_PASSWORD_BYTES], password_hash)
+        finally:
+            self._guessing.discard(address)
         if not right or user not in users:
-            return False
+            return _UNAUTHORIZED
         self._right[user] = digest
-        return True
+        return None
 
 
 def _credentials(authorization: str) -> tuple[str, bytes]:

@@ -1,6 +1,8 @@
 """The commands: flags, help texts, and how a mistake of the user's is told."""
 
 import importlib.util
+import logging
+import os
 import re
 import sys
 from collections.abc import Iterator
@@ -117,7 +119,10 @@ def serve(
         service,
     )  # with it comes mlflow: a second that --help and a wrong flag need not wait for
 
-    sys.exit(service.run(config_file, settings, service.Web(listen_address, telemetry_path, web_config_file)))
+    code = service.run(config_file, settings, service.Web(listen_address, telemetry_path, web_config_file))
+    logging.shutdown()
+    sys.stderr.flush()
+    os._exit(code)  # threads that still wait for MLflow hold nothing; Python would wait for them
 
 
 @cli.command()

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from email.utils import parsedate_to_datetime
+from functools import cache
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -152,10 +153,8 @@ def prepare_client(timeout_s: float | None) -> None:
     Raises UserError where one of MLflow's variables has a value that MLflow could not use.
     """
     os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "0"
-    if timeout_s is not None:
-        os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] = str(math.ceil(timeout_s))
-    if not os.environ.get("MLFLOW_HTTP_REQUEST_TIMEOUT"):
-        os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] = str(DEFAULT_TIMEOUT_S)
+    of_the_user = _timeout_of_the_user()  # before it is set, and the same when the configuration is read again
+    os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] = of_the_user if timeout_s is None else str(math.ceil(timeout_s))
     if _value(MLFLOW_HTTP_REQUEST_TIMEOUT) < 1:
         raise UserError("MLFLOW_HTTP_REQUEST_TIMEOUT: must be at least 1 (second)")
     certificates = _value(MLFLOW_TRACKING_SERVER_CERT_PATH)
@@ -163,6 +162,11 @@ def prepare_client(timeout_s: float | None) -> None:
         raise UserError(f"MLFLOW_TRACKING_SERVER_CERT_PATH: there is no {certificates}")
     if certificates and _value(MLFLOW_TRACKING_INSECURE_TLS):
         raise UserError("MLFLOW_TRACKING_SERVER_CERT_PATH and MLFLOW_TRACKING_INSECURE_TLS: set one of them, not both")
+
+
+@cache
+def _timeout_of_the_user() -> str:
+    return os.environ.get("MLFLOW_HTTP_REQUEST_TIMEOUT") or str(DEFAULT_TIMEOUT_S)
 
 
 def _value(variable: Any) -> Any:

@@ -1,15 +1,18 @@
 """Connections to our port: how many there can be, for how long, and TLS.
 
-An outsider can open connections and then say nothing, or read nothing. Each connection has to have a request answered
-every REQUEST_S, and when there are too many the one that has waited longest is closed: so nobody can keep others out.
+An outsider can open connections and then say nothing, or read nothing. Each has to have a request answered every
+REQUEST_S, and when there are too many then, of the address that has most of them, the one that has waited longest is
+closed: so nobody can keep others out.
 """
 
 import asyncio
 import ssl
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, cast
 
+import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from exporter.web_config import Settings
@@ -42,7 +45,8 @@ class Doorkeeper:
     def enter(self, transport: asyncio.Transport) -> "Visit":
         """Note a connection; close another where there are too many."""
         if len(self._visits) >= self.limits.connections:
-            oldest = next(iter(self._visits))
+            crowd, _ = Counter(visit.address for visit in self._visits).most_common(1)[0]
+            oldest = next(visit for visit in self._visits if visit.address == crowd)
             oldest.end()  # at once: its connection hears of it only after those that come with this one
             oldest.transport.abort()
         visit = Visit(self, transport)
@@ -64,6 +68,7 @@ class Visit:
 
     def __init__(self, keeper: Doorkeeper, transport: asyncio.Transport) -> None:
         self.transport = transport
+        self.address: str = (transport.get_extra_info("peername") or ("",))[0]
         self._keeper = keeper
         self._deadline = self._new_deadline()
 
@@ -146,6 +151,12 @@ class _Http(H11Protocol):
     def on_response_complete(self) -> None:
         self._visit.answered()
         super().on_response_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
+            super().send_400_response(msg)
+        else:  # in the middle of an answer there is no way to say so
+            self.transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._visit.end()

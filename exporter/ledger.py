@@ -100,10 +100,15 @@ class Ledger:
         rows = self._rows("SELECT * FROM pending WHERE next_ms <= ? ORDER BY next_ms LIMIT ?", now_ms, DUE_AT_ONCE)
         return [_pending(row) for row in rows]
 
-    def waiting(self) -> dict[tuple[str, str], tuple[int, int]]:
-        """How many traces are pending, and how many of them run, by experiment and environment."""
-        rows = self._rows("SELECT experiment, environment, count(*), sum(running) FROM pending GROUP BY 1, 2")
-        return {(experiment, environment): (count, running) for experiment, environment, count, running in rows}
+    def running(self) -> dict[tuple[str, ...], int]:
+        """How many traces are in progress, by experiment and environment."""
+        query = "SELECT experiment, environment, count(*) FROM pending WHERE running GROUP BY 1, 2"
+        return {(experiment, environment): count for experiment, environment, count in self._rows(query)}
+
+    def pending(self) -> int:
+        """How many traces are pending."""
+        ((count,),) = self._rows("SELECT count(*) FROM pending")
+        return int(count)
 
     def counts(self, window: Window, step_ms: int) -> dict[int, int]:
         """How many traces are known (done with, or pending) by their start, in steps of ``step_ms`` from 1970 on."""
@@ -216,8 +221,8 @@ class Ledger:
 
     def _hold_groups(self, families: Iterable[TraceFamily]) -> None:
         lengths = {family.name: len(family.labels) for family in families}
-        released = [group for group, state in self.groups().items() if state.stage is Stage.RELEASED]
-        cells = [cell for cell in self.totals() if cell.labels[: lengths.get(cell.family, 0)] in set(released)]
+        released = {group for group, state in self.groups().items() if state.stage is Stage.RELEASED}
+        cells = [cell for cell in self.totals() if cell.labels[: lengths.get(cell.family, 0)] in released]
         self._set_stages(dict.fromkeys(released, Stage.HELD), cells)
 
     def _begin(self, families: Iterable[TraceFamily]) -> None:

@@ -6,6 +6,7 @@ What is said about an event goes into ``extra``: ``log.info("page read", extra={
 import json
 import logging
 import sys
+from asyncio import CancelledError
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Literal
@@ -31,6 +32,9 @@ def setup(level: str, fmt: Literal["logfmt", "json"]) -> None:
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     logging.getLogger("exporter").setLevel(logging.getLevelNamesMapping()[level.upper()])
     logging.captureWarnings(True)
+    web = logging.getLogger("uvicorn.error")  # it warns of whatever a client sends, which is for the client to mend
+    web.setLevel(logging.ERROR)
+    web.addFilter(lambda record: not (record.exc_info and isinstance(record.exc_info[1], CancelledError)))  # at a stop
     mlflow = logging.getLogger("mlflow")  # it quotes from answers, and its errors reach us as exceptions
     mlflow.handlers, mlflow.propagate = [logging.NullHandler()], False
 

@@ -14,7 +14,7 @@ from prometheus_client.utils import floatToGoString
 
 from exporter.admission import Admission, Caps, Group
 from exporter.labels import PLACE_LABELS, TRACE_LABELS, LabelRules, Labels
-from exporter.trace import TraceRecord
+from exporter.trace import PLAIN_ID, TraceRecord
 from exporter.traffic import Traffic, traffic_of
 from exporter.triage import Batch, Place
 
@@ -181,7 +181,7 @@ MAX_EXEMPLAR_LENGTH = 128 - len("trace_id")
 def exemplar_of(record: TraceRecord) -> Exemplar | None:
     """A finished trace as an exemplar. None where its id is too long, or odd, or where its end is not in the past: what
     comes after it would then be out of order for Prometheus."""
-    plain = record.trace_id.isascii() and record.trace_id.isprintable() and len(record.trace_id) <= MAX_EXEMPLAR_LENGTH
+    plain = PLAIN_ID.fullmatch(record.trace_id) and len(record.trace_id) <= MAX_EXEMPLAR_LENGTH
     if not plain or record.duration_s is None or record.end_ms is None or record.end_ms > record.seen_ms:
         return None
     return Exemplar(record.trace_id, record.duration_s, record.end_ms / 1000)

@@ -123,13 +123,12 @@ class Reader:
 
     def reading(self) -> Reading:
         """How complete the ledger is. Raises PollError if the ledger cannot be read."""
-        waiting = self._ledger.waiting()
         return Reading(
             experiments=tuple(sorted(each.name for each in self._experiments.values())),
             complete_until_s=self._horizon.closed_ms / 1000,
             behind=self._is_behind(),
-            pending=sum(count for count, _ in waiting.values()),
-            running={place: running for place, (_, running) in waiting.items()},
+            pending=self._ledger.pending(),
+            running=self._ledger.running(),
             series=self._meter.admission(self._ledger.shown()).series,
             series_limit=self._meter.caps.series,
             ledger_bytes=self._ledger.size_bytes(),
@@ -223,12 +222,21 @@ class Reader:
             there = {record.trace_id for record in found}
             self._store(found, self._horizon, gone=[trace_id for trace_id in askable if trace_id not in there])
             if others := [each for each in some if each.trace_id not in askable]:
-                self._commit(self._horizon, unseen(others, now_ms))
+                self._give_up(unseen(others, now_ms))
             if not self._go_on():
                 return False
             if monotonic() > deadline_s:
                 break
         return True
+
+    def _give_up(self, batch: Batch) -> None:
+        """Store what cannot be looked at. Its places were admitted when it was seen, and may have slept since."""
+        admission = self._meter.admission(self._ledger.shown())
+        abandoned = []
+        for each in batch.abandoned:
+            experiment, environment = admission.place({"experiment": each.experiment, "environment": each.environment})
+            abandoned.append(replace(each, experiment=experiment, environment=environment))
+        self._commit(self._horizon, replace(batch, abandoned=tuple(abandoned)), admission)
 
     def _can_ask_for(self, pending: Pending) -> bool:
         """Whether it is deleted if it is not found. Else it may be there again when its experiment is."""

@@ -14,8 +14,8 @@ from exporter.web_config import Settings
 STOP_TIMEOUT_S = 1
 """How long a stop waits for answers that are being sent."""
 
-BACKLOG = 1024
-"""How many connections can wait to be accepted."""
+BACKLOG = 128
+"""How many connections can wait to be accepted. asyncio accepts as many in one go, before the first can be closed."""
 
 
 def listen(address: str) -> socket.socket:

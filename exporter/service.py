@@ -89,7 +89,8 @@ class Service:
         self._failed = failed
         self._ledger = Ledger(settings.ledger.path)
         self._reload = Reload(successful=True, success_s=now_ms() / 1000)
-        self._reloading, self._publishing = Lock(), Lock()
+        self._reload_error = ""
+        self._reloading, self._changing, self._publishing = Lock(), Lock(), Lock()
         self._source = open_source(settings)
         self._poller = self._open_poller(settings, self._source, Status.begin(BUILD))
         self._next: _Change | None = None
@@ -116,13 +117,11 @@ class Service:
         """Read the configuration file again. Raises UserError, and goes on as before, if not all of it can be used."""
         with self._reloading:
             try:
-                self._use(config.load(self._config_file))
+                changed = self._use(config.load(self._config_file))
             except UserError as error:
-                log.error("the configuration cannot be used; it goes on as it was", extra={"error": str(error)})
-                self._note(replace(self._reload, successful=False))
+                self._note(replace(self._reload, successful=False), str(error))
                 raise
-            log.info("the configuration was read again")
-            self._note(Reload(successful=True, success_s=now_ms() / 1000))
+            self._note(Reload(successful=True, success_s=now_ms() / 1000), "", changed)
 
     def mlflow_url(self) -> str:
         """Where people open MLflow."""
@@ -135,16 +134,22 @@ class Service:
             return None
         return f"{self.mlflow_url()}/#/experiments/{quote(experiment_id, safe='')}/traces/{quote(trace_id, safe='')}"
 
-    def _use(self, settings: Config) -> None:
+    def _use(self, settings: Config) -> bool:
+        """Whether they are others than before."""
         if settings == self._settings:
-            return
+            return False
         if settings.ledger.path != self._settings.ledger.path:
             raise UserError("ledger.path: the ledger is changed by a restart only; start the exporter again")
         if settings.web.external_url != self._settings.web.external_url:
             raise UserError("web.external_url: it is changed by a restart only; start the exporter again")
-        change = self._next = _Change(settings)
+        change = _Change(settings)
+        with self._changing:
+            if self._stopped:
+                raise UserError("the exporter is stopping")
+            self._next = change
         self._poller.stop()  # between two pages, at the latest when MLflow has answered
         change.done.result()
+        return True
 
     def _poll(self) -> None:
         try:
@@ -156,9 +161,11 @@ class Service:
         except Exception:
             log.exception("the poller has failed; the process ends")
         finally:
-            if self._next is not None:
-                self._next.done.set_exception(UserError("the exporter is stopping"))
-            if not self._stopped:
+            with self._changing:
+                stopped, self._stopped = self._stopped, True
+                if self._next is not None:
+                    self._next.done.set_exception(UserError("the exporter is stopping"))
+            if not stopped:
                 self._failed()
 
     def _make(self, change: "_Change") -> None:
@@ -167,11 +174,16 @@ class Service:
         try:
             source = open_source(change.settings)
             self._poller = self._open_poller(change.settings, source, self._poller.status)
+        except Exception as error:
+            change.done.set_exception(error)
+            if not isinstance(error, UserError):
+                raise
+            open_source(self._settings)  # it sets what all requests to MLflow share
+            self._ledger.adopt(open_meter(self._settings).families)
+            self._poller.resume()
+        else:
             self._source, self._settings = source, change.settings
             change.done.set_result(None)
-        except UserError as error:
-            self._poller.resume()
-            change.done.set_exception(error)
 
     def _open_poller(self, settings: Config, source: MlflowSource, status: Status) -> Poller:
         meter = open_meter(settings)
@@ -186,7 +198,17 @@ class Service:
         with self._publishing:
             self.exposition.publish(replace(snapshot, status=replace(snapshot.status, reload=self._reload)))
 
-    def _note(self, reload: Reload) -> None:
+    def _note(self, reload: Reload, error: str, changed: bool = False) -> None:
+        """Say and show how a reload went, where that is news: anybody may ask for one, and again and again."""
+        is_news = changed or error != self._reload_error
+        self._reload_error = error
+        if not is_news:
+            self._reload = reload
+            return
+        if error:
+            log.error("the configuration cannot be used; it goes on as it was", extra={"error": error})
+        else:
+            log.info("the configuration was read again")
         with self._publishing:  # or an older snapshot could be published once more
             self._reload = reload
             snapshot = self.exposition.snapshot

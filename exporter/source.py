@@ -1,7 +1,6 @@
 """Where traces come from, as the rest of the program sees it: scans, look-ups by id, and counts."""
 
 import logging
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -13,7 +12,7 @@ from exporter.experiments import Experiment, Selection, select
 from exporter.features import Feature
 from exporter.horizon import Window
 from exporter.records import to_record
-from exporter.trace import TraceRecord
+from exporter.trace import PLAIN_ID, TraceRecord
 
 log = logging.getLogger(__name__)
 
@@ -26,9 +25,6 @@ before it was found is still inside the next fresh window."""
 
 FEATURES_AGE_MS = 600_000
 """How long a feature is taken to be missing before it is tried again: servers are upgraded, or fail for a while."""
-
-PLAIN_ID = re.compile(r"[\w.:/-]{1,200}", re.ASCII)
-"""Ids that can be quoted in a filter. MLflow makes no others, but takes any that a client makes up."""
 
 
 @dataclass(frozen=True, slots=True)

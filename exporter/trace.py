@@ -4,9 +4,13 @@ This is the waist of the program: everything before it knows MLflow, everything 
 values. It imports nothing of ours and nothing of third parties.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+
+PLAIN_ID = re.compile(r"[\w.:/-]{1,200}", re.ASCII)
+"""Ids that need no quoting anywhere. MLflow makes no others, but takes any that a client makes up."""
 
 
 class State(Enum):

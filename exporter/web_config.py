@@ -10,6 +10,7 @@ import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from time import monotonic
 from typing import Annotated, Any, Literal, NoReturn
 
 import bcrypt
@@ -199,6 +200,10 @@ def _require_readable(file: Path, place: str) -> None:
         raise UserError(f"{place}: cannot read {file}: {what_failed(error)}") from None
 
 
+RETRY_S = 5.0
+"""How long a change that could not be used is left alone: what it names may come a moment later."""
+
+
 class WebConfigFile:
     """The settings of a file, read again when it or a file that it names has changed.
 
@@ -211,10 +216,15 @@ class WebConfigFile:
         self._path = path
         self._settings, self._files = load(path) if path else (WebSettings(), ())
         self._seen = self._stamps()
+        self._failed_s = -RETRY_S
+        self._error = ""
 
     def settings(self) -> WebSettings:
         """What is in force now."""
-        if self._path and (stamps := self._stamps()) != self._seen:
+        if self._path is None:
+            return self._settings
+        stamps = self._stamps()
+        if stamps != self._seen or (self._error and monotonic() - self._failed_s >= RETRY_S):
             self._seen = stamps
             self._read_again(self._path)
         return self._settings
@@ -227,10 +237,13 @@ class WebConfigFile:
             ):
                 raise UserError(f"{path}: start the exporter again to serve with or without TLS, or without users")
         except UserError as error:
-            log.error("the web configuration has changed and cannot be used", extra={"error": str(error)})
+            if str(error) != self._error:
+                log.error("the web configuration has changed and cannot be used", extra={"error": str(error)})
+            self._error, self._failed_s = str(error), monotonic()
             return
-        self._settings, self._files = settings, files
-        self._seen = self._stamps()
+        self._settings, self._error = settings, ""
+        if files != self._files:  # others to look at, which may have changed since they were read
+            self._files, self._seen = files, ()
         log.info("the web configuration was read again", extra={"file": path})
 
     def _stamps(self) -> tuple[object, ...]:

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -351,18 +352,24 @@ def test_a_reload_is_all_or_nothing_and_no_counter_falls(mlflow: Mlflow, tmp_pat
 
 def test_it_reloads_and_stops_while_mlflow_does_not_answer(tmp_path: Path) -> None:
     with socket.create_server((HOST, 0)) as silent:
-        settings = {"mlflow": {"tracking_uri": f"http://{HOST}:{silent.getsockname()[1]}", "timeout": "3s"}}
+        settings = {"mlflow": {"tracking_uri": f"http://{HOST}:{silent.getsockname()[1]}", "timeout": "8s"}}
         exporter = Exporter(tmp_path, settings)
         with exporter.running():
             assert requests.get(f"{exporter.url}/-/ready").status_code == 503
             exporter.samples()  # a scrape does not wait for the poll
-            with (tmp_path / "exporter.yml").open("a") as file:
-                file.write("poll: {interval: 2s}\n")
+            good = (tmp_path / "exporter.yml").read_text()
+            (tmp_path / "exporter.yml").write_text(good + "poll: {interval: 2s}\n")
             assert requests.post(f"{exporter.url}/-/reload", timeout=20).status_code == 200
             eventually(lambda: requests.get(f"{exporter.url}/-/ready").status_code == 200, "the first poll has failed")
-            exporter.process.send_signal(signal.SIGHUP)
-            assert exporter.stop() < 5
+            with ThreadPoolExecutor() as pool:
+                for interval in (3, 4, 5):  # each is a change, and waits for MLflow to answer or not
+                    (tmp_path / "exporter.yml").write_text(good + f"poll: {{interval: {interval}s}}\n")
+                    exporter.process.send_signal(signal.SIGHUP)
+                    pool.submit(requests.post, f"{exporter.url}/-/reload")
+                pool.submit(requests.get, f"{exporter.url}/trace/tr-1")
+                assert exporter.stop() < 5
             assert exporter.process.returncode == 0
+            assert "Traceback" not in exporter.log()
 
 
 def test_no_secret_and_nothing_of_a_trace_is_in_the_log(mlflow: Mlflow, tmp_path: Path) -> None:

@@ -372,6 +372,92 @@ def waiting(event: threading.Event) -> Iterator[None]:
         event.set()
 
 
+def test_a_scrape_under_way_is_not_the_one_that_makes_room(serve: Serve) -> None:
+    """Room is made by the address that has most connections."""
+    served = serve(ConnectionLimits(connections=10))
+    size = len(served.get(headers={"Accept-Encoding": "identity"}).content)
+    with ExitStack() as open_connections:
+        scrape = open_connections.enter_context(
+            socket.create_connection(("127.0.0.1", served.port), source_address=("127.0.0.2", 0))
+        )
+        scrape.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
+        received = bytearray(scrape.recv(1000))
+        for _ in range(30):
+            open_connections.enter_context(socket.create_connection(("127.0.0.1", served.port)))
+        assert served.get("/-/healthy").status_code == 200
+        scrape.settimeout(10)
+        while piece := scrape.recv(65_536):
+            received += piece
+    assert len(received) > size
+
+
+def test_who_guesses_passwords_keeps_no_other_address_waiting(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    served = serve(basic_auth_users={"alice": HASH})
+    real, go_on = bcrypt.checkpw, threading.Event()
+
+    def slow(password: bytes, known: bytes) -> bool:
+        if password == b"guess":
+            go_on.wait(30)
+        return real(password, known)
+
+    monkeypatch.setattr(bcrypt, "checkpw", slow)
+    guess = b"GET /metrics HTTP/1.1\r\nHost: a\r\nAuthorization: Basic YWxpY2U6Z3Vlc3M=\r\n\r\n"
+    with ExitStack() as open_connections, waiting(go_on):
+        guesses = [open_connections.enter_context(served.connect()) for _ in range(20)]
+        for each in guesses:
+            each.sendall(guess)
+        refused = eventually(lambda: sum(b" 429 " in recv_at_once(each) for each in guesses), "the others are refused")
+        assert refused > 0
+        go_on.set()
+        assert served.get(auth=ALICE).status_code in (200, 429)
+        eventually(lambda: served.get(auth=ALICE).status_code == 200, "who knows the password gets in")
+
+
+def recv_at_once(connection: socket.socket) -> bytes:
+    connection.settimeout(0.2)
+    try:
+        return connection.recv(1000)
+    except TimeoutError:
+        return b""
+
+
+def test_a_user_who_is_taken_away_gets_in_no_more(serve: Serve) -> None:
+    served = serve(basic_auth_users={"alice": HASH})
+    assert served.get(auth=ALICE).status_code == 200
+    served.web_file.write_text(yaml.safe_dump({"basic_auth_users": {"bob": HASH}}))
+    assert served.get(auth=ALICE).status_code == 401
+    assert served.get(auth=("bob", ALICE[1])).status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/trace", "/metrics/", "/-/healthy/"])
+def test_nobody_is_sent_to_another_host(serve: Serve, path: str) -> None:
+    answer = serve(site={"prefix": "/p"}).get(path, headers={"Host": "evil.example"}, allow_redirects=False)
+    assert answer.status_code == 404
+    assert "Location" not in answer.headers
+
+
+def test_nonsense_in_the_middle_of_an_answer_is_no_error_of_ours(
+    serve: Serve, caplog: pytest.LogCaptureFixture
+) -> None:
+    served = serve()
+    served.get(headers={"Accept-Encoding": "identity"})
+    with served.connect() as connection:
+        connection.sendall(b"GET /metrics HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n")
+        assert connection.recv(100)
+        connection.sendall(b"ZZZ\r\n")
+        while piece := recv_or_end(connection):
+            assert piece
+    assert served.get().status_code == 200
+    assert not [each for each in caplog.records if each.exc_info]
+
+
+def recv_or_end(connection: socket.socket) -> bytes:
+    try:
+        return connection.recv(65_536)
+    except ConnectionError:
+        return b""
+
+
 def test_who_asks_for_many_traces_keeps_nobody_else_waiting(serve: Serve) -> None:
     answered, asked = threading.Event(), []
 
@@ -388,3 +474,4 @@ def test_who_asks_for_many_traces_keeps_nobody_else_waiting(serve: Serve) -> Non
         for path in ("/metrics", "/", "/-/healthy"):
             assert served.get(path).status_code == 200
         assert len(asked) <= 2, "MLflow is not asked for all of them at once"
+        assert served.get("/trace/one-more").status_code == 503

@@ -1,12 +1,14 @@
 """Label values beyond the caps: fault 24, and what becomes of room that is free again."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import count
 from typing import Any
 
 import pytest
 
 from exporter.admission import OTHER, Admission, Caps
+from exporter.experiments import Experiment
 from exporter.labels import TRACE_LABELS, LabelRules, LabelSource
 from exporter.metrics import Meter
 from exporter.release import SeriesSettings
@@ -132,6 +134,35 @@ def test_environments_of_running_traces_are_capped_too(mlflow: SimulatedMlflow, 
         "e1": 1,
         OTHER: 3,
     }
+
+
+def test_environments_of_traces_that_are_waited_for_show_nowhere(
+    mlflow: SimulatedMlflow, make_rig: Callable[..., Rig]
+) -> None:
+    rig = make_rig(mlflow, meter=meter(values=2))
+    for number in range(50):
+        add(mlflow, "1", environment=f"e{number:02}")
+    rig.tick()
+    assert not rig.reading.running
+    rig.settle()
+    assert len({environment for _, environment, *_ in rig.labels()}) == 3
+
+
+def test_traces_that_cannot_be_looked_at_are_given_up_under_the_cap(
+    mlflow: SimulatedMlflow, make_rig: Callable[..., Rig]
+) -> None:
+    """Running evaluations, whose experiment is deselected: their places are not those of any group."""
+    rig = make_rig(mlflow, meter=meter(values=2))
+    for number in range(30):
+        tags = {"environment": f"e{number}", "mlflow.eval.requestId": "x"}
+        running = record(trace_id=f"tr-e{number}", start_ms=mlflow.clock_ms, duration_ms=None, tags=tags)
+        mlflow.add(replace(running, state=State.IN_PROGRESS), 0)
+    rig.tick()
+    mlflow.selected = {"2": Experiment("2", "other", 0)}
+    rig.run(8 * 24 * HOUR_MS, every_ms=HOUR_MS)
+    abandoned = "mlflow_traces_abandoned_total"
+    assert rig.total(abandoned) == 30
+    assert len(rig.labels(abandoned)) <= 3
 
 
 @pytest.mark.parametrize(

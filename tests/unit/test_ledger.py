@@ -189,11 +189,11 @@ def test_what_is_pending_is_kept_until_it_is_done(path: Path) -> None:
         ledger.commit(HORIZON, Batch(pending=(WAITING,)))
         ledger.commit(HORIZON, Batch(pending=(replace(WAITING, next_ms=30),)))
     with closing(Ledger(path)) as again:
-        assert again.waiting() == {("chatbot", "production"): (1, 1)}
+        assert (again.running(), again.pending()) == ({("chatbot", "production"): 1}, 1)
         assert again.known(["tr-9", "tr-1"]) == Known({}, {"tr-9": replace(WAITING, next_ms=30)})
         assert (again.due(29), again.due(30)) == ([], [replace(WAITING, next_ms=30)])
         again.commit(HORIZON, Batch(counted=(record(trace_id="tr-9"),), gone=("tr-9",)))
-        assert again.waiting() == {}
+        assert (again.running(), again.pending()) == ({}, 0)
 
 
 def test_what_was_given_up_is_known_and_not_counted(ledger: Ledger) -> None:

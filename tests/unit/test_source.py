@@ -9,6 +9,7 @@ from threading import Event, Thread
 
 import pytest
 
+from exporter import client
 from exporter.client import Client, prepare_client
 from exporter.errors import PollError, Reason
 from exporter.failures import without_credentials
@@ -126,6 +127,7 @@ def test_a_token_with_a_line_break_is_not_quoted(monkeypatch: pytest.MonkeyPatch
 
 def test_the_user_s_time_out_is_used_unless_the_configuration_has_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "7")
+    client._timeout_of_the_user.cache_clear()  # as in a new process
     prepare_client(None)
     assert os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] == "7"
     prepare_client(1.2)

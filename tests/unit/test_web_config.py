@@ -96,6 +96,19 @@ def test_a_change_that_cannot_be_used_or_opens_the_door_is_not_taken(
     assert web.settings().users == before.users
 
 
+def test_a_certificate_that_comes_after_the_file_that_names_it_is_taken(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("exporter.web_config.RETRY_S", 0)
+    shutil.copy(FILES / "tls.good.yml", file)
+    web = WebConfigFile(file)
+    before = web.settings()
+    file.write_text("tls_server_config: {cert_file: new.pem, key_file: server.key}\n")
+    assert web.settings() is before
+    shutil.copy(file.parent / "server.pem", file.parent / "new.pem")
+    assert web.settings() is not before
+
+
 def test_a_certificate_that_is_half_written_is_not_taken(file: Path) -> None:
     shutil.copy(FILES / "tls.good.yml", file)
     web = WebConfigFile(file)
