@@ -19,7 +19,7 @@ from exporter.page import Links, StatusPage
 
 log = logging.getLogger(__name__)
 
-PIECE_BYTES = 65_536
+PIECE_BYTES = 262_144
 """How much of an answer waits in memory for a client that reads slowly."""
 
 MAX_WAITING = 10

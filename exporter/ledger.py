@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import astuple, dataclass
 from enum import IntEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from exporter.admission import Group
 from exporter.errors import PollError, Reason
@@ -169,18 +169,18 @@ class Ledger:
         """All totals as of the last commit."""
         return self._cells("SELECT family, labels, part, value FROM totals ORDER BY family, labels")
 
-    def slept(self) -> dict[Cell, float]:
-        """The value with which each cell went to sleep; only cells that ever did with one other than 0."""
-        return self._cells("SELECT family, labels, part, slept FROM totals WHERE slept != 0")
+    def values(self, cells: Iterable[Cell]) -> dict[Cell, float]:
+        """The totals of some cells, of those that there are."""
+        return self._look_up("value", cells)
+
+    def slept(self, cells: Iterable[Cell]) -> dict[Cell, float]:
+        """The value with which each of these cells went to sleep; 0 if it never did."""
+        return self._look_up("slept", cells)
 
     def groups(self) -> dict[Group, GroupState]:
-        """All groups that ever got increments."""
-        rows = self._rows("SELECT labels, active_ms, stage FROM groups")
-        return {_load(labels): GroupState(active_ms, Stage(stage)) for labels, active_ms, stage in rows}
-
-    def shown(self) -> list[Group]:
         """The groups that do not sleep."""
-        return [_load(labels) for (labels,) in self._rows("SELECT labels FROM groups WHERE stage != ?", Stage.ASLEEP)]
+        rows = self._rows("SELECT labels, active_ms, stage FROM groups WHERE stage != ?", Stage.ASLEEP)
+        return {_load(labels): GroupState(active_ms, Stage(stage)) for labels, active_ms, stage in rows}
 
     def stage(self, released: Iterable[Group], asleep: Iterable[Group], asleep_cells: Iterable[Cell]) -> None:
         """Store what may be shown from now on: ``released`` groups their values, ``asleep`` ones nothing."""
@@ -216,7 +216,7 @@ class Ledger:
     def _forget_groups(self, families: Iterable[TraceFamily]) -> None:
         """Keep only the groups of families that go on: those of others are values of other labels."""
         lengths = {len(family.labels) for family in families}
-        gone = [(_dump(group),) for group in self.groups() if len(group) not in lengths]
+        gone = [(_dump(group),) for group in self._all_groups() if len(group) not in lengths]
         self._db.executemany("DELETE FROM groups WHERE labels = ?", gone)
 
     def _hold_groups(self, families: Iterable[TraceFamily]) -> None:
@@ -229,7 +229,7 @@ class Ledger:
         cells = [
             cell
             for family in families
-            for group in self.groups()
+            for group in self._all_groups()
             if len(group) == len(family.labels)
             for cell in family.cells(group)
         ]
@@ -282,6 +282,15 @@ class Ledger:
             "INSERT INTO passes VALUES (?, ?, ?, ?, ?, ?)",
             [(kind.value, at.started_ms, at.from_ms, *astuple(at.window)) for kind, at in horizon.under_way.items()],
         )
+
+    def _all_groups(self) -> list[Group]:
+        return [_load(labels) for (labels,) in self._rows("SELECT labels FROM groups")]
+
+    def _look_up(self, column: Literal["value", "slept"], cells: Iterable[Cell]) -> dict[Cell, float]:
+        query = f"SELECT {column} FROM totals WHERE family = ? AND labels = ? AND part = ?"  # noqa: S608 - no values
+        with _ledger_errors():
+            found = ((cell, self._db.execute(query, (cell.family, _dump(cell.labels), cell.part))) for cell in cells)
+            return {cell: value for cell, rows in found for (value,) in rows}
 
     def _cells(self, query: str) -> dict[Cell, float]:
         labels: dict[str, tuple[str, ...]] = {}  # each text is there once for each part: parse it once

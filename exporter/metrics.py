@@ -80,6 +80,11 @@ class TraceFamily:
         return (*self.buckets, SUM) if self.edges else ("",)
 
     @property
+    def is_of_groups(self) -> bool:
+        """Whether it is about traces of a group, and not about the exporter's own work."""
+        return self.labels[: len(PLACE_LABELS)] == PLACE_LABELS
+
+    @property
     def series_per_group(self) -> int:
         """How many series it has for each group."""
         own_values = len(self.own_label[1]) if self.own_label else 1

@@ -49,11 +49,10 @@ class Poller:
         clock: Clock,
     ) -> None:
         self._reader = Reader(source, ledger, meter, settings, self._after_page)
-        self._ledger = ledger
         self._publish = publish
         self._families = meter.families
         self._interval_s = settings.interval_s
-        self._gate = Gate(meter.families, settings.series, clock.monotonic_s)
+        self._gate = Gate(ledger, meter.families, settings.series, clock.monotonic_s)
         self._clock = clock
         self._stopping = threading.Event()
         self.status = status
@@ -100,8 +99,9 @@ class Poller:
 
     def _look_at_ledger(self) -> None:
         """Take from the ledger what is committed: nothing else may be exposed."""
-        self._totals = self._gate.totals(self._ledger, self._reader.now_ms)
-        self._active_ms = {group: state.active_ms for group, state in self._ledger.groups().items()}
+        self._totals = self._gate.totals(self._reader.changes, self._reader.now_ms)
+        self._reader.changes.clear()
+        self._active_ms = {group: state.active_ms for group, state in self._gate.groups.items()}
         self._reader.keep_exemplars(self._totals)
         reading = self._reader.reading()
         none_running = {cell.labels: 0 for cell in self._totals if cell.family == ABANDONED}  # where traces were seen

@@ -92,6 +92,8 @@ class Reader:
         self._features: Mapping[Feature, bool] = {}
         self.now_ms: int | None = None
         """When the last tick began, by the source; None before the first that reached it."""
+        self.changes: dict[Cell, float] = {}
+        """What was added to which totals, or was to be, until somebody has looked at them."""
         self.exemplars: dict[Cell, Exemplar] = {}
         """For each bucket the trace that was counted in it and ended last, of those that this process counted."""
         self._turns = deque(Chore)
@@ -129,7 +131,7 @@ class Reader:
             behind=self._is_behind(),
             pending=self._ledger.pending(),
             running=self._ledger.running(),
-            series=self._meter.admission(self._ledger.shown()).series,
+            series=self._meter.admission(self._ledger.groups()).series,
             series_limit=self._meter.caps.series,
             ledger_bytes=self._ledger.size_bytes(),
             features={feature.value: has for feature, has in self._features.items()},
@@ -231,7 +233,7 @@ class Reader:
 
     def _give_up(self, batch: Batch) -> None:
         """Store what cannot be looked at. Its places were admitted when it was seen, and may have slept since."""
-        admission = self._meter.admission(self._ledger.shown())
+        admission = self._meter.admission(self._ledger.groups())
         abandoned = []
         for each in batch.abandoned:
             experiment, environment = admission.place({"experiment": each.experiment, "environment": each.environment})
@@ -304,7 +306,7 @@ class Reader:
     def _store(self, records: Sequence[TraceRecord], horizon: Horizon, gone: Sequence[str] = ()) -> None:
         ours = [record for record in records if record.start_ms >= self._origin_ms(record)]
         known = self._ledger.known([record.trace_id for record in ours])
-        admission = self._meter.admission(self._ledger.shown())
+        admission = self._meter.admission(self._ledger.groups())
         batch = triage(ours, known, horizon.closed_ms, lambda record: self._meter.place(record, admission))
         self._commit(horizon, replace(batch, gone=(*batch.gone, *gone)), admission)
         log.debug(
@@ -325,6 +327,8 @@ class Reader:
         batch = batch or Batch()
         increments = self._meter.measure(batch, admission or self._meter.admission(()))
         amounts = {**increments.amounts, **events(batch, increments)}
+        for cell, amount in amounts.items():
+            self.changes[cell] = self.changes.get(cell, 0) + amount
         self._ledger.commit(horizon, batch, amounts, dict.fromkeys(increments.groups, self.now_ms or 0))
         self._horizon = horizon
         for cell, exemplar in increments.exemplars.items():

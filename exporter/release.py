@@ -51,30 +51,39 @@ def to_sleep(groups: Mapping[Group, GroupState], now_ms: int, ttl_ms: int) -> se
 
 
 class Gate:
-    """Lets pass what may be shown. ``clock_s`` is a monotonic clock in seconds."""
+    """Lets pass what may be shown. ``clock_s`` is a monotonic clock in seconds.
 
-    def __init__(self, families: Iterable[TraceFamily], settings: SeriesSettings, clock_s: Callable[[], float]) -> None:
-        self._group_lengths = {family.name: len(family.labels) for family in families}
+    It keeps what it has read of the ledger, and reads again only what has changed: at 100,000 series to read all of
+    them at each poll would be felt in scrapes. What sleeps it forgets.
+    """
+
+    def __init__(
+        self, ledger: Ledger, families: Iterable[TraceFamily], settings: SeriesSettings, clock_s: Callable[[], float]
+    ) -> None:
+        """Raises PollError if the ledger cannot be read."""
+        self._ledger = ledger
+        self._families = tuple(families)
         self._settings = settings
         self._clock_s = clock_s
         self._held_since_s: dict[Group, float] = {}
+        self._lengths = {family.name: len(family.labels) for family in self._families if family.is_of_groups}
+        self._slept: dict[Group, Mapping[Cell, float]] = {}
+        """What is shown of the groups that are held."""
+        self.groups: Mapping[Group, GroupState] = ledger.groups()
+        """Those that are shown, as of the last look."""
+        self._values = {cell: value for cell, value in ledger.totals().items() if self._is_awake(cell)}
 
-    def totals(self, ledger: Ledger, now_ms: int | None) -> dict[Cell, float]:
-        """The totals as they may be shown from now on. ``now_ms``: Unix ms, None while that is not known for sure."""
-        groups, values = ledger.groups(), ledger.totals()
-        released = to_release(groups, self._held_since_s, self._clock_s(), self._settings.zero_hold_s)
-        asleep = set() if now_ms is None else to_sleep(groups, now_ms, self._settings.ttl_ms)
-        if released or asleep:
-            ledger.stage(released, asleep, [cell for cell in values if self._group(cell) in asleep])
-            groups = ledger.groups()
-        self._note_held(groups)
-        slept = ledger.slept()
-        stages = {group: state.stage for group, state in groups.items()}
-        shown: dict[Cell, float] = {}
-        for cell, value in values.items():
-            stage = stages.get(self._group(cell), Stage.RELEASED)  # what is not about traces is always shown
-            if stage is not Stage.ASLEEP:
-                shown[cell] = value if stage is Stage.RELEASED else slept.get(cell, 0)
+    def totals(self, changes: Mapping[Cell, float], now_ms: int | None) -> dict[Cell, float]:
+        """The totals as they may be shown from now on. ``changes``: what was added to them since the last look;
+        ``now_ms``: Unix ms, None while that is not known for sure."""
+        changed = [cell for cell, amount in changes.items() if amount or cell not in self._values]
+        self._values.update(self._ledger.values(changed))
+        self.groups = self._ledger.groups()
+        self._stage(now_ms)
+        self._note_held()
+        shown = dict(self._values)
+        for held in self._slept.values():
+            shown.update(held)
         return shown
 
     def next_release_s(self) -> float:
@@ -82,10 +91,27 @@ class Gate:
         held = self._held_since_s.values()
         return max(0.0, min(held) + self._settings.zero_hold_s - self._clock_s()) if held else inf
 
-    def _group(self, cell: Cell) -> Group:
-        return cell.labels[: self._group_lengths.get(cell.family, 0)]
+    def _stage(self, now_ms: int | None) -> None:
+        released = to_release(self.groups, self._held_since_s, self._clock_s(), self._settings.zero_hold_s)
+        asleep = set() if now_ms is None else to_sleep(self.groups, now_ms, self._settings.ttl_ms)
+        if not (released or asleep):
+            return
+        at_rest = [cell for group in asleep for cell in self._cells(group)]
+        self._ledger.stage(released, asleep, at_rest)
+        for cell in at_rest:
+            self._values.pop(cell, None)
+        self.groups = self._ledger.groups()
 
-    def _note_held(self, groups: Mapping[Group, GroupState]) -> None:
+    def _note_held(self) -> None:
         now_s = self._clock_s()
-        held = [group for group, state in groups.items() if state.stage is Stage.HELD]
+        held = [group for group, state in self.groups.items() if state.stage is Stage.HELD]
         self._held_since_s = {group: self._held_since_s.get(group, now_s) for group in held}
+        self._slept = {group: self._slept.get(group) or self._ledger.slept(self._cells(group)) for group in held}
+
+    def _cells(self, group: Group) -> Iterable[Cell]:
+        return (cell for family in self._families if len(family.labels) == len(group) for cell in family.cells(group))
+
+    def _is_awake(self, cell: Cell) -> bool:
+        """Whether a cell is of a group that is shown, or of none: what is not about traces always is."""
+        length = self._lengths.get(cell.family)
+        return length is None or cell.labels[:length] in self.groups

@@ -1,7 +1,9 @@
 """The HTTP server: uvicorn on a socket of ours."""
 
 import errno
+import gc
 import socket
+import sys
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -16,6 +18,19 @@ STOP_TIMEOUT_S = 1
 
 BACKLOG = 128
 """How many connections can wait to be accepted. asyncio accepts as many in one go, before the first can be closed."""
+
+
+SWITCH_S = 0.001
+FULL_COLLECTIONS = 1_000
+
+
+def answer_promptly() -> None:
+    """Have Python interrupt a poll for a request sooner than it does by default (5 ms, at each system call of an
+    answer), and look through all objects for garbage a hundred times less often: with 100,000 series that takes 150 ms,
+    in which nothing is answered, and finds next to nothing."""
+    sys.setswitchinterval(SWITCH_S)
+    young, middle, _ = gc.get_threshold()
+    gc.set_threshold(young, middle, FULL_COLLECTIONS)
 
 
 def listen(address: str) -> socket.socket:

@@ -259,6 +259,7 @@ def run(config_file: Path | None, settings: Config, web: Web) -> int:
             "ledger": settings.ledger.path,
         },
     )
+    server.answer_promptly()
     service.start()
     http.run(sockets=[listener])
     service.close()

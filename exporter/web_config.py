@@ -232,9 +232,9 @@ class WebConfigFile:
     def _read_again(self, path: Path) -> None:
         try:
             settings, files = load(path)
-            if (settings.tls is None) != (self._settings.tls is None) or bool(self._settings.users) > bool(
-                settings.users
-            ):
+            before = self._settings
+            users_gone = bool(before.users) and not settings.users
+            if users_gone or (settings.tls is None) != (before.tls is None):
                 raise UserError(f"{path}: start the exporter again to serve with or without TLS, or without users")
         except UserError as error:
             if str(error) != self._error:

@@ -34,9 +34,11 @@ class Breakage:
 
 FAULTS = "tests/unit/test_faults.py"
 HORIZON = "tests/unit/test_horizon.py"
+ADMISSION = "tests/unit/test_admission.py"
 INVARIANTS = "tests/unit/test_invariants.py"
 LEDGER = "tests/unit/test_ledger.py"
 RELEASE = "tests/unit/test_release.py"
+WEB = "tests/integration/test_web.py"
 TRIAGE = "tests/unit/test_triage.py"
 SOURCE = "tests/integration/test_source.py"
 REAL_FAULTS = "tests/integration/test_faults.py"
@@ -190,9 +192,8 @@ BREAKAGES = (
     Breakage(
         "publish before commit",
         "exporter/poller.py",
-        "self._gate.totals(self._ledger, self._reader.now_ms)\n",
-        "{\n            cell: value + 1\n"
-        "            for cell, value in self._gate.totals(self._ledger, self._reader.now_ms).items()\n        }\n",
+        "self._gate.totals(self._reader.changes, self._reader.now_ms)\n",
+        "{cell: value + 1 for cell, value in self._gate.totals(self._reader.changes, self._reader.now_ms).items()}\n",
         INVARIANTS,
     ),
     Breakage(
@@ -354,19 +355,138 @@ BREAKAGES = (
     Breakage(
         "show before it is stored that it may be shown",
         "exporter/release.py",
-        "            ledger.stage(released, asleep, [cell for cell in values if self._group(cell) in asleep])\n"
-        "            groups = ledger.groups()\n",
-        "            from dataclasses import replace\n"
-        "            for group in released:\n"
-        "                groups[group] = replace(groups[group], stage=Stage.RELEASED)\n",
+        "        self._ledger.stage(released, asleep, at_rest)\n",
+        "        from dataclasses import replace\n"
+        "        shown = {group: replace(self.groups[group], stage=Stage.RELEASED) for group in released}\n"
+        "        self.groups = {**self.groups, **shown}\n"
+        "        return\n",
         RELEASE,
     ),
     Breakage(
         "come back from sleep at 0",
         "exporter/release.py",
-        "slept.get(cell, 0)",
-        "0",
+        "self._ledger.slept(self._cells(group)) for",
+        "dict.fromkeys(self._cells(group), 0) for",
         f"{RELEASE} {INVARIANTS}",
+    ),
+    Breakage(
+        "forget what changed while the ledger could not be read",
+        "exporter/release.py",
+        "        self._values.update(self._ledger.values(changed))\n",
+        "",
+        f"{RELEASE} {INVARIANTS}",
+    ),
+    Breakage(
+        "no cap of values",
+        "exporter/admission.py",
+        "len(known) - 2 < self._caps.values",
+        "True",
+        ADMISSION,
+    ),
+    Breakage(
+        "no limit of series",
+        "exporter/admission.py",
+        "self.series + self._cost(group) > self._caps.series",
+        "False",
+        ADMISSION,
+    ),
+    Breakage(
+        "values that sleep keep their room",
+        "exporter/ledger.py",
+        'FROM groups WHERE stage != ?", Stage.ASLEEP)\n        return {_load(labels): GroupState(',
+        'FROM groups WHERE stage != ?", 99)\n        return {_load(labels): GroupState(',
+        f"{ADMISSION} {RELEASE}",
+    ),
+    Breakage(
+        "places of pending traces are not capped",
+        "exporter/reader.py",
+        "abandoned.append(replace(each, experiment=experiment, environment=environment))",
+        "abandoned.append(each)",
+        ADMISSION,
+    ),
+    Breakage(
+        "a family that begins inside a group is not held",
+        "exporter/ledger.py",
+        "                self._hold_groups(families)\n",
+        "",
+        LEDGER,
+    ),
+    Breakage(
+        "an older snapshot as exemplar",
+        "exporter/metrics.py",
+        "one.timestamp_s > other.timestamp_s",
+        "True",
+        "tests/unit/test_exposition.py",
+    ),
+    Breakage(
+        "render at each scrape",
+        "exporter/exposition.py",
+        "                if now_s - asked_s <= WANTED_S:\n",
+        "                if False:\n",
+        "tests/unit/test_exposition.py",
+    ),
+    Breakage(
+        "any number of connections",
+        "exporter/connections.py",
+        "if len(self._visits) >= self.limits.connections:",
+        "if False:",
+        f"{WEB} -k no_more_connections",
+    ),
+    Breakage(
+        "make room at the cost of a scrape",
+        "exporter/connections.py",
+        "next(visit for visit in self._visits if visit.address == crowd)",
+        "next(iter(self._visits))",
+        f"{WEB} -k scrape_under_way",
+    ),
+    Breakage(
+        "no deadline",
+        "exporter/connections.py",
+        "call_later(self._keeper.limits.request_s,",
+        "call_later(9_999,",
+        f"{WEB} -k closed_in_time",
+    ),
+    Breakage(
+        "a certificate of any name",
+        "exporter/connections.py",
+        "(names and not set(names) & _names_of(transport))",
+        "False",
+        f"{WEB} -k right_certificate",
+    ),
+    Breakage(
+        "remember a password for good",
+        "exporter/auth.py",
+        'password_hash + password, "sha256"',
+        'password, "sha256"',
+        f"{WEB} -k right_password",
+    ),
+    Breakage(
+        "remember a user for good",
+        "exporter/auth.py",
+        "if user in users and hmac",
+        "if hmac",
+        f"{WEB} -k taken_away",
+    ),
+    Breakage(
+        "queue all guesses",
+        "exporter/auth.py",
+        "if address in self._guessing:",
+        "if False:",
+        f"{WEB} -k guesses",
+    ),
+    Breakage(
+        "open the door when the users are gone",
+        "exporter/web_config.py",
+        "bool(before.users) and not settings.users",
+        "False",
+        "tests/unit/test_web_config.py",
+    ),
+    Breakage(
+        "ask MLflow for any number of traces at once",
+        "exporter/application.py",
+        "CapacityLimiter(2)",
+        "CapacityLimiter(40)",
+        f"{WEB} -k many_traces",
     ),
     Breakage(
         "two processes on one ledger",

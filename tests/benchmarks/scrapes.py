@@ -66,6 +66,7 @@ class Traffic:
 
 def serve_ours(samples: int, port: int, directory: Path) -> None:
     """Our server, polling all the time."""
+    server.answer_promptly()
     traffic = Traffic(samples, directory)
     exposition = Exposition()
     exposition.publish(traffic.rig.published[-1])
