@@ -119,7 +119,7 @@ def _texts(row: Row, last_ms: int | None) -> dict[str, str]:
         "p50": "-" if row.p50_s is None else f"{row.p50_s:.2f} s",
         "p95": "-" if row.p95_s is None else f"{row.p95_s:.2f} s",
         "tokens": f"{row.tokens:,}",
-        "cost": f"${row.cost_usd:,.2f}",
+        "cost": f"${row.cost_usd:,.2f}" if row.cost_usd >= 1 else f"${row.cost_usd:.4f}",
         "last": _time(last_ms / 1000 if last_ms else None).removesuffix(" UTC"),
     }
 
