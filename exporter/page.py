@@ -84,7 +84,6 @@ def _of_mlflow(status: Status, now_s: float) -> Iterator[Fact]:
 def _of_reading(reading: Reading) -> Iterator[Fact]:
     yield "Complete until", _time(reading.complete_until_s or None), ""
     yield "Audited until", _time(reading.audited_until_s), ""
-    yield "Catching up", ("yes" if reading.behind else "no"), ""
     yield "Pending", f"{reading.pending:,}", ""
     yield (
         "Unaccounted",
@@ -96,6 +95,7 @@ def _of_reading(reading: Reading) -> Iterator[Fact]:
 
 
 def _of_totals(snapshot: Snapshot) -> Iterator[Fact]:
+    yield "Catching up", "yes" if snapshot.status.catching_up else "no", ""
     late = snapshot.totals.get(Cell(LATE, ()), 0)
     yield "Late", f"{late:,.0f}", "bad" if late else ""
 
