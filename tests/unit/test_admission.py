@@ -148,10 +148,9 @@ def test_environments_of_traces_that_are_waited_for_show_nowhere(
     assert len({environment for _, environment, *_ in rig.labels()}) == 3
 
 
-def test_traces_that_cannot_be_looked_at_are_given_up_under_the_cap(
-    mlflow: SimulatedMlflow, make_rig: Callable[..., Rig]
-) -> None:
+def test_traces_that_cannot_be_looked_at_are_given_up_under_the_cap(make_rig: Callable[..., Rig]) -> None:
     """Running evaluations, whose experiment is deselected: their places are not those of any group."""
+    mlflow = SimulatedMlflow(page_size=5)
     rig = make_rig(mlflow, meter=meter(values=2))
     for number in range(30):
         tags = {"environment": f"e{number}", "mlflow.eval.requestId": "x"}
