@@ -7,7 +7,7 @@ The values that are admitted are those of the groups that are shown. So they sur
 the values of groups that sleep make room for others, or the versions of the past would use up the cap for good.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import starmap
 
@@ -38,12 +38,14 @@ class Admitted:
 
 class Admission:
     """Admits label values beside those of the groups ``shown``, which are a trace's labels in the order of ``names``,
-    or the first of them. ``costs``: how many series a group makes, by its length."""
+    or the first of them. ``series_of``: how many series a group makes."""
 
-    def __init__(self, names: Sequence[str], shown: Iterable[Group], caps: Caps, costs: Mapping[int, int]) -> None:
+    def __init__(
+        self, names: Sequence[str], shown: Iterable[Group], caps: Caps, series_of: Callable[[Group], int]
+    ) -> None:
         self._names = tuple(names)
         self._caps = caps
-        self._costs = costs
+        self._series_of = series_of
         self._groups: set[Group] = set()
         self._values: tuple[set[str], ...] = tuple({UNKNOWN, OTHER} for _ in names)
         self.series = 0
@@ -81,7 +83,7 @@ class Admission:
         return value if value in known or len(known) - 2 < self._caps.values else OTHER
 
     def _cost(self, group: Group) -> int:
-        return sum(self._costs.get(len(each), 0) for each in _with_place(group) - self._groups)
+        return sum(self._series_of(each) for each in _with_place(group) - self._groups)
 
     def _add(self, group: Group) -> None:
         self.series += self._cost(group)

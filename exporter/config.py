@@ -22,6 +22,7 @@ from exporter import yaml_file
 from exporter.errors import UserError
 from exporter.failures import without_credentials
 from exporter.labels import TRACE_LABELS, LabelSource
+from exporter.objectives import Objective
 from exporter.traffic import Traffic
 from exporter.yaml_file import Section
 
@@ -131,6 +132,17 @@ def _not_personal(name: object, sources: tuple[LabelSource, ...]) -> tuple[Label
     return sources
 
 
+def _ratio(value: object) -> float:
+    text = value.replace(" ", "") if isinstance(value, str) else ""
+    try:
+        found = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1) if text else value
+    except ValueError:
+        found = None
+    if isinstance(found, bool) or not isinstance(found, int | float) or not 0 < found < 1:
+        raise ValueError(f"{value!r} is not a share; write one between 0 and 1, such as 5% or 0.05")
+    return float(found)
+
+
 def _names(value: object) -> object:
     return [value] if isinstance(value, str) else value
 
@@ -175,6 +187,7 @@ WebUrl = Annotated[str, PlainValidator(_web_url)]
 TrackingUri = Annotated[str, PlainValidator(parse_tracking_uri)]
 Start = Annotated[timedelta | Literal["now", "earliest"], PlainValidator(_start)]
 ExtraLabels = Annotated[tuple[tuple[str, tuple[LabelSource, ...]], ...], PlainValidator(_extra_labels)]
+Ratio = Annotated[float, PlainValidator(_ratio)]
 TrafficClasses = Annotated[frozenset[Traffic], PlainValidator(_traffic)]
 LabelSources = Annotated[tuple[LabelSource, ...], PlainValidator(_label_sources)]
 Edges = Annotated[tuple[float, ...], PlainValidator(_edges)]
@@ -237,6 +250,35 @@ class Series(Section):
     zero_hold: Annotated[Duration, _at_most("10m")] = timedelta(seconds=30)
 
 
+class ObjectiveOf(Section):
+    """What is good enough in an environment, a name or a glob. What is left out is no objective."""
+
+    environment: Annotated[StrictStr, Field(min_length=1)]
+    error_ratio: Ratio | None = None
+    latency: Annotated[Duration, _at_least("1ms")] | None = None
+    latency_ratio: Ratio = 0.95
+    cost_usd_per_day: Annotated[float, Field(gt=0, le=MAX_EDGE)] | None = None
+    min_traces: Annotated[StrictInt, Field(ge=1)] = 20
+
+    @validates_model(mode="after")
+    def _says_something(self) -> "ObjectiveOf":
+        """What no single key can tell."""
+        if self.error_ratio is None and self.latency is None and self.cost_usd_per_day is None:
+            raise ValueError("name at least one of error_ratio, latency and cost_usd_per_day")
+        return self
+
+    def as_objective(self) -> Objective:
+        """It, as the rest of the program knows it."""
+        return Objective(
+            environment=self.environment,
+            error_ratio=self.error_ratio,
+            latency_s=self.latency.total_seconds() if self.latency else None,
+            latency_ratio=self.latency_ratio if self.latency else None,
+            cost_usd_per_day=self.cost_usd_per_day,
+            min_traces=self.min_traces,
+        )
+
+
 class LedgerFile(Section):
     """Where the ledger is kept."""
 
@@ -258,6 +300,9 @@ class Config(Section):
     labels: Labels = Field(default_factory=Labels)
     buckets: Buckets = Field(default_factory=Buckets)
     series: Series = Field(default_factory=Series)
+    objectives: tuple[ObjectiveOf, ...] = (
+        ObjectiveOf.model_validate({"environment": "production", "error_ratio": "5%", "latency": "5s"}),
+    )
     ledger: LedgerFile = Field(default_factory=LedgerFile)
     web: Web = Field(default_factory=Web)
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from exporter.labels import PLACE_LABELS, TRACE_LABELS, UNKNOWN, Labels
 from exporter.metrics import Cell, Increments, Observations, TraceFamily
+from exporter.objectives import Objectives
 from exporter.trace import Cost, State, TokenUsage, TraceRecord
 from exporter.triage import Batch
 
@@ -18,6 +19,8 @@ LATE = "mlflow_trace_exporter_late_traces_total"
 DUPLICATES = "mlflow_trace_exporter_duplicate_reads_total"
 CHANGED = "mlflow_trace_exporter_changed_after_count_total"
 LEDGER_RESETS = "mlflow_trace_exporter_ledger_resets_total"
+NO_OBJECTIVES = Objectives()
+
 OVERFLOW = "mlflow_trace_exporter_label_overflow_total"
 LEFT_OUT = "mlflow_trace_exporter_left_out_traces_total"
 
@@ -39,6 +42,16 @@ def _missing(record: TraceRecord, labels: Labels) -> Observations:
 def _duration(record: TraceRecord, _: Labels) -> Observations:
     status = "error" if record.state is State.ERROR else "ok"
     return [] if record.duration_s is None else [(status, record.duration_s)]
+
+
+def _slow(objectives: Objectives) -> Callable[[TraceRecord, Labels], Observations]:
+    def observe(record: TraceRecord, labels: Labels) -> Observations:
+        latency_s = objectives.latency_s(labels["environment"])
+        if latency_s is None:
+            return []
+        return [("", int(record.duration_s is not None and record.duration_s > latency_s))]
+
+    return observe
 
 
 def _tokens_per_trace(record: TraceRecord, _: Labels) -> Observations:
@@ -64,17 +77,22 @@ def _nothing(*_: object) -> Observations:
 
 
 def trace_families(
-    duration_edges_s: tuple[float, ...], token_edges: tuple[float, ...], names: Sequence[str] = TRACE_LABELS
+    duration_edges_s: tuple[float, ...],
+    token_edges: tuple[float, ...],
+    names: Sequence[str] = TRACE_LABELS,
+    objectives: Objectives = NO_OBJECTIVES,
 ) -> tuple[TraceFamily, ...]:
-    """The table of all totals over traces, with the histogram edges and the label ``names`` that the configuration
-    chooses: TRACE_LABELS, and any after them."""
+    """The table of all totals over traces, with the histogram edges, the label ``names`` (TRACE_LABELS, and any after
+    them) and the objectives that the configuration chooses."""
     return tuple(
         replace(family, labels=tuple(names)) if family.labels == TRACE_LABELS else family
-        for family in _table(duration_edges_s, token_edges)
+        for family in _table(objectives.with_edges(duration_edges_s), token_edges, objectives)
     )
 
 
-def _table(duration_edges_s: tuple[float, ...], token_edges: tuple[float, ...]) -> tuple[TraceFamily, ...]:
+def _table(
+    duration_edges_s: tuple[float, ...], token_edges: tuple[float, ...], objectives: Objectives
+) -> tuple[TraceFamily, ...]:
     return (
         TraceFamily(
             "mlflow_traces_total",
@@ -85,6 +103,12 @@ def _table(duration_edges_s: tuple[float, ...], token_edges: tuple[float, ...]) 
             "mlflow_trace_errors_total",
             "Finished traces whose state is ERROR, from polls of MLflow.",
             lambda record, _: [("", int(record.state is State.ERROR))],
+        ),
+        TraceFamily(
+            "mlflow_trace_slow_total",
+            "Finished traces slower than the objective of their environment, from polls of MLflow.",
+            _slow(objectives),
+            applies=lambda group: objectives.latency_s(group[TRACE_LABELS.index("environment")]) is not None,
         ),
         TraceFamily(
             "mlflow_trace_duration_seconds",

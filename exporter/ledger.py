@@ -211,6 +211,7 @@ class Ledger:
                 self._forget_groups([family for family in families if family not in anew])
                 self._hold_groups(families)
                 self._begin(anew)
+            self._begin(family for family in families if family.applies)  # now perhaps to more groups than before
         return changed
 
     def _forget_groups(self, families: Iterable[TraceFamily]) -> None:
@@ -230,7 +231,7 @@ class Ledger:
             cell
             for family in families
             for group in self._all_groups()
-            if len(group) == len(family.labels)
+            if family.is_of(group)
             for cell in family.cells(group)
         ]
         self._db.executemany(

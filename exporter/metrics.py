@@ -14,6 +14,7 @@ from prometheus_client.utils import floatToGoString
 
 from exporter.admission import Admission, Caps, Group
 from exporter.labels import PLACE_LABELS, TRACE_LABELS, LabelRules, Labels
+from exporter.objectives import Objectives
 from exporter.trace import PLAIN_ID, TraceRecord
 from exporter.traffic import Traffic, traffic_of
 from exporter.triage import Batch, Place
@@ -54,6 +55,7 @@ class TraceFamily:
 
     ``own_label`` is a label that this family has beyond ``labels``, with all the values it can take: a series for each
     of them exists from the first trace on, so that a counter of errors is there before the first error.
+    ``applies`` says for which groups there are series; None for all.
     """
 
     name: str
@@ -63,6 +65,7 @@ class TraceFamily:
     own_label: tuple[str, tuple[str, ...]] | None = None
     edges: tuple[float, ...] = ()
     has_exemplars: bool = False
+    applies: Callable[[Group], bool] | None = None
 
     @property
     def label_names(self) -> tuple[str, ...]:
@@ -78,6 +81,10 @@ class TraceFamily:
     def parts(self) -> tuple[str, ...]:
         """The ``Cell.part`` of each number of one of its series."""
         return (*self.buckets, SUM) if self.edges else ("",)
+
+    def is_of(self, group: Group) -> bool:
+        """Whether it has series for a group."""
+        return len(self.labels) == len(group) and (self.applies is None or self.applies(group))
 
     @property
     def is_of_groups(self) -> bool:
@@ -128,19 +135,17 @@ class Increments:
 
 @dataclass(frozen=True, slots=True)
 class Meter:
-    """What traces add to the totals, with the labels and the kinds of traffic that the configuration chooses."""
+    """What traces add to the totals, with the labels, the kinds of traffic and the objectives of the configuration."""
 
     families: tuple[TraceFamily, ...]
     rules: LabelRules
     caps: Caps
     traffic: frozenset[Traffic]
+    objectives: Objectives
 
     def admission(self, shown: Iterable[Group]) -> Admission:
         """What decides on new label values, beside those of the groups that are shown."""
-        costs: Counter[int] = Counter()
-        for family in self.families:
-            costs[len(family.labels)] += family.series_per_group
-        return Admission(self.rules.names, shown, self.caps, costs)
+        return Admission(self.rules.names, shown, self.caps, self._series_of)
 
     def place(self, record: TraceRecord, admission: Admission) -> Place:
         """Where a trace belongs that is not counted yet."""
@@ -175,8 +180,11 @@ class Meter:
     def _cells(self, groups: Iterable[Group]) -> Iterable[Cell]:
         for group in groups:
             for family in self.families:
-                if len(family.labels) == len(group):
+                if family.is_of(group):
                     yield from family.cells(group)
+
+    def _series_of(self, group: Group) -> int:
+        return sum(family.series_per_group for family in self.families if family.is_of(group))
 
 
 MAX_EXEMPLAR_LENGTH = 128 - len("trace_id")

@@ -125,13 +125,15 @@ class Reader:
 
     def reading(self) -> Reading:
         """How complete the ledger is. Raises PollError if the ledger cannot be read."""
+        groups = self._ledger.groups()
         return Reading(
             experiments=tuple(sorted(each.name for each in self._experiments.values())),
+            objectives=self._meter.objectives.by_environment(group[1] for group in groups),
             complete_until_s=self._horizon.closed_ms / 1000,
             behind=self._is_behind(),
             pending=self._ledger.pending(),
             running=self._ledger.running(),
-            series=self._meter.admission(self._ledger.groups()).series,
+            series=self._meter.admission(groups).series,
             series_limit=self._meter.caps.series,
             ledger_bytes=self._ledger.size_bytes(),
             features={feature.value: has for feature, has in self._features.items()},

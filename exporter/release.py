@@ -109,7 +109,7 @@ class Gate:
         self._slept = {group: self._slept.get(group) or self._ledger.slept(self._cells(group)) for group in held}
 
     def _cells(self, group: Group) -> Iterable[Cell]:
-        return (cell for family in self._families if len(family.labels) == len(group) for cell in family.cells(group))
+        return (cell for family in self._families if family.is_of(group) for cell in family.cells(group))
 
     def _is_awake(self, cell: Cell) -> bool:
         """Whether a cell is of a group that is shown, or of none: what is not about traces always is."""

@@ -27,6 +27,7 @@ from exporter.horizon import Limits
 from exporter.labels import LabelRules
 from exporter.ledger import Ledger
 from exporter.metrics import Meter
+from exporter.objectives import Objectives
 from exporter.poller import Clock, Poller
 from exporter.reader import PollSettings
 from exporter.release import SeriesSettings
@@ -60,11 +61,13 @@ def open_source(settings: Config) -> MlflowSource:
 def open_meter(settings: Config) -> Meter:
     """What the configuration makes of traces."""
     rules = LabelRules(settings.labels.environment, settings.labels.version, settings.labels.extra)
+    objectives = Objectives(tuple(each.as_objective() for each in settings.objectives))
     return Meter(
-        trace_families(settings.buckets.duration_seconds, settings.buckets.tokens, rules.names),
+        trace_families(settings.buckets.duration_seconds, settings.buckets.tokens, rules.names, objectives),
         rules,
         Caps(settings.labels.max_values, settings.series.limit),
         settings.mlflow.traffic,
+        objectives,
     )
 
 

@@ -7,6 +7,7 @@ from typing import Literal
 from exporter.admission import Group
 from exporter.errors import Reason
 from exporter.metrics import Cell, Exemplar, TraceFamily
+from exporter.objectives import Objective
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,13 +23,15 @@ class Build:
 class Reading:
     """How complete the totals are.
 
-    ``experiments`` are the names of those that are read. ``behind``: whether there is more to read than what just came.
-    ``complete_until_s`` and ``audited_until_s`` are Unix seconds, the latter None where there was no audit yet.
-    ``running`` counts traces in progress by experiment and environment. ``series`` is how many series about traces are
-    shown. ``features`` says of each feature of the server whether it can be used; empty as long as that is not known.
+    ``experiments`` are the names of those that are read, ``objectives`` are by environment. ``behind``: whether there
+    is more to read than what just came. ``complete_until_s`` and ``audited_until_s`` are Unix seconds, the latter None
+    where there was no audit yet. ``running`` counts traces in progress by experiment and environment. ``series`` is how
+    many series about traces are shown. ``features`` says of each feature of the server whether it can be used; empty as
+    long as that is not known.
     """
 
     experiments: tuple[str, ...]
+    objectives: Mapping[str, Objective]
     complete_until_s: float
     behind: bool
     pending: int
@@ -125,6 +128,16 @@ def _of_reading(read: Callable[[Reading], float | None]) -> Callable[[Status], S
     return lambda status: [] if status.reading is None else _known(read(status.reading))
 
 
+def _objective(name: str, meaning: str, read: Callable[[Objective], float | None]) -> StatusFamily:
+    def samples(status: Status) -> Samples:
+        found = status.reading.objectives if status.reading else {}
+        values = ((environment, read(objective)) for environment, objective in found.items())
+        return [((environment,), value) for environment, value in values if value is not None]
+
+    help_text = f"{meaning} The objective of an environment, from the exporter's configuration."
+    return StatusFamily(f"mlflow_objective_{name}", "gauge", help_text, samples, ("environment",))
+
+
 STATUS_FAMILIES = (
     StatusFamily(
         "mlflow_up",
@@ -172,6 +185,15 @@ STATUS_FAMILIES = (
         "Traces that were in progress at the last look at them, from polls of MLflow.",
         lambda status: [] if status.reading is None else status.reading.running.items(),
         ("experiment", "environment"),
+    ),
+    _objective("error_ratio", "Which share of its traces may fail.", lambda objective: objective.error_ratio),
+    _objective("latency_seconds", "Within how many seconds a trace should end.", lambda objective: objective.latency_s),
+    _objective(
+        "latency_ratio", "Which share of its traces should end within that.", lambda objective: objective.latency_ratio
+    ),
+    _objective("cost_usd_per_day", "What a day may cost in USD.", lambda objective: objective.cost_usd_per_day),
+    _objective(
+        "min_traces", "Fewer traces than this say nothing about a ratio.", lambda objective: objective.min_traces
     ),
     StatusFamily(
         "mlflow_trace_exporter_complete_until_timestamp_seconds",

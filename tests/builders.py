@@ -3,20 +3,22 @@
 from typing import Any
 
 from exporter.admission import Caps
-from exporter.config import Buckets, Labels
+from exporter.config import Buckets, Config, Labels
 from exporter.families import trace_families
 from exporter.horizon import Limits
 from exporter.labels import LabelRules
 from exporter.metrics import Increments, Meter
+from exporter.objectives import Objectives
 from exporter.status import Build
 from exporter.trace import Cost, State, TokenUsage, TraceRecord
 from exporter.traffic import Traffic
 from exporter.triage import Batch
 
 RULES = LabelRules(Labels().environment, Labels().version)
-FAMILIES = trace_families(Buckets().duration_seconds, Buckets().tokens)
+OBJECTIVES = Objectives(tuple(each.as_objective() for each in Config().objectives))
+FAMILIES = trace_families(Buckets().duration_seconds, Buckets().tokens, objectives=OBJECTIVES)
 CAPS = Caps(values=200, series=100_000)
-METER = Meter(FAMILIES, RULES, CAPS, frozenset({Traffic.APPLICATION}))
+METER = Meter(FAMILIES, RULES, CAPS, frozenset({Traffic.APPLICATION}), OBJECTIVES)
 LIMITS = Limits(lateness_ms=7_200_000, audit_horizon_ms=86_400_000, margin_ms=300_000, overlap_ms=120_000)
 BUILD = Build("0.0.0", "3.11.0", "3.17.2")
 

@@ -65,6 +65,7 @@ def expected(experiment: str) -> Samples:
     for series, count in ((support, 3), (billing, 1), (staging, 1), (unknown, 1)):
         totals["mlflow_traces_total" + labels(*series)] = count
     totals["mlflow_trace_errors_total" + labels(*support)] = 1
+    totals["mlflow_trace_slow_total" + labels(*support)] = 1
     totals[f'mlflow_traces_in_progress{{environment="production",experiment="{experiment}"}}'] = 1
     totals["mlflow_trace_input_tokens_total" + labels(*support)] = 150
     totals["mlflow_trace_output_tokens_total" + labels(*support)] = 25

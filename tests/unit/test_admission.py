@@ -24,7 +24,7 @@ NUMBERS = count()
 
 
 def admission(values: int = 3, series: int = 10_000) -> Admission:
-    return Admission(TRACE_LABELS, (), Caps(values, series), COSTS)
+    return Admission(TRACE_LABELS, (), Caps(values, series), lambda group: COSTS[len(group)])
 
 
 def labels(version: str = "1", name: str = "chat", environment: str = "production") -> dict[str, str]:
@@ -32,7 +32,7 @@ def labels(version: str = "1", name: str = "chat", environment: str = "productio
 
 
 def meter(values: int = 200, series: int = 100_000) -> Meter:
-    return Meter(FAMILIES, RULES, Caps(values, series), METER.traffic)
+    return Meter(FAMILIES, RULES, Caps(values, series), METER.traffic, METER.objectives)
 
 
 def add(mlflow: SimulatedMlflow, version: str, name: str = "chat", **fields: Any) -> None:

@@ -7,6 +7,7 @@ import pytest
 from exporter import config
 from exporter.errors import UserError
 from exporter.labels import TRACE_LABELS, LabelSource
+from exporter.objectives import Objective
 from exporter.traffic import Traffic
 from tests.builders import FAMILIES
 
@@ -39,6 +40,7 @@ def test_defaults_are_those_of_the_design() -> None:
     assert defaults.poll.start == "now"
     assert (defaults.series.ttl, defaults.series.zero_hold) == (timedelta(days=1), timedelta(seconds=30))
     assert defaults.series.limit == 100_000
+    assert [each.as_objective() for each in defaults.objectives] == [Objective("production", 0.05, 5.0, 0.95)]
     assert (defaults.labels.extra, defaults.labels.max_values) == ((), 200)
     assert defaults.mlflow.traffic == {Traffic.APPLICATION}
     assert (defaults.web.external_url, defaults.web.mlflow_ui_url) == (None, None)
@@ -79,6 +81,14 @@ def test_a_whole_file(file: Path) -> None:
           duration_seconds: [1, 2.5]
           tokens: [10]
         series: {limit: 5000, ttl: 2h, zero_hold: 0s}
+        objectives:
+          - environment: prod
+            error_ratio: 2 %
+            latency: 1500ms
+            latency_ratio: 0.99
+            cost_usd_per_day: 7
+            min_traces: 5
+          - {environment: "*", error_ratio: 0.5}
         web: {external_url: "https://ops.example/mlflow/", mlflow_ui_url: "https://user:word@mlflow.example/#/"}
         ledger: {path: /var/lib/exporter/ledger.db}
         """
@@ -99,6 +109,10 @@ def test_a_whole_file(file: Path) -> None:
     )
     assert (loaded.labels.max_values, loaded.series.limit) == (50, 5_000)
     assert loaded.mlflow.traffic == {Traffic.APPLICATION, Traffic.GATEWAY}
+    assert [each.as_objective() for each in loaded.objectives] == [
+        Objective("prod", 0.02, 1.5, 0.99, 7.0, 5),
+        Objective("*", 0.5, None, None, None, 20),
+    ]
     assert loaded.web.external_url == "https://ops.example/mlflow"
     assert loaded.web.mlflow_ui_url == "https://mlflow.example"
     assert loaded.buckets.duration_seconds == (1.0, 2.5)
@@ -216,6 +230,13 @@ polling: {}
         ("labels: {max_values: 0}", "line 1, labels.max_values: input should be greater than or equal to 1, not 0"),
         ("series: {limit: many}", "line 1, series.limit: input should be a valid integer, not 'many'"),
         ("mlflow: {traffic: [apps]}", "line 1, mlflow.traffic: name at least one of application, evaluation,"),
+        ("objectives: [{environment: a}]", "line 1, objectives.0: name at least one of error_ratio, latency"),
+        ("objectives: [{error_ratio: 1%}]", "line 1, objectives.0.environment: field required"),
+        ("objectives: [{environment: a, error_ratio: 5}]", "line 1, objectives.0.error_ratio: 5 is not a share"),
+        ("objectives: [{environment: a, error_ratio: 0%}]", "objectives.0.error_ratio: '0%' is not a share"),
+        ("objectives: [{environment: a, latency: 5}]", "line 1, objectives.0.latency: 5 is not a duration"),
+        ("objectives: [{environment: a, latencies: 5s}]", "line 1, objectives.0.latencies: unknown key"),
+        ("objectives: [{environment: a, cost_usd_per_day: 0}]", "objectives.0.cost_usd_per_day: input should be"),
         ("web: {mlflow_ui_url: mlflow}", "line 1, web.mlflow_ui_url: not the address of a web page"),
         ("web: {external_url: 'javascript:alert(1)'}", "line 1, web.external_url: not the address of a web page"),
     ],

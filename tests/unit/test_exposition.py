@@ -24,7 +24,7 @@ from exporter.page import Links, write
 from exporter.status import STATUS_FAMILIES, Reading, Reload, Snapshot, Status
 from exporter.trace import State, TokenUsage
 from exporter.triage import Batch
-from tests.builders import BUILD, FAMILIES, increments, record
+from tests.builders import BUILD, FAMILIES, OBJECTIVES, increments, record
 
 GOLDEN = Path(__file__).with_name("golden")
 
@@ -49,6 +49,7 @@ STATUS = Status(
     reload=Reload(successful=False, success_s=1_790_000_000.0),
     reading=Reading(
         experiments=("chatbot",),
+        objectives=OBJECTIVES.by_environment(["production", "staging"]),
         complete_until_s=1_789_992_600.0,
         behind=False,
         pending=3,

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from exporter.config import Buckets
 from exporter.errors import PollError, Reason, UserError
 from exporter.families import LEDGER_RESETS, trace_families
 from exporter.horizon import BUCKET_MS, Horizon, Kind, Pass, Window
@@ -14,6 +15,7 @@ from exporter.labels import PLACE_LABELS, TRACE_LABELS
 from exporter.ledger import Ledger, Origin, Stage
 from exporter.ledger_file import examine
 from exporter.metrics import Cell
+from exporter.objectives import Objective, Objectives
 from exporter.triage import Batch, Known, Pending, amounts_of
 from tests.builders import FAMILIES, increments, record
 
@@ -93,6 +95,19 @@ def test_a_family_that_begins_inside_a_group_is_shown_at_0_first(ledger: Ledger)
     assert {state.stage for state in ledger.groups().values()} == {Stage.HELD}
     assert ledger.slept(before) == before, "others stay as they are"
     assert totals(ledger)[Cell(FAMILIES[0].name, made.groups[0])] == 0
+
+
+def test_a_counter_that_applies_to_more_groups_than_before_is_there_at_0(ledger: Ledger) -> None:
+    """Before what it counts comes, or its first increments would not be seen."""
+    ledger.adopt(FAMILIES)
+    made = increments(record(tags={"environment": "staging", "app_version": "1"}))
+    ledger.commit(HORIZON, Batch(counted=(record(),)), made.amounts, dict.fromkeys(made.groups, 1))
+    slow = Cell("mlflow_trace_slow_total", made.groups[0])
+    assert slow not in ledger.totals()
+    edges = Buckets()
+    everywhere = Objectives((Objective("*", latency_s=5.0),))
+    ledger.adopt(trace_families(edges.duration_seconds, edges.tokens, objectives=everywhere))
+    assert ledger.totals()[slow] == 0
 
 
 def test_groups_of_other_labels_are_forgotten(ledger: Ledger) -> None:

@@ -35,7 +35,7 @@ def test_configuration_table() -> None:
 
 
 def test_the_configuration_that_is_shown_is_valid(tmp_path: Path) -> None:
-    (shown,) = re.findall(r"```yaml\n# exporter.yml\n(.*?)```", README, re.DOTALL)
+    shown = "".join(re.findall(r"```yaml\n# exporter.yml\n(.*?)```", README, re.DOTALL))
     file = tmp_path / "exporter.yml"
     file.write_text(shown, encoding="utf-8")
     config.load(file)

@@ -1,0 +1,53 @@
+"""What is good enough, by environment. Pure.
+
+The objectives are published as metrics, and rules and dashboards join on them: a threshold stands in the configuration
+and nowhere else.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+WILDCARDS = frozenset("*?[")
+
+
+@dataclass(frozen=True, slots=True)
+class Objective:
+    """``environment`` is a name or a glob. At most ``error_ratio`` of its traces may fail, and at least
+    ``latency_ratio`` of them must take no longer than ``latency_s``; a day may cost ``cost_usd_per_day``. None: no
+    objective. Fewer than ``min_traces`` say nothing about a ratio."""
+
+    environment: str
+    error_ratio: float | None = None
+    latency_s: float | None = None
+    latency_ratio: float | None = None
+    cost_usd_per_day: float | None = None
+    min_traces: int = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Objectives:
+    """Those of the configuration; of two that match the first one counts."""
+
+    all: tuple[Objective, ...] = ()
+
+    def of(self, environment: str) -> Objective | None:
+        """The one for an environment, None if there is none."""
+        return next((each for each in self.all if fnmatchcase(environment, each.environment)), None)
+
+    def latency_s(self, environment: str) -> float | None:
+        """Above how many seconds a trace is slow there; None where nothing is."""
+        found = self.of(environment)
+        return found.latency_s if found else None
+
+    def by_environment(self, environments: Iterable[str]) -> Mapping[str, Objective]:
+        """The objective for each of these environments, and for those that are named: they have one before they have
+        traces."""
+        named = (each.environment for each in self.all if not WILDCARDS & set(each.environment))
+        found = {environment: self.of(environment) for environment in sorted({*environments, *named})}
+        return {environment: each for environment, each in found.items() if each is not None}
+
+    def with_edges(self, edges_s: Iterable[float]) -> tuple[float, ...]:
+        """Edges of a histogram of durations, and each latency as one more: so that it tells exactly what is slow."""
+        latencies = (each.latency_s for each in self.all if each.latency_s is not None)
+        return tuple(sorted({*edges_s, *latencies}))
