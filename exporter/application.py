@@ -121,6 +121,7 @@ def application(site: Site) -> Starlette:
     app = Starlette(routes=routes)
     app.router.redirect_slashes = False  # it would send clients to whatever their Host header says
     if site.prefix:
+        app.add_route(site.prefix, lambda _: RedirectResponse(f"{site.prefix}/"))
         app.mount(site.prefix, Router(routes, redirect_slashes=False))
     return app
 

@@ -207,6 +207,7 @@ class Service:
         self._reload_error = error
         if not is_news:
             self._reload = reload
+            log.debug("the configuration was read again, and nothing has changed")
             return
         if error:
             log.error("the configuration cannot be used; it goes on as it was", extra={"error": error})

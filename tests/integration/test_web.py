@@ -334,6 +334,8 @@ def test_a_proxy_may_keep_its_prefix(serve: Serve) -> None:
     for path in ("/metrics", "/-/healthy", "/"):
         assert served.get(path).status_code == 200
         assert served.get(f"/mlflow-exporter{path}").status_code == 200
+    to_the_page = served.get("/mlflow-exporter", headers={"Host": "evil.example"}, allow_redirects=False)
+    assert to_the_page.headers["Location"] == "/mlflow-exporter/"
 
 
 @pytest.mark.parametrize(
