@@ -8,7 +8,7 @@ from exporter.errors import PollError, UserError
 from exporter.horizon import AHEAD_MS, Window
 from exporter.labels import LabelRules
 from exporter.ledger_file import examine
-from exporter.service import now_ms, open_meter, open_source
+from exporter.parts import now_ms, open_meter, open_source
 from exporter.source import MlflowSource
 
 SAMPLE_MS = 3_600_000

@@ -3,34 +3,24 @@
 import logging
 import platform
 import signal
-import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import timedelta
 from pathlib import Path
 from threading import Lock, Thread
-from typing import Literal
 from urllib.parse import quote, urlsplit
 
 from exporter import __version__, config, server
-from exporter.admission import Caps
 from exporter.application import Site, application
-from exporter.client import CLIENT_VERSION, Client, prepare_client
+from exporter.client import CLIENT_VERSION
 from exporter.config import Config
 from exporter.errors import PollError, UserError
 from exporter.exposition import Exposition
 from exporter.failures import without_credentials
-from exporter.families import trace_families
-from exporter.horizon import Limits
-from exporter.labels import LabelRules
 from exporter.ledger import Ledger
-from exporter.metrics import Meter
-from exporter.objectives import Objectives
+from exporter.parts import now_ms, open_meter, open_source, poll_settings
 from exporter.poller import Clock, Poller
-from exporter.reader import PollSettings
-from exporter.release import SeriesSettings
 from exporter.source import MlflowSource
 from exporter.status import Build, Reload, Snapshot, Status
 from exporter.web_config import WebConfigFile
@@ -43,32 +33,6 @@ is lost if it is left behind."""
 
 
 BUILD = Build(__version__, platform.python_version(), CLIENT_VERSION)
-
-
-def now_ms() -> int:
-    """The wall clock in Unix milliseconds."""
-    return time.time_ns() // 1_000_000
-
-
-def open_source(settings: Config) -> MlflowSource:
-    """The source that the configuration describes. Asks nothing of MLflow yet."""
-    timeout = settings.mlflow.timeout
-    prepare_client(timeout.total_seconds() if timeout else None)
-    client = Client(settings.mlflow.tracking_uri)
-    return MlflowSource(client, now_ms, settings.mlflow.experiments, settings.mlflow.filter)
-
-
-def open_meter(settings: Config) -> Meter:
-    """What the configuration makes of traces."""
-    rules = LabelRules(settings.labels.environment, settings.labels.version, settings.labels.extra)
-    objectives = Objectives(tuple(each.as_objective() for each in settings.objectives))
-    return Meter(
-        trace_families(settings.buckets.duration_seconds, settings.buckets.tokens, rules.names, objectives),
-        rules,
-        Caps(settings.labels.max_values, settings.series.limit),
-        settings.mlflow.traffic,
-        objectives,
-    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,7 +157,7 @@ class Service:
         try:
             for name in self._ledger.adopt(meter.families):
                 log.warning("its labels or buckets have changed: a metric begins again at zero", extra={"metric": name})
-            return Poller(source, self._ledger, meter, self._publish, _poll_settings(settings), status, Clock(now_ms))
+            return Poller(source, self._ledger, meter, self._publish, poll_settings(settings), status, Clock(now_ms))
         except PollError as error:
             raise UserError(f"{settings.ledger.path}: {error}; make room, or set another ledger.path") from None
 
@@ -274,27 +238,3 @@ def run(config_file: Path | None, settings: Config, web: Web) -> int:
 def _reload_quietly(service: Service) -> None:
     with suppress(UserError):  # it is logged, and in the metric
         service.reload()
-
-
-def _poll_settings(settings: Config) -> PollSettings:
-    return PollSettings(
-        interval_s=settings.poll.interval.total_seconds(),
-        limits=Limits(
-            lateness_ms=_ms(settings.poll.lateness),
-            audit_horizon_ms=_ms(settings.poll.audit_horizon),
-            margin_ms=_ms(settings.poll.margin),
-            overlap_ms=_ms(settings.poll.overlap),
-        ),
-        origin_ms=_origin_ms(settings.poll.start),
-        series=SeriesSettings(settings.series.zero_hold.total_seconds(), _ms(settings.series.ttl)),
-    )
-
-
-def _origin_ms(start: timedelta | Literal["now", "earliest"]) -> int:
-    if start == "earliest":
-        return 0
-    return now_ms() if start == "now" else now_ms() - _ms(start)
-
-
-def _ms(duration: timedelta) -> int:
-    return duration // timedelta(milliseconds=1)
