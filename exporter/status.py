@@ -23,8 +23,8 @@ class Build:
 class Reading:
     """How complete the totals are.
 
-    ``experiments`` are the names of those that are read, ``objectives`` are by environment. ``behind``: whether there
-    is more to read than what just came. ``complete_until_s`` and ``audited_until_s`` are Unix seconds, the latter None
+    ``experiments`` are the names of those that are read, ``objectives`` are by environment. ``interval_s``: how often
+    to poll. ``behind``: whether there is more to read than what just came. ``complete_until_s`` and ``audited_until_s`` are Unix seconds, the latter None
     where there was no audit yet. ``running`` counts traces in progress by experiment and environment. ``series`` is how
     many series about traces are shown. ``features`` says of each feature of the server whether it can be used; empty as
     long as that is not known.
@@ -32,6 +32,7 @@ class Reading:
 
     experiments: tuple[str, ...]
     objectives: Mapping[str, Objective]
+    interval_s: float
     complete_until_s: float
     behind: bool
     pending: int
@@ -172,6 +173,12 @@ STATUS_FAMILIES = (
         "gauge",
         "How long the last poll of MLflow took.",
         lambda status: _known(status.poll_duration_s),
+    ),
+    StatusFamily(
+        "mlflow_trace_exporter_poll_interval_seconds",
+        "gauge",
+        "How often MLflow is polled while all is well, from the exporter's configuration (poll.interval).",
+        _of_reading(lambda reading: reading.interval_s),
     ),
     StatusFamily(
         "mlflow_trace_exporter_last_successful_poll_timestamp_seconds",

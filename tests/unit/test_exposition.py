@@ -50,6 +50,7 @@ STATUS = Status(
     reading=Reading(
         experiments=("chatbot",),
         objectives=OBJECTIVES.by_environment(["production", "staging"]),
+        interval_s=15.0,
         complete_until_s=1_789_992_600.0,
         behind=False,
         pending=3,
