@@ -2,8 +2,9 @@
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from anyio import CapacityLimiter, to_thread
 from starlette.applications import Starlette
@@ -13,11 +14,15 @@ from starlette.responses import HTMLResponse, PlainTextResponse, RedirectRespons
 from starlette.routing import BaseRoute, Route, Router
 from starlette.types import Receive, Scope, Send
 
+from exporter import runbook
 from exporter.errors import PollError, UserError
 from exporter.exposition import Exposition, Format
 from exporter.page import Links, StatusPage
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 PIECE_BYTES = 262_144
 """How much of an answer waits in memory for a client that reads slowly."""
@@ -41,7 +46,8 @@ class Site:
 
     ``prefix`` is the path under which a proxy reaches it, "" for none. ``mlflow_url`` is where people open MLflow;
     ``trace_url`` is the page of a trace there, None for an id that is unknown, and raises PollError where MLflow cannot
-    be asked. ``reload`` reads the configuration again, and raises UserError if it cannot be used.
+    be asked. ``traces_page`` is the page that answers a query for traces; it raises ValueError for one that makes no
+    sense, and PollError likewise. ``reload`` reads the configuration again, and raises UserError if it cannot be used.
     """
 
     exposition: Exposition
@@ -49,6 +55,7 @@ class Site:
     prefix: str
     mlflow_url: Callable[[], str]
     trace_url: Callable[[str], str | None]
+    traces_page: Callable[[Iterable[tuple[str, str]]], bytes]
     reload: Callable[[], None]
     page: StatusPage = field(default_factory=StatusPage)
     one_reload: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(1))
@@ -95,17 +102,34 @@ class Site:
 
     async def trace(self, request: Request) -> Response:
         """The way from an exemplar to its trace in MLflow."""
-        trace_id: str = request.path_params["trace_id"]
-        if self.few_questions.statistics().tasks_waiting >= MAX_WAITING:
-            return _BUSY
-        try:
-            url = await to_thread.run_sync(self.trace_url, trace_id, limiter=self.few_questions)
-        except PollError as error:
-            log.debug(str(error), extra={"reason": error.reason.value})
-            return PlainTextResponse("MLflow cannot be asked for the trace now\n", 502)
+        url = await self._ask(self.trace_url, request.path_params["trace_id"])
+        if isinstance(url, Response):
+            return url
         if url is None:
             return PlainTextResponse("MLflow has no trace of this id in the experiments that are read\n", 404)
         return RedirectResponse(url, 302, headers={"Cache-Control": "no-store"})
+
+    async def traces(self, request: Request) -> Response:
+        """The traces that an alert is about."""
+        try:
+            page = await self._ask(self.traces_page, request.query_params.multi_items())
+        except ValueError as error:
+            return PlainTextResponse(f"{error}\n", 400)
+        return page if isinstance(page, Response) else HTMLResponse(page, headers=_PAGE_HEADERS)
+
+    async def runbook(self, _: Request) -> Response:
+        """What to do about an alert."""
+        return HTMLResponse(runbook.page(), headers=_PAGE_HEADERS)
+
+    async def _ask(self, question: Callable[[T], R], about: T) -> R | Response:
+        """The answer of MLflow to a question of somebody's, or why there is none."""
+        if self.few_questions.statistics().tasks_waiting >= MAX_WAITING:
+            return _BUSY
+        try:
+            return await to_thread.run_sync(question, about, limiter=self.few_questions)
+        except PollError as error:
+            log.debug(str(error), extra={"reason": error.reason.value})
+            return PlainTextResponse("MLflow cannot be asked now\n", 502)
 
 
 def application(site: Site) -> Starlette:
@@ -117,6 +141,8 @@ def application(site: Site) -> Starlette:
         Route("/-/ready", site.ready),
         Route("/-/reload", site.reload_configuration, methods=["POST"]),
         Route("/trace/{trace_id:path}", site.trace),
+        Route("/traces", site.traces),
+        Route("/runbook", site.runbook),
     ]
     app = Starlette(routes=routes)
     app.router.redirect_slashes = False  # it would send clients to whatever their Host header says

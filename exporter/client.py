@@ -55,13 +55,14 @@ class Client:
         """What the server's clock says at most, at ``_looked_s`` of our monotonic one."""
         self._looked_s = -math.inf
 
-    def search(self, experiment_ids: Sequence[str], filter_string: str) -> list[TraceInfo]:
+    def search(self, experiment_ids: Sequence[str], filter_string: str, newest_first: bool = False) -> list[TraceInfo]:
         """The first PAGE_SIZE of the traces that match, by start and id."""
+        order = "DESC" if newest_first else "ASC"
         with self._errors_classified():
             traces = self._client.search_traces(
                 locations=list(experiment_ids),
                 filter_string=filter_string,
-                order_by=["timestamp_ms ASC", "request_id ASC"],
+                order_by=[f"timestamp_ms {order}", f"request_id {order}"],
                 max_results=PAGE_SIZE,
                 include_spans=False,
             )

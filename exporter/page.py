@@ -2,11 +2,9 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from threading import Lock
 
-import jinja2
-
+from exporter import templating
 from exporter.exposition import trace_metrics
 from exporter.families import LATE
 from exporter.metrics import Cell
@@ -15,9 +13,7 @@ from exporter.status import Reading, Snapshot, Status
 
 MAX_ROWS = 50
 
-_TEMPLATE = jinja2.Environment(
-    loader=jinja2.PackageLoader("exporter"), autoescape=True, undefined=jinja2.StrictUndefined
-).get_template("status.html")
+_write = templating.page("status.html")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,21 +49,20 @@ def write(snapshot: Snapshot, links: Links, now_s: float) -> bytes:
     metrics = trace_metrics(snapshot.families, snapshot.totals)
     table = rows(sample for metric in metrics for sample in metric.samples)
     last_ms = _last_ms(snapshot)
-    page = _TEMPLATE.render(
+    return _write(
         version=status.build.version,
         links=links,
         facts=[*_of_mlflow(status, now_s), *(_of_reading(reading) if reading else ()), *_of_totals(snapshot)],
-        failure=status.failure and {"message": status.failure.message, "at": _time(status.failure.at_s)},
+        failure=status.failure and {"message": status.failure.message, "at": templating.time_text(status.failure.at_s)},
         experiments=reading.experiments if reading else (),
         rows=[_texts(row, last_ms.get((row.environment, row.version))) for row in table[:MAX_ROWS]],
         more_rows=max(0, len(table) - MAX_ROWS),
-        as_of=_time(now_s),
+        as_of=templating.time_text(now_s),
     )
-    return page.encode("utf-8", "replace")
 
 
 def _of_mlflow(status: Status, now_s: float) -> Iterator[Fact]:
-    since = f"since {_time(status.mlflow_since_s)}"
+    since = f"since {templating.time_text(status.mlflow_since_s)}"
     match status.mlflow_up:
         case None:
             yield "MLflow", "not asked yet", ""
@@ -75,15 +70,15 @@ def _of_mlflow(status: Status, now_s: float) -> Iterator[Fact]:
             yield "MLflow", f"reachable {since}", "good"
         case False:
             yield "MLflow", f"not reachable {since}", "bad"
-    yield "Last successful poll", _time(status.last_success_s), ""
+    yield "Last successful poll", templating.time_text(status.last_success_s), ""
     yield "Lag", "-" if status.last_success_s is None else _age(now_s - status.last_success_s), ""
     if status.reload and not status.reload.successful:
         yield "Configuration", "the file cannot be used; the one before it goes on", "bad"
 
 
 def _of_reading(reading: Reading) -> Iterator[Fact]:
-    yield "Complete until", _time(reading.complete_until_s or None), ""
-    yield "Audited until", _time(reading.audited_until_s), ""
+    yield "Complete until", templating.time_text(reading.complete_until_s or None), ""
+    yield "Audited until", templating.time_text(reading.audited_until_s), ""
     yield "Pending", f"{reading.pending:,}", ""
     yield (
         "Unaccounted",
@@ -120,12 +115,8 @@ def _texts(row: Row, last_ms: int | None) -> dict[str, str]:
         "p95": "-" if row.p95_s is None else f"{row.p95_s:.2f} s",
         "tokens": f"{row.tokens:,}",
         "cost": f"${row.cost_usd:,.2f}" if row.cost_usd >= 1 else f"${row.cost_usd:.4f}",
-        "last": _time(last_ms / 1000 if last_ms else None).removesuffix(" UTC"),
+        "last": templating.time_text(last_ms / 1000 if last_ms else None).removesuffix(" UTC"),
     }
-
-
-def _time(at_s: float | None) -> str:
-    return "-" if at_s is None else f"{datetime.fromtimestamp(at_s, UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
 def _age(seconds: float) -> str:

@@ -32,8 +32,7 @@ def open_source(settings: Config) -> MlflowSource:
 
 def open_meter(settings: Config) -> Meter:
     """What the configuration makes of traces."""
-    rules = LabelRules(settings.labels.environment, settings.labels.version, settings.labels.extra)
-    objectives = Objectives(tuple(each.as_objective() for each in settings.objectives))
+    rules, objectives = label_rules(settings), objectives_of(settings)
     return Meter(
         trace_families(settings.buckets.duration_seconds, settings.buckets.tokens, rules.names, objectives),
         rules,
@@ -41,6 +40,16 @@ def open_meter(settings: Config) -> Meter:
         settings.mlflow.traffic,
         objectives,
     )
+
+
+def label_rules(settings: Config) -> LabelRules:
+    """Where the labels come from."""
+    return LabelRules(settings.labels.environment, settings.labels.version, settings.labels.extra)
+
+
+def objectives_of(settings: Config) -> Objectives:
+    """What is good enough."""
+    return Objectives(tuple(each.as_objective() for each in settings.objectives))
 
 
 def poll_settings(settings: Config) -> PollSettings:

@@ -3,15 +3,15 @@
 import logging
 import platform
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Lock, Thread
-from urllib.parse import quote, urlsplit
+from urllib.parse import urlsplit
 
-from exporter import __version__, config, server
+from exporter import __version__, config, server, trace_list
 from exporter.application import Site, application
 from exporter.client import CLIENT_VERSION
 from exporter.config import Config
@@ -19,7 +19,7 @@ from exporter.errors import PollError, UserError
 from exporter.exposition import Exposition
 from exporter.failures import without_credentials
 from exporter.ledger import Ledger
-from exporter.parts import now_ms, open_meter, open_source, poll_settings
+from exporter.parts import label_rules, now_ms, objectives_of, open_meter, open_source, poll_settings
 from exporter.poller import Clock, Poller
 from exporter.source import MlflowSource
 from exporter.status import Build, Reload, Snapshot, Status
@@ -99,7 +99,16 @@ class Service:
         experiment_id = self._source.experiment_of(trace_id)
         if experiment_id is None:
             return None
-        return f"{self.mlflow_url()}/#/experiments/{quote(experiment_id, safe='')}/traces/{quote(trace_id, safe='')}"
+        return trace_list.trace_url(self.mlflow_url(), experiment_id, trace_id)
+
+    def traces_page(self, query: Iterable[tuple[str, str]]) -> bytes:
+        """A page with the latest traces that are asked for. Raises ValueError for what cannot be asked, and PollError
+        where MLflow cannot be."""
+        rules, objectives = label_rules(self._settings), objectives_of(self._settings)
+        question = trace_list.Question.parse(query, rules.names, now_ms())
+        newest = self._source.newest(question.window, *question.terms)
+        found = trace_list.answer(question, newest, rules, objectives)
+        return trace_list.write(question, found, rules, self.mlflow_url())
 
     def _use(self, settings: Config) -> bool:
         """Whether they are others than before."""
@@ -211,6 +220,7 @@ def run(config_file: Path | None, settings: Config, web: Web) -> int:
         prefix=urlsplit(settings.web.external_url or "").path,
         mlflow_url=service.mlflow_url,
         trace_url=service.trace_url,
+        traces_page=service.traces_page,
         reload=service.reload,
     )
     http = server.web_server(application(site), web_settings.settings)

@@ -24,10 +24,10 @@ class Reading:
     """How complete the totals are.
 
     ``experiments`` are the names of those that are read, ``objectives`` are by environment. ``interval_s``: how often
-    to poll. ``behind``: whether there is more to read than what just came. ``complete_until_s`` and ``audited_until_s`` are Unix seconds, the latter None
-    where there was no audit yet. ``running`` counts traces in progress by experiment and environment. ``series`` is how
-    many series about traces are shown. ``features`` says of each feature of the server whether it can be used; empty as
-    long as that is not known.
+    to poll. ``behind``: whether there is more to read than what just came. ``complete_until_s`` and
+    ``audited_until_s`` are Unix seconds, the latter None where there was no audit yet. ``running`` counts traces in
+    progress by experiment and environment. ``series`` is how many series about traces are shown. ``features`` says of
+    each feature of the server whether it can be used; empty as long as that is not known.
     """
 
     experiments: tuple[str, ...]

@@ -170,11 +170,11 @@ class OlderClient(Client):
         super().__init__(uri)
         self._lacks = lacks
 
-    def search(self, experiment_ids: Any, filter_string: str) -> Any:
+    def search(self, experiment_ids: Any, filter_string: str, newest_first: bool = False) -> Any:
         for feature, term in ((Feature.END_TIME_FILTER, "end_time_ms"), (Feature.NOT_IN, "NOT IN")):
             if feature in self._lacks and term in filter_string:
                 raise PollError(Reason.CONFIGURATION, f"what is {term}?")
-        return super().search(experiment_ids, filter_string)
+        return super().search(experiment_ids, filter_string, newest_first)
 
     def count(self, *args: Any) -> Any:
         if Feature.TRACE_METRICS in self._lacks:

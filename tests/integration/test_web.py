@@ -81,8 +81,11 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
                 "telemetry_path": "/metrics",
                 "prefix": "",
                 "mlflow_url": lambda: "http://mlflow",
+                "trace_url": lambda _: None,
+                "traces_page": lambda _: b"",
+                "reload": lambda: None,
+                **(site or {}),
             }
-            options |= {"trace_url": lambda _: None, "reload": lambda: None, **(site or {})}
             listener = server.listen("127.0.0.1:0")
             port = listener.getsockname()[1]
             app = application(Site(exposition=exposition, **options))
@@ -246,7 +249,9 @@ def test_a_slow_reader_gets_all_of_it(serve: Serve) -> None:
     assert len(received) > size, "and then it gets all of it"
 
 
-@pytest.mark.parametrize("path", ["/", "/metrics", "/-/healthy", "/-/ready", "/trace/x", "/nothing"])
+@pytest.mark.parametrize(
+    "path", ["/", "/metrics", "/-/healthy", "/-/ready", "/trace/x", "/traces", "/runbook", "/nothing"]
+)
 def test_users_are_asked_for_everywhere(serve: Serve, path: str) -> None:
     served = serve(basic_auth_users={"alice": HASH})
     for wrong in (None, ("alice", "wrong"), ("bob", "open sesame"), ("", ""), ("alice", "")):

@@ -1,0 +1,103 @@
+"""Which traces a page is asked for, and which it shows."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from exporter import runbook, trace_list
+from exporter.objectives import Objective, Objectives
+from exporter.trace import State, TraceRecord
+from exporter.trace_list import HOUR_MS, MAX_LOOKED_AT, MAX_ROWS, Kind, Question
+from tests.builders import RULES, record
+
+NOW_MS = 1_790_000_000_000
+OBJECTIVES = Objectives((Objective("production", latency_s=5.0),))
+STAGING = {"environment": "staging", "app_version": "1.5.0"}
+
+
+def ask(**query: str) -> Question:
+    return Question.parse(query.items(), RULES.names, NOW_MS)
+
+
+def found(question: Question, *records: TraceRecord) -> list[str]:
+    return [each.trace_id for each in trace_list.answer(question, records, RULES, OBJECTIVES)]
+
+
+def test_an_hour_of_everything_is_asked_for_unless_it_is_said() -> None:
+    question = ask()
+    assert (question.kind, question.labels, question.terms) == (None, {}, [])
+    assert question.start_ms == NOW_MS - HOUR_MS
+    assert question.end_ms > NOW_MS, "clocks of applications may be ahead"
+
+
+def test_all_that_can_be_said() -> None:
+    question = ask(environment="production", version="", status="error", start="1789990000", end="1789990060.5")
+    assert question == Question({"environment": "production"}, Kind.ERROR, 1_789_990_000_000, 1_789_990_060_500)
+    assert question.terms == ["trace.status = 'ERROR'"]
+
+
+@pytest.mark.parametrize(
+    ("query", "complaint"),
+    [
+        ({"user": "bob"}, "'user' cannot be asked for; there are status, start, end, experiment, environment, version"),
+        ({"status": "bad"}, "status 'bad': there are error, slow, in_progress"),
+        ({"start": "yesterday"}, "start 'yesterday': write Unix seconds"),
+        ({"end": "nan"}, "end 'nan': write Unix seconds"),
+        ({"end": "1e300"}, "end '1e300': write Unix seconds"),
+    ],
+)
+def test_what_makes_no_sense_is_told(query: dict[str, str], complaint: str) -> None:
+    with pytest.raises(ValueError, match=complaint):
+        ask(**query)
+
+
+def test_labels_are_those_of_the_metrics() -> None:
+    traces = [record(trace_id="tr-1"), record(trace_id="tr-2", tags=STAGING), record(trace_id="tr-3", name="billing")]
+    assert found(ask(environment="production"), *traces) == ["tr-1", "tr-3"]
+    assert found(ask(environment="production", trace_name="billing"), *traces) == ["tr-3"]
+    assert found(ask(version="other"), *traces) == ["tr-1", "tr-2", "tr-3"], "any version may be counted as other"
+
+
+def test_slow_is_slower_than_the_objective_where_there_is_one() -> None:
+    durations: tuple[tuple[str, Any, dict[str, str] | None], ...] = (
+        ("tr-edge", 5_000, None),
+        ("tr-slow", 5_001, None),
+        ("tr-none", None, None),
+        ("tr-staging", 90_000, STAGING),
+    )
+    traces = [record(trace_id=key, duration_ms=ms, **({"tags": tags} if tags else {})) for key, ms, tags in durations]
+    assert found(ask(status="slow"), *traces) == ["tr-slow"]
+
+
+def test_no_more_is_taken_than_is_shown_or_can_be_looked_at() -> None:
+    taken = 0
+
+    def endless(**fields: Any) -> Iterator[TraceRecord]:
+        nonlocal taken
+        while True:
+            taken += 1
+            yield record(trace_id=f"tr-{taken}", **fields)
+
+    assert len(trace_list.answer(ask(), endless(), RULES, OBJECTIVES)) == taken == MAX_ROWS
+    taken = 0
+    assert trace_list.answer(ask(environment="production"), endless(tags=STAGING), RULES, OBJECTIVES) == []
+    assert taken == MAX_LOOKED_AT
+
+
+def test_the_page_leads_to_each_trace_and_escapes_what_they_say() -> None:
+    question = ask(environment="<b>", status="error")
+    trace = record(trace_id="tr-<i>", state=State.ERROR, name="<script>", experiment_id="7", start_ms=NOW_MS)
+    page = trace_list.write(question, [trace], RULES, "http://mlflow").decode()
+    assert '<a href="http://mlflow/#/experiments/7/traces/tr-%3Ci%3E" rel="noreferrer">tr-&lt;i&gt;</a>' in page
+    assert "&lt;script&gt;" in page
+    assert "<script" not in page
+    assert "<b>&lt;b&gt;</b>" in page
+    assert "experiments/7/traces?startTimeLabel=CUSTOM&amp;startTime=" in page
+    assert "There are none" in trace_list.write(question, [], RULES, "http://mlflow").decode()
+
+
+def test_the_runbook_has_an_id_for_each_heading() -> None:
+    page = runbook.page().decode()
+    assert '<h3 id="mlflowerrorbudgetburn">MlflowErrorBudgetBurn</h3>' in page
+    assert page.count("<h3 id=") == page.count("<h3")
