@@ -14,6 +14,7 @@ from typing import IO, Any, Literal
 import click
 
 from exporter import __version__, config, logs, web_config
+from exporter import rules as packaged_rules
 from exporter.errors import UserError
 
 
@@ -61,6 +62,7 @@ def cli() -> None:
     Try it:        mlflow-trace-exporter demo
     Is it right?   mlflow-trace-exporter check --config.file=exporter.yml
     Run it:        mlflow-trace-exporter serve --config.file=exporter.yml
+    Be told:       mlflow-trace-exporter rules > mlflow-rules.yml
     """
 
 
@@ -133,6 +135,72 @@ def check(config_file: Path | None) -> None:
     Exit code 0 where `serve` would work, 2 where something has to be mended first.
     """
     _check(config.load(config_file))
+
+
+def _web_url(_: click.Context, __: click.Parameter, value: str) -> str:
+    try:
+        return config.parse_web_url(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
+
+
+def _labels(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
+    try:
+        return packaged_rules.labels_of(values)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
+
+
+@cli.command()
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["prometheus", "operator"]),
+    default="prometheus",
+    show_default=True,
+    help="A file for rule_files, or a PrometheusRule object for the Prometheus Operator.",
+)
+@click.option(
+    "--exporter-url",
+    default=packaged_rules.EXPORTER_URL,
+    show_default=True,
+    metavar="URL",
+    callback=_web_url,
+    help="Where people reach the exporter: alerts link to its pages of traces and to its runbook.",
+)
+@click.option(
+    "--grafana-url",
+    default=packaged_rules.GRAFANA_URL,
+    show_default=True,
+    metavar="URL",
+    callback=_web_url,
+    help="Where people reach Grafana: alerts link to its dashboards.",
+)
+@click.option(
+    "--label",
+    "labels",
+    metavar="NAME=VALUE",
+    multiple=True,
+    callback=_labels,
+    help="With --format=operator: a label of the object, such as release=kube-prometheus-stack. Can be repeated.",
+)
+def rules(form: str, exporter_url: str, grafana_url: str, labels: dict[str, str]) -> None:
+    """Print recording rules and alerts for Prometheus.
+
+    They read the objectives that the exporter publishes, so nothing in them has to be edited: thresholds are changed in
+    the exporter's configuration.
+
+    \b
+    mlflow-trace-exporter rules > /etc/prometheus/rules/mlflow.yml
+    mlflow-trace-exporter rules --format=operator --label=release=kube-prometheus-stack | kubectl apply -f -
+    """
+    links = packaged_rules.Links(exporter_url, grafana_url)
+    if form == "operator":
+        click.echo(packaged_rules.for_operator(links, labels), nl=False)
+        return
+    if labels:
+        raise UserError("--label: goes with --format=operator")
+    click.echo(packaged_rules.for_prometheus(links), nl=False)
 
 
 @cli.command()

@@ -58,8 +58,9 @@ def parse_tracking_uri(value: object) -> str:
     return value
 
 
-def _web_url(value: object) -> str:
-    """An address of pages, without a slash at its end, so that paths can be put after it."""
+def parse_web_url(value: object) -> str:
+    """An address of pages, without a slash at its end, so that paths can be put after it; raises ValueError for what is
+    not one."""
     try:
         return without_credentials(parse_tracking_uri(value).partition("#")[0].partition("?")[0].rstrip("/"))
     except ValueError:
@@ -183,7 +184,7 @@ def _default_ledger() -> Path:
 
 
 Duration = Annotated[timedelta, PlainValidator(parse_duration)]
-WebUrl = Annotated[str, PlainValidator(_web_url)]
+WebUrl = Annotated[str, PlainValidator(parse_web_url)]
 TrackingUri = Annotated[str, PlainValidator(parse_tracking_uri)]
 Start = Annotated[timedelta | Literal["now", "earliest"], PlainValidator(_start)]
 ExtraLabels = Annotated[tuple[tuple[str, tuple[LabelSource, ...]], ...], PlainValidator(_extra_labels)]

@@ -1,0 +1,80 @@
+"""`rules`: the rules that come with the exporter, for Prometheus or for its Operator."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+
+from exporter import packaged
+
+NAME = "mlflow-trace-exporter"
+EXPORTER_URL = "http://127.0.0.1:10500"
+GRAFANA_URL = "http://127.0.0.1:3000"
+_HEAD = "groups:\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Links:
+    """Where the links of the alerts lead: to the exporter (its pages of traces and the runbook), and to Grafana."""
+
+    exporter: str = EXPORTER_URL
+    grafana: str = GRAFANA_URL
+
+    def put_into(self, rules: str) -> str:
+        """The rules with these links in the place of those that stand in the files."""
+        return rules.replace(EXPORTER_URL, self.exporter).replace(GRAFANA_URL, self.grafana)
+
+
+def for_prometheus(links: Links) -> str:
+    """All rules as one file for ``rule_files``, with their comments."""
+    parts = [_split(file.read_text(encoding="utf-8")) for file in sorted(packaged.prometheus("rules").glob("*.yml"))]
+    heads, groups = zip(*parts, strict=True)
+    return links.put_into("#\n".join(heads) + _HEAD + "\n".join(groups))
+
+
+def for_operator(links: Links, labels: Mapping[str, str]) -> str:
+    """All rules as a PrometheusRule object; ``labels`` are those by which a Prometheus selects its rules."""
+    metadata = {"name": NAME, "labels": {"app.kubernetes.io/name": NAME, **labels}}
+    return yaml.dump(
+        {
+            "apiVersion": "monitoring.coreos.com/v1",
+            "kind": "PrometheusRule",
+            "metadata": metadata,
+            "spec": yaml.safe_load(for_prometheus(links)),
+        },
+        Dumper=_Plain,
+        sort_keys=False,
+        width=120,
+    )
+
+
+def labels_of(texts: Iterable[str]) -> dict[str, str]:
+    """Labels written as NAME=VALUE. Raises ValueError for what is not."""
+    pairs = [text.partition("=") for text in texts]
+    for name, equals, value in pairs:
+        if not name or not equals or not value:
+            raise ValueError(
+                f"{name + equals + value!r} is no label; write NAME=VALUE, such as release=kube-prometheus-stack"
+            )
+    return {name: value for name, _, value in pairs}
+
+
+def _split(rules: str) -> tuple[str, str]:
+    """The comment at the beginning of a file, and its groups."""
+    head, _, groups = rules.partition(_HEAD)
+    return head, groups
+
+
+class _Plain(yaml.SafeDumper):
+    """Writes what occurs twice twice, and texts of several lines as such."""
+
+    def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002 - the signature is PyYAML's
+        return True
+
+
+def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None)
+
+
+_Plain.add_representer(str, _text)
