@@ -213,7 +213,8 @@ def rules(form: str, exporter_url: str, grafana_url: str, labels: dict[str, str]
     type=click.Choice(["steady", "incident"]),
     default="steady",
     show_default=True,
-    help="incident: after a minute a new version is rolled out that is slow and fails often.",
+    help="incident: after a minute a new version is rolled out that is slow and fails often; four minutes later it is"
+    " rolled back.",
 )
 @click.option(
     "--data-dir",
@@ -224,20 +225,22 @@ def rules(form: str, exporter_url: str, grafana_url: str, labels: dict[str, str]
 )
 @click.option("--exporter-port", type=click.IntRange(1, 65535), default=10500, show_default=True)
 @click.option("--mlflow-port", type=click.IntRange(1, 65535), default=5000, show_default=True)
-def demo(
-    duration: timedelta | None, rate: float, scenario: str, data_dir: Path, exporter_port: int, mlflow_port: int
-) -> None:
+@click.option("--prometheus-port", type=click.IntRange(1, 65535), default=9090, show_default=True)
+@click.option("--alertmanager-port", type=click.IntRange(1, 65535), default=9093, show_default=True)
+def demo(duration: timedelta | None, rate: float, scenario: str, data_dir: Path, **ports: int) -> None:
     """Run a small LLM application on this machine, and watch its metrics.
 
     Starts an MLflow server, a chatbot with users, a stand-in for its LLM, and the exporter; the table that it shows is
-    taken from /metrics. Needs the extra packages of mlflow-trace-exporter[demo].
+    taken from /metrics. Needs the extra packages of mlflow-trace-exporter[demo]. If prometheus and alertmanager are on
+    PATH, they are started too, with the rules that `rules` prints and windows of a thirtieth, and what they send is
+    shown.
     """
     absent = [name for name in ("rich", "openai", "flask") if importlib.util.find_spec(name) is None]
     if absent:
         raise UserError("the demo needs more packages: in a clone, `make demo` or pip install '.[demo]'")
     from exporter.demo import command  # needs those packages
 
-    command.run(command.Options(duration, rate, scenario == "incident", data_dir, exporter_port, mlflow_port))
+    command.run(command.Options(duration, rate, scenario == "incident", data_dir, **ports))
 
 
 def _check(settings: config.Config) -> None:

@@ -1,6 +1,7 @@
 """`demo`: starts everything, shows a live table taken from /metrics, and leaves nothing behind."""
 
 import os
+import shutil
 import signal
 import threading
 import time
@@ -17,6 +18,8 @@ from rich.live import Live
 from rich.table import Table
 
 from exporter.demo import table
+from exporter.demo.monitoring import Stack
+from exporter.demo.pager import Pager
 from exporter.demo.processes import CHATBOT_ENVIRONMENT, HOST, Processes, fetch, free_port, require_free
 from exporter.errors import UserError, what_failed
 from exporter.overview import Row
@@ -25,7 +28,31 @@ EXPERIMENT = "tideline-support"
 INTERVAL_S = 2
 PLAIN_EVERY_S = 10
 INCIDENT_AFTER_S = 60.0
+INCIDENT_FOR_S = 240.0
 DRAIN_S = 30.0
+
+
+@dataclass(frozen=True)
+class Programs:
+    """Where Prometheus and Alertmanager are on this machine."""
+
+    prometheus: str
+    alertmanager: str
+
+    @classmethod
+    def found(cls) -> "Programs | None":
+        """Both, or none."""
+        prometheus, alertmanager = shutil.which("prometheus"), shutil.which("alertmanager")
+        return cls(prometheus, alertmanager) if prometheus and alertmanager else None
+
+
+@dataclass(frozen=True)
+class Monitoring:
+    """What watches the exporter, and who is told."""
+
+    programs: Programs
+    stack: Stack
+    pager: Pager
 
 
 @dataclass(frozen=True)
@@ -38,6 +65,8 @@ class Options:
     data_dir: Path
     exporter_port: int
     mlflow_port: int
+    prometheus_port: int
+    alertmanager_port: int
 
     @property
     def mlflow(self) -> str:
@@ -48,6 +77,10 @@ class Options:
     def metrics(self) -> str:
         """The address of the metrics."""
         return f"http://{HOST}:{self.exporter_port}/metrics"
+
+    def stack(self, receiver_port: int) -> Stack:
+        """Where what watches the exporter listens."""
+        return Stack(self.exporter_port, self.prometheus_port, self.alertmanager_port, receiver_port, INTERVAL_S)
 
     @property
     def incident_after_s(self) -> float | None:
@@ -61,6 +94,10 @@ def run(options: Options) -> None:
     """Run the demo. Raises UserError where it cannot start or one of its processes fails."""
     require_free(options.mlflow_port, "--mlflow-port")
     require_free(options.exporter_port, "--exporter-port")
+    programs = Programs.found()
+    if programs:
+        require_free(options.prometheus_port, "--prometheus-port")
+        require_free(options.alertmanager_port, "--alertmanager-port")
     try:
         logs = options.data_dir.resolve() / "logs"
         logs.mkdir(parents=True, exist_ok=True)
@@ -68,8 +105,10 @@ def run(options: Options) -> None:
         raise UserError(f"--data-dir: cannot use {options.data_dir}: {what_failed(error)}") from None
     console = Console(highlight=False, soft_wrap=True)
     stopping = threading.Event()
-    with _stopped_by_signals(stopping), Processes(logs) as processes:
-        _Demo(options, console, processes, stopping).run()
+    receiver_port = free_port()
+    with _stopped_by_signals(stopping), Pager(receiver_port) as pager, Processes(logs) as processes:
+        monitoring = Monitoring(programs, options.stack(receiver_port), pager) if programs else None
+        _Demo(options, console, processes, stopping, monitoring).run()
 
 
 @contextmanager
@@ -92,8 +131,16 @@ def _stopped_by_signals(stopping: threading.Event) -> Iterator[None]:
 
 
 class _Demo:
-    def __init__(self, options: Options, console: Console, processes: Processes, stopping: threading.Event) -> None:
+    def __init__(
+        self,
+        options: Options,
+        console: Console,
+        processes: Processes,
+        stopping: threading.Event,
+        monitoring: Monitoring | None,
+    ) -> None:
         self._options = options
+        self._monitoring = monitoring
         self._console = console
         self._processes = processes
         self._stopping = stopping
@@ -102,6 +149,7 @@ class _Demo:
         began = time.monotonic()
         self._start_mlflow()
         self._start_exporter()
+        self._start_monitoring()
         if self._stopping.is_set():
             return
         traffic = self._processes.start("chatbot", self._traffic_arguments(), self._traffic_environment())
@@ -133,10 +181,27 @@ class _Demo:
             self._processes.start("exporter", arguments, {})
             self._processes.wait_until_ready(self._options.metrics, self._stopping.is_set)
 
+    def _start_monitoring(self) -> None:
+        if self._monitoring is None:
+            self._console.print("alerts: none, for prometheus and alertmanager are not both on PATH")
+            return
+        programs, stack = self._monitoring.programs, self._monitoring.stack
+        data = self._options.data_dir.resolve() / "monitoring"
+        stack.write(data)
+        with self._progress("Prometheus and Alertmanager are starting"):
+            self._processes.start_program("alertmanager", stack.alertmanager_command(programs.alertmanager, data), {})
+            self._processes.start_program("prometheus", stack.prometheus_command(programs.prometheus, data), {})
+            for address in (stack.alertmanager, stack.prometheus):
+                self._processes.wait_until_ready(f"{address}/-/ready", self._stopping.is_set)
+        self._console.print(
+            f"alerts: {stack.prometheus}/alerts, sent by {stack.alertmanager};"
+            f" their windows are shorter here, two minutes for an hour"
+        )
+
     def _traffic_arguments(self) -> list[str]:
         arguments = ["exporter.demo.traffic", "--rate", str(self._options.rate), "--experiment", EXPERIMENT]
         if self._options.incident_after_s is not None:
-            arguments += ["--incident-after", str(self._options.incident_after_s)]
+            arguments += ["--incident", str(self._options.incident_after_s), str(INCIDENT_FOR_S)]
         return arguments
 
     def _traffic_environment(self) -> Mapping[str, str]:
@@ -164,6 +229,7 @@ class _Demo:
             while not self._stopping.is_set() and (ends is None or time.monotonic() < ends):
                 self._processes.check()
                 elapsed = time.monotonic() - began
+                self._print_news(elapsed)
                 if self._console.is_terminal:
                     live.update(self._table(elapsed), refresh=True)
                 elif elapsed >= shown + PLAIN_EVERY_S:
@@ -182,9 +248,24 @@ class _Demo:
             shown.add_row(*table.texts(row))
         return shown
 
+    def _print_news(self, elapsed_s: float) -> None:
+        """Say what Alertmanager has sent to the pager; what it tells the team is only counted as that."""
+        for each in self._monitoring.pager.news() if self._monitoring else ():
+            name, environment = each.labels["alertname"], each.labels.get("environment", "all environments")
+            head = f"{elapsed_s:.0f}s {each.receiver}: {each.status} {name} in {environment}"
+            self._console.print(f"{head}: {each.annotations['summary']}")
+            if each.receiver == "pager" and each.status == "firing":
+                self._console.print(f"    {each.annotations['description']}")
+                self._console.print(f"    its traces: {each.annotations['traces_url']}")
+                self._console.print(f"    what to do: {each.annotations['runbook_url']}")
+
     def _incident_note(self, elapsed_s: float) -> str:
         after_s = self._options.incident_after_s
-        return " - incident: 1.5.0 is being rolled out" if after_s is not None and elapsed_s > after_s else ""
+        if after_s is None or elapsed_s <= after_s:
+            return ""
+        if elapsed_s <= after_s + INCIDENT_FOR_S:
+            return " - incident: 1.5.0 is being rolled out"
+        return " - 1.5.0 was rolled back"
 
     def _print_plain(self, elapsed_s: float) -> None:
         for row in self._rows():

@@ -72,11 +72,15 @@ class Processes:
             self.stop(self._running[-1], patience_s)
 
     def start(self, name: str, arguments: Sequence[str], environment: Mapping[str, str]) -> Process:
-        """Start ``python -m …`` in a session of its own, so that a Ctrl-C reaches it only through us."""
+        """Start ``python -m …``."""
+        return self.start_program(name, [sys.executable, "-m", *arguments], environment)
+
+    def start_program(self, name: str, command: Sequence[str], environment: Mapping[str, str]) -> Process:
+        """Start a program in a session of its own, so that a Ctrl-C reaches it only through us."""
         log = self._logs / f"{name}.log"
         with log.open("wb") as output:
             popen = subprocess.Popen(
-                [sys.executable, "-m", *arguments],
+                command,
                 env={**_own_environment(), "NO_PROXY": HOST, "no_proxy": HOST, **environment},
                 cwd=self._logs,
                 stdin=subprocess.DEVNULL,

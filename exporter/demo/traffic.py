@@ -22,7 +22,7 @@ log = logging.getLogger("exporter.demo.traffic")
 
 STABLE = Release("1.4.0", lookup_s=0.15, failure_rate=0.02)
 NEXT = Release("1.5.0", lookup_s=0.15, failure_rate=0.02)
-BROKEN_NEXT = Release("1.5.0", lookup_s=4.0, failure_rate=0.3)
+BROKEN_NEXT = Release("1.5.0", lookup_s=6.0, failure_rate=0.6)
 
 PRODUCTION, STAGING = "production", "staging"
 
@@ -38,7 +38,7 @@ QUESTIONS = {
 }
 SHARES = {"support": 0.65, "billing": 0.15, "faq": 0.2}
 MAX_TURNS = 4
-WORKERS = 32
+WORKERS = 64
 
 
 @dataclass(frozen=True)
@@ -52,11 +52,12 @@ class Deployment:
 
 STEADY = (Deployment(0.6, PRODUCTION, STABLE), Deployment(0.15, PRODUCTION, NEXT), Deployment(0.25, STAGING, NEXT))
 INCIDENT = (
-    Deployment(0.3, PRODUCTION, STABLE),
-    Deployment(0.45, PRODUCTION, BROKEN_NEXT),
+    Deployment(0.15, PRODUCTION, STABLE),
+    Deployment(0.6, PRODUCTION, BROKEN_NEXT),
     Deployment(0.25, STAGING, NEXT),
 )
-"""The new version has been rolled out to more than half of production, where its look-ups are slow and fail often."""
+"""The new version has been rolled out to most of production, where its look-ups are slow and fail often."""
+ROLLED_BACK = (Deployment(0.75, PRODUCTION, STABLE), Deployment(0.25, STAGING, NEXT))
 
 
 class Users:
@@ -90,13 +91,26 @@ class Users:
             return self._conversations.pop(user, None) or Conversation(user, f"{user}-session-{self._sessions:04}")
 
 
-def play(users: Users, rate: float, incident_after_s: float | None, stopping: threading.Event) -> int:
+@dataclass(frozen=True)
+class Incident:
+    """When the bad version is rolled out, and for how long, in seconds."""
+
+    after_s: float
+    for_s: float
+
+    def deployments(self, elapsed_s: float) -> tuple[Deployment, ...]:
+        """Which releases get the traffic."""
+        if elapsed_s <= self.after_s:
+            return STEADY
+        return INCIDENT if elapsed_s <= self.after_s + self.for_s else ROLLED_BACK
+
+
+def play(users: Users, rate: float, incident: Incident | None, stopping: threading.Event) -> int:
     """Ask ``rate`` questions a second, at random moments, until stopped. Returns how many were asked."""
     began, asked = time.monotonic(), 0
     with ThreadPoolExecutor(WORKERS) as pool:
         while not stopping.wait(random.expovariate(rate)):
-            incident = incident_after_s is not None and time.monotonic() - began > incident_after_s
-            deployments = INCIDENT if incident else STEADY
+            deployments = incident.deployments(time.monotonic() - began) if incident else STEADY
             (deployment,) = random.choices(deployments, weights=[each.share for each in deployments])
             pool.submit(users.ask, deployment)
             asked += 1
@@ -108,8 +122,8 @@ def play(users: Users, rate: float, incident_after_s: float | None, stopping: th
 @click.option("--rate", type=float, required=True)
 @click.option("--model", default="gpt-4o-mini", show_default=True)
 @click.option("--experiment", required=True)
-@click.option("--incident-after", type=float, default=None, help="Seconds.")
-def main(rate: float, model: str, experiment: str, incident_after: float | None) -> None:
+@click.option("--incident", type=float, nargs=2, default=None, help="After how many seconds, and for how many.")
+def main(rate: float, model: str, experiment: str, incident: tuple[float, float] | None) -> None:
     """Play the users until SIGTERM, then send what traces are left."""
     stopping = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -118,7 +132,8 @@ def main(rate: float, model: str, experiment: str, incident_after: float | None)
     log.setLevel(logging.INFO)
     mlflow.set_experiment(experiment)
     mlflow.openai.autolog()
-    asked = play(Users(OpenAI(max_retries=1, timeout=30), model), rate, incident_after, stopping)
+    users = Users(OpenAI(max_retries=1, timeout=30), model)
+    asked = play(users, rate, Incident(*incident) if incident else None, stopping)
     mlflow.flush_trace_async_logging()
     log.info("asked %d questions; sampling ratio %s", asked, os.environ.get("MLFLOW_TRACE_SAMPLING_RATIO", "1"))
 

@@ -1,0 +1,66 @@
+"""The demo's on-call: receives what Alertmanager sends, and remembers what is news."""
+
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+
+from exporter.demo.processes import HOST
+
+
+@dataclass(frozen=True, slots=True)
+class Notification:
+    """An alert as it came: for whom (a receiver), whether it is firing or resolved, and what it says."""
+
+    receiver: str
+    status: str
+    labels: Mapping[str, str]
+    annotations: Mapping[str, str]
+
+
+class Pager:
+    """A web server for Alertmanager's webhooks, in a thread; a context manager."""
+
+    def __init__(self, port: int) -> None:
+        self._news: list[Notification] = []
+        self._known: dict[tuple[str, str], str] = {}
+        self._lock = threading.Lock()
+        app = Starlette(routes=[Route("/{receiver}", self._receive, methods=["POST"])])
+        self._server = uvicorn.Server(
+            uvicorn.Config(app, host=HOST, port=port, access_log=False, log_level="error", lifespan="off")
+        )
+        self._thread = threading.Thread(target=self._server.run, name="pager", daemon=True)
+
+    def __enter__(self) -> "Pager":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.should_exit = True
+        self._thread.join(5)
+
+    def news(self) -> list[Notification]:
+        """What has come since the last call, without repetitions."""
+        with self._lock:
+            news, self._news = self._news, []
+        return news
+
+    async def _receive(self, request: Request) -> Response:
+        body = await request.json()
+        receiver = request.path_params["receiver"]
+        with self._lock:
+            for alert in body["alerts"]:
+                self._note(receiver, alert)
+        return PlainTextResponse("ok\n")
+
+    def _note(self, receiver: str, alert: Mapping[str, Any]) -> None:
+        key = (receiver, alert["fingerprint"])
+        if self._known.get(key) != alert["status"]:
+            self._known[key] = alert["status"]
+            self._news.append(Notification(receiver, alert["status"], alert["labels"], alert["annotations"]))
