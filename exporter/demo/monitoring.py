@@ -20,6 +20,7 @@ SHORTER = 30
 
 _SECONDS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
 _KEYS = "for|keep_firing_for|interval|long_window|short_window|group_wait|group_interval|repeat_interval"
+_SLACK = re.compile(r"\b(\d+)(?= \+ 3 \* mlflow_trace_exporter_poll_interval_seconds\b)")
 _DURATION = re.compile(rf"(\[|\boffset |^ *(?:{_KEYS}): )(\d+)([smhdw])\b", re.MULTILINE)
 
 
@@ -60,23 +61,21 @@ class Stack:
     def prometheus_command(self, program: str, directory: Path) -> list[str]:
         """Run Prometheus with those files; what it stores is kept beside them."""
         return [
-            *(
-                program,
-                f"--config.file={directory / 'prometheus.yml'}",
-                f"--storage.tsdb.path={directory / 'prometheus'}",
-            ),
-            *(f"--web.listen-address={HOST}:{self.prometheus_port}", "--enable-feature=exemplar-storage"),
+            program,
+            f"--config.file={directory / 'prometheus.yml'}",
+            f"--storage.tsdb.path={directory / 'prometheus'}",
+            f"--web.listen-address={HOST}:{self.prometheus_port}",
+            "--enable-feature=exemplar-storage",
         ]
 
     def alertmanager_command(self, program: str, directory: Path) -> list[str]:
         """Run Alertmanager with those files, alone."""
         return [
-            *(
-                program,
-                f"--config.file={directory / 'alertmanager.yml'}",
-                f"--storage.path={directory / 'alertmanager'}",
-            ),
-            *(f"--web.listen-address={HOST}:{self.alertmanager_port}", "--cluster.listen-address="),
+            program,
+            f"--config.file={directory / 'alertmanager.yml'}",
+            f"--storage.path={directory / 'alertmanager'}",
+            f"--web.listen-address={HOST}:{self.alertmanager_port}",
+            "--cluster.listen-address=",
         ]
 
     def _prometheus(self, ours: Mapping[str, Any]) -> dict[str, Any]:
@@ -101,10 +100,10 @@ def _at(port: int) -> dict[str, Any]:
 
 
 def shortened(text: str, by: int) -> str:
-    """Rules or routes with every duration divided, to a second at the least: ``[1h]`` by 30 is ``[120s]``."""
+    """Rules or routes with every duration divided, to a second at the least: ``[1h]`` by 30 is ``[2m]``."""
 
     def shorter(match: re.Match[str]) -> str:
-        seconds = int(match[2]) * _SECONDS[match[3]]
-        return f"{match[1]}{max(1, seconds // by)}s"
+        seconds = max(1, int(match[2]) * _SECONDS[match[3]] // by)
+        return f"{match[1]}{seconds}s" if seconds % 60 else f"{match[1]}{seconds // 60}m"
 
-    return _DURATION.sub(shorter, text)
+    return _SLACK.sub(lambda match: str(int(match[1]) // by), _DURATION.sub(shorter, text))

@@ -20,8 +20,8 @@ from exporter.demo.chatbot import Chatbot, Conversation, KnowledgeBaseError, Rel
 
 log = logging.getLogger("exporter.demo.traffic")
 
-STABLE = Release("1.4.0", lookup_s=0.15, failure_rate=0.02)
-NEXT = Release("1.5.0", lookup_s=0.15, failure_rate=0.02)
+STABLE = Release("1.4.0", lookup_s=0.15, failure_rate=0.01)
+NEXT = Release("1.5.0", lookup_s=0.15, failure_rate=0.01)
 BROKEN_NEXT = Release("1.5.0", lookup_s=6.0, failure_rate=0.6)
 
 PRODUCTION, STAGING = "production", "staging"

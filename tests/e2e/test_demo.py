@@ -9,16 +9,16 @@ import sys
 from pathlib import Path
 
 from exporter.demo.processes import HOST, fetch, free_port
-from tests.real import eventually, samples
+from tests.real import eventually, samples, tool
 
 
-def start(directory: Path, *arguments: str) -> tuple[subprocess.Popen[str], int, int]:
-    mlflow_port, exporter_port = free_port(), free_port()
-    command = [sys.executable, "-m", "exporter", "demo", f"--data-dir={directory}", f"--mlflow-port={mlflow_port}"]
-    command += [f"--exporter-port={exporter_port}", *arguments]
+def start(directory: Path, *arguments: str) -> tuple[subprocess.Popen[str], *tuple[int, ...]]:
+    ports = {name: free_port() for name in ("mlflow", "exporter", "prometheus", "alertmanager")}
+    command = [sys.executable, "-m", "exporter", "demo", f"--data-dir={directory}", *arguments]
+    command += [f"--{name}-port={port}" for name, port in ports.items()]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("OPENAI")}
     demo = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
-    return demo, mlflow_port, exporter_port
+    return demo, *ports.values()
 
 
 def left_behind(directory: Path, *ports: int) -> list[str]:
@@ -32,14 +32,20 @@ def left_behind(directory: Path, *ports: int) -> list[str]:
 
 
 def test_incident_from_start_to_summary(tmp_path: Path) -> None:
-    demo, *ports = start(tmp_path, "--duration=24s", "--rate=6", "--scenario=incident")
-    output, _ = demo.communicate(timeout=150)
+    tool("prometheus")
+    tool("alertmanager")
+    demo, *ports = start(tmp_path, "--duration=60s", "--rate=5", "--scenario=incident")
+    output, _ = demo.communicate(timeout=170)
     assert demo.returncode == 0, output
     assert left_behind(tmp_path, *ports) == []
 
     line = re.search(r"^\d+s environment=production version=1\.4\.0 traces=\d+ errors=\S+% p50=\S+s .*$", output, re.M)
     assert line is not None, output
     assert "incident: 1.5.0 is being rolled out" in output
+    assert re.search(r"^\d+s team: firing MlflowErrorBudgetBurn in production: Traces fail so often", output, re.M), (
+        output
+    )
+    assert not re.search(r"^\d+s team: firing \w+ in (?!production)", output, re.M), output
     summary = output.split("what was counted")[1]
     assert not list(Path.cwd().glob("mlflow.db")), "nothing is left where it was started either"
     rows = {

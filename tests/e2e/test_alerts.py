@@ -1,0 +1,186 @@
+"""From traces in MLflow to a notification: a real MLflow, exporter, Prometheus and Alertmanager.
+
+They run with the files that come with the exporter. Their windows are a sixtieth here: an hour is a minute.
+"""
+
+import json
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+
+from exporter.demo.monitoring import Stack
+from exporter.demo.pager import Notification, Pager
+from exporter.demo.processes import Processes, fetch, free_port
+from tests.integration.test_trace_list import ids
+from tests.real import Exporter, Mlflow, Trace, eventually, now_ms, tool
+
+PRODUCTION = {"environment": "production", "app_version": "1.4.0"}
+BROKEN = {"environment": "production", "app_version": "1.5.0"}
+STAGING = {"environment": "staging", "app_version": "1.5.0"}
+ERRORS = {"MlflowErrorBudgetBurn", "MlflowErrorRatioHigh", "MlflowMostTracesFail", "MlflowVersionFailsMore"}
+
+
+@dataclass
+class Watch:
+    """Prometheus and Alertmanager, and who is told."""
+
+    stack: Stack
+    pager: Pager
+    told: list[Notification] = field(default_factory=list)
+
+    def notified(self, receiver: str, name: str, status: str) -> Notification | None:
+        """The first notification of an alert, if it has come."""
+        self.told += self.pager.news()
+        found = (each for each in self.told if (each.receiver, each.status) == (receiver, status))
+        return next((each for each in found if each.labels["alertname"] == name), None)
+
+    def alerts(self) -> dict[str, Mapping[str, Any]]:
+        """What Alertmanager knows, by the name of the alert."""
+        found = json.loads(fetch(f"{self.stack.alertmanager}/api/v2/alerts") or "[]")
+        return {each["labels"]["alertname"]: each for each in found}
+
+    def state(self, name: str) -> str | None:
+        """Whether an alert is active or suppressed."""
+        found = self.alerts().get(name)
+        return found["status"]["state"] if found else None
+
+
+@contextmanager
+def watching(exporter: Exporter, directory: Path) -> Iterator[Watch]:
+    """Run both with the files that come with the exporter."""
+    receiver_port = free_port()
+    exporter_port = int(exporter.url.rpartition(":")[2])
+    stack = Stack(exporter_port, free_port(), free_port(), receiver_port, scrape_s=1, shorter=60)
+    stack.write(directory)
+    with Pager(receiver_port) as pager, Processes(directory) as processes:
+        processes.start_program("alertmanager", stack.alertmanager_command(tool("alertmanager"), directory), {})
+        processes.start_program("prometheus", stack.prometheus_command(tool("prometheus"), directory), {})
+        for address in (stack.alertmanager, stack.prometheus):
+            processes.wait_until_ready(f"{address}/-/ready", lambda: False)
+        yield Watch(stack, pager)
+
+
+class Traffic:
+    """Logs traces several times a second, as ``mix`` says at the moment; a context manager."""
+
+    def __init__(self, mlflow: Mlflow, experiment: str, mix: Callable[[int], Trace]) -> None:
+        self._mlflow, self._experiment = mlflow, experiment
+        self.mix = mix
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._log, daemon=True)
+
+    def __enter__(self) -> "Traffic":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        self._stopping.set()
+        self._thread.join(60)
+
+    def _log(self) -> None:
+        number = 0
+        while not self._stopping.wait(0.08):
+            number += 1
+            self._mlflow.log(self._experiment, self.mix(number))
+
+
+def healthy(number: int) -> Trace:
+    return Trace(now_ms() - 500, tags=STAGING if number % 4 == 0 else PRODUCTION)
+
+
+def broken(number: int) -> Trace:
+    """Most of production runs the new version, which always fails."""
+    if number % 4 == 0:
+        return healthy(number)
+    return Trace(now_ms() - 500, state="ERROR" if number % 8 else "OK", tags=BROKEN if number % 8 else PRODUCTION)
+
+
+def settings(mlflow: Mlflow, experiment: str) -> dict[str, Any]:
+    return {"mlflow": {"tracking_uri": mlflow.uri, "experiments": experiment}, "poll": {"interval": "1s"}}
+
+
+@pytest.mark.timeout(240)
+def test_an_incident_pages_with_its_traces_and_is_resolved(mlflow: Mlflow, tmp_path: Path) -> None:
+    experiment = mlflow.experiment()
+    exporter = Exporter(tmp_path, settings(mlflow, experiment))
+    with exporter.running(), watching(exporter, tmp_path / "watch") as watch:
+        with Traffic(mlflow, experiment, healthy) as traffic:
+            eventually(lambda: counted(exporter) > 50, "healthy traces are counted")
+            assert watch.notified("team", "MlflowErrorRatioHigh", "firing") is None
+            traffic.mix = broken
+            page = eventually(lambda: watch.notified("pager", "MlflowErrorBudgetBurn", "firing"), "a page", 90)
+            eventually(lambda: watch.notified("team", "MlflowVersionFailsMore", "firing"), "the version is named", 60)
+            eventually(lambda: watch.state("MlflowErrorRatioHigh") == "suppressed", "critical is enough", 60)
+            traffic.mix = healthy
+            eventually(lambda: watch.notified("pager", "MlflowErrorBudgetBurn", "resolved"), "it is resolved", 90)
+        assert {each.labels["alertname"] for each in watch.told} <= ERRORS
+        assert {each.labels["environment"] for each in watch.told} == {"production"}
+        assert {each.labels["alertname"] for each in watch.told if each.receiver == "pager"} <= {
+            "MlflowErrorBudgetBurn",
+            "MlflowMostTracesFail",
+        }
+        assert "version 1.5.0 of" in page.annotations["description"]
+        leads_to_its_traces(page, mlflow, experiment)
+        assert 'id="mlflowerrorbudgetburn"' in requests.get(page.annotations["runbook_url"], timeout=10).text
+
+
+def leads_to_its_traces(page: Notification, mlflow: Mlflow, experiment: str) -> None:
+    """What a program would ask, and what a person would click on."""
+
+    def found(filter_string: str) -> dict[str, str]:
+        traces = mlflow.client.search_traces(
+            locations=[mlflow.experiment_id(experiment)],
+            filter_string=filter_string,
+            max_results=500,
+            include_spans=False,
+        )
+        return {each.info.trace_id: each.info.tags["app_version"] for each in traces}
+
+    searched = found(page.annotations["search_traces"])
+    assert len(searched) > 30
+    assert set(searched.values()) == {"1.5.0"}
+    listed = ids(requests.get(page.annotations["traces_url"], timeout=10).text)
+    assert len(listed) > 30
+    assert set(listed) <= found("trace.status = 'ERROR'").keys()
+
+
+def counted(exporter: Exporter) -> float:
+    return sum(value for sample, value in exporter.samples().items() if sample.startswith("mlflow_traces_total{"))
+
+
+@pytest.mark.timeout(240)
+def test_mlflow_is_killed_and_what_depends_on_it_is_inhibited(tmp_path: Path) -> None:
+    (tmp_path / "mlflow").mkdir()
+    with Processes(tmp_path / "mlflow") as processes:
+        mlflow = Mlflow(tmp_path / "mlflow", processes, free_port())
+        experiment = mlflow.experiment()
+        exporter = Exporter(tmp_path, settings(mlflow, experiment))
+        with exporter.running(), watching(exporter, tmp_path / "watch") as watch:
+            with Traffic(mlflow, experiment, broken):
+                eventually(lambda: watch.notified("pager", "MlflowErrorBudgetBurn", "firing"), "a page", 90)
+            mlflow.stop()
+            eventually(lambda: watch.notified("team", "MlflowUnreachable", "firing"), "the team is told", 60)
+            eventually(lambda: all_inhibited(watch.alerts()), "what depends on fresh numbers is inhibited")
+            alerts = watch.alerts()
+            assert {"MlflowUnreachable", "MlflowTracesStale", "MlflowErrorBudgetBurn"} <= alerts.keys()
+            assert alerts["MlflowUnreachable"]["status"]["state"] == "active"
+            assert alerts["MlflowTracesStale"]["receivers"] == [{"name": "nobody"}]
+            mlflow.start()
+            eventually(lambda: watch.notified("team", "MlflowUnreachable", "resolved"), "it is resolved", 90)
+            assert not [each for each in watch.told if each.labels["alertname"] == "MlflowTracesStale"]
+
+
+def all_inhibited(alerts: Mapping[str, Mapping[str, Any]]) -> bool:
+    """Whether there are alerts on traces, and all of them are kept back because nothing is known of traces now."""
+    stale = alerts.get("MlflowTracesStale", {}).get("fingerprint")
+    reasons = [each["status"]["inhibitedBy"] for each in alerts.values() if each["labels"].get("data") == "traces"]
+    return bool(reasons) and all(stale in each for each in reasons)
