@@ -42,6 +42,11 @@ WEB = "tests/integration/test_web.py"
 TRIAGE = "tests/unit/test_triage.py"
 SOURCE = "tests/integration/test_source.py"
 REAL_FAULTS = "tests/integration/test_faults.py"
+RULES = "tests/unit/test_rules.py"
+ALERTS = "tests/e2e/test_alerts.py"
+RECORDING = "prometheus/rules/mlflow-recording.yml"
+ON_TRACES = "prometheus/rules/mlflow-alerts.yml"
+ON_EXPORTER = "prometheus/rules/mlflow-exporter-alerts.yml"
 
 OFFSET_PAGING = """\
         names, token = self.experiments(), None
@@ -508,6 +513,80 @@ BREAKAGES = (
         "if not (_is_damage(error) and _is_ours(path)):",
         "if False:",
         LEDGER,
+    ),
+    Breakage(
+        "count a pair of exporters twice",
+        RECORDING,
+        "(max without (instance, pod) (increase(mlflow_traces_total[30m])))",
+        "(increase(mlflow_traces_total[30m]))",
+        f"{RULES} -k 'do_what and errors'",
+    ),
+    Breakage(
+        "let a burn rate pass 100 %",
+        RECORDING,
+        "14.4 * environment:mlflow_objective_error_ratio:max < (3 + environment:mlflow_objective_error_ratio:max) / 4\n"
+        "          or (3 + environment:mlflow_objective_error_ratio:max) / 4",
+        "14.4 * environment:mlflow_objective_error_ratio:max",
+        f"{RULES} -k 'do_what and errors'",
+    ),
+    Breakage(
+        "call no traffic a ratio of 0",
+        RECORDING,
+        " environment:mlflow_trace_errors:increase5m / (environment:mlflow_traces:increase5m > 0)",
+        " environment:mlflow_trace_errors:increase5m",
+        f"{RULES} -k 'do_what and errors'",
+    ),
+    Breakage(
+        "call one failed trace a burning budget",
+        ON_TRACES,
+        '{burn_rate="1"} * on (job, environment) environment:mlflow_objective_min_traces:max + 0.5\n'
+        "        labels:\n"
+        '          burn_rate: "1"\n'
+        "          long_window: 3d\n"
+        "          short_window: 6h\n"
+        "      - record: environment:mlflow_trace_slow:burning",
+        '{burn_rate="1"} * 0\n'
+        "        labels:\n"
+        '          burn_rate: "1"\n'
+        "          long_window: 3d\n"
+        "          short_window: 6h\n"
+        "      - record: environment:mlflow_trace_slow:burning",
+        f"{RULES} -k 'do_what and little'",
+    ),
+    Breakage(
+        "blame chance on a version",
+        ON_TRACES,
+        "          and experiment_environment_version:mlflow_trace_errors:z_increase1h > 3\n",
+        "",
+        f"{RULES} -k 'do_what and versions'",
+    ),
+    Breakage(
+        "call a pair stale when one is down",
+        ON_EXPORTER,
+        "unless on (job) (",
+        "unless on (job, instance) (",
+        f"{RULES} -k 'do_what and exporter'",
+    ),
+    Breakage(
+        "page about what is not known",
+        "prometheus/alertmanager.yml",
+        '[alertname="MlflowTracesStale"]',
+        '[alertname="MlflowTracesFresh"]',
+        f"{ALERTS} -k killed",
+    ),
+    Breakage(
+        "warn of what was paged already",
+        "prometheus/alertmanager.yml",
+        '[severity="warning", objective!=""]',
+        '[severity="nothing", objective!=""]',
+        f"{ALERTS} -k incident",
+    ),
+    Breakage(
+        "find traces of any state",
+        "exporter/trace_list.py",
+        "return [_TERMS[self.kind]] if self.kind in _TERMS else []",
+        "return []",
+        "tests/integration/test_trace_list.py",
     ),
     Breakage("do not wait for the disk", "exporter/ledger_file.py", "synchronous = FULL", "synchronous = OFF", LEDGER),
     Breakage(
