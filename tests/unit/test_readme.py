@@ -6,6 +6,7 @@ from pathlib import Path
 from exporter import config
 from exporter.status import STATUS_FAMILIES
 from tests.builders import FAMILIES
+from tests.unit.test_rules import ALERTS
 
 README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
 
@@ -39,3 +40,12 @@ def test_the_configuration_that_is_shown_is_valid(tmp_path: Path) -> None:
     file = tmp_path / "exporter.yml"
     file.write_text(shown, encoding="utf-8")
     config.load(file)
+
+
+def test_alert_table() -> None:
+    documented = {names(row[0])[0]: row[1].split(", ") for row in table("## Alerts")}
+    severities: dict[str, list[str]] = {}
+    for rule in ALERTS:
+        found = severities.setdefault(rule["alert"], [])
+        found += [each for each in [rule["labels"]["severity"]] if each not in found]
+    assert documented == severities
