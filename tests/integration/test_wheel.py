@@ -1,0 +1,36 @@
+"""What somebody gets who installs the package and has no clone."""
+
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+from click.testing import CliRunner
+
+from exporter.cli import cli
+
+PROJECT = Path(__file__).parents[2]
+
+
+def test_the_wheel_has_the_files_for_other_programs(tmp_path: Path) -> None:
+    build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
+    subprocess.run(build, cwd=PROJECT, check=True, capture_output=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(tmp_path / "installed")
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path / "installed")}
+
+    def run(*command: str) -> str:
+        done = subprocess.run(
+            [sys.executable, *command], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    assert run("-c", "import exporter; print(exporter.__file__)").startswith(str(tmp_path / "installed"))
+    assert run("-m", "exporter", "rules") == CliRunner().invoke(cli, ["rules"]).output
+    assert 'id="mlflowunreachable"' in run("-c", "from exporter import runbook; print(runbook.page().decode())")
+    packaged = "from exporter import packaged; print(packaged.prometheus({!r}).read_text())"
+    for name in ("prometheus.yml", "alertmanager.yml"):
+        assert run("-c", packaged.format(name)).strip() == (PROJECT / "prometheus" / name).read_text().strip()
