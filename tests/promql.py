@@ -69,7 +69,7 @@ class Checker:
     def _call(self, node: Node) -> Labels:
         arguments = [self.labels(each) for each in node["args"]]
         match node["func"]["name"]:
-            case "absent" | "time" | "vector":
+            case "absent_over_time" | "time" | "vector":
                 return frozenset()
             case "histogram_quantile":
                 self._need({"le"}, arguments[1], "histogram_quantile")

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 import requests
@@ -44,6 +45,12 @@ class Watch:
         """What Alertmanager knows, by the name of the alert."""
         found = json.loads(fetch(f"{self.stack.alertmanager}/api/v2/alerts") or "[]")
         return {each["labels"]["alertname"]: each for each in found}
+
+    def query(self, expression: str) -> list[Mapping[str, Any]]:
+        """What Prometheus finds now."""
+        answer = fetch(f"{self.stack.prometheus}/api/v1/query?{urlencode({'query': expression})}")
+        found: list[Mapping[str, Any]] = json.loads(answer or '{"data": {"result": []}}')["data"]["result"]
+        return found
 
     def state(self, name: str) -> str | None:
         """Whether an alert is active or suppressed."""
@@ -174,7 +181,11 @@ def test_mlflow_is_killed_and_what_depends_on_it_is_inhibited(tmp_path: Path) ->
             assert {"MlflowUnreachable", "MlflowTracesStale", "MlflowErrorBudgetBurn"} <= alerts.keys()
             assert alerts["MlflowUnreachable"]["status"]["state"] == "active"
             assert alerts["MlflowTracesStale"]["receivers"] == [{"name": "nobody"}]
+            quiet = "absent_over_time(environment:mlflow_trace_errors:ratio_increase5m[10s])"
+            eventually(lambda: watch.query(quiet), "the short window of the page is empty", 60)
+            assert watch.state("MlflowErrorBudgetBurn") == "suppressed", "it has not ended: nobody knows"
             mlflow.start()
+            eventually(lambda: watch.notified("pager", "MlflowErrorBudgetBurn", "resolved"), "the page is resolved", 90)
             eventually(lambda: watch.notified("team", "MlflowUnreachable", "resolved"), "it is resolved", 90)
             assert not [each for each in watch.told if each.labels["alertname"] == "MlflowTracesStale"]
 

@@ -36,7 +36,8 @@ def declared(rule: Rule) -> Labels:
     return frozenset({"job", *level.split("_"), *rule.get("labels", {})})
 
 
-CHECKER = Checker({**exported(), **{rule["record"]: declared(rule) for rule in RECORDED}})
+ALERTING = {"ALERTS": TARGET | {"alertname", "alertstate", "severity"}}  # of those that rules look at
+CHECKER = Checker({**exported(), **ALERTING, **{rule["record"]: declared(rule) for rule in RECORDED}})
 
 
 @pytest.mark.parametrize("rule", RECORDED, ids=lambda rule: rule["record"])
@@ -49,7 +50,7 @@ def test_alerts_use_what_there_is(rule: Rule, parse: Parse) -> None:
     labels = CHECKER.labels(parse(rule["expr"]))
     texts = " ".join(rule["annotations"].values())
     used = set(re.findall(r"\$labels\.(\w+)", texts))
-    maybe = TARGET if "absent(" in rule["expr"] else frozenset()  # what is absent has no labels, and the text knows
+    maybe = TARGET if "absent_over_time(" in rule["expr"] else frozenset()  # what is absent has no labels, and the text knows
     assert used <= labels | maybe
     queries = re.findall(r'(?:printf|query) ("(?:[^"\\]|\\.)+")', texts)
     for query in (json.loads(each) for each in queries if "(" in each or "{" in each):

@@ -68,9 +68,9 @@ def test_the_runbook_knows_no_alert_that_there_is_not() -> None:
 @pytest.mark.parametrize("name", sorted({rule["record"] for rule in RECORDED}))
 def test_names_of_recorded_series(name: str) -> None:
     level, metric, operation = name.split(":")
-    assert level.removesuffix("_le") in ("environment", "experiment_environment_version")
+    assert level.removesuffix("_le") in ("environment", "experiment_environment", "experiment_environment_version")
     assert metric.startswith("mlflow_")
-    assert re.fullmatch(r"(max|min1h|burn|burning|z_increase1h|(\w+_)?increase(5m|30m|1h|2h|6h|1d|3d))", operation)
+    assert re.fullmatch(r"(max|min1h|burn|burning|burning5m|z_increase1h|(\w+_)?increase(5m|30m|1h|2h|6h|1d|3d))", operation)
 
 
 def test_no_two_rules_record_the_same() -> None:
