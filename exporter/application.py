@@ -102,7 +102,7 @@ class Site:
 
     async def trace(self, request: Request) -> Response:
         """The way from an exemplar to its trace in MLflow."""
-        url = await self._ask(self.trace_url, request.path_params["trace_id"])
+        url = await self._ask(request, self.trace_url, request.path_params["trace_id"])
         if isinstance(url, Response):
             return url
         if url is None:
@@ -112,7 +112,7 @@ class Site:
     async def traces(self, request: Request) -> Response:
         """The traces that an alert is about."""
         try:
-            page = await self._ask(self.traces_page, request.query_params.multi_items())
+            page = await self._ask(request, self.traces_page, request.query_params.multi_items())
         except ValueError as error:
             return PlainTextResponse(f"{error}\n", 400)
         return page if isinstance(page, Response) else HTMLResponse(page, headers=_PAGE_HEADERS)
@@ -121,12 +121,15 @@ class Site:
         """What to do about an alert."""
         return HTMLResponse(runbook.page(), headers=_PAGE_HEADERS)
 
-    async def _ask(self, question: Callable[[T], R], about: T) -> R | Response:
+    async def _ask(self, request: Request, question: Callable[[T], R], about: T) -> R | Response:
         """The answer of MLflow to a question of somebody's, or why there is none."""
         if self.few_questions.statistics().tasks_waiting >= MAX_WAITING:
             return _BUSY
         try:
-            return await to_thread.run_sync(question, about, limiter=self.few_questions)
+            async with self.few_questions:
+                if await request.is_disconnected():
+                    return Response()  # nobody waits for it any more
+                return await to_thread.run_sync(question, about)
         except PollError as error:
             log.debug(str(error), extra={"reason": error.reason.value})
             return PlainTextResponse("MLflow cannot be asked now\n", 502)

@@ -114,7 +114,7 @@ def serve(
             web_config.load(web_config_file)
         _check(settings)
         return
-    if not re.fullmatch(r"(/[\w.~-]+)+", telemetry_path, re.ASCII) or telemetry_path.startswith("/-/"):
+    if not re.fullmatch(r"(/[\w.~-]+)+", telemetry_path, re.ASCII) or _is_taken(telemetry_path):
         raise UserError(f"--web.telemetry-path: {telemetry_path!r} is no path for metrics; write one such as /metrics")
     logs.setup(log_level, log_format)
     from exporter import (
@@ -135,6 +135,11 @@ def check(config_file: Path | None) -> None:
     Exit code 0 where `serve` would work, 2 where something has to be mended first.
     """
     _check(config.load(config_file))
+
+
+def _is_taken(path: str) -> bool:
+    """Whether there is something else than metrics."""
+    return path in ("/traces", "/runbook") or path.startswith(("/-/", "/trace/"))
 
 
 def _web_url(_: click.Context, __: click.Parameter, value: str) -> str:

@@ -104,7 +104,7 @@ def _label_sources(value: object) -> tuple[LabelSource, ...]:
 
 
 _LABEL_NAME = re.compile(r"[a-zA-Z_]\w*", re.ASCII)
-_RESERVED_LABELS = {*TRACE_LABELS, "job", "instance", "le", "quantile", "status", "kind", "field", "trace_id"}
+_RESERVED_LABELS = {*TRACE_LABELS, "job", "instance", "le", "quantile", "status", "kind", "field", "trace_id", "pod"}
 _PERSONAL = ("mlflow.trace.user", "mlflow.trace.session", "mlflow.traceInputs", "mlflow.traceOutputs")
 MAX_EXTRA_LABELS = 10
 

@@ -40,6 +40,11 @@ class Objectives:
         found = self.of(environment)
         return found.latency_s if found else None
 
+    @property
+    def least_latency_s(self) -> float | None:
+        """No trace that is faster is slow anywhere; None if none is."""
+        return min((each.latency_s for each in self.all if each.latency_s is not None), default=None)
+
     def by_environment(self, environments: Iterable[str]) -> Mapping[str, Objective]:
         """The objective for each of these environments, and for those that are named: they have one before they have
         traces."""

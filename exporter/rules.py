@@ -1,5 +1,6 @@
 """`rules`: the rules that come with the exporter, for Prometheus or for its Operator."""
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -23,7 +24,8 @@ class Links:
 
     def put_into(self, rules: str) -> str:
         """The rules with these links in the place of those that stand in the files."""
-        return rules.replace(EXPORTER_URL, self.exporter).replace(GRAFANA_URL, self.grafana)
+        links = {EXPORTER_URL: self.exporter, GRAFANA_URL: self.grafana}
+        return re.sub("|".join(map(re.escape, links)), lambda found: links[found[0]], rules)
 
 
 def for_prometheus(links: Links) -> str:

@@ -3,10 +3,12 @@
 import logging
 import platform
 import signal
+import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from itertools import takewhile
 from pathlib import Path
 from threading import Lock, Thread
 from urllib.parse import urlsplit
@@ -23,6 +25,7 @@ from exporter.parts import label_rules, now_ms, objectives_of, open_meter, open_
 from exporter.poller import Clock, Poller
 from exporter.source import MlflowSource
 from exporter.status import Build, Reload, Snapshot, Status
+from exporter.trace import TraceRecord
 from exporter.web_config import WebConfigFile
 
 log = logging.getLogger(__name__)
@@ -31,6 +34,9 @@ STOP_S = 3.0
 """How long a stop waits for the poll under way. What that waits for is MLflow, never a transaction of ours, so nothing
 is lost if it is left behind."""
 
+
+ANSWER_S = 20.0
+"""How long MLflow is asked for more traces for a page: nobody waits longer for one."""
 
 BUILD = Build(__version__, platform.python_version(), CLIENT_VERSION)
 
@@ -106,8 +112,8 @@ class Service:
         where MLflow cannot be."""
         rules, objectives = label_rules(self._settings), objectives_of(self._settings)
         question = trace_list.Question.parse(query, rules.names, now_ms())
-        newest = self._source.newest(question.window, *question.terms)
-        found = trace_list.answer(question, newest, rules, objectives)
+        newest = self._source.newest(question.window, *question.terms(objectives), experiment=question.experiment)
+        found = trace_list.answer(question, _for_a_while(newest), rules, objectives)
         return trace_list.write(question, found, rules, self.mlflow_url())
 
     def _use(self, settings: Config) -> bool:
@@ -243,6 +249,11 @@ def run(config_file: Path | None, settings: Config, web: Web) -> int:
     service.close()
     log.info("stopped")
     return int(bool(failures))
+
+
+def _for_a_while(records: Iterable[TraceRecord]) -> Iterable[TraceRecord]:
+    until = time.monotonic() + ANSWER_S
+    return takewhile(lambda _: time.monotonic() < until, records)
 
 
 def _reload_quietly(service: Service) -> None:

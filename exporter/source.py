@@ -149,14 +149,15 @@ class MlflowSource:
         parts = [trace_ids[at : at + PAGE_SIZE] for at in range(0, len(trace_ids), PAGE_SIZE)]
         return [record for part in parts for record in self._find([f"trace.request_id IN ({_quoted(part)})"])]
 
-    def newest(self, window: Window, *terms: str) -> Iterator[TraceRecord]:
-        """The traces of the window that match all terms, the latest start first, as the caller asks for them.
+    def newest(self, window: Window, *terms: str, experiment: str | None = None) -> Iterator[TraceRecord]:
+        """The traces of the window that match all terms, the latest start first, as the caller asks for them; of one
+        experiment if it is named.
 
         For people: of more than PAGE_SIZE in one millisecond some are left out.
         """
         read: set[str] = set()
         while True:
-            found = self._search(_terms(window, *terms), newest_first=True)
+            found = self._search(_terms(window, *terms), experiment, newest_first=True)
             yield from (record for record in found if record.trace_id not in read)
             if len(found) < PAGE_SIZE:
                 return
@@ -184,11 +185,15 @@ class MlflowSource:
             else:
                 yield from self._in_parts(window, read, prefix + digit)
 
-    def _search(self, terms: Sequence[str], newest_first: bool = False) -> list[TraceRecord]:
-        return self._find([*terms, self._filter] if self._filter else terms, newest_first)
+    def _search(
+        self, terms: Sequence[str], experiment: str | None = None, newest_first: bool = False
+    ) -> list[TraceRecord]:
+        return self._find([*terms, self._filter] if self._filter else terms, experiment, newest_first)
 
-    def _find(self, terms: Sequence[str], newest_first: bool = False) -> list[TraceRecord]:
-        names = self._names()
+    def _find(
+        self, terms: Sequence[str], experiment: str | None = None, newest_first: bool = False
+    ) -> list[TraceRecord]:
+        names = {key: name for key, name in self._names().items() if experiment in (None, name)}
         if not names:
             return []
         with self._refusals_noted():

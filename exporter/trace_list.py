@@ -41,9 +41,11 @@ _TERMS = {Kind.ERROR: "trace.status = 'ERROR'", Kind.IN_PROGRESS: "trace.status 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """Traces with these labels, of a kind (None: any), that start in [start_ms, end_ms)."""
+    """Traces with these labels, of a kind (None: any), that start in [start_ms, end_ms). ``others`` are the labels that
+    were asked for as `other`, which can be any value."""
 
     labels: Mapping[str, str]
+    others: Sequence[str]
     kind: Kind | None
     start_ms: int
     end_ms: int
@@ -61,10 +63,11 @@ class Question:
         kinds = [kind.value for kind in Kind]
         if status and status not in kinds:
             raise ValueError(f"status {status!r}: there are {', '.join(kinds)}")
-        labels = {name: value for name, value in given.items() if value not in ("", OTHER)}  # other can be any value
+        labels = {name: value for name, value in given.items() if value not in ("", OTHER)}
+        others = [name for name, value in given.items() if value == OTHER]
         start_ms = _unix_ms("start", start) if start else now_ms - HOUR_MS
         end_ms = _unix_ms("end", end) if end else now_ms + AHEAD_MS
-        return cls(labels, Kind(status) if status else None, start_ms, end_ms)
+        return cls(labels, others, Kind(status) if status else None, start_ms, end_ms)
 
     @property
     def window(self) -> Window:
@@ -72,9 +75,16 @@ class Question:
         return Window(self.start_ms, self.end_ms)
 
     @property
-    def terms(self) -> list[str]:
-        """What MLflow can look for."""
-        return [_TERMS[self.kind]] if self.kind in _TERMS else []
+    def experiment(self) -> str | None:
+        """The only one to look at, if there is one."""
+        return self.labels.get("experiment")
+
+    def terms(self, objectives: Objectives) -> list[str]:
+        """What MLflow can look for. It does not know which environment has which latency: the least goes for all."""
+        if self.kind is not Kind.SLOW:
+            return [_TERMS[self.kind]] if self.kind else []
+        least_s = objectives.least_latency_s
+        return [f"trace.execution_time_ms > {int(least_s * 1000)}"] if least_s is not None else []
 
 
 def _unix_ms(name: str, text: str) -> int:
@@ -129,6 +139,7 @@ def write(question: Question, found: Sequence[TraceRecord], rules: LabelRules, m
     return _write(
         kind=question.kind.value.replace("_", " ") if question.kind else "",
         labels=question.labels,
+        others=question.others,
         since=templating.time_text(question.start_ms / 1000),
         rows=[_row(record, rules, mlflow_url) for record in found],
         cut=len(found) == MAX_ROWS,

@@ -50,7 +50,9 @@ def test_alerts_use_what_there_is(rule: Rule, parse: Parse) -> None:
     labels = CHECKER.labels(parse(rule["expr"]))
     texts = " ".join(rule["annotations"].values())
     used = set(re.findall(r"\$labels\.(\w+)", texts))
-    maybe = TARGET if "absent_over_time(" in rule["expr"] else frozenset()  # what is absent has no labels, and the text knows
+    maybe = (
+        TARGET if "absent_over_time(" in rule["expr"] else frozenset()
+    )  # what is absent has no labels, and the text knows
     assert used <= labels | maybe
     queries = re.findall(r'(?:printf|query) ("(?:[^"\\]|\\.)+")', texts)
     for query in (json.loads(each) for each in queries if "(" in each or "{" in each):

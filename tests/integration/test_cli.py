@@ -141,7 +141,9 @@ def test_a_port_in_use() -> None:
     assert f"cannot listen on {address}: Address already in use; stop what uses it, or choose another port" in message
 
 
-@pytest.mark.parametrize("path", ["metrics", "/", "/-/healthy", "/{x}", "/{a:bad}", "/a b", "//", "/a?b"])
+@pytest.mark.parametrize(
+    "path", ["metrics", "/", "/-/healthy", "/{x}", "/{a:bad}", "/a b", "//", "/a?b", "/traces", "/trace/x", "/runbook"]
+)
 def test_a_telemetry_path_that_is_none(path: str) -> None:
     assert "--web.telemetry-path" in complaint("serve", f"--web.telemetry-path={path}")
 

@@ -223,6 +223,7 @@ polling: {}
         ("1: 2", "1: keys should be strings"),
         ("labels: {extra: {1a: tag.a}}", "line 1, labels.extra: '1a' is no name of a label"),
         ("labels: {extra: {version: tag.a}}", "line 1, labels.extra: version is a label already, or reserved"),
+        ("labels: {extra: {pod: tag.a}}", "line 1, labels.extra: pod is a label already, or reserved"),
         ("labels: {extra: {__a: tag.a}}", "line 1, labels.extra: __a is a label already, or reserved"),
         ("labels: {extra: {a: name}}", "line 1, labels.extra: 'name' names neither a tag nor metadata"),
         ("labels: {extra: {a: metadata.mlflow.trace.user}}", "line 1, labels.extra: a: mlflow.trace.user cannot"),

@@ -70,7 +70,9 @@ def test_names_of_recorded_series(name: str) -> None:
     level, metric, operation = name.split(":")
     assert level.removesuffix("_le") in ("environment", "experiment_environment", "experiment_environment_version")
     assert metric.startswith("mlflow_")
-    assert re.fullmatch(r"(max|min1h|burn|burning|burning5m|z_increase1h|(\w+_)?increase(5m|30m|1h|2h|6h|1d|3d))", operation)
+    assert re.fullmatch(
+        r"(max|min1h|burn|burning|burning5m|z_increase1h|(\w+_)?increase(5m|30m|1h|2h|6h|1d|3d))", operation
+    )
 
 
 def test_no_two_rules_record_the_same() -> None:
@@ -98,6 +100,9 @@ def test_links_lead_where_they_are_told_to() -> None:
     urls = {url for name, url in annotations if name.endswith("_url")}
     assert all(url.startswith(("https://exporter.example.com/e/", "https://grafana.example.com/d/")) for url in urls)
     assert "127.0.0.1" not in text
+    swapped = printed("--exporter-url=http://127.0.0.1:3000", "--grafana-url=http://127.0.0.1:10500")
+    assert "http://127.0.0.1:3000/runbook#" in swapped
+    assert "http://127.0.0.1:10500/d/mlflow-" in swapped
 
 
 def test_an_object_for_the_operator() -> None:

@@ -26,15 +26,24 @@ def found(question: Question, *records: TraceRecord) -> list[str]:
 
 def test_an_hour_of_everything_is_asked_for_unless_it_is_said() -> None:
     question = ask()
-    assert (question.kind, question.labels, question.terms) == (None, {}, [])
+    assert (question.kind, question.labels, question.terms(OBJECTIVES)) == (None, {}, [])
     assert question.start_ms == NOW_MS - HOUR_MS
     assert question.end_ms > NOW_MS, "clocks of applications may be ahead"
 
 
 def test_all_that_can_be_said() -> None:
     question = ask(environment="production", version="", status="error", start="1789990000", end="1789990060.5")
-    assert question == Question({"environment": "production"}, Kind.ERROR, 1_789_990_000_000, 1_789_990_060_500)
-    assert question.terms == ["trace.status = 'ERROR'"]
+    assert question == Question({"environment": "production"}, [], Kind.ERROR, 1_789_990_000_000, 1_789_990_060_500)
+    assert question.terms(OBJECTIVES) == ["trace.status = 'ERROR'"]
+    assert ask(experiment="chatbot").experiment == "chatbot"
+
+
+def test_mlflow_looks_for_what_is_slower_than_the_least_objective() -> None:
+    strict = Objectives(
+        (Objective("production", latency_s=5.0), Objective("chat-*", latency_s=0.5), Objective("batch"))
+    )
+    assert ask(status="slow").terms(strict) == ["trace.execution_time_ms > 500"]
+    assert ask(status="slow").terms(Objectives()) == []
 
 
 @pytest.mark.parametrize(
@@ -94,6 +103,7 @@ def test_the_page_leads_to_each_trace_and_escapes_what_they_say() -> None:
     assert "<script" not in page
     assert "<b>&lt;b&gt;</b>" in page
     assert "experiments/7/traces?startTimeLabel=CUSTOM&amp;startTime=" in page
+    assert "the version can be any" in trace_list.write(ask(version="other"), [], RULES, "http://mlflow").decode()
     assert "There are none" in trace_list.write(question, [], RULES, "http://mlflow").decode()
 
 
