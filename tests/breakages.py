@@ -539,19 +539,17 @@ BREAKAGES = (
     Breakage(
         "call one failed trace a burning budget",
         ON_TRACES,
-        '{burn_rate="1"} * on (job, environment) environment:mlflow_objective_min_traces:max + 0.5\n'
-        "        labels:\n"
-        '          burn_rate: "1"\n'
-        "          long_window: 3d\n"
-        "          short_window: 6h\n"
-        "      - record: environment:mlflow_trace_slow:burning",
-        '{burn_rate="1"} * 0\n'
-        "        labels:\n"
-        '          burn_rate: "1"\n'
-        "          long_window: 3d\n"
-        "          short_window: 6h\n"
-        "      - record: environment:mlflow_trace_slow:burning",
+        'clamp_min(environment:mlflow_objective_error_ratio:burn{burn_rate="1"}'
+        " * on (job, environment) environment:mlflow_objective_min_traces:max, 2) + 0.5",
+        "0",
         f"{RULES} -k 'do_what and little'",
+    ),
+    Breakage(
+        "resolve a page in the dark",
+        ON_TRACES,
+        'environment:mlflow_trace_errors:burning5m and on (job) ALERTS{alertname="MlflowTracesStale"}',
+        "environment:mlflow_trace_errors:burning5m and on (job) (mlflow_up == 2)",
+        f"{RULES} -k 'do_what and errors'",
     ),
     Breakage(
         "blame chance on a version",
@@ -584,7 +582,7 @@ BREAKAGES = (
     Breakage(
         "find traces of any state",
         "exporter/trace_list.py",
-        "return [_TERMS[self.kind]] if self.kind in _TERMS else []",
+        "return [_TERMS[self.kind]] if self.kind else []",
         "return []",
         "tests/integration/test_trace_list.py",
     ),
