@@ -15,7 +15,10 @@ MAX_VALUE_LENGTH = 128
 PLACE_LABELS = ("experiment", "environment")
 """The labels of what is known even of traces that are not counted."""
 
-TRACE_LABELS = (*PLACE_LABELS, "version", "trace_name")
+VERSION_LABELS = (*PLACE_LABELS, "version")
+"""The labels of what is known of a version in an environment."""
+
+TRACE_LABELS = (*VERSION_LABELS, "trace_name")
 """The labels of every series that counts traces; those that the configuration adds come after them."""
 
 Labels = Mapping[str, str]

@@ -141,10 +141,12 @@ class Ledger:
         batch: Batch | None = None,
         amounts: Mapping[Cell, float] | None = None,
         active_ms: Mapping[Group, int] | None = None,
+        first_ms: Mapping[Group, int] | None = None,
     ) -> None:
         """Store, in one transaction: this batch is dealt with, it adds ``amounts``, reading has come to ``horizon``.
 
-        ``active_ms`` names the groups that get increments, and the time (Unix ms).
+        ``active_ms`` names the groups that get increments, and the time (Unix ms); ``first_ms`` is the earliest start
+        of a trace, by VERSION_LABELS.
 
         A trace that is counted already makes the whole call fail: to count twice would be worse than to stop. The ids
         of traces that started before ``horizon.forgotten_ms`` are forgotten: nothing will ask for them again.
@@ -162,8 +164,18 @@ class Ledger:
                 " ON CONFLICT DO UPDATE SET active_ms = ?2, stage = iif(stage = ?4, ?3, stage)",
                 [(_dump(group), ms, Stage.HELD, Stage.ASLEEP) for group, ms in (active_ms or {}).items()],
             )
+            self._db.executemany(
+                "INSERT INTO versions VALUES (?, ?)"
+                " ON CONFLICT DO UPDATE SET first_ms = min(first_ms, excluded.first_ms)",
+                [(_dump(labels), ms) for labels, ms in (first_ms or {}).items()],
+            )
             self._retire(horizon)
             self._store_horizon(horizon)
+
+    def first_seen(self) -> dict[Group, int]:
+        """When the first trace of each version started (Unix ms), by VERSION_LABELS, as far as that is known."""
+        rows = self._rows("SELECT labels, first_ms FROM versions WHERE first_ms IS NOT NULL")
+        return {_load(labels): first_ms for labels, first_ms in rows}
 
     def totals(self) -> dict[Cell, float]:
         """All totals as of the last commit."""

@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 APPLICATION_ID = 0x4D54_4578
 """Marks a SQLite file as a ledger of this program ("MTEx")."""
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 _SCHEMA = f"""
 CREATE TABLE done (trace_id TEXT PRIMARY KEY, start_ms INTEGER NOT NULL, amounts INTEGER);
@@ -30,6 +30,7 @@ CREATE TABLE retired (bucket_ms INTEGER PRIMARY KEY, traces INTEGER NOT NULL);
 CREATE TABLE totals (family TEXT, labels TEXT, part TEXT, value NUMERIC NOT NULL, slept NUMERIC NOT NULL,
   PRIMARY KEY (family, labels, part)) WITHOUT ROWID;
 CREATE TABLE groups (labels TEXT PRIMARY KEY, active_ms INTEGER NOT NULL, stage INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE versions (labels TEXT PRIMARY KEY, first_ms INTEGER) WITHOUT ROWID;
 CREATE TABLE shapes (family TEXT PRIMARY KEY, shape TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE experiments (experiment_id TEXT PRIMARY KEY, created_ms INTEGER NOT NULL, origin_ms INTEGER NOT NULL)
   WITHOUT ROWID;
@@ -40,6 +41,15 @@ CREATE TABLE passes (kind TEXT PRIMARY KEY, started_ms INTEGER NOT NULL, from_ms
 PRAGMA application_id = {APPLICATION_ID};
 PRAGMA user_version = {SCHEMA_VERSION};
 """
+
+_FROM_2 = """
+CREATE TABLE versions (labels TEXT PRIMARY KEY, first_ms INTEGER) WITHOUT ROWID;
+INSERT OR IGNORE INTO versions SELECT json_array(json_extract(labels, '$[0]'),
+  json_extract(labels, '$[1]'), json_extract(labels, '$[2]')), NULL FROM groups
+  WHERE json_array_length(labels) > 2;
+PRAGMA user_version = 3;
+"""
+"""Of a version that was there before nobody knows when it was seen first, and so it stays."""
 
 
 def hold(path: Path) -> IO[str]:
@@ -105,6 +115,8 @@ def _open(path: Path) -> sqlite3.Connection:
             log.info("a new ledger is begun", extra={"ledger": path})
             db.execute("INSERT INTO totals VALUES (?, '[]', '', ?, 0)", (LEDGER_RESETS, len(_set_aside_before(path))))
         _refuse_foreign(db, path)  # before anything is written to a file that is not ours
+        if _version(db) == 2:
+            db.executescript(f"BEGIN; {_FROM_2} COMMIT;")
         (finding,) = db.execute("PRAGMA quick_check(1)").fetchone()
         if finding != "ok":
             raise _Damaged(finding)
@@ -116,14 +128,18 @@ def _open(path: Path) -> sqlite3.Connection:
 
 def _refuse_foreign(db: sqlite3.Connection, path: Path) -> None:
     (application_id,) = db.execute("PRAGMA application_id").fetchone()
-    (version,) = db.execute("PRAGMA user_version").fetchone()
+    version = _version(db)
     if application_id != APPLICATION_ID:
         raise UserError(f"{path} is a database of another program; move it away or set ledger.path")
-    if version != SCHEMA_VERSION:
+    if version not in (2, SCHEMA_VERSION):
         raise UserError(
             f"{path} has the schema {version}, and this version of the exporter reads schema {SCHEMA_VERSION};"
             " move it away or set ledger.path"
         )
+
+
+def _version(db: sqlite3.Connection) -> int:
+    return int(db.execute("PRAGMA user_version").fetchone()[0])
 
 
 class _Damaged(sqlite3.DatabaseError):

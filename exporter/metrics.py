@@ -13,7 +13,7 @@ from typing import NamedTuple
 from prometheus_client.utils import floatToGoString
 
 from exporter.admission import Admission, Caps, Group
-from exporter.labels import PLACE_LABELS, TRACE_LABELS, LabelRules, Labels
+from exporter.labels import PLACE_LABELS, TRACE_LABELS, VERSION_LABELS, LabelRules, Labels
 from exporter.objectives import Objectives
 from exporter.trace import PLAIN_ID, TraceRecord
 from exporter.traffic import Traffic, traffic_of
@@ -122,12 +122,14 @@ class TraceFamily:
 class Increments:
     """What a batch adds to the totals.
 
-    ``groups`` are those that get increments. ``overflowed`` counts traces by the label whose value was not admitted,
+    ``groups`` are those that get increments. ``first_ms`` is the earliest start (Unix ms) of a trace by VERSION_LABELS.
+    ``overflowed`` counts traces by the label whose value was not admitted,
     and ``left_out`` those that are not counted, by the kind of their traffic.
     """
 
     amounts: Mapping[Cell, float] = field(default_factory=dict)
     groups: tuple[Group, ...] = ()
+    first_ms: Mapping[Group, int] = field(default_factory=dict)
     exemplars: Mapping[Cell, Exemplar] = field(default_factory=dict)
     overflowed: Mapping[str, int] = field(default_factory=dict)
     left_out: Mapping[Traffic, int] = field(default_factory=dict)
@@ -157,6 +159,7 @@ class Meter:
         groups: dict[Group, None] = {(each.experiment, each.environment): None for each in waiting}  # an ordered set
         overflowed, left_out = Counter(dict.fromkeys(self.rules.names, 0)), Counter(dict.fromkeys(Traffic, 0))
         increments: list[tuple[Cell, float]] = []
+        first_ms: dict[Group, int] = {}
         exemplars: dict[Cell, Exemplar] = {}
         for record in batch.counted:
             traffic = traffic_of(record)
@@ -167,6 +170,8 @@ class Meter:
             overflowed.update(admitted.overflowed)
             group = tuple(admitted.labels.values())
             groups |= dict.fromkeys((group, group[: len(PLACE_LABELS)]))
+            version = group[: len(VERSION_LABELS)]
+            first_ms[version] = min(record.start_ms, first_ms.get(version, record.start_ms))
             for family in self.families:
                 for cell, amount in family.increments(record, admitted.labels):
                     increments.append((cell, amount))
@@ -175,7 +180,7 @@ class Meter:
         amounts: dict[Cell, float] = dict.fromkeys(self._cells(groups), 0)
         for cell, amount in increments:
             amounts[cell] += amount
-        return Increments(amounts, tuple(groups), exemplars, overflowed, left_out)
+        return Increments(amounts, tuple(groups), first_ms, exemplars, overflowed, left_out)
 
     def _cells(self, groups: Iterable[Group]) -> Iterable[Cell]:
         for group in groups:

@@ -19,6 +19,7 @@ from exporter.experiments import Experiment
 from exporter.families import events
 from exporter.features import Feature
 from exporter.horizon import BUCKET_MS, Horizon, Kind, Limits, after_page, begin, complete, due
+from exporter.labels import VERSION_LABELS
 from exporter.ledger import Ledger, Origin
 from exporter.metrics import Cell, Exemplar, Meter, later
 from exporter.release import SeriesSettings
@@ -126,6 +127,7 @@ class Reader:
     def reading(self) -> Reading:
         """How complete the ledger is. Raises PollError if the ledger cannot be read."""
         groups = self._ledger.groups()
+        shown = {group[: len(VERSION_LABELS)] for group in groups}
         return Reading(
             experiments=tuple(sorted(each.name for each in self._experiments.values())),
             objectives=self._meter.objectives.by_environment(group[1] for group in groups),
@@ -134,6 +136,7 @@ class Reader:
             behind=self._is_behind(),
             pending=self._ledger.pending(),
             running=self._ledger.running(),
+            first_seen_s={labels: ms / 1000 for labels, ms in self._ledger.first_seen().items() if labels in shown},
             series=self._meter.admission(groups).series,
             series_limit=self._meter.caps.series,
             ledger_bytes=self._ledger.size_bytes(),
@@ -332,7 +335,8 @@ class Reader:
         amounts = {**increments.amounts, **events(batch, increments)}
         for cell, amount in amounts.items():
             self.changes[cell] = self.changes.get(cell, 0) + amount
-        self._ledger.commit(horizon, batch, amounts, dict.fromkeys(increments.groups, self.now_ms or 0))
+        active_ms = dict.fromkeys(increments.groups, self.now_ms or 0)
+        self._ledger.commit(horizon, batch, amounts, active_ms, increments.first_ms)
         self._horizon = horizon
         for cell, exemplar in increments.exemplars.items():
             self.exemplars[cell] = later(exemplar, self.exemplars.get(cell))

@@ -6,6 +6,7 @@ from typing import Literal
 
 from exporter.admission import Group
 from exporter.errors import Reason
+from exporter.labels import VERSION_LABELS
 from exporter.metrics import Cell, Exemplar, TraceFamily
 from exporter.objectives import Objective
 
@@ -26,7 +27,8 @@ class Reading:
     ``experiments`` are the names of those that are read, ``objectives`` are by environment. ``interval_s``: how often
     to poll. ``behind``: whether there is more to read than what just came. ``complete_until_s`` and
     ``audited_until_s`` are Unix seconds, the latter None where there was no audit yet. ``running`` counts traces in
-    progress by experiment and environment. ``series`` is how many series about traces are shown. ``features`` says of
+    progress by experiment and environment, and ``first_seen_s`` is when the first trace of a version started, by
+    VERSION_LABELS (Unix seconds). ``series`` is how many series about traces are shown. ``features`` says of
     each feature of the server whether it can be used; empty as long as that is not known.
     """
 
@@ -37,6 +39,7 @@ class Reading:
     behind: bool
     pending: int
     running: Mapping[tuple[str, ...], int]
+    first_seen_s: Mapping[tuple[str, ...], float]
     series: int
     series_limit: int
     ledger_bytes: int
@@ -192,6 +195,13 @@ STATUS_FAMILIES = (
         "Traces that were in progress at the last look at them, from polls of MLflow.",
         lambda status: [] if status.reading is None else status.reading.running.items(),
         ("experiment", "environment"),
+    ),
+    StatusFamily(
+        "mlflow_trace_version_first_seen_timestamp_seconds",
+        "gauge",
+        "When the first trace of a version started, in Unix seconds, from polls of MLflow.",
+        lambda status: [] if status.reading is None else status.reading.first_seen_s.items(),
+        VERSION_LABELS,
     ),
     _objective("error_ratio", "Which share of its traces may fail.", lambda objective: objective.error_ratio),
     _objective("latency_seconds", "Within how many seconds a trace should end.", lambda objective: objective.latency_s),

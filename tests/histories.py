@@ -109,9 +109,9 @@ class WitnessedLedger(Ledger):
         super().__init__(path)
         self._witness = witness
 
-    def commit(self, horizon: Horizon, batch: Batch | None = None, amounts: Any = None, active_ms: Any = None) -> None:
+    def commit(self, horizon: Horizon, batch: Batch | None = None, *more: Any) -> None:
         self._witness.about_to_commit()
-        super().commit(horizon, batch, amounts, active_ms)
+        super().commit(horizon, batch, *more)
         self._witness.committed(horizon, batch or Batch())
 
 

@@ -64,6 +64,9 @@ def expected(experiment: str) -> Samples:
     totals: Samples = {}
     for series, count in ((support, 3), (billing, 1), (staging, 1), (unknown, 1)):
         totals["mlflow_traces_total" + labels(*series)] = count
+    for _, environment, version, _ in (support, staging, unknown):
+        place = f'environment="{environment}",experiment="{experiment}",version="{version}"'
+        totals[f"mlflow_trace_version_first_seen_timestamp_seconds{{{place}}}"] = START_MS / 1000
     totals["mlflow_trace_errors_total" + labels(*support)] = 1
     totals["mlflow_trace_slow_total" + labels(*support)] = 1
     totals[f'mlflow_traces_in_progress{{environment="production",experiment="{experiment}"}}'] = 1

@@ -55,6 +55,7 @@ STATUS = Status(
         behind=False,
         pending=3,
         running={("chatbot", "production"): 2, ("chatbot", "staging"): 0},
+        first_seen_s={("chatbot", "production", "1.4.0"): 1_789_000_000.0},
         series=96,
         series_limit=100_000,
         ledger_bytes=40_960,

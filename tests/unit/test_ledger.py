@@ -110,6 +110,28 @@ def test_a_counter_that_applies_to_more_groups_than_before_is_there_at_0(ledger:
     assert ledger.totals()[slow] == 0
 
 
+def test_a_version_is_first_seen_at_its_earliest_start(ledger: Ledger) -> None:
+    for at, start_ms in enumerate((500, 300, 400)):
+        trace = record(trace_id=f"tr-{at}", start_ms=start_ms)
+        made = increments(trace)
+        ledger.commit(HORIZON, Batch(counted=(trace,)), made.amounts, dict.fromkeys(made.groups, 1), made.first_ms)
+    assert ledger.first_seen() == {("chatbot", "production", "1.4.0"): 300}
+
+
+def test_a_ledger_of_schema_2_goes_on_and_knows_no_first_trace_of_its_versions(path: Path) -> None:
+    made = increments(record())
+    before = Ledger(path)
+    before.commit(HORIZON, Batch(counted=(record(),)), made.amounts, dict.fromkeys(made.groups, 1))
+    before.close()
+    with closing(sqlite3.connect(path)) as db, db:
+        db.executescript("DROP TABLE versions; PRAGMA user_version = 2")
+    new = increments(record(trace_id="tr-2"), record(trace_id="tr-3", tags={"app_version": "2"}, start_ms=7))
+    with closing(Ledger(path)) as ledger:
+        assert ledger.totals().items() >= made.amounts.items()
+        ledger.commit(HORIZON, Batch(), {}, {}, new.first_ms)
+        assert ledger.first_seen() == {("chatbot", "unknown", "2"): 7}
+
+
 def test_groups_of_other_labels_are_forgotten(ledger: Ledger) -> None:
     ledger.adopt(FAMILIES)
     made = increments(record())
@@ -186,7 +208,7 @@ def test_fault_21_a_newer_schema_is_refused(path: Path) -> None:
     Ledger(path).close()
     with closing(sqlite3.connect(path)) as db, db:
         db.execute("PRAGMA user_version = 99")
-    with pytest.raises(UserError, match="has the schema 99, and this version of the exporter reads schema 2"):
+    with pytest.raises(UserError, match="has the schema 99, and this version of the exporter reads schema 3"):
         Ledger(path)
 
 
