@@ -1,0 +1,30 @@
+"""Write the dashboards: python -m grafana [FOLDER]."""
+
+import json
+import sys
+from pathlib import Path
+
+from grafana_foundation_sdk.cog.encoder import JSONEncoder
+
+from grafana import cost, exporter, objectives, overview, versions
+from grafana.panels import dashboard
+
+BOARDS = (overview.BOARD, objectives.BOARD, versions.BOARD, cost.BOARD, exporter.BOARD)
+
+
+def texts() -> dict[str, str]:
+    """Each dashboard as JSON, by the name of its file."""
+    return {
+        f"{board.uid}.json": json.dumps(dashboard(board).build(), cls=JSONEncoder, indent=1, ensure_ascii=False) + "\n"
+        for board in BOARDS
+    }
+
+
+def write(folder: Path) -> None:
+    """Write all of them."""
+    for name, text in texts().items():
+        (folder / name).write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    write(Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).with_name("dashboards"))

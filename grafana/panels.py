@@ -1,0 +1,371 @@
+"""Panels and dashboards as all of ours are: their colours, variables, links, annotations and layout."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from grafana_foundation_sdk.builders import bargauge, common, heatmap, stat, table, timeseries
+from grafana_foundation_sdk.builders import dashboard as build
+from grafana_foundation_sdk.builders import prometheus as prom
+from grafana_foundation_sdk.models import common as looks
+from grafana_foundation_sdk.models import dashboard as model
+from grafana_foundation_sdk.models.heatmap import HeatmapColorMode
+from grafana_foundation_sdk.models.prometheus import PromQueryFormat
+
+from grafana import queries as q
+
+EXPORTER_URL = "http://127.0.0.1:10500"
+TAG = "mlflow-trace-exporter"
+
+# Colours that people who see colours differently can tell apart (Okabe and Ito, https://jfly.uni-koeln.de/color/).
+BLUE, ORANGE, RED, SKY, PURPLE, GREY = "#0072B2", "#E69F00", "#D55E00", "#56B4E9", "#CC79A7", "#8E8E8E"
+
+SOURCE = looks.DataSourceRef(type_val="prometheus", uid="${datasource}")
+NO_DATA = "no data"
+
+
+@dataclass(frozen=True)
+class Query:
+    """What a panel asks, and what the answer is called there."""
+
+    expr: str
+    legend: str = ""
+    exemplars: bool = False
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a table: what is asked, and how it is shown. ``limits`` are the values from which on a cell is
+    orange, and red; below it is blue."""
+
+    title: str
+    expr: str
+    unit: str = "short"
+    limits: tuple[float, float] | None = None
+    mappings: Mapping[str, str] = field(default_factory=dict)
+
+
+AnyPanel = timeseries.Panel | stat.Panel | table.Panel | heatmap.Panel | bargauge.Panel
+P = TypeVar("P", timeseries.Panel, stat.Panel, table.Panel, heatmap.Panel, bargauge.Panel)
+
+
+def _with_head(panel: P, title: str, description: str, unit: str) -> P:
+    return panel.title(title).description(description).datasource(SOURCE).unit(unit).no_value(NO_DATA)
+
+
+def _ref_id(at: int) -> str:
+    return "ABCDEFGHIJKLMNOPQRSTUVWXYZ"[at]
+
+
+def _target(query: Query, at: int) -> prom.Dataquery:
+    target = prom.Dataquery().datasource(SOURCE).ref_id(_ref_id(at)).expr(query.expr).legend_format(query.legend)
+    return target.range().exemplar(query.exemplars)
+
+
+def _instant(expr: str, at: int, legend: str = "") -> prom.Dataquery:
+    return prom.Dataquery().datasource(SOURCE).ref_id(_ref_id(at)).expr(expr).legend_format(legend).instant()
+
+
+def _fixed(color: str) -> model.DynamicConfigValue:
+    return model.DynamicConfigValue(id_val="color", value={"mode": "fixed", "fixedColor": color})
+
+
+_DASHED = [
+    model.DynamicConfigValue(id_val="custom.lineStyle", value={"fill": "dash", "dash": [8, 8]}),
+    model.DynamicConfigValue(id_val="custom.fillOpacity", value=0),
+]
+
+
+def over_time(
+    title: str,
+    description: str,
+    unit: str,
+    *asked: Query,
+    colors: Mapping[str, str] | None = None,
+    link: tuple[str, str] | None = None,
+    lines_at: Sequence[float] = (),
+    stacked: bool = False,
+) -> timeseries.Panel:
+    """Lines over time. A series whose name ends in `objective` is dashed; ``colors`` are by name; ``lines_at`` are
+    values to draw a line at."""
+    panel = (
+        _with_head(timeseries.Panel(), title, description, unit)
+        .targets([_target(query, at) for at, query in enumerate(asked)])
+        .legend(
+            common.VizLegendOptions()
+            .display_mode(looks.LegendDisplayMode.LIST)
+            .placement(looks.LegendPlacement.BOTTOM)
+            .show_legend(True)
+        )
+        .tooltip(common.VizTooltipOptions().mode(looks.TooltipDisplayMode.MULTI).sort(looks.SortOrder.DESCENDING))
+        .color_scheme(build.FieldColor().mode(model.FieldColorModeId.PALETTE_CLASSIC_BY_NAME))
+        .line_width(2)
+        .fill_opacity(30 if stacked else 0)
+        .min(0)
+        .show_points(looks.VisibilityMode.NEVER)
+        .override_by_regexp("/objective$/", _DASHED)
+    )
+    for name, color in (colors or {}).items():
+        panel.override_by_name(name, [_fixed(color)])
+    if link:
+        panel.data_links([link_to(*link)])
+    if stacked:
+        panel.stacking(common.StackingConfig().mode(looks.StackingMode.NORMAL).group("A"))
+    if lines_at:
+        panel.thresholds(_steps([(None, "transparent"), *((at, GREY) for at in lines_at)]))
+        panel.thresholds_style(common.GraphThresholdsStyleConfig().mode(looks.GraphThresholdsStyleMode.DASHED))
+    return panel
+
+
+def number(
+    title: str,
+    description: str,
+    unit: str,
+    query: Query,
+    limits: tuple[float, float] | None = None,
+    mappings: Mapping[str, str] | None = None,
+    time_from: str | None = None,
+) -> stat.Panel:
+    """One value for each series, as of now. ``limits`` as for Column; ``mappings`` are texts for values."""
+    panel = (
+        _with_head(stat.Panel(), title, description, unit)
+        .with_target(_instant(query.expr, 0, query.legend))
+        .graph_mode(looks.BigValueGraphMode.NONE)
+        .color_mode(looks.BigValueColorMode.VALUE)
+        .text_mode(looks.BigValueTextMode.VALUE_AND_NAME if query.legend else looks.BigValueTextMode.VALUE)
+        .thresholds(_limits(limits))
+        .mappings([_texts(mappings or {})])
+    )
+    return panel.time_from(time_from) if time_from else panel
+
+
+def by_bucket(title: str, description: str, *asked: Query, colors: Mapping[str, str]) -> bargauge.Panel:
+    """Shares side by side."""
+    panel = (
+        _with_head(bargauge.Panel(), title, description, "percentunit")
+        .targets([_instant(query.expr, at, query.legend) for at, query in enumerate(asked)])
+        .orientation(looks.VizOrientation.HORIZONTAL)
+        .min(0)
+        .max(1)
+    )
+    for name, color in colors.items():
+        panel.override_by_regexp(f"/^{name}/", [_fixed(color)])
+    return panel
+
+
+def rows(
+    title: str, description: str, by: Sequence[str], *columns: Column, link: tuple[str, str] | None = None
+) -> table.Panel:
+    """A table with a row for each set of the labels ``by``. The link is on the first of them."""
+    values = {f"Value #{_ref_id(at)}": column.title for at, column in enumerate(columns)}
+    values = {"Value": columns[0].title} if len(columns) == 1 else values
+    names = {label: label.replace("_", " ") for label in by}
+    order = {name: at for at, name in enumerate((*by, *values))}
+    panel = (
+        _with_head(table.Panel(), title, description, "short")
+        .targets([_instant(column.expr, at).format(PromQueryFormat.TABLE) for at, column in enumerate(columns)])
+        .with_transformation(model.DataTransformerConfig(id_val="merge", options={}))
+        .with_transformation(
+            model.DataTransformerConfig(
+                id_val="organize",
+                options={"excludeByName": {"Time": True}, "indexByName": order, "renameByName": names | values},
+            )
+        )
+    )
+    for column in columns:
+        panel.override_by_name(column.title, _cells(column))
+    if link:
+        first = model.DynamicConfigValue(id_val="links", value=[{"title": link[0], "url": link[1]}])
+        panel.override_by_name(names[by[0]], [first])
+    return panel
+
+
+def distribution(title: str, description: str, expr: str) -> heatmap.Panel:
+    """A histogram over time, with exemplars."""
+    target = _target(Query(expr, "{{le}}", exemplars=True), 0).format(PromQueryFormat.HEATMAP)
+    return (
+        _with_head(heatmap.Panel(), title, description, "short")
+        .with_target(target)
+        .calculate(False)
+        .color(heatmap.HeatmapColorOptions().mode(HeatmapColorMode.SCHEME).scheme("Blues"))
+        .y_axis(heatmap.YAxisConfig().unit("s").axis_placement(looks.AxisPlacement.LEFT))
+        .tooltip(heatmap.HeatmapTooltip().mode(looks.TooltipDisplayMode.SINGLE).y_histogram(True))
+        .exemplars_color(ORANGE)
+        .show_legend()
+    )
+
+
+def _cells(column: Column) -> list[model.DynamicConfigValue]:
+    properties = [model.DynamicConfigValue(id_val="unit", value=column.unit)]
+    if column.limits:
+        properties += [
+            model.DynamicConfigValue(id_val="thresholds", value=_limits(column.limits).build()),
+            model.DynamicConfigValue(id_val="color", value={"mode": "thresholds"}),
+            model.DynamicConfigValue(id_val="custom.cellOptions", value={"type": "color-background", "mode": "basic"}),
+        ]
+    if column.mappings:
+        properties.append(model.DynamicConfigValue(id_val="mappings", value=[_texts(column.mappings)]))
+    return properties
+
+
+def _limits(limits: tuple[float, float] | None) -> build.ThresholdsConfig:
+    return _steps([(None, BLUE), *(zip(limits, (ORANGE, RED), strict=True) if limits else ())])
+
+
+def _steps(steps: Iterable[tuple[float | None, str]]) -> build.ThresholdsConfig:
+    made = [model.Threshold(value=value, color=color) for value, color in steps]
+    return build.ThresholdsConfig().mode(model.ThresholdsMode.ABSOLUTE).steps(made)
+
+
+def _texts(mappings: Mapping[str, str]) -> model.ValueMap:
+    return model.ValueMap(options={value: model.ValueMappingResult(text=text) for value, text in mappings.items()})
+
+
+def link_to(title: str, url: str) -> build.DashboardLink:
+    """A link on the points of a panel."""
+    return build.DashboardLink(title).url(url)
+
+
+def traces_url(status: str = "", **labels: str) -> str:
+    """The exporter's list of traces, with these labels, at the time that is shown."""
+    query = "".join(f"{name}={value}&" for name, value in labels.items()) + (f"status={status}&" if status else "")
+    return f"{EXPORTER_URL}/traces?{query}start=${{__from:date:seconds}}&end=${{__to:date:seconds}}"
+
+
+OF_SERIES = {"environment": "${__field.labels.environment}"}
+"""The environment of the series that was clicked on."""
+
+
+def _variable(name: str, query: str, description: str) -> build.QueryVariable:
+    return (
+        build.QueryVariable(name)
+        .label(name.replace("_", " ").capitalize())
+        .description(description)
+        .datasource(SOURCE)
+        .query({"query": query, "refId": f"variable-{name}"})
+        .definition(query)
+        .refresh(model.VariableRefresh.ON_TIME_RANGE_CHANGED)
+        .sort(model.VariableSort.ALPHABETICAL_ASC)
+    )
+
+
+def one_of(name: str, query: str, description: str) -> build.QueryVariable:
+    """A variable with one value."""
+    return _variable(name, query, description).multi(False).include_all(False)
+
+
+def _some_of(name: str, query: str, description: str) -> build.QueryVariable:
+    everything = model.VariableOption(selected=True, text=["All"], value=["$__all"])
+    return _variable(name, query, description).multi(True).include_all(True).all_value(".+").current(everything)
+
+
+def values_of(label: str, metric: str = "mlflow_traces_total", selector: str = "") -> str:
+    """The query for all values of a label."""
+    return f"label_values({metric}{{{selector}}}, {label})" if selector else f"label_values({metric}, {label})"
+
+
+_ON = 'job=~"$job", instance=~"$instance"'
+_VARIABLES = {
+    "job": (values_of("job", "mlflow_up"), "The job by which Prometheus scrapes the exporter."),
+    "instance": (values_of("instance", "mlflow_up", 'job=~"$job"'), "The exporter."),
+    "experiment": (values_of("experiment", selector=_ON), "The experiment in MLflow."),
+    "environment": (values_of("environment", selector=f'{_ON}, experiment=~"$experiment"'), "Where it runs."),
+    "version": (values_of("version", selector=q.PLACE), "The version of the application."),
+    "trace_name": (values_of("trace_name", selector=q.VERSION), "The name of the trace."),
+}
+
+
+@dataclass(frozen=True)
+class Line:
+    """Panels beside each other; 24 is the width of the screen, and 30 pixels are a height of 1."""
+
+    height: int
+    panels: Sequence[AnyPanel]
+    widths: Sequence[int]
+
+
+def line(height: int, *panels: AnyPanel, widths: Sequence[int] = ()) -> Line:
+    """Panels beside each other, of the same width if nothing is said."""
+    return Line(height, panels, widths or [24 // len(panels)] * len(panels))
+
+
+@dataclass(frozen=True)
+class Board:
+    """A dashboard; ``by`` are the variables beside job and instance."""
+
+    uid: str
+    title: str
+    description: str
+    by: Sequence[str]
+    panels: Sequence[Line]
+    more_variables: Sequence[build.QueryVariable] = ()
+    shown: str = "now-3h"
+
+
+def dashboard(board: Board) -> build.Dashboard:
+    """The whole of it."""
+    made = (
+        build.Dashboard(board.title)
+        .uid(board.uid)
+        .description(board.description)
+        .tags([TAG])
+        .readonly()
+        .tooltip(model.DashboardCursorSync.CROSSHAIR)
+        .time(board.shown, "now")
+        .timezone("browser")
+        .refresh("1m")
+        .with_variable(build.DatasourceVariable("datasource").label("Data source").type("prometheus"))
+    )
+    for name in ("job", "instance", *board.by):
+        made.with_variable(_some_of(name, *_VARIABLES[name]))
+    for variable in board.more_variables:
+        made.with_variable(variable)
+    for panel in _laid_out(board.panels):
+        made.with_panel(panel)
+    return made.annotation(_deployments(set(board.by))).links([_others(), _exporter()])
+
+
+def _laid_out(lines: Iterable[Line]) -> Iterable[AnyPanel]:
+    panel_id, y = 0, 0
+    for each in lines:
+        x = 0
+        for width, panel in zip(each.widths, each.panels, strict=True):
+            panel_id += 1
+            yield panel.id(panel_id).grid_pos(model.GridPos(h=each.height, w=width, x=x, y=y))
+            x += width
+        y += each.height
+
+
+def _deployments(by: set[str]) -> build.AnnotationQuery:
+    labels = [f'{name}=~"${name}"' for name in ("experiment", "environment") if name in by]
+    selector = ", ".join((q.OWN, *labels, 'version!~"unknown|other"'))
+    first_seen = f"mlflow_trace_version_first_seen_timestamp_seconds{{{selector}}}"
+    made = (
+        build.AnnotationQuery()
+        .name("Deployments")
+        .datasource(SOURCE)
+        .enable(True)
+        .icon_color(PURPLE)
+        .expr(f"1000 * min by (experiment, environment, version) ({first_seen})")
+        .step("60s")
+        .use_value_for_time(True)
+        .title_format("{{version}} in {{environment}}")
+        .text_format("{{experiment}}: its first trace")
+        .tag_keys("version,environment")
+    )
+    made.build().placement = None  # type: ignore[assignment]  # in the line of controls, and not in their menu
+    return made
+
+
+def _others() -> build.DashboardLink:
+    link = build.DashboardLink("MLflow traces").type(model.DashboardLinkType.DASHBOARDS).tags([TAG])
+    link.include_vars(True).keep_time(True).as_dropdown(False).tooltip("The other dashboards, at the same time")
+    link.build().placement = None  # type: ignore[assignment]
+    return link
+
+
+def _exporter() -> build.DashboardLink:
+    link = build.DashboardLink("Exporter").url(f"{EXPORTER_URL}/").icon("external link").target_blank(True)
+    link.tooltip("The exporter's own page, from where MLflow is one click away")
+    link.build().placement = None  # type: ignore[assignment]
+    return link

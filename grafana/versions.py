@@ -1,0 +1,151 @@
+"""Versions: is the new one worse?"""
+
+from grafana import queries as q
+from grafana.panels import (
+    BLUE,
+    ORANGE,
+    AnyPanel,
+    Board,
+    Column,
+    Query,
+    by_bucket,
+    line,
+    one_of,
+    over_time,
+    rows,
+    traces_url,
+    values_of,
+)
+
+_NAMES = ("candidate", "baseline")
+_COLORS = {"candidate": ORANGE, "baseline": BLUE}
+
+
+def _of(name: str) -> str:
+    return f'{q.PLACE}, version="${name}", trace_name=~"$trace_name"'
+
+
+_BOTH = f'{q.PLACE}, version=~"$candidate|$baseline", trace_name=~"$trace_name"'
+
+
+def _per_trace(metrics: tuple[str, str], name: str) -> str:
+    return q.ratio(q.added(metrics, "rate", "version", _of(name)), q.rate("mlflow_traces_total", "version", _of(name)))
+
+
+def _tokens(name: str) -> str:
+    selector = _of(name)
+    whole = q.rate("mlflow_tokens_per_trace_count", "version", f'{selector}, kind="input"')
+    return q.ratio(q.rate("mlflow_tokens_per_trace_sum", "version", selector), whole)
+
+
+def _share_of_bucket(name: str) -> str:
+    counts = q.increase("mlflow_trace_duration_seconds_bucket", "le", _of(name))
+    total = q.increase("mlflow_trace_duration_seconds_count", "", _of(name))
+    return f"{counts} / on () group_left () ({total} > 0)"
+
+
+def _lines(title: str, description: str, unit: str, queries: dict[str, str]) -> AnyPanel:
+    asked = [Query(expr, name) for name, expr in queries.items()]
+    return over_time(title, description, unit, *asked, colors=_COLORS)
+
+
+SUMMARY = rows(
+    "Side by side",
+    "Both versions over the time that is shown. Of a few dozen traces a share or a p95 is mostly chance.",
+    ("version",),
+    Column("Traces", q.increase("mlflow_traces_total", "version", _BOTH)),
+    Column(
+        "Failed",
+        q.ratio(
+            q.increase("mlflow_trace_errors_total", "version", _BOTH),
+            q.increase("mlflow_traces_total", "version", _BOTH),
+        ),
+        "percentunit",
+    ),
+    Column("p50", q.quantile(0.5, "version", _BOTH, q.SHOWN), "s"),
+    Column("p95", q.quantile(0.95, "version", _BOTH, q.SHOWN), "s"),
+    Column(
+        "Tokens a trace",
+        q.ratio(
+            q.increase("mlflow_tokens_per_trace_sum", "version", _BOTH),
+            q.increase("mlflow_tokens_per_trace_count", "version", f'{_BOTH}, kind="input"'),
+        ),
+    ),
+    Column(
+        "Cost a trace",
+        q.ratio(q.added(q.COST, "increase", "version", _BOTH), q.increase("mlflow_traces_total", "version", _BOTH)),
+        "currencyUSD",
+    ),
+    Column(
+        "First seen",
+        "1000 * min by (version) (mlflow_trace_version_first_seen_timestamp_seconds"
+        f'{{{q.PLACE}, version=~"$candidate|$baseline"}})',
+        "dateTimeAsIso",
+    ),
+    link=("Its traces", traces_url(version="${__data.fields.version}")),
+)
+
+TRACES = _lines(
+    "Traces",
+    "Finished traces a second: how far the roll-out is.",
+    "suffix: /s",
+    {name: q.rate("mlflow_traces_total", "version", _of(name)) for name in _NAMES},
+)
+
+FAILED_TRACES = _lines(
+    "Failed traces",
+    "The share of traces that failed.",
+    "percentunit",
+    {
+        name: q.ratio(
+            q.rate("mlflow_trace_errors_total", "version", _of(name)),
+            q.rate("mlflow_traces_total", "version", _of(name)),
+        )
+        for name in _NAMES
+    },
+)
+
+P95_LATENCY = _lines(
+    "p95 latency",
+    "95 % of the traces took no longer.",
+    "s",
+    {name: q.quantile(0.95, "version", _of(name)) for name in _NAMES},
+)
+
+LATENCY_DISTRIBUTION = by_bucket(
+    "Latency distribution",
+    "Which share of the traces of each version took no longer than an edge, over the time that is shown:"
+    " the version whose bars are longer is quicker.",
+    *(Query(_share_of_bucket(name), f"{name} ≤ {{{{le}}}} s") for name in _NAMES),
+    colors=_COLORS,
+)
+
+TOKENS_A_TRACE = _lines(
+    "Tokens a trace",
+    "Input and output tokens of a trace on average, of traces that say how many they used.",
+    "short",
+    {name: _tokens(name) for name in _NAMES},
+)
+
+COST_A_TRACE = _lines(
+    "Cost a trace",
+    "Cost of a trace on average, at the prices that MLflow knows.",
+    "currencyUSD",
+    {name: _per_trace(q.COST, name) for name in _NAMES},
+)
+
+BOARD = Board(
+    uid="mlflow-versions",
+    title="MLflow traces: versions",
+    description="Two versions side by side: is the candidate worse than the baseline?",
+    by=("experiment", "environment", "trace_name"),
+    more_variables=(
+        one_of("candidate", values_of("version", selector=q.PLACE), "The version in question."),
+        one_of("baseline", values_of("version", selector=q.PLACE), "The version to compare it with."),
+    ),
+    panels=(
+        line(6, SUMMARY),
+        line(9, TRACES, FAILED_TRACES, P95_LATENCY),
+        line(12, LATENCY_DISTRIBUTION, TOKENS_A_TRACE, COST_A_TRACE),
+    ),
+)
