@@ -10,5 +10,14 @@ _PACKAGE = Path(__file__).parent
 
 def prometheus(name: str) -> Path:
     """A file or folder of prometheus/: ``rules``, ``runbook.md``, ``prometheus.yml`` or ``alertmanager.yml``."""
-    installed = _PACKAGE / "prometheus"
-    return (installed if installed.is_dir() else _PACKAGE.parent / "prometheus") / name
+    return _of("prometheus") / name
+
+
+def grafana(name: str) -> Path:
+    """A file or folder of grafana/: ``dashboards``."""
+    return _of("grafana") / name
+
+
+def _of(folder: str) -> Path:
+    installed = _PACKAGE / folder
+    return installed if installed.is_dir() else _PACKAGE.parent / folder

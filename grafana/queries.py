@@ -58,7 +58,7 @@ def ratio(part: str, whole: str) -> str:
 
 
 def quantile(q: float, by: str = "environment", selector: str = TRACES, window: str = NOW) -> str:
-    """A quantile of the durations, in seconds."""
+    """A quantile of the durations, in seconds; of no traces it would be NaN, which is no data here."""
     labels = f"le, {by}" if by else "le"
     function = "rate" if window == NOW else "increase"
     return (

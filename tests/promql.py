@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from prometheus_client import ProcessCollector
+
 from exporter.status import STATUS_FAMILIES
 from tests.builders import FAMILIES
 
@@ -13,13 +15,14 @@ Catalogue = Mapping[str, Labels]
 """The labels of each series that there is, by its name."""
 
 TARGET = frozenset({"job", "instance"})
+PROCESS = [sample.name for family in ProcessCollector(registry=None).collect() for sample in family.samples]
 MAY_BE_MISSING = frozenset({"pod"})
 """Labels that some users' targets have: to aggregate them away is right for all."""
 
 
 def exported() -> dict[str, Labels]:
     """What a Prometheus has of an exporter that it scrapes."""
-    catalogue: dict[str, Labels] = {"up": TARGET}
+    catalogue: dict[str, Labels] = dict.fromkeys(("up", *PROCESS), TARGET)
     for family in FAMILIES:
         labels = TARGET | set(family.label_names)
         if family.edges:

@@ -36,7 +36,7 @@ def declared(rule: Rule) -> Labels:
     return frozenset({"job", *level.split("_"), *rule.get("labels", {})})
 
 
-ALERTING = {"ALERTS": TARGET | {"alertname", "alertstate", "severity"}}  # of those that rules look at
+ALERTING = {"ALERTS": TARGET | {"alertname", "alertstate", "severity", "environment", "version"}}
 CHECKER = Checker({**exported(), **ALERTING, **{rule["record"]: declared(rule) for rule in RECORDED}})
 
 

@@ -1,0 +1,190 @@
+"""Every query of every panel, on a real Prometheus that scraped a real exporter of known traces."""
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+from urllib.parse import urlencode
+
+import pytest
+
+from exporter.demo.monitoring import Stack
+from exporter.demo.processes import Processes, fetch, free_port
+from tests.e2e.test_rule_names import CHECKER, Parse, parse
+from tests.panels import DASHBOARDS, PANELS, Panel, filled
+from tests.real import Exporter, Mlflow, Trace, eventually, now_ms, tool
+
+__all__ = ["parse"]
+
+OLD = {"environment": "production", "app_version": "1.4.0"}
+NEW = {"environment": "production", "app_version": "1.5.0"}
+STAGING = {"environment": "staging", "app_version": "1.5.0"}
+COMPARED = {"candidate": "1.5.0", "baseline": "1.4.0"}
+
+WITHOUT_DATA = {"Firing alerts"}
+"""Panels that are empty when all is well."""
+
+
+def of(tags: dict[str, str], duration_ms: int, state: str = "OK", **more: str) -> Trace:
+    usage = '{"input_tokens": 100, "output_tokens": 20, "total_tokens": 120, "cache_read_input_tokens": 40}'
+    metadata = {"mlflow.trace.tokenUsage": usage, "mlflow.trace.cost": '{"input_cost": 0.25, "output_cost": 0.5}'}
+    return Trace(now_ms() - 60_000, duration_ms, state, tags=tags, metadata={**metadata, **more})
+
+
+def known() -> list[Trace]:
+    return [
+        *(of(OLD, 400) for _ in range(20)),
+        *(of(NEW, 400) for _ in range(4)),
+        *(of(NEW, 8_000) for _ in range(2)),
+        *(of(NEW, 400, "ERROR") for _ in range(4)),
+        *(of(STAGING, 400) for _ in range(5)),
+    ]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A Prometheus that has scraped the known traces, within ``range_s``."""
+
+    url: str
+    range_s: int
+
+    def query(self, expr: str) -> list[dict[str, Any]]:
+        answer = fetch(f"{self.url}/api/v1/query?{urlencode({'query': expr})}")
+        assert answer is not None, f"cannot be asked: {expr}"
+        found: list[dict[str, Any]] = json.loads(answer)["data"]["result"]
+        return found
+
+    def values(self, expr: str, label: str) -> dict[str, float]:
+        found = self.query(filled(expr, COMPARED, self.range_s, rate=f"{self.range_s}s"))
+        return {each["metric"].get(label, ""): float(each["value"][1]) for each in found}
+
+
+@pytest.fixture(scope="module")
+def asked(mlflow: Mlflow, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Asked]:
+    directory = tmp_path_factory.mktemp("dashboards")
+    experiment = mlflow.experiment()
+    settings = {
+        "mlflow": {"tracking_uri": mlflow.uri, "experiments": experiment},
+        "poll": {"interval": "1s", "start": "1h"},
+        "series": {"zero_hold": "4s"},
+        "objectives": [
+            {
+                "environment": "production",
+                "error_ratio": "5%",
+                "latency": "5s",
+                "latency_ratio": "95%",
+                "cost_usd_per_day": 100,
+            }
+        ],
+    }
+    exporter = Exporter(directory, settings)
+    stack = Stack(int(exporter.url.rpartition(":")[2]), free_port(), free_port(), free_port(), scrape_s=1, shorter=60)
+    stack.write(directory / "stack")
+    with exporter.running(), Processes(directory) as processes:
+        command = stack.prometheus_command(tool("prometheus"), directory / "stack")
+        processes.start_program("prometheus", command, {})
+        processes.wait_until_ready(f"{stack.prometheus}/-/ready", lambda: False)
+        prometheus = Asked(stack.prometheus, range_s=120)
+        eventually(lambda: prometheus.query("mlflow_up == 1"), "it scrapes")
+        mlflow.log(experiment, *known())
+        eventually(lambda: prometheus.query("sum(mlflow_traces_total) == 35"), "all is scraped", 60)
+        eventually(lambda: prometheus.query("min(count_over_time(mlflow_traces_total[2m])) >= 25"), "it has a past", 60)
+        for recorded in (
+            "environment:mlflow_trace_errors:increase1h > 3.9",
+            "environment:mlflow_trace_errors:ratio_increase3d > 0.1",
+            "environment:mlflow_trace_slow:ratio_increase3d > 0.05",
+            "environment:mlflow_trace_cost_usd:increase1d > 22",
+            'environment:mlflow_trace_cost_usd:increase1d{environment="staging"} > 3.7',
+        ):
+            eventually(partial(prometheus.query, recorded), f"it is recorded that {recorded}", 60)
+        eventually(lambda: prometheus.query("mlflow_trace_exporter_audited_until_timestamp_seconds"), "an audit", 90)
+        yield prometheus
+
+
+@pytest.mark.parametrize("panel", PANELS, ids=str)
+def test_every_query_is_of_what_there_is(panel: Panel, parse: Parse) -> None:
+    for target in panel.content["targets"]:
+        labels = CHECKER.labels(parse(filled(target["expr"], COMPARED)))
+        assert set(re.findall(r"\{\{(\w+)\}\}", target.get("legendFormat", ""))) <= labels, target["expr"]
+
+
+@pytest.mark.parametrize("panel", PANELS, ids=str)
+def test_every_panel_shows_something(panel: Panel, asked: Asked) -> None:
+    empty = [ref for ref, expr in panel.queries.items() if not asked.values(expr, "environment")]
+    assert (empty == []) is (panel.title not in WITHOUT_DATA), f"{panel}: nothing for {empty}"
+
+
+def column(uid: str, title: str, name: str) -> str:
+    """The query of a column of a table."""
+    (panel,) = [each for each in PANELS if (each.uid, each.title) == (uid, title)]
+    organize = panel.content["transformations"][1]["options"]
+    (value,) = [value for value, shown in organize["renameByName"].items() if shown == name]
+    return panel.queries[value.removeprefix("Value #")]
+
+
+BUDGETS = "Error budgets of 30 days"
+
+
+@pytest.mark.parametrize(
+    ("uid", "title", "name", "label", "expected"),
+    [
+        ("mlflow-overview", "Environments", "Traces", "environment", {"production": 30, "staging": 5}),
+        ("mlflow-overview", "Environments", "Failed", "environment", {"production": 4 / 30, "staging": 0}),
+        ("mlflow-overview", "Environments", "Failed, of objective", "environment", {"production": 4 / 30 / 0.05}),
+        ("mlflow-overview", "Environments", "Slow, of objective", "environment", {"production": 2 / 30 / 0.05}),
+        ("mlflow-overview", "Environments", "Latency objective", "environment", {"production": 5}),
+        ("mlflow-overview", "Environments", "Tokens/s", "environment", {"production": 30, "staging": 5}),
+        ("mlflow-overview", "Environments", "Cost/h", "environment", {"production": 675, "staging": 112.5}),
+        ("mlflow-objectives", BUDGETS, "May fail", "environment", {"production": 0.05}),
+        ("mlflow-objectives", BUDGETS, "Failed", "environment", {"production": 4 / 30, "staging": 0}),
+        ("mlflow-objectives", BUDGETS, "Used for failures", "environment", {"production": 4 / 1.5}),
+        ("mlflow-objectives", BUDGETS, "Used for slowness", "environment", {"production": 2 / 1.5}),
+        ("mlflow-objectives", BUDGETS, "Last 24 hours", "environment", {"production": 22.5, "staging": 3.75}),
+        ("mlflow-versions", "Side by side", "Traces", "version", {"1.4.0": 20, "1.5.0": 15}),
+        ("mlflow-versions", "Side by side", "Failed", "version", {"1.4.0": 0, "1.5.0": 4 / 15}),
+        ("mlflow-versions", "Side by side", "Tokens a trace", "version", {"1.4.0": 120, "1.5.0": 120}),
+        ("mlflow-versions", "Side by side", "Cost a trace", "version", {"1.4.0": 0.75, "1.5.0": 0.75}),
+        ("mlflow-cost", "Who spends it", "Input tokens", "version", {"1.4.0": 2_000, "1.5.0": 1_000}),
+    ],
+)  # fmt: skip
+def test_the_number_that_is_right(
+    uid: str, title: str, name: str, label: str, expected: dict[str, float], asked: Asked
+) -> None:
+    expr = column(uid, title, name)
+    if uid == "mlflow-cost":
+        expr = expr.replace("$environment", "production")
+    found = asked.values(expr, label)
+    assert found == pytest.approx(expected, rel=0.1), "within what Prometheus extrapolates"
+
+
+def test_a_quantile_lies_in_its_bucket(asked: Asked) -> None:
+    p95 = asked.values(column("mlflow-versions", "Side by side", "p95"), "version")
+    assert 0.25 < p95["1.4.0"] <= 0.5
+    assert 5 < p95["1.5.0"] <= 10
+
+
+def test_a_deployment_is_marked_when_its_first_trace_started(asked: Asked) -> None:
+    (annotation,) = DASHBOARDS["mlflow-overview"]["annotations"]["list"]
+    found = asked.query(filled(annotation["expr"]))
+    assert {(each["metric"]["environment"], each["metric"]["version"]) for each in found} == {
+        (tags["environment"], tags["app_version"]) for tags in (OLD, NEW, STAGING)
+    }
+    assert all(0 < now_ms() - float(each["value"][1]) < 600_000 for each in found)
+
+
+@pytest.mark.parametrize("uid", DASHBOARDS)
+def test_variables_have_values(uid: str, asked: Asked) -> None:
+    for variable in DASHBOARDS[uid]["templating"]["list"]:
+        if variable["type"] == "query":
+            found = re.fullmatch(r"label_values\((.*), (\w+)\)", variable["query"]["query"])
+            assert found is not None
+            assert asked.values(f"count by ({found[2]}) ({found[1]})", found[2])
+
+
+def test_nothing_is_shown_of_what_is_not_there(asked: Asked) -> None:
+    """No traffic is no data, and not 0 % errors."""
+    for name in ("Failed", "Failed, of objective", "Slow, of objective", "p95"):
+        expr = column("mlflow-overview", "Environments", name)
+        assert asked.query(filled(expr, range_s=3)) == [], name

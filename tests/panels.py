@@ -1,0 +1,50 @@
+"""The dashboards as tests see them: their panels, and what those ask with the variables filled in."""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from exporter import packaged
+
+DASHBOARDS = {file.stem: json.loads(file.read_text()) for file in sorted(packaged.grafana("dashboards").glob("*.json"))}
+"""By uid."""
+
+
+@dataclass(frozen=True)
+class Panel:
+    """A panel and the dashboard that it is on."""
+
+    uid: str
+    content: Mapping[str, Any]
+
+    @property
+    def title(self) -> str:
+        return str(self.content["title"])
+
+    @property
+    def queries(self) -> dict[str, str]:
+        """By refId."""
+        return {target["refId"]: target["expr"] for target in self.content["targets"]}
+
+    def __str__(self) -> str:
+        return f"{self.uid}-{self.title}"
+
+
+def panels() -> Iterator[Panel]:
+    for uid, board in DASHBOARDS.items():
+        for content in board["panels"]:
+            yield Panel(uid, content)
+
+
+PANELS = list(panels())
+ALL_OF_IT = dict.fromkeys(("job", "instance", "experiment", "environment", "version", "trace_name"), ".+")
+
+
+def filled(expr: str, variables: Mapping[str, str] | None = None, range_s: int = 60, rate: str = "20s") -> str:
+    """A query as Grafana sends it; without ``variables`` all is selected."""
+    values = {"__range_s": str(range_s), "__range": f"{range_s}s", "__rate_interval": rate, **ALL_OF_IT}
+    for name, value in sorted({**values, **(variables or {})}.items(), key=lambda pair: -len(pair[0])):
+        expr = expr.replace(f"${name}", value)
+    assert "$" not in expr, expr
+    return expr
