@@ -14,6 +14,7 @@ from typing import IO, Any, Literal
 import click
 
 from exporter import __version__, config, logs, web_config
+from exporter import dashboards as packaged_dashboards
 from exporter import rules as packaged_rules
 from exporter.errors import UserError
 
@@ -149,6 +150,16 @@ def _web_url(_: click.Context, __: click.Parameter, value: str) -> str:
         raise click.BadParameter(str(error)) from None
 
 
+_EXPORTER_URL = click.option(
+    "--exporter-url",
+    default=packaged_rules.EXPORTER_URL,
+    show_default=True,
+    metavar="URL",
+    callback=_web_url,
+    help="Where people reach the exporter: links lead to its pages of traces and to its runbook.",
+)
+
+
 def _labels(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
     try:
         return packaged_rules.labels_of(values)
@@ -165,14 +176,7 @@ def _labels(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> d
     show_default=True,
     help="A file for rule_files, or a PrometheusRule object for the Prometheus Operator.",
 )
-@click.option(
-    "--exporter-url",
-    default=packaged_rules.EXPORTER_URL,
-    show_default=True,
-    metavar="URL",
-    callback=_web_url,
-    help="Where people reach the exporter: alerts link to its pages of traces and to its runbook.",
-)
+@_EXPORTER_URL
 @click.option(
     "--grafana-url",
     default=packaged_rules.GRAFANA_URL,
@@ -206,6 +210,28 @@ def rules(form: str, exporter_url: str, grafana_url: str, labels: dict[str, str]
     if labels:
         raise UserError("--label: goes with --format=operator")
     click.echo(packaged_rules.for_prometheus(links), nl=False)
+
+
+@cli.command()
+@click.option(
+    "--output",
+    type=click.Path(file_okay=False, path_type=Path),
+    required=True,
+    metavar="DIR",
+    help="Where to write them; the folder is made if it is not there.",
+)
+@_EXPORTER_URL
+def dashboards(output: Path, exporter_url: str) -> None:
+    """Write the dashboards for Grafana.
+
+    They show what a Prometheus has of the exporter; those of objectives and cost also need the recording rules
+    (mlflow-trace-exporter rules). Import them in Grafana, or provision them from the folder.
+
+    \b
+    mlflow-trace-exporter dashboards --output /var/lib/grafana/dashboards
+    """
+    for file in packaged_dashboards.write(output, packaged_rules.Links(exporter_url)):
+        click.echo(file)
 
 
 @cli.command()

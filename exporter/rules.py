@@ -14,18 +14,22 @@ EXPORTER_URL = "http://127.0.0.1:10500"
 GRAFANA_URL = "http://127.0.0.1:3000"
 _HEAD = "groups:\n"
 
+# https://kubernetes.io/docs/concepts/overview/working-with-objects/labels/#syntax-and-character-set
+_LABEL_VALUE = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?")
+_LABEL_NAME = re.compile(rf"([a-z0-9.-]{{1,253}}/)?{_LABEL_VALUE.pattern}")
+
 
 @dataclass(frozen=True, slots=True)
 class Links:
-    """Where the links of the alerts lead: to the exporter (its pages of traces and the runbook), and to Grafana."""
+    """Where links lead: to the exporter (its pages of traces and the runbook), and to Grafana."""
 
     exporter: str = EXPORTER_URL
     grafana: str = GRAFANA_URL
 
-    def put_into(self, rules: str) -> str:
-        """The rules with these links in the place of those that stand in the files."""
+    def put_into(self, text: str) -> str:
+        """Rules or a dashboard, with these links in the place of those that stand in the files."""
         links = {EXPORTER_URL: self.exporter, GRAFANA_URL: self.grafana}
-        return re.sub("|".join(map(re.escape, links)), lambda found: links[found[0]], rules)
+        return re.sub("|".join(map(re.escape, links)), lambda found: links[found[0]], text)
 
 
 def for_prometheus(links: Links) -> str:
@@ -55,7 +59,7 @@ def labels_of(texts: Iterable[str]) -> dict[str, str]:
     """Labels written as NAME=VALUE. Raises ValueError for what is not."""
     pairs = [text.partition("=") for text in texts]
     for name, equals, value in pairs:
-        if not name or not equals or not value:
+        if not equals or not _LABEL_NAME.fullmatch(name) or not _LABEL_VALUE.fullmatch(value):
             raise ValueError(
                 f"{name + equals + value!r} is no label; write NAME=VALUE, such as release=kube-prometheus-stack"
             )

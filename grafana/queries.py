@@ -61,9 +61,8 @@ def quantile(q: float, by: str = "environment", selector: str = TRACES, window: 
     """A quantile of the durations, in seconds; of no traces it would be NaN, which is no data here."""
     labels = f"le, {by}" if by else "le"
     function = "rate" if window == NOW else "increase"
-    return (
-        f"histogram_quantile({q}, {_sum(function, 'mlflow_trace_duration_seconds_bucket', window, labels, selector)})"
-    )
+    buckets = _sum(function, "mlflow_trace_duration_seconds_bucket", window, labels, selector)
+    return f"histogram_quantile({q}, {buckets}) >= 0"
 
 
 def objective(name: str) -> str:

@@ -30,6 +30,10 @@ def test_the_wheel_has_the_files_for_other_programs(tmp_path: Path) -> None:
 
     assert run("-c", "import exporter; print(exporter.__file__)").startswith(str(tmp_path / "installed"))
     assert run("-m", "exporter", "rules") == CliRunner().invoke(cli, ["rules"]).output
+    run("-m", "exporter", "dashboards", "--output", "boards")
+    assert {file.name: file.read_bytes() for file in (tmp_path / "boards").iterdir()} == {
+        file.name: file.read_bytes() for file in (PROJECT / "grafana" / "dashboards").iterdir()
+    }
     assert 'id="mlflowunreachable"' in run("-c", "from exporter import runbook; print(runbook.page().decode())")
     packaged = "from exporter import packaged; print(packaged.prometheus({!r}).read_text())"
     for name in ("prometheus.yml", "alertmanager.yml"):

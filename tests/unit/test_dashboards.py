@@ -5,13 +5,16 @@ The linter is https://github.com/grafana/dashboard-linter; the names of its rule
 
 import re
 from itertools import combinations
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
 import yaml
+from click.testing import CliRunner
 
 from exporter import packaged
+from exporter.cli import cli
 from grafana.__main__ import texts
 from tests.panels import DASHBOARDS, PANELS, Panel
 from tests.unit.test_rules import ALERTS, Rule
@@ -155,3 +158,20 @@ def test_what_grafana_is_provisioned_with() -> None:
     (provider,) = yaml.safe_load((folder / "dashboards" / "mlflow.yml").read_text())["providers"]
     assert provider["folder"] == "MLflow traces"
     assert provider["allowUiUpdates"] is False
+
+
+def test_the_command_writes_them_with_links_that_lead_where_they_are_told_to(tmp_path: Path) -> None:
+    folder = tmp_path / "new" / "boards"
+    url = "https://exporter.example.com/e"
+    done = CliRunner().invoke(cli, ["dashboards", f"--output={folder}", f"--exporter-url={url}"])
+    assert done.exit_code == 0, done.output
+    assert done.output.splitlines() == [str(folder / f"{uid}.json") for uid in DASHBOARDS]
+    written = "".join(file.read_text() for file in folder.iterdir())
+    assert f"{url}/traces?environment=" in written
+    assert "127.0.0.1" not in written
+
+
+def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    done = CliRunner().invoke(cli, ["dashboards", f"--output={tmp_path}/file/boards"])
+    assert (done.exit_code, "; choose another folder" in done.output) == (2, True), done.output
