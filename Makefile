@@ -4,7 +4,7 @@
 #   make soak    the invariants over 100,000 random steps, and 200 times kill -9     (a quarter of an hour)
 #   make breakages  take each protection out and see its test go red              make breakages ARGS="audit"
 #   make bench   scrapes of 1,000 to 100,000 samples while polling goes on, and what the rules cost a Prometheus
-#   make lock    renew requirements.lock
+#   make lock    renew requirements.lock, and requirements-run.lock: what the exporter alone needs
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -40,6 +40,8 @@ lock: $(STAMP)
 	$(BIN)/pip install --quiet uv
 	$(BIN)/uv pip compile pyproject.toml --extra demo --group dev --universal --python-version 3.11 \
 	  --generate-hashes --no-header --quiet --upgrade --output-file requirements.lock
+	$(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --constraints requirements.lock \
+	  --generate-hashes --no-header --quiet --output-file requirements-run.lock
 
 clean:
 	rm -rf $(VENV)

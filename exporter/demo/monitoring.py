@@ -54,9 +54,7 @@ class Stack:
         (directory / "prometheus.yml").write_text(yaml.safe_dump(self._prometheus(ours)), encoding="utf-8")
         routes = shortened(packaged.prometheus("alertmanager.yml").read_text(encoding="utf-8"), self.shorter)
         receiver = f"http://{HOST}:{self.receiver_port}/"
-        (directory / "alertmanager.yml").write_text(
-            routes.replace("http://127.0.0.1:10501/", receiver), encoding="utf-8"
-        )
+        (directory / "alertmanager.yml").write_text(routes.replace("http://pager:10501/", receiver), encoding="utf-8")
 
     def prometheus_command(self, program: str, directory: Path) -> list[str]:
         """Run Prometheus with those files; what it stores is kept beside them."""

@@ -1,7 +1,13 @@
-"""The demo's on-call: receives what Alertmanager sends, and remembers what is news."""
+"""The demo's on-call: receives what Alertmanager sends, and remembers what is news.
 
+``python -m exporter.demo.pager PORT [HOST]`` prints it.
+"""
+
+import sys
 import threading
+import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,13 +33,13 @@ class Notification:
 class Pager:
     """A web server for Alertmanager's webhooks, in a thread; a context manager."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, host: str = HOST) -> None:
         self._news: list[Notification] = []
         self._known: dict[tuple[str, str], str] = {}
         self._lock = threading.Lock()
         app = Starlette(routes=[Route("/{receiver}", self._receive, methods=["POST"])])
         self._server = uvicorn.Server(
-            uvicorn.Config(app, host=HOST, port=port, access_log=False, log_level="error", lifespan="off")
+            uvicorn.Config(app, host=host, port=port, access_log=False, log_level="error", lifespan="off")
         )
         self._thread = threading.Thread(target=self._server.run, name="pager", daemon=True)
 
@@ -64,3 +70,22 @@ class Pager:
         if self._known.get(key) != alert["status"]:
             self._known[key] = alert["status"]
             self._news.append(Notification(receiver, alert["status"], alert["labels"], alert["annotations"]))
+
+
+def main(port: int, host: str) -> None:
+    """Print what comes, until the process is stopped."""
+    with Pager(port, host) as pager:
+        while True:
+            for each in pager.news():
+                labels = " ".join(
+                    f"{name}={value}" for name, value in sorted(each.labels.items()) if name != "alertname"
+                )
+                print(f"{each.receiver}: {each.status} {each.labels['alertname']} ({labels})", flush=True)  # noqa: T201
+                for name, text in sorted(each.annotations.items()):
+                    print(f"    {name}: {text}", flush=True)  # noqa: T201
+            time.sleep(1)
+
+
+if __name__ == "__main__":
+    with suppress(KeyboardInterrupt):
+        main(int(sys.argv[1]), sys.argv[2] if len(sys.argv) > 2 else HOST)

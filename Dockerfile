@@ -1,0 +1,37 @@
+# docker build --target exporter -t mlflow-trace-exporter .      the exporter
+# docker build --target demo -t mlflow-trace-exporter-demo .     MLflow, the chatbot and its stand-ins for docker-compose.yml
+FROM python:3.13.9-slim-bookworm AS base
+ENV PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 PATH=/opt/venv/bin:$PATH
+# The number is fixed so that volumes keep their owner.
+RUN useradd --uid 10500 --home-dir /var/lib/mlflow-trace-exporter --create-home exporter
+WORKDIR /var/lib/mlflow-trace-exporter
+
+FROM base AS wheel
+COPY . /src
+RUN python -m venv /opt/build && /opt/build/bin/pip install --no-cache-dir hatchling \
+ && cd /src && /opt/build/bin/python -m hatchling build -t wheel -d /dist
+
+FROM base AS exporter-packages
+COPY requirements-run.lock /
+RUN python -m venv /opt/venv && pip install --no-cache-dir --require-hashes -r /requirements-run.lock
+COPY --from=wheel /dist /dist
+RUN pip install --no-cache-dir --no-deps /dist/*.whl && pip uninstall --yes pip
+
+FROM base AS demo-packages
+COPY requirements.lock /
+RUN python -m venv /opt/venv && pip install --no-cache-dir --require-hashes -r /requirements.lock
+COPY --from=wheel /dist /dist
+RUN pip install --no-cache-dir --no-deps /dist/*.whl
+
+FROM base AS demo
+COPY --from=demo-packages /opt/venv /opt/venv
+USER exporter
+
+FROM base AS exporter
+COPY --from=exporter-packages /opt/venv /opt/venv
+USER exporter
+VOLUME /var/lib/mlflow-trace-exporter
+EXPOSE 10500
+HEALTHCHECK --interval=15s --timeout=5s --start-period=30s CMD ["mlflow-trace-exporter", "probe"]
+ENTRYPOINT ["mlflow-trace-exporter"]
+CMD ["serve", "--web.listen-address=:10500"]

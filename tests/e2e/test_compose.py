@@ -1,0 +1,186 @@
+"""docker-compose.yml: what it promises, and its processes by its own commands and files, without a container engine.
+
+They run in a network of their own, in which the names of the services are those of the loopback address. That takes
+root and Linux; elsewhere the test is skipped.
+"""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+
+from exporter.demo.processes import Processes
+from tests.real import eventually, tool
+
+PROJECT = Path(__file__).parents[2]
+FILE = PROJECT / "docker-compose.yml"
+PASSWORDS = {"POSTGRES_PASSWORD": "of-postgres", "GRAFANA_PASSWORD": "of-grafana"}
+
+
+def compose(*arguments: str, environment: Mapping[str, str] = PASSWORDS) -> subprocess.CompletedProcess[str]:
+    command = [tool("docker-compose"), "--profile=demo", f"--file={FILE}", *arguments]
+    env = {"PATH": os.environ["PATH"], "HOME": "/", **environment}
+    return subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture(scope="module")
+def services() -> dict[str, dict[str, Any]]:
+    done = compose("config", "--format=json")
+    assert done.returncode == 0, done.stderr
+    found: dict[str, dict[str, Any]] = json.loads(done.stdout)["services"]
+    return found
+
+
+def test_without_passwords_it_says_what_to_do() -> None:
+    done = compose("config", "--quiet", environment={})
+    assert done.returncode != 0
+    assert "write one to .env as at the top of docker-compose.yml" in done.stderr
+
+
+def test_what_every_service_is_held_to(services: dict[str, dict[str, Any]]) -> None:
+    for name, service in services.items():
+        assert service["read_only"] is True, name
+        assert service["cap_drop"] == ["ALL"], name
+        assert service["security_opt"] == ["no-new-privileges:true"], name
+        assert service["restart"] == "unless-stopped", name
+        assert int(service["user"]) > 0, name
+        assert int(service["mem_limit"]) > 0, name
+        assert {port["host_ip"] for port in service.get("ports", [])} <= {"127.0.0.1"}, name
+        assert "build" in service or re.search(r":v?\d+\.\d+", service["image"]), f"{name} has no pinned version"
+        assert "healthcheck" in service or name in ("pager", "chatbot"), name
+
+
+def test_nobody_waits_for_what_has_no_health(services: dict[str, dict[str, Any]]) -> None:
+    for name, service in services.items():
+        for other, how in service.get("depends_on", {}).items():
+            assert how["condition"] == "service_healthy", name
+            assert "healthcheck" in services[other], other
+
+
+def test_what_is_mounted_is_there_and_what_is_kept_has_a_name(services: dict[str, dict[str, Any]]) -> None:
+    mounts = [mount for service in services.values() for mount in service.get("volumes", [])]
+    bound = [mount for mount in mounts if mount["type"] == "bind"]
+    assert all(Path(mount["source"]).exists() and mount["read_only"] for mount in bound)
+    assert {mount["source"] for mount in mounts if mount["type"] == "volume"} == {
+        *("postgres", "mlflow", "ledger", "prometheus", "alertmanager", "grafana")
+    }
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network namespace; a process in it sees the services by their names."""
+
+    name: str
+
+    def command(self, *command: str) -> list[str]:
+        return [tool("ip"), "netns", "exec", self.name, *command]
+
+    def get(self, url: str) -> str | None:
+        """What our own probe finds at an address."""
+        done = subprocess.run(
+            self.command(sys.executable, "-m", "exporter", "probe", url), capture_output=True, text=True, check=False
+        )
+        return done.stdout if done.returncode == 0 else None
+
+    def ask(self, path: str) -> Any:
+        """What Prometheus says."""
+        answer = self.get(f"http://prometheus:9090/api/v1/{path}")
+        return json.loads(answer)["data"] if answer else None
+
+
+@contextmanager
+def network(*names: str) -> Iterator[Network]:
+    if os.geteuid() != 0:
+        pytest.skip("only root can make a network")
+    made = Network(f"mlflow-trace-exporter-{os.getpid()}")
+    hosts = Path("/etc/netns") / made.name / "hosts"
+    hosts.parent.mkdir(parents=True)
+    hosts.write_text(f"127.0.0.1 localhost {' '.join(names)}\n")
+    try:
+        subprocess.run([tool("ip"), "netns", "add", made.name], check=True)
+        subprocess.run(made.command("ip", "link", "set", "lo", "up"), check=True)
+        yield made
+    finally:
+        subprocess.run([tool("ip"), "netns", "delete", made.name], check=False)
+        hosts.unlink()
+        hosts.parent.rmdir()
+
+
+def postgresql(name: str) -> str:
+    """A program of PostgreSQL, which Debian keeps off PATH."""
+    found = sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"))
+    return str(found[-1]) if found else tool(name)
+
+
+def as_postgres(*command: str) -> list[str]:
+    return [tool("runuser"), "-u", "postgres", "--", *command]
+
+
+def arguments(service: Mapping[str, Any], volumes: Path) -> list[str]:
+    """The command of a service, with the files that it mounts where they are here."""
+    command = [str(part) for part in service["command"]]
+    for mount in service.get("volumes", []):
+        here = mount["source"] if mount["type"] == "bind" else str(volumes / mount["source"])
+        command = [re.sub(rf"(?<==){re.escape(mount['target'])}(?=/|$)", here, part) for part in command]
+    return command
+
+
+@pytest.mark.timeout(300)
+def test_its_processes_find_each_other(services: dict[str, dict[str, Any]], tmp_path: Path) -> None:
+    data = tmp_path / "postgres"
+    data.mkdir()
+    for folder in (data, *data.parents[:3]):
+        folder.chmod(0o755)
+    tool("prometheus")
+    initdb = postgresql("initdb")
+    subprocess.run([tool("chown"), "postgres", str(data)], check=True)
+    subprocess.run(as_postgres(initdb, f"--pgdata={data}", "--username=mlflow"), check=True, capture_output=True)
+    with network(*services) as inside, Processes(tmp_path) as processes:
+
+        def start(name: str, program: str, *before: str) -> None:
+            service = services[name]
+            command = [*before, program, *arguments(service, tmp_path)[service["command"][0] in ("mlflow", "python") :]]
+            processes.start_program(name, inside.command(*command), service.get("environment") or {})
+
+        server = as_postgres(postgresql("postgres"), "-D", str(data), "-k", str(data), "-h", "127.0.0.1")
+        processes.start_program("postgres", inside.command(*server), {})
+        make = inside.command(postgresql("createdb"), "-U", "mlflow", "-h", "postgres", "mlflow")
+        eventually(lambda: subprocess.run(make, check=False, capture_output=True).returncode == 0, "PostgreSQL", 30)
+        here = Path(sys.executable).parent
+        start("mlflow", str(here / "mlflow"))
+        for name in ("llm", "pager"):
+            start(name, sys.executable)
+        start("alertmanager", tool("alertmanager"))
+        start("prometheus", tool("prometheus"))
+        eventually(lambda: inside.get("http://mlflow:5000/health"), "MLflow on PostgreSQL", 120)
+        start("chatbot", sys.executable)
+        log = tmp_path / "chatbot.log"  # an experiment that comes later is found within a minute only
+        eventually(lambda: "Creating a new experiment" in log.read_text(), "the chatbot has its experiment")
+        with_a_disk = ["unshare", "--mount", "sh", "-c", 'mount -t tmpfs tmpfs /var/lib && exec "$@"', "sh"]
+        start("exporter", str(here / "mlflow-trace-exporter"), *with_a_disk)
+        eventually(lambda: up(inside) == {"mlflow-trace-exporter", "prometheus", "alertmanager"}, "targets are up", 60)
+        eventually(lambda: value(inside, "sum(mlflow_traces_total)"), "traces of the chatbot are counted", 120)
+        assert [each["url"] for each in inside.ask("alertmanagers")["activeAlertmanagers"]]
+        groups = inside.ask("rules")["groups"]
+        assert len(groups) == 11
+        assert {rule["health"] for group in groups for rule in group["rules"]} <= {"ok", "unknown"}
+        assert 'href="http://127.0.0.1:5000"' in (inside.get("http://exporter:10500/") or "")
+
+
+def up(inside: Network) -> set[str]:
+    targets = (inside.ask("targets") or {"activeTargets": []})["activeTargets"]
+    return {each["labels"]["job"] for each in targets if each["health"] == "up"}
+
+
+def value(inside: Network, query: str) -> float | None:
+    found = (inside.ask(f"query?query={quote(query)}") or {"result": []})["result"]
+    return float(found[0]["value"][1]) if found else None
