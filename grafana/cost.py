@@ -137,9 +137,9 @@ WHO_SPENDS_IT = rows(
     link=(
         "Their traces",
         traces_url(
-            environment="${__data.fields.environment}",
-            version="${__data.fields.version}",
-            trace_name="${__data.fields[trace name]}",
+            environment="${__data.fields.environment:percentencode}",
+            version="${__data.fields.version:percentencode}",
+            trace_name='${__data.fields["trace name"]:percentencode}',
         ),
     ),
 )

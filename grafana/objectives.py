@@ -52,7 +52,7 @@ BUDGETS = rows(
     Column("Used for slowness", f"1 - ({_left('mlflow_trace_slow', 'slow')})", "percentunit", (0.75, 1)),
     Column("Cost a day may be", q.objective("cost_usd_per_day"), "currencyUSD"),
     Column("Last 24 hours", f"max by (environment) ({_recorded('mlflow_trace_cost_usd:increase1d')})", "currencyUSD"),
-    link=("Its failed traces", traces_url("error", environment="${__data.fields.environment}")),
+    link=("Its failed traces", traces_url("error", environment="${__data.fields.environment:percentencode}")),
 )
 
 _HOW_FAST = (

@@ -54,7 +54,7 @@ ENVIRONMENTS = rows(
         "In progress",
         f"sum by (environment) (max without (instance, pod) (mlflow_traces_in_progress{{{q.PLACE}}}))",
     ),
-    link=("Its traces", traces_url(environment="${__data.fields.environment}")),
+    link=("Its traces", traces_url(environment="${__data.fields.environment:percentencode}")),
 )
 
 TRACES = over_time(
@@ -150,9 +150,9 @@ VERSIONS_AND_TRACE_NAMES = rows(
     link=(
         "Their traces",
         traces_url(
-            environment="${__data.fields.environment}",
-            version="${__data.fields.version}",
-            trace_name="${__data.fields[trace name]}",
+            environment="${__data.fields.environment:percentencode}",
+            version="${__data.fields.version:percentencode}",
+            trace_name='${__data.fields["trace name"]:percentencode}',
         ),
     ),
 )

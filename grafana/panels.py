@@ -232,7 +232,7 @@ def traces_url(status: str = "", **labels: str) -> str:
     return f"{EXPORTER_URL}/traces?{query}start=${{__from:date:seconds}}&end=${{__to:date:seconds}}"
 
 
-OF_SERIES = {"environment": "${__field.labels.environment}"}
+OF_SERIES = {"environment": "${__field.labels.environment:percentencode}"}
 """The environment of the series that was clicked on."""
 
 

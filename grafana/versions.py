@@ -82,7 +82,7 @@ SUMMARY = rows(
         f'{{{q.PLACE}, version=~"$candidate|$baseline"}})',
         "dateTimeAsIso",
     ),
-    link=("Its traces", traces_url(version="${__data.fields.version}")),
+    link=("Its traces", traces_url(version="${__data.fields.version:percentencode}")),
 )
 
 TRACES = _lines(

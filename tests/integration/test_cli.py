@@ -178,3 +178,14 @@ def test_help_is_there_without_waiting_for_mlflow(arguments: tuple[str, ...]) ->
     assert done.returncode == 0
     assert "mlflow-trace-exporter" in done.stdout or "Usage" in done.stdout
     assert " mlflow" not in done.stderr
+
+
+def test_a_probe_of_what_does_not_listen() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "exporter", "probe", f"http://{HOST}:{free_port()}/-/healthy"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, "Connection refused" in done.stderr) == (1, True), done.stderr
+    assert "Traceback" not in done.stderr

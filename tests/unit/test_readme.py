@@ -3,12 +3,16 @@
 import re
 from pathlib import Path
 
+import yaml
+
 from exporter import config
 from exporter.status import STATUS_FAMILIES
 from tests.builders import FAMILIES
+from tests.panels import DASHBOARDS
 from tests.unit.test_rules import ALERTS
 
-README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+PROJECT = Path(__file__).parents[2]
+README = (PROJECT / "README.md").read_text(encoding="utf-8")
 
 
 def table(heading: str) -> list[list[str]]:
@@ -49,3 +53,47 @@ def test_alert_table() -> None:
         found = severities.setdefault(rule["alert"], [])
         found += [each for each in [rule["labels"]["severity"]] if each not in found]
     assert documented == severities
+
+
+def test_dashboard_table() -> None:
+    assert sorted(row[0] for row in table("## Dashboards")) == sorted(board["title"] for board in DASHBOARDS.values())
+
+
+def test_the_configuration_of_the_compose_file_is_valid() -> None:
+    found = config.load(PROJECT / "exporter.yml")
+    assert str(found.ledger.path) == "/var/lib/mlflow-trace-exporter/ledger.db"
+
+
+def test_what_is_shown_for_kubernetes_fits_together(tmp_path: Path) -> None:
+    (shown,) = re.findall(r"```yaml\n(apiVersion: v1\nkind: ConfigMap.*?)```", README, re.DOTALL)
+    objects = {each["kind"]: each for each in yaml.safe_load_all(shown)}
+    file = tmp_path / "exporter.yml"
+    file.write_text(objects["ConfigMap"]["data"]["exporter.yml"])
+    ledger = config.load(file).ledger.path
+    deployment = objects["Deployment"]["spec"]
+    pod = deployment["template"]["spec"]
+    (container,) = pod["containers"]
+    assert (deployment["replicas"], deployment["strategy"]) == (1, {"type": "Recreate"})
+    assert pod["securityContext"]["runAsNonRoot"]
+    assert container["securityContext"]["readOnlyRootFilesystem"]
+    mounts = {mount["mountPath"]: mount["name"] for mount in container["volumeMounts"]}
+    volumes = {volume["name"]: volume for volume in pod["volumes"]}
+    assert volumes[mounts[str(ledger.parent)]]["persistentVolumeClaim"]["claimName"] == "mlflow-trace-exporter"
+    assert set(mounts.values()) == set(volumes)
+    assert objects["PersistentVolumeClaim"]["metadata"]["name"] == "mlflow-trace-exporter"
+    (port,) = objects["Service"]["spec"]["ports"]
+    assert port["targetPort"] == container["ports"][0]["name"]
+    labels = deployment["template"]["metadata"]["labels"]
+    assert deployment["selector"]["matchLabels"] == labels == objects["Service"]["spec"]["selector"]
+    monitor = objects["ServiceMonitor"]["spec"]
+    assert monitor["selector"]["matchLabels"] == objects["Service"]["metadata"]["labels"]
+    assert (monitor["endpoints"][0]["port"], monitor["endpoints"][0]["honorLabels"]) == (port["name"], True)
+
+
+def test_the_image_has_the_user_that_volumes_belong_to() -> None:
+    users = {
+        *re.findall(r"--uid (\d+)", (PROJECT / "Dockerfile").read_text()),
+        *re.findall(r'user: "(\d+)"\n    command: \[serve', (PROJECT / "docker-compose.yml").read_text()),
+        *re.findall(r"runAsUser: (\d+)", README),
+    }
+    assert users == {"10500"}
