@@ -52,9 +52,10 @@ PRAGMA user_version = 3;
 """Of a version that was there before nobody knows when it was seen first, and so it stays."""
 
 
-def hold(path: Path) -> IO[str]:
+def hold(path: Path, what: str = "the ledger", remedy: str = "set another ledger.path") -> IO[str]:
     """Hold ``path`` for this process until the file that is returned is closed: a second exporter on the same ledger
-    would count every trace again. Raises UserError where another process holds it, or the path cannot be written."""
+    would count every trace again. Raises UserError where another process holds it, or the path cannot be written; it
+    says ``what`` is held, and the ``remedy``."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         lock = Path(f"{path}.lock").open("a+", encoding="ascii")  # noqa: SIM115 - open as long as the lock is held
@@ -66,9 +67,7 @@ def hold(path: Path) -> IO[str]:
         lock.seek(0)
         holder = lock.read().strip() or "unknown"
         lock.close()
-        raise UserError(
-            f"the ledger {path} is in use by process {holder}; stop that one, or set another ledger.path"
-        ) from None
+        raise UserError(f"{what} {path} is in use by process {holder}; stop that one, or {remedy}") from None
     lock.truncate(0)
     lock.write(f"{os.getpid()}\n")
     lock.flush()

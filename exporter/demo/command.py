@@ -22,6 +22,7 @@ from exporter.demo.monitoring import Stack
 from exporter.demo.pager import Pager
 from exporter.demo.processes import CHATBOT_ENVIRONMENT, HOST, Processes, fetch, free_port, require_free
 from exporter.errors import UserError, what_failed
+from exporter.ledger_file import hold
 from exporter.overview import Row
 
 EXPERIMENT = "tideline-support"
@@ -106,7 +107,8 @@ def run(options: Options) -> None:
     console = Console(highlight=False, soft_wrap=True)
     stopping = threading.Event()
     receiver_port = free_port()
-    with _stopped_by_signals(stopping), Pager(receiver_port) as pager, Processes(logs) as processes:
+    alone = hold(options.data_dir.resolve() / "demo", "the data of the demo", "give this one another --data-dir")
+    with alone, _stopped_by_signals(stopping), Pager(receiver_port) as pager, Processes(logs) as processes:
         monitoring = Monitoring(programs, options.stack(receiver_port), pager) if programs else None
         _Demo(options, console, processes, stopping, monitoring).run()
 

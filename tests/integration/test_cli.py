@@ -11,6 +11,7 @@ import pytest
 
 from exporter.demo.processes import HOST, free_port
 from exporter.ledger import Ledger
+from exporter.ledger_file import hold
 from tests.real import Mlflow, Trace, now_ms
 
 
@@ -163,6 +164,14 @@ def test_flags_that_are_wrong_name_the_flag() -> None:
     assert "--log.level" in complaint("serve", "--log.level=loud")
     assert "--duration" in complaint("demo", "--duration=1 hour")
     assert "No such option" in complaint("serve", "--web.listen=x")
+
+
+def test_a_second_demo_leaves_the_data_of_the_first_alone(tmp_path: Path) -> None:
+    ports = [f"--{name}-port={free_port()}" for name in ("mlflow", "exporter", "prometheus", "alertmanager")]
+    with hold(tmp_path / "demo"):
+        message = complaint("demo", f"--data-dir={tmp_path}", *ports)
+    assert f"is in use by process {os.getpid()}; stop that one, or give this one another --data-dir" in message
+    assert {file.name for file in tmp_path.iterdir()} == {"demo.lock", "logs"}
 
 
 def test_the_demo_says_which_port_is_taken(tmp_path: Path) -> None:

@@ -111,10 +111,10 @@ def test_a_counter_that_applies_to_more_groups_than_before_is_there_at_0(ledger:
 
 
 def test_a_version_is_first_seen_at_its_earliest_start(ledger: Ledger) -> None:
-    for at, start_ms in enumerate((500, 300, 400)):
-        trace = record(trace_id=f"tr-{at}", start_ms=start_ms)
-        made = increments(trace)
-        ledger.commit(HORIZON, Batch(counted=(trace,)), made.amounts, dict.fromkeys(made.groups, 1), made.first_ms)
+    for starts_ms in ((500,), (700, 300, 600), (400,)):
+        traces = [record(trace_id=f"tr-{start_ms}", start_ms=start_ms) for start_ms in starts_ms]
+        made = increments(*traces)
+        ledger.commit(HORIZON, Batch(counted=tuple(traces)), made.amounts, {}, made.first_ms)
     assert ledger.first_seen() == {("chatbot", "production", "1.4.0"): 300}
 
 
