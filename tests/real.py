@@ -5,12 +5,11 @@ import os
 import shutil
 import signal
 import socket
-import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
@@ -22,8 +21,10 @@ import yaml
 from mlflow import MlflowClient
 from mlflow.entities import TraceInfo, TraceLocation, TraceState
 from prometheus_client.parser import text_string_to_metric_families
+from sqlalchemy import Connection, create_engine, inspect, text
+from sqlalchemy.pool import NullPool
 
-from exporter.demo.processes import HOST, Processes, fetch, free_port
+from exporter.demo.processes import HOST, Processes, fetch, free_port, sqlite_in
 
 T = TypeVar("T")
 
@@ -67,19 +68,25 @@ class Trace:
 
 
 class Mlflow:
-    """A running MLflow server on SQLite."""
+    """A running MLflow server, on SQLite unless another database is named."""
 
-    def __init__(self, data: Path, processes: Processes, port: int) -> None:
+    def __init__(self, data: Path, processes: Processes, port: int, store: str | None = None) -> None:
         self.uri = f"http://{HOST}:{port}"
-        self._database = data / "mlflow.db"
+        self._store = store or sqlite_in(data)
+        self._database = create_engine(self._store, poolclass=NullPool)
         self._processes = processes
         self._data, self._port = data, port
         self._numbers = count(1)
         self.start()
         self.client = MlflowClient(self.uri)
 
+    @property
+    def dialect(self) -> str:
+        """The kind of its database."""
+        return self._database.dialect.name
+
     def start(self) -> None:
-        self._process = self._processes.start_mlflow(self._data, self._port)
+        self._process = self._processes.start_mlflow(self._data, self._port, self._store)
         self._processes.wait_until_ready(f"{self.uri}/health", lambda: False)
 
     def stop(self) -> None:
@@ -113,30 +120,28 @@ class Mlflow:
     def insert(self, experiment: str, traces: Iterable[Trace]) -> list[str]:
         """Put many traces into the server's database at once, as the rows that the server would make of them."""
         found, ids = self.experiment_id(experiment), []
-        with closing(sqlite3.connect(self._database, timeout=30)) as db, db:
+        with self._database.begin() as db:
+            named = any(column["name"] == "trace_name" for column in inspect(db).get_columns("trace_info"))
             for trace in traces:
                 trace_id = trace.trace_id or self._new_id()
                 ids.append(trace_id)
-                db.execute(
-                    "INSERT INTO trace_info (request_id, experiment_id, timestamp_ms, execution_time_ms, status)"
-                    " VALUES (?, ?, ?, ?, ?)",
-                    (trace_id, found, trace.start_ms, trace.duration_ms, trace.state),
-                )
+                row = {"id": trace_id, "at": trace.start_ms, "ms": trace.duration_ms, "state": trace.state}
+                db.execute(_INSERT, {**row, "experiment": int(found)})
                 _annotate(db, trace_id, trace)
-                _name(db, trace_id, trace.name)
+                _name(db, trace_id, trace.name, named)
         return ids
 
     def annotate(self, trace_id: str, trace: Trace) -> None:
         """Give a trace that is there the tags, the metadata and the mark of ``trace``."""
-        with closing(sqlite3.connect(self._database, timeout=30)) as db, db:
+        with self._database.begin() as db:
             _annotate(db, trace_id, trace)
 
     def end(self, trace_id: str, duration_ms: int, state: str = "OK") -> None:
         """End a trace that was logged as running."""
-        with closing(sqlite3.connect(self._database, timeout=30)) as db, db:
+        with self._database.begin() as db:
             db.execute(
-                "UPDATE trace_info SET status = ?, execution_time_ms = ? WHERE request_id = ?",
-                (state, duration_ms, trace_id),
+                text("UPDATE trace_info SET status = :state, execution_time_ms = :ms WHERE request_id = :id"),
+                {"state": state, "ms": duration_ms, "id": trace_id},
             )
 
     def experiment_id(self, name: str) -> str:
@@ -146,20 +151,28 @@ class Mlflow:
         return f"tr-{time.time_ns():016x}{next(self._numbers):016x}"
 
 
-def _name(db: sqlite3.Connection, trace_id: str, name: str | None) -> None:
-    if any(column == "trace_name" for _, column, *_ in db.execute("PRAGMA table_info(trace_info)")):
-        db.execute("UPDATE trace_info SET trace_name = ? WHERE request_id = ?", (name, trace_id))
+_INSERT = text(
+    "INSERT INTO trace_info (request_id, experiment_id, timestamp_ms, execution_time_ms, status)"
+    " VALUES (:id, :experiment, :at, :ms, :state)"
+)
+
+
+def _name(db: Connection, trace_id: str, name: str | None, has_column: bool) -> None:
+    if has_column:
+        db.execute(
+            text("UPDATE trace_info SET trace_name = :name WHERE request_id = :id"), {"name": name, "id": trace_id}
+        )
     elif name is not None:  # before MLflow 3.17
-        db.execute("INSERT INTO trace_tags VALUES ('mlflow.traceName', ?, ?)", (name, trace_id))
+        tag = text("INSERT INTO trace_tags (request_id, key, value) VALUES (:id, 'mlflow.traceName', :name)")
+        db.execute(tag, {"name": name, "id": trace_id})
 
 
-def _annotate(db: sqlite3.Connection, trace_id: str, trace: Trace) -> None:
+def _annotate(db: Connection, trace_id: str, trace: Trace) -> None:
     metadata = {**({"mlflow.trace.infoFinalized": "true"} if trace.finalized else {}), **trace.metadata}
     for table, pairs in (("trace_tags", trace.tags), ("trace_request_metadata", metadata)):
-        db.executemany(
-            f"INSERT INTO {table} (request_id, key, value) VALUES (?, ?, ?)",
-            [(trace_id, key, value) for key, value in pairs.items()],
-        )
+        rows = [{"id": trace_id, "key": key, "value": value} for key, value in pairs.items()]
+        if rows:
+            db.execute(text(f"INSERT INTO {table} (request_id, key, value) VALUES (:id, :key, :value)"), rows)
 
 
 Samples = dict[str, float]

@@ -92,10 +92,11 @@ class Processes:
         self._running.append(process)
         return process
 
-    def start_mlflow(self, data: Path, port: int) -> Process:
-        """Start an MLflow server on SQLite that keeps what it has in ``data``, an absolute path."""
+    def start_mlflow(self, data: Path, port: int, store: str | None = None) -> Process:
+        """Start an MLflow server that keeps what it has in ``data``, an absolute path, and in the database ``store``;
+        that is an SQLite file there if it is not said."""
         arguments = ["mlflow", "server", "--host", HOST, "--port", str(port), "--workers", "1"]
-        arguments += ["--backend-store-uri", f"sqlite:///{data / 'mlflow.db'}"]
+        arguments += ["--backend-store-uri", store or sqlite_in(data)]
         arguments += ["--artifacts-destination", str(data / "artifacts")]
         environment = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
         return self.start("mlflow", arguments, environment)
@@ -128,6 +129,11 @@ class Processes:
             if time.monotonic() > deadline:
                 raise UserError(f"{url} did not answer within {timeout_s:.0f} s; the logs are in {self._logs}")
             time.sleep(0.2)
+
+
+def sqlite_in(data: Path) -> str:
+    """The address of the database of an MLflow that keeps all in a folder."""
+    return f"sqlite:///{data / 'mlflow.db'}"
 
 
 def _own_environment() -> dict[str, str]:

@@ -19,6 +19,7 @@ from urllib.parse import quote
 import pytest
 
 from exporter.demo.processes import Processes
+from tests.postgresql import PostgreSQL
 from tests.real import eventually, tool
 
 PROJECT = Path(__file__).parents[2]
@@ -115,16 +116,6 @@ def network(*names: str) -> Iterator[Network]:
         hosts.parent.rmdir()
 
 
-def postgresql(name: str) -> str:
-    """A program of PostgreSQL, which Debian keeps off PATH."""
-    found = sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"))
-    return str(found[-1]) if found else tool(name)
-
-
-def as_postgres(*command: str) -> list[str]:
-    return [tool("runuser"), "-u", "postgres", "--", *command]
-
-
 def arguments(service: Mapping[str, Any], volumes: Path) -> list[str]:
     """The command of a service, with the files that it mounts where they are here."""
     command = [str(part) for part in service["command"]]
@@ -138,12 +129,6 @@ def arguments(service: Mapping[str, Any], volumes: Path) -> list[str]:
 def test_its_processes_find_each_other(services: dict[str, dict[str, Any]], tmp_path: Path) -> None:
     data = tmp_path / "postgres"
     data.mkdir()
-    for folder in (data, *data.parents[:3]):
-        folder.chmod(0o755)
-    tool("prometheus")
-    initdb = postgresql("initdb")
-    subprocess.run([tool("chown"), "postgres", str(data)], check=True)
-    subprocess.run(as_postgres(initdb, f"--pgdata={data}", "--username=mlflow"), check=True, capture_output=True)
     with network(*services) as inside, Processes(tmp_path) as processes:
 
         def start(name: str, program: str, *before: str) -> None:
@@ -151,10 +136,7 @@ def test_its_processes_find_each_other(services: dict[str, dict[str, Any]], tmp_
             command = [*before, program, *arguments(service, tmp_path)[service["command"][0] in ("mlflow", "python") :]]
             processes.start_program(name, inside.command(*command), service.get("environment") or {})
 
-        server = as_postgres(postgresql("postgres"), "-D", str(data), "-k", str(data), "-h", "127.0.0.1")
-        processes.start_program("postgres", inside.command(*server), {})
-        make = inside.command(postgresql("createdb"), "-U", "mlflow", "-h", "postgres", "mlflow")
-        eventually(lambda: subprocess.run(make, check=False, capture_output=True).returncode == 0, "PostgreSQL", 30)
+        PostgreSQL(data, "postgres", 5432, inside.command).start(processes)
         here = Path(sys.executable).parent
         start("mlflow", str(here / "mlflow"))
         for name in ("llm", "pager"):

@@ -1,0 +1,37 @@
+"""The tests of the source and of crashes once more, with MLflow on PostgreSQL, where what production has is."""
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from exporter.demo.processes import Processes, free_port
+from tests.crashes import Crashes
+from tests.integration.test_source import *  # noqa: F403 - the same tests, with the server below
+from tests.postgresql import PostgreSQL
+from tests.real import Mlflow
+
+
+@pytest.fixture(scope="module")
+def mlflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mlflow]:
+    if os.geteuid() != 0:
+        pytest.skip("only root can start PostgreSQL as its own user")
+    directory = tmp_path_factory.mktemp("mlflow-on-postgresql")
+    (directory / "postgres").mkdir()
+    database = PostgreSQL(directory / "postgres", "127.0.0.1", free_port())
+    with Processes(directory) as processes:
+        database.start(processes)
+        yield Mlflow(directory, processes, free_port(), database.store)
+
+
+def test_it_is_postgresql(mlflow: Mlflow) -> None:
+    assert mlflow.dialect == "postgresql"
+
+
+def test_fault_3_killed_at_random_under_traffic(mlflow: Mlflow, tmp_path_factory: pytest.TempPathFactory) -> None:
+    crashes = Crashes(mlflow, tmp_path_factory.mktemp("crashes"), seed=1)
+    crashes.run(kills=10)
+    counted = crashes.counted()
+    assert crashes.decreased == []
+    assert counted["traces"] > 100
+    assert counted == {**crashes.truth(), "late": 0, "changed": 0}
