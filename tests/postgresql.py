@@ -37,8 +37,9 @@ class PostgreSQL:
 
     def start(self, processes: Processes) -> None:
         """Start it with an empty database."""
-        for folder in (self.data, *self.data.parents[:3]):
-            folder.chmod(0o755)  # its user has to get there
+        for folder in self.data.parents:
+            if not folder.stat().st_mode & 0o001:
+                folder.chmod(folder.stat().st_mode | 0o001)  # its user has to get there
         subprocess.run([tool("chown"), "postgres", str(self.data)], check=True)
         initdb = self._as_its_user(program("initdb"), f"--pgdata={self.data}", f"--username={USER}", "--no-sync")
         subprocess.run(initdb, check=True, capture_output=True)
