@@ -1,7 +1,21 @@
 """Tokens and cost: what does it cost, and who spends it?"""
 
 from grafana import queries as q
-from grafana.panels import BLUE, ORANGE, PURPLE, SKY, Board, Column, Query, line, number, over_time, rows, traces_url
+from grafana.panels import (
+    BLUE,
+    OF_ROW,
+    ORANGE,
+    PURPLE,
+    SKY,
+    Board,
+    Column,
+    Query,
+    line,
+    number,
+    over_time,
+    rows,
+    traces_url,
+)
 
 _BY_NAME = "environment, version, trace_name"
 _INPUT, _OUTPUT = q.TOKENS
@@ -136,11 +150,7 @@ WHO_SPENDS_IT = rows(
     Column("Traces", q.increase("mlflow_traces_total", _BY_NAME)),
     link=(
         "Their traces",
-        traces_url(
-            environment="${__data.fields.environment:percentencode}",
-            version="${__data.fields.version:percentencode}",
-            trace_name='${__data.fields["trace name"]:percentencode}',
-        ),
+        traces_url(**OF_ROW),
     ),
 )
 

@@ -3,6 +3,7 @@
 from grafana import queries as q
 from grafana.panels import (
     BLUE,
+    OF_ROW,
     OF_SERIES,
     ORANGE,
     RED,
@@ -149,11 +150,7 @@ VERSIONS_AND_TRACE_NAMES = rows(
     Column("Cost", q.added(q.COST, "increase", _BY_NAME), "currencyUSD"),
     link=(
         "Their traces",
-        traces_url(
-            environment="${__data.fields.environment:percentencode}",
-            version="${__data.fields.version:percentencode}",
-            trace_name='${__data.fields["trace name"]:percentencode}',
-        ),
+        traces_url(**OF_ROW),
     ),
 )
 

@@ -187,12 +187,18 @@ def distribution(title: str, description: str, expr: str) -> heatmap.Panel:
         _with_head(heatmap.Panel(), title, description, "short")
         .with_target(target)
         .calculate(False)
-        .color(heatmap.HeatmapColorOptions().mode(HeatmapColorMode.SCHEME).scheme("Blues"))
+        .color(_shades_of_blue())
         .y_axis(heatmap.YAxisConfig().unit("s").axis_placement(looks.AxisPlacement.LEFT))
         .tooltip(heatmap.HeatmapTooltip().mode(looks.TooltipDisplayMode.SINGLE).y_histogram(True))
         .exemplars_color(ORANGE)
         .show_legend()
     )
+
+
+def _shades_of_blue() -> heatmap.HeatmapColorOptions:
+    shades = heatmap.HeatmapColorOptions().mode(HeatmapColorMode.SCHEME).scheme("Blues").exponent(0.5)
+    shades.build().steps = 64  # it would be 0, of which Grafana makes no palette; the builder has no method for it
+    return shades
 
 
 def _cells(column: Column) -> list[model.DynamicConfigValue]:
@@ -232,6 +238,13 @@ def traces_url(status: str = "", **labels: str) -> str:
     return f"{EXPORTER_URL}/traces?{query}start=${{__from:date:seconds}}&end=${{__to:date:seconds}}"
 
 
+OF_ROW = {
+    "environment": "${__data.fields.environment:percentencode}",
+    "version": "${__data.fields.version:percentencode}",
+    "trace_name": '${__data.fields["trace name"]:percentencode}',
+}
+"""The labels of the row that was clicked on, in a table by these three."""
+
 OF_SERIES = {"environment": "${__field.labels.environment:percentencode}"}
 """The environment of the series that was clicked on."""
 
@@ -249,9 +262,10 @@ def _variable(name: str, query: str, description: str) -> build.QueryVariable:
     )
 
 
-def one_of(name: str, query: str, description: str) -> build.QueryVariable:
-    """A variable with one value."""
-    return _variable(name, query, description).multi(False).include_all(False)
+def one_of(name: str, query: str, description: str, last: bool) -> build.QueryVariable:
+    """A variable with one value: at first the last one of the alphabet, or the first."""
+    order = model.VariableSort.ALPHABETICAL_DESC if last else model.VariableSort.ALPHABETICAL_ASC
+    return _variable(name, query, description).multi(False).include_all(False).sort(order)
 
 
 def _some_of(name: str, query: str, description: str) -> build.QueryVariable:

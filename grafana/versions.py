@@ -25,7 +25,8 @@ def _of(name: str) -> str:
     return f'{q.PLACE}, version="${name}", trace_name=~"$trace_name"'
 
 
-_BOTH = f'{q.PLACE}, version=~"$candidate|$baseline", trace_name=~"$trace_name"'
+_EITHER = "version=~`${candidate:regex}|${baseline:regex}`"  # raw, for a version may have a + or a parenthesis
+_BOTH = f'{q.PLACE}, {_EITHER}, trace_name=~"$trace_name"'
 
 
 def _per_trace(metrics: tuple[str, str], name: str) -> str:
@@ -41,7 +42,7 @@ def _tokens(name: str) -> str:
 def _share_of_bucket(name: str) -> str:
     counts = q.increase("mlflow_trace_duration_seconds_bucket", "le", _of(name))
     total = q.increase("mlflow_trace_duration_seconds_count", "", _of(name))
-    return f"{counts} / on () group_left () ({total} > 0)"
+    return f"sort({counts} / on () group_left () ({total} > 0))"  # cumulative, so the edges are in order, too
 
 
 def _lines(title: str, description: str, unit: str, queries: dict[str, str]) -> AnyPanel:
@@ -78,8 +79,7 @@ SUMMARY = rows(
     ),
     Column(
         "First seen",
-        "1000 * min by (version) (mlflow_trace_version_first_seen_timestamp_seconds"
-        f'{{{q.PLACE}, version=~"$candidate|$baseline"}})',
+        f"1000 * min by (version) (mlflow_trace_version_first_seen_timestamp_seconds{{{q.PLACE}, {_EITHER}}})",
         "dateTimeAsIso",
     ),
     link=("Its traces", traces_url(version="${__data.fields.version:percentencode}")),
@@ -140,8 +140,8 @@ BOARD = Board(
     description="Two versions side by side: is the candidate worse than the baseline?",
     by=("experiment", "environment", "trace_name"),
     more_variables=(
-        one_of("candidate", values_of("version", selector=q.PLACE), "The version in question."),
-        one_of("baseline", values_of("version", selector=q.PLACE), "The version to compare it with."),
+        one_of("candidate", values_of("version", selector=q.PLACE), "The version in question.", last=True),
+        one_of("baseline", values_of("version", selector=q.PLACE), "The version to compare it with.", last=False),
     ),
     panels=(
         line(6, SUMMARY),

@@ -1,6 +1,7 @@
 """The dashboards as tests see them: their panels, and what those ask with the variables filled in."""
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -43,8 +44,10 @@ ALL_OF_IT = dict.fromkeys(("job", "instance", "experiment", "environment", "vers
 
 def filled(expr: str, variables: Mapping[str, str] | None = None, range_s: int = 60, rate: str = "20s") -> str:
     """A query as Grafana sends it; without ``variables`` all is selected."""
-    values = {"__range_s": str(range_s), "__range": f"{range_s}s", "__rate_interval": rate, **ALL_OF_IT}
-    for name, value in sorted({**values, **(variables or {})}.items(), key=lambda pair: -len(pair[0])):
+    built_in = {"__range_s": str(range_s), "__range": f"{range_s}s", "__rate_interval": rate}
+    values = {**built_in, **ALL_OF_IT, **(variables or {})}
+    expr = re.sub(r"\$\{(\w+):regex\}", lambda found: re.escape(values[found[1]]), expr)
+    for name, value in sorted(values.items(), key=lambda pair: -len(pair[0])):
         expr = expr.replace(f"${name}", value)
     assert "$" not in expr, expr
     return expr

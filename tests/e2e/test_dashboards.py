@@ -19,9 +19,9 @@ from tests.real import Exporter, Mlflow, Trace, eventually, now_ms, tool
 __all__ = ["parse"]
 
 OLD = {"environment": "production", "app_version": "1.4.0"}
-NEW = {"environment": "production", "app_version": "1.5.0"}
-STAGING = {"environment": "staging", "app_version": "1.5.0"}
-COMPARED = {"candidate": "1.5.0", "baseline": "1.4.0"}
+NEW = {"environment": "production", "app_version": "1.5.0+b(2)"}
+STAGING = {**NEW, "environment": "staging"}
+COMPARED = {"candidate": NEW["app_version"], "baseline": OLD["app_version"]}
 
 
 def of(tags: dict[str, str], duration_ms: int, state: str = "OK", **more: str) -> Trace:
@@ -140,11 +140,11 @@ BUDGETS = "Error budgets of 30 days"
         ("mlflow-objectives", BUDGETS, "Used for failures", "environment", {"production": 4 / 1.5}),
         ("mlflow-objectives", BUDGETS, "Used for slowness", "environment", {"production": 2 / 1.5}),
         ("mlflow-objectives", BUDGETS, "Last 24 hours", "environment", {"production": 22.5, "staging": 3.75}),
-        ("mlflow-versions", "Side by side", "Traces", "version", {"1.4.0": 20, "1.5.0": 15}),
-        ("mlflow-versions", "Side by side", "Failed", "version", {"1.4.0": 0, "1.5.0": 4 / 15}),
-        ("mlflow-versions", "Side by side", "Tokens a trace", "version", {"1.4.0": 120, "1.5.0": 120}),
-        ("mlflow-versions", "Side by side", "Cost a trace", "version", {"1.4.0": 0.75, "1.5.0": 0.75}),
-        ("mlflow-cost", "Who spends it", "Input tokens", "version", {"1.4.0": 2_000, "1.5.0": 1_000}),
+        ("mlflow-versions", "Side by side", "Traces", "version", {"1.4.0": 20, NEW["app_version"]: 15}),
+        ("mlflow-versions", "Side by side", "Failed", "version", {"1.4.0": 0, NEW["app_version"]: 4 / 15}),
+        ("mlflow-versions", "Side by side", "Tokens a trace", "version", {"1.4.0": 120, NEW["app_version"]: 120}),
+        ("mlflow-versions", "Side by side", "Cost a trace", "version", {"1.4.0": 0.75, NEW["app_version"]: 0.75}),
+        ("mlflow-cost", "Who spends it", "Input tokens", "version", {"1.4.0": 2_000, NEW["app_version"]: 1_000}),
     ],
 )  # fmt: skip
 def test_the_number_that_is_right(
@@ -160,7 +160,7 @@ def test_the_number_that_is_right(
 def test_a_quantile_lies_in_its_bucket(asked: Asked) -> None:
     p95 = asked.values(column("mlflow-versions", "Side by side", "p95"), "version")
     assert 0.25 < p95["1.4.0"] <= 0.5
-    assert 5 < p95["1.5.0"] <= 10
+    assert 5 < p95[NEW["app_version"]] <= 10
 
 
 def test_a_deployment_is_marked_when_its_first_trace_started(asked: Asked) -> None:

@@ -118,7 +118,12 @@ def test_target_counter_agg_rule(panel: Panel) -> None:
 def test_a_panel_knows_the_variables_that_it_uses(panel: Panel) -> None:
     known = {*variables(DASHBOARDS[panel.uid]), "__range", "__range_s", "__rate_interval"}
     for expr in panel.queries.values():
-        assert set(re.findall(r"\$(\w+)", expr)) <= known
+        assert set(re.findall(r"\$\{?(\w+)", expr)) <= known
+
+
+def test_a_heatmap_has_colours() -> None:
+    colours = [panel.content["options"]["color"] for panel in PANELS if panel.content["type"] == "heatmap"]
+    assert [(each["steps"], each["exponent"]) for each in colours] == [(64, 0.5)]
 
 
 @boards
