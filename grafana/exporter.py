@@ -130,14 +130,14 @@ MEMORY = over_time(
     "Memory",
     "Memory of the process. Normal: some hundred MB, more with more series, and no growth over days.",
     "bytes",
-    Query(q.own("process_resident_memory_bytes"), _INSTANCE),
+    Query(q.of_exporters(q.own("process_resident_memory_bytes")), _INSTANCE),
 )
 
 CPU = over_time(
     "CPU",
     "Which share of a CPU the process takes. Normal: a few per cent; all of one while it catches up.",
     "percentunit",
-    Query(q.own_rate("process_cpu_seconds_total"), _INSTANCE),
+    Query(q.of_exporters(q.own_rate("process_cpu_seconds_total")), _INSTANCE),
 )
 
 LEDGER = over_time(

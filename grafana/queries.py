@@ -80,6 +80,11 @@ def own_rate(metric: str, by: str = "instance") -> str:
     return f"sum by ({by}) (rate({metric}{{{OWN}}}[{NOW}]))"
 
 
+def of_exporters(expr: str) -> str:
+    """Of what every process says of itself, what exporters say: `All` jobs are others, too."""
+    return f"{expr} and on (instance) {own('mlflow_up')}"
+
+
 def age(metric: str) -> str:
     """How long ago a time is, in seconds."""
     return f"time() - {own(metric)}"

@@ -157,6 +157,12 @@ def test_the_number_that_is_right(
     assert found == pytest.approx(expected, rel=0.1), "within what Prometheus extrapolates"
 
 
+@pytest.mark.parametrize("title", ["Memory", "CPU"])
+def test_of_all_processes_only_the_exporter_is_shown(title: str, asked: Asked) -> None:
+    (panel,) = [each for each in PANELS if each.title == title]
+    assert len(asked.values(panel.queries["A"], "instance")) == 1
+
+
 def test_a_quantile_lies_in_its_bucket(asked: Asked) -> None:
     p95 = asked.values(column("mlflow-versions", "Side by side", "p95"), "version")
     assert 0.25 < p95["1.4.0"] <= 0.5
