@@ -25,13 +25,13 @@ def _ratio_of_days(metric: str) -> str:
     return q.ratio(part, whole)
 
 
-def _left(metric: str, allowed: str) -> str:
-    return f"1 - {_ratio_of_days(metric)} / ({_allowed(allowed)} > 0)"
+def _used(metric: str, allowed: str) -> str:
+    return q.ratio(_ratio_of_days(metric), _allowed(allowed))
 
 
 def _burn(metric: str, allowed: str, window: str) -> str:
     ratio = f"max by (environment) (environment:{metric}:ratio_increase{window}{{{q.RECORDED}}})"
-    return f"{ratio} / ({_allowed(allowed)} > 0)"
+    return q.ratio(ratio, _allowed(allowed))
 
 
 def _burning(metric: str, allowed: str) -> list[Query]:
@@ -40,16 +40,16 @@ def _burning(metric: str, allowed: str) -> list[Query]:
 
 BUDGETS = rows(
     "Error budgets of 30 days",
-    "An objective of 5 % is a budget: of 1,000 traces 50 may fail. Left: which share of the budget of the last 30"
-    " days is not used; below 0 the objective is missed. Needs the recording rules (mlflow-trace-exporter rules).",
+    "An objective of 5 % is a budget: of 1,000 traces 50 may fail. Used: which share of the budget of the last 30"
+    " days is gone; above 100 % the objective is missed. Needs the recording rules (mlflow-trace-exporter rules).",
     ("environment",),
     Column("May fail", _allowed("error"), "percentunit"),
     Column("Failed", _ratio_of_days("mlflow_trace_errors"), "percentunit"),
-    Column("Used for failures", f"1 - ({_left('mlflow_trace_errors', 'error')})", "percentunit", (0.75, 1)),
+    Column("Used for failures", _used("mlflow_trace_errors", "error"), "percentunit", (0.75, 1)),
     Column("Latency objective", q.objective("latency_seconds"), "s"),
     Column("May be slower", _allowed("slow"), "percentunit"),
     Column("Slower", _ratio_of_days("mlflow_trace_slow"), "percentunit"),
-    Column("Used for slowness", f"1 - ({_left('mlflow_trace_slow', 'slow')})", "percentunit", (0.75, 1)),
+    Column("Used for slowness", _used("mlflow_trace_slow", "slow"), "percentunit", (0.75, 1)),
     Column("Cost a day may be", q.objective("cost_usd_per_day"), "currencyUSD"),
     Column("Last 24 hours", f"max by (environment) ({_recorded('mlflow_trace_cost_usd:increase1d')})", "currencyUSD"),
     link=("Its failed traces", traces_url("error", environment="${__data.fields.environment:percentencode}")),

@@ -26,9 +26,7 @@ _BY_NAME = "environment, version, trace_name"
 _QUANTILES = {"p50": (0.5, SKY), "p95": (0.95, BLUE), "p99": (0.99, RED)}
 
 
-def _of_objective(ratio: str, allowed: str) -> str:
-    return f"{ratio} / ({allowed} > 0)"
-
+_IN_PROGRESS = f"sum by (environment) (max without (instance, pod) (mlflow_traces_in_progress{{{q.PLACE}}}))"
 
 ENVIRONMENTS = rows(
     "Environments",
@@ -40,21 +38,18 @@ ENVIRONMENTS = rows(
     Column("Failed", q.ratio(_ERRORS, _TRACES), "percentunit"),
     Column(
         "Failed, of objective",
-        _of_objective(q.ratio(_ERRORS, _TRACES), q.objective("error_ratio")),
+        q.ratio(q.ratio(_ERRORS, _TRACES), q.objective("error_ratio")),
         "suffix: x",
         (0.75, 1),
     ),
-    Column("Slow, of objective", _of_objective(q.ratio(_SLOW, _TRACES), _SLOW_OBJECTIVE), "suffix: x", (0.75, 1)),
+    Column("Slow, of objective", q.ratio(q.ratio(_SLOW, _TRACES), _SLOW_OBJECTIVE), "suffix: x", (0.75, 1)),
     Column("p50", q.quantile(0.5, window=q.SHOWN), "s"),
     Column("p95", q.quantile(0.95, window=q.SHOWN), "s"),
     Column("p99", q.quantile(0.99, window=q.SHOWN), "s"),
     Column("Latency objective", q.objective("latency_seconds"), "s"),
     Column("Tokens/s", f"{q.added(q.TOKENS, 'increase')} / $__range_s", "short"),
     Column("Cost/h", f"{q.added(q.COST, 'increase')} / $__range_s * 3600", "currencyUSD"),
-    Column(
-        "In progress",
-        f"sum by (environment) (max without (instance, pod) (mlflow_traces_in_progress{{{q.PLACE}}}))",
-    ),
+    Column("In progress", _IN_PROGRESS),
     link=("Its traces", traces_url(environment="${__data.fields.environment:percentencode}")),
 )
 
@@ -99,8 +94,7 @@ LATENCY = over_time(
 LATENCY_DISTRIBUTION = distribution(
     "Latency distribution",
     "How many traces took how long; dark is many. A point is an exemplar: it leads to a trace.",
-    "sum by (le) (max without (instance, pod)"
-    f" (increase(mlflow_trace_duration_seconds_bucket{{{q.TRACES}}}[{q.NOW}])))",
+    q.increase("mlflow_trace_duration_seconds_bucket", "le", window=q.NOW),
 )
 
 TOKENS = over_time(
@@ -124,10 +118,7 @@ IN_PROGRESS = over_time(
     "In progress",
     "Traces that have begun and not ended. Some are normal; a number that only grows is not.",
     "short",
-    Query(
-        f"sum by (environment) (max without (instance, pod) (mlflow_traces_in_progress{{{q.PLACE}}}))",
-        "{{environment}}",
-    ),
+    Query(_IN_PROGRESS, "{{environment}}"),
     link=("Traces in progress", traces_url("in_progress", **OF_SERIES)),
 )
 

@@ -12,9 +12,9 @@ from grafana_foundation_sdk.models import dashboard as model
 from grafana_foundation_sdk.models.heatmap import HeatmapColorMode
 from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 
+from exporter.rules import EXPORTER_URL
 from grafana import queries as q
 
-EXPORTER_URL = "http://127.0.0.1:10500"
 TAG = "mlflow-trace-exporter"
 
 # Colours that people who see colours differently can tell apart (Okabe and Ito, https://jfly.uni-koeln.de/color/).
@@ -278,12 +278,11 @@ def values_of(label: str, metric: str = "mlflow_traces_total", selector: str = "
     return f"label_values({metric}{{{selector}}}, {label})" if selector else f"label_values({metric}, {label})"
 
 
-_ON = 'job=~"$job", instance=~"$instance"'
 _VARIABLES = {
     "job": (values_of("job", "mlflow_up"), "The job by which Prometheus scrapes the exporter."),
     "instance": (values_of("instance", "mlflow_up", 'job=~"$job"'), "The exporter."),
-    "experiment": (values_of("experiment", selector=_ON), "The experiment in MLflow."),
-    "environment": (values_of("environment", selector=f'{_ON}, experiment=~"$experiment"'), "Where it runs."),
+    "experiment": (values_of("experiment", selector=q.OWN), "The experiment in MLflow."),
+    "environment": (values_of("environment", selector=f'{q.OWN}, experiment=~"$experiment"'), "Where it runs."),
     "version": (values_of("version", selector=q.PLACE), "The version of the application."),
     "trace_name": (values_of("trace_name", selector=q.VERSION), "The name of the trace."),
 }

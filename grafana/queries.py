@@ -47,13 +47,8 @@ def increase(metric: str, by: str = "environment", selector: str = TRACES, windo
     return _sum("increase", metric, window, by, selector)
 
 
-def per_second(metric: str, by: str = "environment", selector: str = TRACES) -> str:
-    """On average over the time that is shown."""
-    return f"{increase(metric, by, selector)} / $__range_s"
-
-
 def ratio(part: str, whole: str) -> str:
-    """A ratio of two sums, and nothing where the whole is nothing."""
+    """A ratio of two sums, or of a ratio and what is allowed, and nothing where the latter is nothing."""
     return f"{part} / ({whole} > 0)"
 
 

@@ -80,9 +80,9 @@ def main(port: int, host: str) -> None:
                 labels = " ".join(
                     f"{name}={value}" for name, value in sorted(each.labels.items()) if name != "alertname"
                 )
-                print(f"{each.receiver}: {each.status} {each.labels['alertname']} ({labels})", flush=True)  # noqa: T201
+                print(f"{each.receiver}: {each.status} {each.labels['alertname']} ({labels})", flush=True)  # noqa: T201 - to print is its purpose
                 for name, text in sorted(each.annotations.items()):
-                    print(f"    {name}: {text}", flush=True)  # noqa: T201
+                    print(f"    {name}: {text}", flush=True)  # noqa: T201 - to print is its purpose
             time.sleep(1)
 
 
