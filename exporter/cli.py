@@ -4,10 +4,9 @@ import importlib.util
 import logging
 import os
 import re
+import signal
 import sys
 import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import timedelta
 from http.client import HTTPException
 from pathlib import Path
@@ -15,10 +14,13 @@ from typing import IO, Any, Literal
 
 import click
 
-from exporter import __version__, config, logs, web_config
+from exporter import __version__, analysis, config, flags, logs, web_config
 from exporter import dashboards as packaged_dashboards
 from exporter import rules as packaged_rules
-from exporter.errors import UserError
+from exporter.errors import PollError, UserError
+
+STOPPED = 128 + signal.SIGINT
+"""The exit code after Ctrl-C, as shells give it; 1 would be an answer of `health`."""
 
 
 class _Commands(click.Group):
@@ -27,8 +29,11 @@ class _Commands(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
-        except UserError as error:
+        except (UserError, PollError) as error:
             raise _Mend(str(error)) from None
+        except KeyboardInterrupt:
+            click.echo("stopped", err=True)
+            sys.exit(STOPPED)
 
 
 class _Mend(click.ClickException):
@@ -36,21 +41,6 @@ class _Mend(click.ClickException):
 
     def show(self, file: IO[Any] | None = None) -> None:
         click.echo(f"mlflow-trace-exporter: {self.format_message()}", file=file, err=True)
-
-
-def _duration(_: click.Context, __: click.Parameter, value: str | None) -> timedelta | None:
-    try:
-        return None if value is None else config.parse_duration(value)
-    except ValueError as error:
-        raise click.BadParameter(str(error)) from None
-
-
-_config_file = click.option(
-    "--config.file",
-    "config_file",
-    type=click.Path(path_type=Path),
-    help="Configuration file (YAML). Without one everything has its default.",
-)
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -66,11 +56,12 @@ def cli() -> None:
     Is it right?   mlflow-trace-exporter check --config.file=exporter.yml
     Run it:        mlflow-trace-exporter serve --config.file=exporter.yml
     Be told:       mlflow-trace-exporter rules > mlflow-rules.yml
+    Look back:     mlflow-trace-exporter report --since 7d --by version
     """
 
 
 @cli.command()
-@_config_file
+@flags.config_file
 @click.option("--config.check", "only_check", is_flag=True, help="Do what `check` does, and leave.")
 @click.option(
     "--web.listen-address",
@@ -131,7 +122,7 @@ def serve(
 
 
 @cli.command()
-@_config_file
+@flags.config_file
 def check(config_file: Path | None) -> None:
     """Check the configuration, ask MLflow, and say what `serve` would read.
 
@@ -145,28 +136,14 @@ def _is_taken(path: str) -> bool:
     return path in ("/traces", "/runbook") or path.startswith(("/-/", "/trace/"))
 
 
-def _web_url(_: click.Context, __: click.Parameter, value: str) -> str:
-    try:
-        return config.parse_web_url(value)
-    except ValueError as error:
-        raise click.BadParameter(str(error)) from None
-
-
 _EXPORTER_URL = click.option(
     "--exporter-url",
     default=packaged_rules.EXPORTER_URL,
     show_default=True,
     metavar="URL",
-    callback=_web_url,
+    callback=flags.read_by(config.parse_web_url),
     help="Where people reach the exporter: links lead to its pages of traces and to its runbook.",
 )
-
-
-def _labels(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
-    try:
-        return packaged_rules.labels_of(values)
-    except ValueError as error:
-        raise click.BadParameter(str(error)) from None
 
 
 @cli.command()
@@ -184,7 +161,7 @@ def _labels(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> d
     default=packaged_rules.GRAFANA_URL,
     show_default=True,
     metavar="URL",
-    callback=_web_url,
+    callback=flags.read_by(config.parse_web_url),
     help="Where people reach Grafana: alerts link to its dashboards.",
 )
 @click.option(
@@ -192,7 +169,7 @@ def _labels(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> d
     "labels",
     metavar="NAME=VALUE",
     multiple=True,
-    callback=_labels,
+    callback=flags.read_by(packaged_rules.labels_of),
     help="With --format=operator: a label of the object, such as release=kube-prometheus-stack. Can be repeated.",
 )
 def rules(form: str, exporter_url: str, grafana_url: str, labels: dict[str, str]) -> None:
@@ -254,7 +231,10 @@ def probe(url: str) -> None:
 
 @cli.command()
 @click.option(
-    "--duration", metavar="DURATION", callback=_duration, help="How long, such as 90s or 10m.  [default: until Ctrl-C]"
+    "--duration",
+    metavar="DURATION",
+    callback=flags.duration,
+    help="How long, such as 90s or 10m.  [default: until Ctrl-C]",
 )
 @click.option("--rate", type=click.FloatRange(0.1, 50), default=3.0, show_default=True, help="Questions a second.")
 @click.option(
@@ -293,20 +273,14 @@ def demo(duration: timedelta | None, rate: float, scenario: str, data_dir: Path,
 
 
 def _check(settings: config.Config) -> None:
-    with _mlflow_loaded():
+    with flags.mlflow_loaded():
         from exporter.check import check as run_check
     logs.setup("error", "logfmt")
     run_check(settings, click.echo)
 
 
-@contextmanager
-def _mlflow_loaded() -> Iterator[None]:
-    """Import mlflow only here: it takes a second that --help and a wrong flag need not wait for, and it reads some of
-    its environment variables at once."""
-    try:
-        yield
-    except ValueError as error:
-        raise UserError(f"MLflow's client refuses one of its environment variables: {error}") from None
+for command in (analysis.report, analysis.health):
+    cli.add_command(command)
 
 
 def main() -> None:

@@ -146,14 +146,15 @@ def _unix_ms(time: str) -> int:
     return int(datetime.fromisoformat(time).timestamp() * 1000)
 
 
-def prepare_client(timeout_s: float | None) -> None:
+def prepare_client(timeout_s: float | None, retries: int = 0) -> None:
     """Make the MLflow client of this process give up early; the poller does the retrying.
 
-    Left alone the client retries for minutes, and neither a stop nor an outage would be noticed meanwhile.
+    Left alone the client retries for minutes, and neither a stop nor an outage would be noticed meanwhile. ``retries``
+    is for commands, which read once and would have to begin anew: MLflow waits 2 s, then 4 s and so on between them.
     ``timeout_s`` None leaves MLFLOW_HTTP_REQUEST_TIMEOUT as the user set it, or DEFAULT_TIMEOUT_S where it is not set.
     Raises UserError where one of MLflow's variables has a value that MLflow could not use.
     """
-    os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "0"
+    os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = str(retries)
     of_the_user = _timeout_of_the_user()  # before it is set, and the same when the configuration is read again
     os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] = of_the_user if timeout_s is None else str(math.ceil(timeout_s))
     if _value(MLFLOW_HTTP_REQUEST_TIMEOUT) < 1:

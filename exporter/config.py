@@ -133,7 +133,8 @@ def _not_personal(name: object, sources: tuple[LabelSource, ...]) -> tuple[Label
     return sources
 
 
-def _ratio(value: object) -> float:
+def parse_ratio(value: object) -> float:
+    """A share between 0 and 1, such as 5% or 0.05; raises ValueError for anything else."""
     text = value.replace(" ", "") if isinstance(value, str) else ""
     try:
         found = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1) if text else value
@@ -188,7 +189,7 @@ WebUrl = Annotated[str, PlainValidator(parse_web_url)]
 TrackingUri = Annotated[str, PlainValidator(parse_tracking_uri)]
 Start = Annotated[timedelta | Literal["now", "earliest"], PlainValidator(_start)]
 ExtraLabels = Annotated[tuple[tuple[str, tuple[LabelSource, ...]], ...], PlainValidator(_extra_labels)]
-Ratio = Annotated[float, PlainValidator(_ratio)]
+Ratio = Annotated[float, PlainValidator(parse_ratio)]
 TrafficClasses = Annotated[frozenset[Traffic], PlainValidator(_traffic)]
 LabelSources = Annotated[tuple[LabelSource, ...], PlainValidator(_label_sources)]
 Edges = Annotated[tuple[float, ...], PlainValidator(_edges)]

@@ -7,11 +7,13 @@ from typing import Literal
 from exporter.admission import Caps
 from exporter.client import Client, prepare_client
 from exporter.config import Config
+from exporter.failures import without_credentials
 from exporter.families import trace_families
 from exporter.horizon import Limits
 from exporter.labels import LabelRules
 from exporter.metrics import Meter
 from exporter.objectives import Objectives
+from exporter.query import Library
 from exporter.reader import PollSettings
 from exporter.release import SeriesSettings
 from exporter.source import MlflowSource
@@ -22,12 +24,26 @@ def now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-def open_source(settings: Config) -> MlflowSource:
+def open_source(settings: Config, retries: int = 0) -> MlflowSource:
     """The source that the configuration describes. Asks nothing of MLflow yet."""
     timeout = settings.mlflow.timeout
-    prepare_client(timeout.total_seconds() if timeout else None)
+    prepare_client(timeout.total_seconds() if timeout else None, retries)
     client = Client(settings.mlflow.tracking_uri)
     return MlflowSource(client, now_ms, settings.mlflow.experiments, settings.mlflow.filter)
+
+
+RETRIES = 2
+"""How often a command asks MLflow once more where it does not answer."""
+
+
+def open_library(settings: Config) -> Library:
+    """The traces as commands read them."""
+    return Library(open_source(settings, RETRIES), label_rules(settings), settings.mlflow.traffic)
+
+
+def mlflow_url(settings: Config) -> str:
+    """Where people open MLflow."""
+    return settings.web.mlflow_ui_url or without_credentials(settings.mlflow.tracking_uri).rstrip("/")
 
 
 def open_meter(settings: Config) -> Meter:

@@ -21,7 +21,7 @@ from exporter.errors import PollError, UserError
 from exporter.exposition import Exposition
 from exporter.failures import without_credentials
 from exporter.ledger import Ledger
-from exporter.parts import label_rules, now_ms, objectives_of, open_meter, open_source, poll_settings
+from exporter.parts import label_rules, mlflow_url, now_ms, objectives_of, open_meter, open_source, poll_settings
 from exporter.poller import Clock, Poller
 from exporter.source import MlflowSource
 from exporter.status import Build, Reload, Snapshot, Status
@@ -98,7 +98,7 @@ class Service:
 
     def mlflow_url(self) -> str:
         """Where people open MLflow."""
-        return self._settings.web.mlflow_ui_url or without_credentials(self._settings.mlflow.tracking_uri).rstrip("/")
+        return mlflow_url(self._settings)
 
     def trace_url(self, trace_id: str) -> str | None:
         """The page of a trace in MLflow; None if it is not there. Raises PollError where MLflow cannot be asked."""

@@ -119,8 +119,9 @@ class MlflowSource:
                     log.warning(feature.without, extra={"feature": feature.value})
         return dict(self._features)
 
-    def scan(self, window: Window) -> Iterator[Page]:
-        """See ``Source.scan``. No page tokens: MLflow's are offsets, which a deleted row shifts by one.
+    def scan(self, window: Window, *terms: str) -> Iterator[Page]:
+        """See ``Source.scan``; of those that match all terms. No page tokens: MLflow's are offsets, which a deleted row
+        shifts by one.
 
         The next page begins at the start of the last row, that row's millisecond included, without the rows of it that
         are read already. Example: a page ends with traces a at 5 ms, b and c at 7 ms: next come the traces from 7 ms
@@ -131,7 +132,7 @@ class MlflowSource:
         while True:
             can_exclude = not_in and len(read) <= MAX_EXCLUDED
             excluded = sorted(filter(can_be_asked_for, read)) if can_exclude else []
-            found = self._search(_terms(window, *_without(excluded)))
+            found = self._search(_terms(window, *terms, *_without(excluded)))
             page = _page(found, read)
             yield from page
             if len(found) < PAGE_SIZE:
@@ -141,7 +142,7 @@ class MlflowSource:
             read = read | at_last if last_ms == window.lo_ms else at_last
             window = replace(window, lo_ms=last_ms)
             if not page or (len(at_last) == PAGE_SIZE and not can_exclude):
-                yield from self._in_parts(window, read)
+                yield from self._in_parts(window, terms, read)
                 window, read = replace(window, lo_ms=last_ms + 1), frozenset()
 
     def get(self, trace_ids: Sequence[str]) -> list[TraceRecord]:
@@ -175,15 +176,17 @@ class MlflowSource:
         with self._refusals_noted():
             return self.client.count(experiment_ids, window.lo_ms, window.hi_ms - 1, step_ms // 1000)
 
-    def _in_parts(self, window: Window, read: frozenset[str], prefix: str = "tr-") -> Iterator[Page]:
+    def _in_parts(
+        self, window: Window, terms: Sequence[str], read: frozenset[str], prefix: str = "tr-"
+    ) -> Iterator[Page]:
         """The rest of the one millisecond with which the window begins, by the digits of MLflow's own ids."""
         at_ms = replace(window, hi_ms=window.lo_ms + 1)
         for digit in "0123456789abcdef":
-            found = self._search(_terms(at_ms, f"trace.request_id LIKE '{prefix}{digit}%'"))
+            found = self._search(_terms(at_ms, *terms, f"trace.request_id LIKE '{prefix}{digit}%'"))
             if len(found) < PAGE_SIZE:
                 yield from _page(found, read)
             else:
-                yield from self._in_parts(window, read, prefix + digit)
+                yield from self._in_parts(window, terms, read, prefix + digit)
 
     def _search(
         self, terms: Sequence[str], experiment: str | None = None, newest_first: bool = False

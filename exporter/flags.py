@@ -1,0 +1,45 @@
+"""What flags of several commands can be, and how a mistake in one is told."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from exporter import config
+from exporter.errors import UserError
+
+T = TypeVar("T")
+
+
+def read_by(read: Callable[[Any], T]) -> Callable[[click.Context, click.Parameter, Any], T | None]:
+    """A callback for a flag whose values are read by ``read``, which raises ValueError with what is wrong."""
+
+    def callback(_: click.Context, __: click.Parameter, value: Any) -> T | None:
+        try:
+            return None if value is None else read(value)
+        except ValueError as error:
+            raise click.BadParameter(str(error)) from None
+
+    return callback
+
+
+duration = read_by(config.parse_duration)
+
+config_file = click.option(
+    "--config.file",
+    "config_file",
+    type=click.Path(path_type=Path),
+    help="Configuration file (YAML). Without one everything has its default.",
+)
+
+
+@contextmanager
+def mlflow_loaded() -> Iterator[None]:
+    """Import mlflow only here: it takes a second that --help and a wrong flag need not wait for, and it reads some of
+    its environment variables at once. Raises UserError where it refuses one."""
+    try:
+        yield
+    except ValueError as error:
+        raise UserError(f"MLflow's client refuses one of its environment variables: {error}") from None

@@ -1,0 +1,163 @@
+"""`health`: are the traces of the last minutes good enough? For cron, Airflow and deployment gates."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime
+from enum import Enum
+
+from exporter.labels import Labels
+from exporter.moments import utc
+from exporter.objectives import Objective
+from exporter.query import Library, Progress, Query, no_progress
+from exporter.report import Tallies, Tally
+from exporter.trace import TraceRecord
+
+DAY_S = 86_400
+
+
+class Verdict(Enum):
+    """What is said of an environment, and of all of them. The value is the exit code; 2 is for what could not be
+    checked."""
+
+    HEALTHY = 0
+    BREACHED = 1
+    TOO_FEW_TRACES = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing that was measured, and what it may be at most; ``unit`` is ratio, s or USD/day. ``measured`` is None
+    where no trace tells."""
+
+    what: str
+    unit: str
+    measured: float | None
+    threshold: float
+
+    @property
+    def breached(self) -> bool:
+        """Whether it is more than it may be."""
+        return self.measured is not None and self.measured > self.threshold
+
+
+@dataclass(frozen=True, slots=True)
+class EnvironmentHealth:
+    """The checks of an environment. Fewer ``traces`` than ``min_traces`` say nothing, whatever was measured."""
+
+    environment: str
+    traces: int
+    min_traces: int
+    checks: tuple[Check, ...]
+
+    @property
+    def verdict(self) -> Verdict:
+        """What is said of it."""
+        if self.traces < self.min_traces:
+            return Verdict.TOO_FEW_TRACES
+        return Verdict.BREACHED if any(check.breached for check in self.checks) else Verdict.HEALTHY
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """The finished traces that started from ``since`` to ``until``, by environment."""
+
+    since: datetime
+    until: datetime
+    environments: tuple[EnvironmentHealth, ...]
+
+    @property
+    def verdict(self) -> Verdict:
+        """The worst of the verdicts: breached, then too few traces, then healthy."""
+        verdicts = {each.verdict for each in self.environments}
+        ranked = (Verdict.BREACHED, Verdict.TOO_FEW_TRACES)
+        return next((each for each in ranked if each in verdicts), Verdict.HEALTHY)
+
+
+def health(
+    library: Library, query: Query, objectives: Mapping[str, Objective], progress: Progress = no_progress
+) -> Health:
+    """Measure the traces of a query in each environment that ``objectives`` name. MLflow is asked for each alone, so
+    that others are not read. Raises PollError."""
+    measured = []
+    for environment, objective in objectives.items():
+        of_it = replace(query, labels={**query.labels, "environment": environment})
+        measured.append(judge(environment, objective, of_it, library.read(of_it, progress)))
+    return Health(utc(query.since_ms), utc(query.until_ms), tuple(measured))
+
+
+def judge(
+    environment: str, objective: Objective, query: Query, found: Iterable[tuple[TraceRecord, Labels]]
+) -> EnvironmentHealth:
+    """Measure traces against an objective."""
+    tallies = Tallies(())
+    for record, labels in found:
+        tallies.add(record, labels)
+    tally = tallies.total
+    days = (query.until_ms - query.since_ms) / 1000 / DAY_S
+    return EnvironmentHealth(environment, tally.traces, objective.min_traces, tuple(_checks(tally, objective, days)))
+
+
+def _checks(tally: Tally, objective: Objective, days: float) -> Iterator[Check]:
+    if objective.error_ratio is not None:
+        ratio = tally.errors / tally.traces if tally.traces else None
+        yield Check("error rate", "ratio", ratio, objective.error_ratio)
+    if objective.latency_s is not None and objective.latency_ratio is not None:
+        measured = tally.durations.reader()(objective.latency_ratio)
+        yield Check(f"p{objective.latency_ratio * 100:g} latency", "s", measured, objective.latency_s)
+    if objective.cost_usd_per_day is not None:
+        # of less than a day only what it has cost already: an hour at noon says little about the day
+        measured = tally.cost_usd / max(days, 1) if tally.costs else None
+        yield Check("cost a day", "USD", measured, objective.cost_usd_per_day)
+
+
+def lines(found: Health) -> Iterator[str]:
+    """What people read: each breach on a line of its own, each environment in one, and a summary."""
+    for each in found.environments:
+        name = each.environment
+        if each.verdict is Verdict.TOO_FEW_TRACES:
+            yield f"too few traces: {name} has {each.traces} of at least {each.min_traces}"
+            continue
+        for check in each.checks:
+            if check.breached:
+                yield f"breached: {name}: {_of(check)}"
+        measured = ", ".join(_of(check) for check in each.checks if not check.breached)
+        if measured:
+            yield f"within: {name}: {measured}"
+    words = {Verdict.HEALTHY: "healthy", Verdict.BREACHED: "BREACHED", Verdict.TOO_FEW_TRACES: "not enough traces"}
+    traces = sum(each.traces for each in found.environments)
+    span = f"{found.since:%Y-%m-%d %H:%M:%S} to {found.until:%Y-%m-%d %H:%M:%S} UTC"
+    yield f"{words[found.verdict]}: {traces:,} finished traces from {span}"
+
+
+def _of(check: Check) -> str:
+    measured = "unknown" if check.measured is None else _amount(check.measured, check.unit)
+    return f"{check.what} {measured}, at most {_amount(check.threshold, check.unit)}"
+
+
+def _amount(value: float, unit: str) -> str:
+    match unit:
+        case "ratio":
+            return f"{value * 100:.4g}%"
+        case "s":
+            return f"{value:.4g}s"
+    return f"${value:,.2f}"
+
+
+def as_object(found: Health) -> dict[str, object]:
+    """All of it for JSON."""
+    return {
+        "verdict": found.verdict.name.lower(),
+        "exit_code": found.verdict.value,
+        "since": found.since.isoformat(),
+        "until": found.until.isoformat(),
+        "environments": [
+            {
+                "environment": each.environment,
+                "verdict": each.verdict.name.lower(),
+                "traces": each.traces,
+                "min_traces": each.min_traces,
+                "checks": [{**asdict(check), "breached": check.breached} for check in each.checks],
+            }
+            for each in found.environments
+        ],
+    }

@@ -1,0 +1,50 @@
+"""How far a command that reads for long has come, on standard error."""
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
+
+from exporter.moments import text
+from exporter.query import Progress
+
+LINE_S = 15.0
+"""How often there is a line where there can be no bar."""
+
+
+@contextmanager
+def shown(since_ms: int, until_ms: int) -> Iterator[Progress]:
+    """A bar over the start times from since to until, which leaves nothing behind; a line now and then where standard
+    error is no terminal."""
+    if not sys.stderr.isatty():
+        yield _lines()
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
+    with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("asking MLflow", total=max(1, until_ms - since_ms))
+
+        def tell(count: int, at_ms: int) -> None:
+            bar.update(task, completed=at_ms - since_ms, description=_text(count, at_ms))
+
+        yield tell
+
+
+def _lines() -> Progress:
+    told_s = time.monotonic()
+
+    def tell(count: int, at_ms: int) -> None:
+        nonlocal told_s
+        if time.monotonic() - told_s >= LINE_S:
+            told_s = time.monotonic()
+            click.echo(_text(count, at_ms), err=True)
+
+    return tell
+
+
+def _text(count: int, at_ms: int) -> str:
+    return f"{count:,} traces read, up to {text(at_ms)}"

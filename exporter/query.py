@@ -1,0 +1,91 @@
+"""Which traces somebody asks about: in MLflow's words as far as it knows them, in ours for the rest."""
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from exporter.horizon import Window
+from exporter.labels import UNKNOWN, LabelRules, Labels, LabelSource
+from exporter.source import MlflowSource
+from exporter.trace import State, TraceRecord
+from exporter.traffic import Traffic, traffic_of
+
+USER_KEY = "mlflow.trace.user"
+
+Progress = Callable[[int, int], None]
+"""Is told after each page how many traces were read, and up to which start (Unix ms)."""
+
+
+def no_progress(*_: int) -> None:
+    """Tells nobody."""
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """Finished traces that start in [since_ms, until_ms), have all of these label values, ended in ``state`` (None: OK
+    or ERROR), took ``min_duration_ms`` or more, are of ``user``, and match MLflow's ``filter_string``; None: any."""
+
+    since_ms: int
+    until_ms: int
+    labels: Mapping[str, str] = field(default_factory=dict)
+    state: State | None = None
+    min_duration_ms: int | None = None
+    user: str | None = None
+    filter_string: str | None = None
+
+    @property
+    def window(self) -> Window:
+        """The starts to read."""
+        return Window(self.since_ms, self.until_ms)
+
+    def terms(self, rules: LabelRules) -> list[str]:
+        """What MLflow can look for, so that what is not asked for is not read. It may find more than ``matches``."""
+        terms = [f"trace.status = '{self.state.value}'" if self.state else "trace.status != 'IN_PROGRESS'"]
+        if self.min_duration_ms is not None:
+            terms.append(f"trace.execution_time_ms >= {self.min_duration_ms}")
+        if self.user is not None and _is_plain(self.user):
+            terms.append(f"metadata.`{USER_KEY}` = '{self.user}'")
+        for name, sources in (("environment", rules.environment), ("version", rules.version), *rules.extra):
+            terms += _label_terms(self.labels.get(name, UNKNOWN), sources)
+        return [*terms, self.filter_string] if self.filter_string else terms
+
+    def matches(self, record: TraceRecord, labels: Labels) -> bool:
+        """Whether a trace with these labels is asked for, where MLflow may have given more."""
+        return (
+            record.state is not State.IN_PROGRESS
+            and self.user in (None, record.user)
+            and all(labels[name] == value for name, value in self.labels.items())
+        )
+
+
+def _label_terms(value: str, sources: tuple[LabelSource, ...]) -> list[str]:
+    """A term for a label that can come from one place only: MLflow knows AND and no OR. A label is cleaned of spaces
+    around it, and cut; so what contains its value is looked for."""
+    if value == UNKNOWN or len(sources) > 1 or not _is_plain(value) or "`" in sources[0].key:
+        return []
+    return [f"{sources[0].kind}.`{sources[0].key}` LIKE '%{value}%'"]
+
+
+def _is_plain(value: str) -> bool:
+    """Whether MLflow's filters can hold it, and databases compare it as we do."""
+    return re.fullmatch(r"[\w.:/@+ -]+", value, re.ASCII) is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Library:
+    """The traces of a server as the configuration reads them: ``traffic`` are the kinds that count."""
+
+    source: MlflowSource
+    rules: LabelRules
+    traffic: frozenset[Traffic]
+
+    def read(self, query: Query, progress: Progress = no_progress) -> Iterator[tuple[TraceRecord, Labels]]:
+        """The traces that are asked for with their labels, by start, a page at a time. Raises PollError."""
+        count = 0
+        for page in self.source.scan(query.window, *query.terms(self.rules)):
+            for record in page.records:
+                labels = self.rules.values(record)
+                if query.matches(record, labels) and traffic_of(record) in self.traffic:
+                    yield record, labels
+            count += len(page.records)
+            progress(count, page.next_lo_ms)

@@ -1,0 +1,295 @@
+"""`report`: what traces took, how many failed, and what they cost, by whatever one likes to compare."""
+
+import heapq
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from datetime import datetime
+from itertools import count
+from typing import Any
+
+from exporter.labels import Labels, clean
+from exporter.moments import utc
+from exporter.quantiles import Quantiles
+from exporter.query import Library, Progress, Query, no_progress
+from exporter.trace import Cost, State, TokenUsage, TraceRecord
+
+MAX_ROWS = 100_000
+"""How many rows there can be; the traces of what comes beyond them are in one row more."""
+
+OTHERS = "(others)"
+"""The key of that row."""
+
+DEFAULT_BY = ("environment", "version")
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What the traces with the same ``key`` add up to.
+
+    Durations are in seconds, None where no trace has one; ``exact`` says whether the quantiles are those of the traces
+    themselves, or within 1 % of them. Tokens and cost (USD) are of the traces that have them, None where none has;
+    ``total_tokens`` is input and output, and the two cache counts are subsets of input. ``without_…``: how many traces
+    have no duration, token usage or cost.
+    """
+
+    key: Mapping[str, str]
+    traces: int
+    errors: int
+    error_rate: float | None
+    p50_s: float | None
+    p95_s: float | None
+    p99_s: float | None
+    max_s: float | None
+    exact: bool
+    input_tokens: int | None
+    output_tokens: int | None
+    cache_read_input_tokens: int | None
+    cache_creation_input_tokens: int | None
+    total_tokens: int | None
+    cost_usd: float | None
+    without_duration: int
+    without_usage: int
+    without_cost: int
+
+    def as_dict(self) -> dict[str, Any]:
+        """The parts of the key and all numbers by their names."""
+        return {**self.key, **{each.name: getattr(self, each.name) for each in fields(self)[1:]}}
+
+
+@dataclass(frozen=True, slots=True)
+class TraceLine:
+    """One trace that is worth a look, and its page in MLflow."""
+
+    trace_id: str
+    start: datetime
+    state: str
+    duration_s: float | None
+    environment: str
+    version: str
+    trace_name: str
+    user: str | None
+    url: str
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """``rows`` are by ``by``, those with the most traces first, or in the order of time if that is one of ``by``.
+    ``slowest`` and ``errors`` (the latest) are the traces that were asked for."""
+
+    since: datetime
+    until: datetime
+    by: tuple[str, ...]
+    rows: tuple[Row, ...]
+    total: Row
+    slowest: tuple[TraceLine, ...] = ()
+    errors: tuple[TraceLine, ...] = ()
+
+    def as_dicts(self) -> list[dict[str, Any]]:
+        """The rows for a data frame: ``pandas.DataFrame(report.as_dicts())``."""
+        return [row.as_dict() for row in self.rows]
+
+
+@dataclass(slots=True)
+class Tally:
+    """What traces add up to while they are read."""
+
+    traces: int = 0
+    errors: int = 0
+    durations: Quantiles = field(default_factory=Quantiles)
+    usages: int = 0
+    tokens: dict[str, int] = field(default_factory=dict)
+    costs: int = 0
+    cost_usd: float = 0.0
+    without_duration: int = 0
+
+    def add(self, record: TraceRecord) -> None:
+        """Add one finished trace."""
+        self.traces += 1
+        self.errors += record.state is State.ERROR
+        if record.duration_s is None:
+            self.without_duration += 1
+        else:
+            self.durations.add(record.duration_s)
+        if record.usage is not None:
+            self.usages += 1
+            self._add_tokens(record.usage)
+        if record.cost is not None:
+            self.costs += 1
+            self.cost_usd += _usd(record.cost)
+
+    def _add_tokens(self, usage: TokenUsage) -> None:
+        for each in fields(usage):
+            tokens = getattr(usage, each.name)
+            if tokens is not None:
+                self.tokens[each.name] = self.tokens.get(each.name, 0) + tokens
+
+    def row(self, key: Mapping[str, str]) -> Row:
+        """It as a row."""
+        quantile = self.durations.reader()
+        tokens = self.tokens
+        return Row(
+            key=key,
+            traces=self.traces,
+            errors=self.errors,
+            error_rate=self.errors / self.traces if self.traces else None,
+            p50_s=quantile(0.5),
+            p95_s=quantile(0.95),
+            p99_s=quantile(0.99),
+            max_s=self.durations.max,
+            exact=self.durations.is_exact,
+            input_tokens=tokens.get("input"),
+            output_tokens=tokens.get("output"),
+            cache_read_input_tokens=tokens.get("cache_read_input"),
+            cache_creation_input_tokens=tokens.get("cache_creation_input"),
+            total_tokens=tokens.get("input", 0) + tokens.get("output", 0) if self.usages else None,
+            cost_usd=self.cost_usd if self.costs else None,
+            without_duration=self.without_duration,
+            without_usage=self.traces - self.usages,
+            without_cost=self.traces - self.costs,
+        )
+
+
+def _usd(cost: Cost) -> float:
+    return (cost.input_usd or 0.0) + (cost.output_usd or 0.0)
+
+
+Dimension = Callable[[TraceRecord, Labels], str]
+
+
+def _hour(record: TraceRecord, _: Labels) -> str:
+    return f"{utc(record.start_ms):%Y-%m-%dT%H:00Z}"
+
+
+_DIMENSIONS: Mapping[str, Dimension] = {
+    "user": lambda record, _: clean(record.user),
+    "session": lambda record, _: clean(record.session),
+    "hour": _hour,
+}
+
+
+def dimensions(label_names: Sequence[str]) -> tuple[str, ...]:
+    """By what a report can be: the labels of the metrics, and what never becomes a label."""
+    return (*label_names, *_DIMENSIONS)
+
+
+def _dimension(name: str) -> Dimension:
+    return _DIMENSIONS.get(name) or (lambda _, labels: labels[name])
+
+
+class Tallies:
+    """Tallies by the values of some dimensions, of all that is added."""
+
+    def __init__(self, by: Sequence[str]) -> None:
+        self._by = tuple(by)
+        self._values = [_dimension(name) for name in by]
+        self._tallies: dict[tuple[str, ...], Tally] = {}
+        self.total = Tally()
+
+    def add(self, record: TraceRecord, labels: Labels) -> None:
+        """Add one finished trace."""
+        key = tuple(value(record, labels) for value in self._values)
+        if key not in self._tallies and len(self._tallies) >= MAX_ROWS:
+            key = (OTHERS,) * len(key)
+        self._tallies.setdefault(key, Tally()).add(record)
+        if self._by:
+            self.total.add(record)
+        else:
+            self.total = self._tallies[key]
+
+    def of(self, *key: str) -> Tally:
+        """The one of a key; empty if nothing was added to it."""
+        return self._tallies.get(key) or Tally()
+
+    def keys(self) -> list[tuple[str, ...]]:
+        """The keys to which something was added."""
+        return list(self._tallies)
+
+    def rows(self) -> list[Row]:
+        """All as rows, in the order of ``Report.rows``."""
+        rows = [tally.row(dict(zip(self._by, key, strict=True))) for key, tally in sorted(self._tallies.items())]
+        if "hour" in self._by:
+            return sorted(rows, key=lambda row: row.key["hour"])
+        return sorted(rows, key=lambda row: -row.traces)
+
+
+class Greatest:
+    """The traces with the ``most`` greatest values, of all that are added."""
+
+    def __init__(self, most: int, value: Callable[[TraceRecord], float | None]) -> None:
+        self._most = most
+        self._value = value
+        self._numbers = count()
+        self._heap: list[tuple[float, int, TraceRecord, Labels]] = []
+
+    def add(self, record: TraceRecord, labels: Labels) -> None:
+        """Keep a trace if it is one of them; one without a value is not."""
+        value = self._value(record)
+        if value is None or not self._most:
+            return
+        entry = (value, next(self._numbers), record, labels)  # no two are equal, so records are not compared
+        if len(self._heap) < self._most:
+            heapq.heappush(self._heap, entry)
+        elif value > self._heap[0][0]:
+            heapq.heapreplace(self._heap, entry)
+
+    def lines(self, url_of: Callable[[TraceRecord], str]) -> tuple[TraceLine, ...]:
+        """Them, the greatest first."""
+        return tuple(_line(record, labels, url_of(record)) for _, _, record, labels in sorted(self._heap, reverse=True))
+
+
+def _line(record: TraceRecord, labels: Labels, url: str) -> TraceLine:
+    return TraceLine(
+        record.trace_id,
+        utc(record.start_ms),
+        record.state.value,
+        record.duration_s,
+        labels["environment"],
+        labels["version"],
+        labels["trace_name"],
+        record.user,
+        url,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a report should have: rows ``by`` some ``dimensions``, the ``slowest`` traces and the latest ``errors``."""
+
+    by: tuple[str, ...] = DEFAULT_BY
+    slowest: int = 0
+    errors: int = 0
+
+
+def report(
+    library: Library,
+    query: Query,
+    wanted: Wanted,
+    url_of: Callable[[TraceRecord], str],
+    progress: Progress = no_progress,
+) -> Report:
+    """Read the traces, of which no more than a page is held at once, and add them up. Raises PollError."""
+    return summarize(library.read(query, progress), query, wanted, url_of)
+
+
+def summarize(
+    found: Iterable[tuple[TraceRecord, Labels]],
+    query: Query,
+    wanted: Wanted,
+    url_of: Callable[[TraceRecord], str],
+) -> Report:
+    """Add up traces that come with their labels."""
+    tallies = Tallies(wanted.by)
+    slowest = Greatest(wanted.slowest, lambda record: record.duration_s)
+    errors = Greatest(wanted.errors, lambda record: record.start_ms if record.state is State.ERROR else None)
+    for record, labels in found:
+        for each in (tallies, slowest, errors):
+            each.add(record, labels)
+    return Report(
+        since=utc(query.since_ms),
+        until=utc(query.until_ms),
+        by=wanted.by,
+        rows=tuple(tallies.rows()) if wanted.by else (),
+        total=tallies.total.row({}),
+        slowest=slowest.lines(url_of),
+        errors=errors.lines(url_of),
+    )
