@@ -176,6 +176,63 @@ def health(
     sys.exit(found.verdict.value)
 
 
+@click.command()
+@flags.config_file
+@click.option(
+    "--since", default="30d", show_default=True, metavar="TIME", help="From which start on: how long ago, or a date."
+)
+@click.option(
+    "--until", metavar="TIME", help="Up to which start.  [default: where the ledger says that serve began, or 3h]"
+)
+@click.option(
+    "--step",
+    default="1m",
+    show_default=True,
+    metavar="DURATION",
+    callback=flags.duration,
+    help="The time between two samples.",
+)
+@click.option(
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    required=True,
+    metavar="FILE",
+    help="Where to write the samples.",
+)
+@click.option(
+    "--job",
+    default="mlflow-trace-exporter",
+    show_default=True,
+    help="The label job that Prometheus gives to the exporter.",
+)
+@click.option("--instance", default="127.0.0.1:10500", show_default=True, help="Likewise the label instance.")
+def backfill(
+    config_file: Path | None, since: str, until: str | None, step: timedelta, output: Path, job: str, instance: str
+) -> None:
+    """Write the history that MLflow has for Prometheus, so that dashboards show the past from the first day on.
+
+    Begin with `serve` and poll.start: now. Three hours later, with the same configuration file:
+
+    \b
+    mlflow-trace-exporter backfill --config.file=exporter.yml --since 30d --output history.om
+    promtool tsdb create-blocks-from openmetrics history.om /var/lib/prometheus
+
+    The ledger says where `serve` began to count, so that each trace is either in the history or in what `serve` shows.
+    The counters of `serve` begin at 0, which Prometheus takes for a restart: nothing seems to happen at the seam. The
+    last three hours cannot be filled in, for Prometheus still has them in memory.
+    """
+    with flags.mlflow_loaded():
+        from exporter import backfill as filling
+        from exporter import progress
+    settings = config.load(config_file)
+    span = filling.plan(settings, since, until, step)
+    with progress.shown(span.since_ms, span.until_ms) as tell:
+        said = filling.run(settings, span, output, {"job": job, "instance": instance}, tell)
+    click.echo(said)
+    if missing := filling.gap(settings, span):
+        click.echo(missing)
+
+
 @contextmanager
 def _no_answer_is_exit_code_2() -> Iterator[None]:
     """Python ends with 1 after a mistake of ours, which would be an answer."""

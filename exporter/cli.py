@@ -57,6 +57,7 @@ def cli() -> None:
     Run it:        mlflow-trace-exporter serve --config.file=exporter.yml
     Be told:       mlflow-trace-exporter rules > mlflow-rules.yml
     Look back:     mlflow-trace-exporter report --since 7d --by version
+    The past, too: mlflow-trace-exporter backfill --since 30d --output history.om
     """
 
 
@@ -279,7 +280,7 @@ def _check(settings: config.Config) -> None:
     run_check(settings, click.echo)
 
 
-for command in (analysis.report, analysis.health):
+for command in (analysis.report, analysis.health, analysis.backfill):
     cli.add_command(command)
 
 

@@ -147,7 +147,7 @@ class _Renderer:
                 )
                 chunks.append(now[key][1])
         self._before = now
-        status = [_status_metric(family, snapshot.status) for family in STATUS_FAMILIES]
+        status = status_metrics(STATUS_FAMILIES, snapshot.status)
         chunks.append(self._encode(_Metrics([*status, *_PROCESS.collect()])))
         return b"".join(chunks)
 
@@ -180,6 +180,19 @@ def _by_series(cells: Mapping[Cell, T]) -> dict[str, dict[Labels, dict[str, T]]]
     for cell, value in cells.items():
         series.setdefault(cell.family, {}).setdefault(cell.labels, {})[cell.part] = value
     return series
+
+
+def status_metrics(families: Iterable[StatusFamily], status: Status) -> Iterator[Metric]:
+    """What the exporter says of itself as metrics."""
+    for family in families:
+        yield _status_metric(family, status)
+
+
+def lines(metrics: Iterable[Metric]) -> tuple[list[str], list[str]]:
+    """Metrics in OpenMetrics: the lines that say what they are, and those with a sample. No end is marked."""
+    text: bytes = encode_openmetrics(_Metrics(list(metrics)))
+    found = text.removesuffix(_EOF).decode().splitlines()
+    return [line for line in found if line.startswith("#")], [line for line in found if not line.startswith("#")]
 
 
 def trace_metrics(families: Iterable[TraceFamily], totals: Mapping[Cell, float]) -> Iterator[Metric]:

@@ -105,6 +105,16 @@ def examine(path: Path) -> bool:
     return True
 
 
+def origin_ms(path: Path) -> int | None:
+    """From which start time on `serve` counts (Unix ms), as the ledger at ``path`` says; None where there is none yet.
+    Only reads, and `serve` may run meanwhile. Raises UserError as ``examine`` does."""
+    if not examine(path):
+        return None
+    with _user_errors(path), closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as db:
+        row = db.execute("SELECT origin_ms FROM horizon").fetchone()
+    return None if row is None else int(row[0])
+
+
 def _open(path: Path) -> sqlite3.Connection:
     with ExitStack() as undo:
         db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)

@@ -73,21 +73,22 @@ def poll_settings(settings: Config) -> PollSettings:
     return PollSettings(
         interval_s=settings.poll.interval.total_seconds(),
         limits=Limits(
-            lateness_ms=_ms(settings.poll.lateness),
-            audit_horizon_ms=_ms(settings.poll.audit_horizon),
-            margin_ms=_ms(settings.poll.margin),
-            overlap_ms=_ms(settings.poll.overlap),
+            lateness_ms=ms(settings.poll.lateness),
+            audit_horizon_ms=ms(settings.poll.audit_horizon),
+            margin_ms=ms(settings.poll.margin),
+            overlap_ms=ms(settings.poll.overlap),
         ),
         origin_ms=_origin_ms(settings.poll.start),
-        series=SeriesSettings(settings.series.zero_hold.total_seconds(), _ms(settings.series.ttl)),
+        series=SeriesSettings(settings.series.zero_hold.total_seconds(), ms(settings.series.ttl)),
     )
 
 
 def _origin_ms(start: timedelta | Literal["now", "earliest"]) -> int:
     if start == "earliest":
         return 0
-    return now_ms() if start == "now" else now_ms() - _ms(start)
+    return now_ms() if start == "now" else now_ms() - ms(start)
 
 
-def _ms(duration: timedelta) -> int:
+def ms(duration: timedelta) -> int:
+    """A duration in milliseconds."""
     return duration // timedelta(milliseconds=1)

@@ -121,14 +121,14 @@ class Mlflow:
         """Put many traces into the server's database at once, as the rows that the server would make of them."""
         found, ids = self.experiment_id(experiment), []
         with self._database.begin() as db:
-            named = any(column["name"] == "trace_name" for column in inspect(db).get_columns("trace_info"))
+            columns = {column["name"] for column in inspect(db).get_columns("trace_info")}
             for trace in traces:
                 trace_id = trace.trace_id or self._new_id()
                 ids.append(trace_id)
                 row = {"id": trace_id, "at": trace.start_ms, "ms": trace.duration_ms, "state": trace.state}
                 db.execute(_INSERT, {**row, "experiment": int(found)})
                 _annotate(db, trace_id, trace)
-                _name(db, trace_id, trace.name, named)
+                _fill_columns(db, trace_id, trace, columns)
         return ids
 
     def annotate(self, trace_id: str, trace: Trace) -> None:
@@ -157,14 +157,18 @@ _INSERT = text(
 )
 
 
-def _name(db: Connection, trace_id: str, name: str | None, has_column: bool) -> None:
-    if has_column:
-        db.execute(
-            text("UPDATE trace_info SET trace_name = :name WHERE request_id = :id"), {"name": name, "id": trace_id}
-        )
-    elif name is not None:  # before MLflow 3.17
-        tag = text("INSERT INTO trace_tags (request_id, key, value) VALUES (:id, 'mlflow.traceName', :name)")
-        db.execute(tag, {"name": name, "id": trace_id})
+def _fill_columns(db: Connection, trace_id: str, trace: Trace, columns: set[str]) -> None:
+    """What MLflow from 3.17 on keeps beside the tags and metadata, and gives in their place."""
+    if "trace_name" not in columns:
+        if trace.name is not None:
+            tag = text("INSERT INTO trace_tags (request_id, key, value) VALUES (:id, 'mlflow.traceName', :name)")
+            db.execute(tag, {"name": trace.name, "id": trace_id})
+        return
+    found = {"trace_name": trace.name, "session_id": trace.metadata.get("mlflow.trace.session")}
+    for key in ("mlflow.trace.tokenUsage", "mlflow.trace.cost"):
+        found |= json.loads(trace.metadata.get(key, "{}"))
+    names = ", ".join(f"{name} = :{name}" for name in found)
+    db.execute(text(f"UPDATE trace_info SET {names} WHERE request_id = :id"), {**found, "id": trace_id})
 
 
 def _annotate(db: Connection, trace_id: str, trace: Trace) -> None:

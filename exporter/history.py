@@ -1,0 +1,188 @@
+"""The history that MLflow has, as samples in OpenMetrics. Pure.
+
+What `serve` would have shown at each step is written: the same series, with counters that add up and histograms, so
+that rate(), increase() and histogram_quantile() over the past say what was. A trace adds to them at its end. Like in
+`serve` a series is there at 0 (or at the value with which it slept) one step before it grows.
+
+MLflow gives traces by their start, and they are needed by their end. A step can be written once all that start before
+it have been read; those that have started and not ended by then are all that is held in memory, beside the totals.
+"""
+
+import heapq
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import chain
+
+from exporter import exposition
+from exporter.admission import Group
+from exporter.labels import PLACE_LABELS, VERSION_LABELS
+from exporter.metrics import Cell, Meter
+from exporter.objectives import Objective
+from exporter.status import STATUS_FAMILIES, Build, Reading, Status, StatusFamily
+from exporter.trace import TraceRecord
+from exporter.triage import Batch
+
+GAUGES = ("mlflow_objective_", "mlflow_trace_version_first_seen_timestamp_seconds")
+"""What `serve` says of itself that was the same in the past."""
+
+EOF = "# EOF\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Traces that start in [since_ms, until_ms), shown every ``step_ms``."""
+
+    since_ms: int
+    until_ms: int
+    step_ms: int
+
+    @property
+    def last_ms(self) -> int:
+        """The last step: what ends after it is counted there."""
+        return self.until_ms // self.step_ms * self.step_ms
+
+    def step_of(self, ms: int) -> int:
+        """The first step at which something is seen that was at ``ms``."""
+        return min(-(-ms // self.step_ms) * self.step_ms, self.last_ms)
+
+
+@dataclass(slots=True)
+class Written:
+    """What was written so far."""
+
+    samples: int = 0
+    traces: int = 0
+    groups: set[Group] = field(default_factory=set)
+
+
+class History:
+    """The samples of traces that come in the order of their start. ``target`` are the labels that a scrape would add
+    (job and instance), ``ttl_ms`` is after how long without traces series disappear."""
+
+    def __init__(self, meter: Meter, span: Span, target: Mapping[str, str], ttl_ms: int) -> None:
+        self.written = Written()
+        self._meter, self._span, self._ttl_ms = meter, span, ttl_ms
+        self._families = tuple(each for each in meter.families if each.labels == meter.rules.names)
+        self._target = ",".join(f'{name}="{_escaped(value)}"' for name, value in target.items())
+        self._admission = meter.admission(())
+        self._running: list[tuple[int, str, TraceRecord]] = []
+        self._totals: dict[Cell, float] = {}
+        self._shown: dict[Group, tuple[str, ...]] = {}
+        self._active_ms: dict[Group, int] = {}
+        self._first_ms: dict[Group, int] = {}
+        self._gauges: tuple[str, ...] = ()
+
+    def lines(self, records: Iterable[TraceRecord]) -> Iterator[str]:
+        """The whole text, in pieces."""
+        metrics = chain(
+            exposition.trace_metrics(self._families, {}), exposition.status_metrics(_gauges(), _status({}, {}))
+        )
+        yield "".join(f"{line}\n" for line in exposition.lines(metrics)[0])
+        at_ms: int | None = None
+        for record in records:
+            if at_ms is None:
+                at_ms = self._span.step_of(record.start_ms)
+            while at_ms < record.start_ms:
+                yield from self._step(at_ms)
+                at_ms += self._span.step_ms
+            end_ms = record.start_ms if record.end_ms is None else record.end_ms
+            heapq.heappush(self._running, (end_ms, record.trace_id, record))
+        while at_ms is not None and at_ms <= self._span.last_ms:
+            yield from self._step(at_ms)
+            at_ms += self._span.step_ms
+        yield EOF
+
+    def _step(self, at_ms: int) -> Iterator[str]:
+        """The samples of one step, which all traces that ended by then add to."""
+        ended = []
+        while self._running and (self._running[0][0] <= at_ms or at_ms == self._span.last_ms):
+            ended.append(heapq.heappop(self._running)[2])
+        grown = self._add(ended, at_ms) if ended else {}
+        yield from (self._samples(lines, at_ms - self._span.step_ms) for lines in grown.values())
+        self._let_sleep(at_ms)
+        yield from (self._samples(lines, at_ms) for lines in (*self._shown.values(), self._gauges) if lines)
+
+    def _add(self, ended: list[TraceRecord], at_ms: int) -> dict[Group, tuple[str, ...]]:
+        """Count traces; returns the series that begin with them, as they were before."""
+        increments = self._meter.measure(Batch(counted=tuple(ended)), self._admission)
+        groups = [group for group in increments.groups if len(group) > len(PLACE_LABELS)]
+        for group in groups:
+            for cell in self._cells(group):
+                self._totals.setdefault(cell, 0)
+        begun = {group: self._rendered(group) for group in groups if group not in self._shown}
+        for cell, amount in increments.amounts.items():
+            if cell in self._totals:
+                self._totals[cell] += amount
+        for group in groups:
+            self._shown[group] = self._rendered(group)
+            self._active_ms[group] = at_ms
+        for version, first_ms in increments.first_ms.items():
+            self._first_ms[version] = min(first_ms, self._first_ms.get(version, first_ms))
+        self.written.traces += len(ended)
+        self.written.groups.update(groups)
+        if begun:
+            self._render_gauges()
+        return begun
+
+    def _let_sleep(self, at_ms: int) -> None:
+        asleep = [group for group in self._shown if at_ms - self._active_ms[group] > self._ttl_ms]
+        for group in asleep:
+            del self._shown[group]
+        if asleep:
+            self._admission = self._meter.admission(self._shown)
+            self._render_gauges()
+
+    def _render_gauges(self) -> None:
+        versions = {group[: len(VERSION_LABELS)] for group in self._shown}
+        environments = {group[PLACE_LABELS.index("environment")] for group in self._shown}
+        first_seen_s = {version: self._first_ms[version] / 1000 for version in sorted(versions)}
+        status = _status(self._meter.objectives.by_environment(environments), first_seen_s)
+        self._gauges = self._targeted(exposition.lines(exposition.status_metrics(_gauges(), status))[1])
+
+    def _cells(self, group: Group) -> Iterator[Cell]:
+        for family in self._families:
+            if family.is_of(group):
+                yield from family.cells(group)
+
+    def _rendered(self, group: Group) -> tuple[str, ...]:
+        totals = {cell: self._totals[cell] for cell in self._cells(group)}
+        return self._targeted(exposition.lines(exposition.trace_metrics(self._families, totals))[1])
+
+    def _targeted(self, lines: Iterable[str]) -> tuple[str, ...]:
+        """Samples with the labels of the target; all of them have labels."""
+        return tuple(line.replace("{", f"{{{self._target},", 1) for line in lines)
+
+    def _samples(self, lines: tuple[str, ...], at_ms: int) -> str:
+        self.written.samples += len(lines)
+        end = f" {at_ms / 1000:.3f}\n"
+        return end.join(lines) + end
+
+
+def _gauges() -> list[StatusFamily]:
+    return [family for family in STATUS_FAMILIES if family.name.startswith(GAUGES)]
+
+
+def _status(objectives: Mapping[str, Objective], first_seen_s: Mapping[Group, float]) -> Status:
+    """A status that knows no more than this."""
+    reading = Reading(
+        experiments=(),
+        objectives=objectives,
+        interval_s=0,
+        complete_until_s=0,
+        behind=False,
+        pending=0,
+        running={},
+        first_seen_s=first_seen_s,
+        series=0,
+        series_limit=0,
+        ledger_bytes=0,
+        features={},
+        audit_supported=None,
+        audited_until_s=None,
+        unaccounted=None,
+    )
+    return Status(Build("", "", ""), {}, reading=reading)
+
+
+def _escaped(value: str) -> str:
+    return value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
