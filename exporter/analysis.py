@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from exporter import config, flags
+from exporter import config, flags, logs
 from exporter.errors import PollError, UserError
 
 _since = click.option(
@@ -174,6 +174,29 @@ def health(
     else:
         click.echo("\n".join(checks.lines(found)))
     sys.exit(found.verdict.value)
+
+
+@click.command()
+@flags.config_file
+@click.option(
+    "--sample",
+    type=click.IntRange(1, 100_000),
+    default=1000,
+    show_default=True,
+    metavar="N",
+    help="At how many of the latest traces to look.",
+)
+def doctor(config_file: Path | None, sample: int) -> None:
+    """What would `serve` make of the traces that are there, and what should be changed?
+
+    Does what `check` does, then a dry run over the latest traces: which tags and metadata there are, how many have
+    token usage, cost, environment, version, user and session, how many series they would make, and what to change, in
+    sentences. Nothing is stored. Exit code 0, or 2 where `serve` would not work.
+    """
+    with flags.mlflow_loaded():
+        from exporter.doctor import doctor as examine
+    logs.setup("error", "logfmt")
+    examine(config.load(config_file), sample, click.echo)
 
 
 @click.command()

@@ -53,7 +53,7 @@ def cli() -> None:
 
     \b
     Try it:        mlflow-trace-exporter demo
-    Is it right?   mlflow-trace-exporter check --config.file=exporter.yml
+    Is it right?   mlflow-trace-exporter doctor --config.file=exporter.yml
     Run it:        mlflow-trace-exporter serve --config.file=exporter.yml
     Be told:       mlflow-trace-exporter rules > mlflow-rules.yml
     Look back:     mlflow-trace-exporter report --since 7d --by version
@@ -280,7 +280,7 @@ def _check(settings: config.Config) -> None:
     run_check(settings, click.echo)
 
 
-for command in (analysis.report, analysis.health, analysis.backfill):
+for command in (analysis.report, analysis.health, analysis.doctor, analysis.backfill):
     cli.add_command(command)
 
 

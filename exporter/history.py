@@ -154,7 +154,7 @@ class History:
 
     def _samples(self, lines: tuple[str, ...], at_ms: int) -> str:
         self.written.samples += len(lines)
-        end = f" {at_ms / 1000:.3f}\n"
+        end = f" {at_ms / 1000:.15g}\n"
         return end.join(lines) + end
 
 

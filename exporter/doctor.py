@@ -1,0 +1,222 @@
+"""`doctor`: what the traces that are there would make of the configuration, and what to change. After `check`."""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import islice
+
+from exporter.check import check
+from exporter.config import Config
+from exporter.errors import PollError, UserError
+from exporter.horizon import AHEAD_MS, Window
+from exporter.labels import PLACE_LABELS, UNKNOWN
+from exporter.metrics import Meter
+from exporter.moments import text
+from exporter.parts import ms, now_ms, objectives_of, open_meter, open_source
+from exporter.source import MlflowSource
+from exporter.trace import State, TraceRecord
+from exporter.traffic import Traffic, traffic_of
+from exporter.triage import Batch
+
+MAX_VALUES_SHOWN = 5
+CLOCK_TOLERANCE_MS = 2_000
+"""MLflow tells its clock to the second, and the answer takes its time."""
+
+STUCK_MS = 24 * 3_600_000
+
+FIELDS = ("token usage", "cost", "environment", "version", "user", "session")
+
+
+@dataclass(slots=True)
+class Sample:
+    """What some traces have. ``values`` are by "tag NAME" or "metadata NAME", ``labels`` by the name of a label;
+    ``has`` counts finished traces that have each of FIELDS."""
+
+    traces: int = 0
+    first_ms: int = 0
+    last_ms: int = 0
+    running: int = 0
+    stuck: int = 0
+    beyond_buckets: int = 0
+    traffic: Counter[Traffic] = field(default_factory=Counter)
+    has: Counter[str] = field(default_factory=Counter)
+    values: dict[str, set[str]] = field(default_factory=dict)
+    labels: dict[str, set[str]] = field(default_factory=dict)
+    counted: list[TraceRecord] = field(default_factory=list)
+    series: int = 0
+    label_sets: int = 0
+
+    @property
+    def ended(self) -> int:
+        """How many of them would count."""
+        return len(self.counted)
+
+
+def doctor(settings: Config, most: int, say: Callable[[str], None]) -> None:
+    """Do what ``check`` does, read the ``most`` latest traces, and say what they have and what to change. Raises
+    UserError as ``check`` does."""
+    check(settings, say)
+    source, meter = open_source(settings), open_meter(settings)
+    at_ms = now_ms()
+    try:
+        found = islice(source.newest(Window(0, at_ms + AHEAD_MS)), most)
+        sample = examine(found, meter, max(settings.buckets.duration_seconds), at_ms)
+        off_ms = _clock_difference_ms(source)
+    except PollError as error:
+        raise UserError(str(error)) from None
+    say("")
+    for line in findings(sample, settings, off_ms):
+        say(line)
+    say("")
+    for line in [*advice(sample, settings, off_ms)] or ["nothing needs to be changed"]:
+        say(f"- {line}")
+
+
+def examine(found: Iterable[TraceRecord], meter: Meter, last_edge_s: float, at_ms: int) -> Sample:
+    """Look at traces as they were at a time (Unix ms), as the configuration of a meter reads them."""
+    sample = Sample()
+    for record in found:
+        sample.traces += 1
+        sample.first_ms = min(sample.first_ms or record.start_ms, record.start_ms)
+        sample.last_ms = max(sample.last_ms, record.start_ms)
+        for kind, pairs in (("tag", record.tags), ("metadata", record.metadata)):
+            for key, value in pairs.items():
+                sample.values.setdefault(f"{kind} {key}", set()).add(value)
+        if record.state is State.IN_PROGRESS:
+            sample.running += 1
+            sample.stuck += at_ms - record.start_ms > STUCK_MS
+            continue
+        sample.traffic[traffic_of(record)] += 1
+        if traffic_of(record) in meter.traffic:
+            _look_at(record, sample, meter, last_edge_s)
+    admission = meter.admission(())
+    increments = meter.measure(Batch(counted=tuple(sample.counted)), admission)
+    sample.series = admission.series
+    sample.label_sets = sum(len(group) > len(PLACE_LABELS) for group in increments.groups)
+    return sample
+
+
+def _look_at(record: TraceRecord, sample: Sample, meter: Meter, last_edge_s: float) -> None:
+    labels = meter.rules.values(record)
+    sample.counted.append(record)
+    sample.beyond_buckets += record.duration_s is not None and record.duration_s > last_edge_s
+    for name, value in labels.items():
+        sample.labels.setdefault(name, set()).add(value)
+    known = (
+        record.usage,
+        record.cost,
+        labels["environment"] != UNKNOWN,
+        labels["version"] != UNKNOWN,
+        record.user,
+        record.session,
+    )
+    sample.has.update(name for name, value in zip(FIELDS, known, strict=True) if value not in (None, "", False))
+
+
+def _clock_difference_ms(source: MlflowSource) -> int | None:
+    """By how much MLflow's clock is ahead of ours; None where it does not tell. 0 for what cannot be told from it."""
+    server_ms = source.client.server_ms()
+    if server_ms is None:
+        return None
+    off_ms = server_ms - now_ms()
+    return off_ms if abs(off_ms) > CLOCK_TOLERANCE_MS else 0
+
+
+def findings(sample: Sample, settings: Config, off_ms: int | None) -> Iterator[str]:
+    """What there is, a line each."""
+    if not sample.traces:
+        yield "sample       no traces"
+        return
+    yield (
+        f"sample       {sample.traces:,} traces, {text(sample.first_ms)} to {text(sample.last_ms)} UTC:"
+        f" {sample.ended:,} that count, {sample.running:,} in progress,"
+        f" {sample.traces - sample.ended - sample.running:,} of traffic that does not count"
+    )
+    for name, values in sorted(sample.values.items()):
+        yield f"{name}: {_values(values)}"
+    if sample.ended:
+        yield "have         " + ", ".join(f"{name} {sample.has[name] / sample.ended:.0%}" for name in FIELDS)
+    yield f"series       {sample.label_sets} label sets, {sample.series:,} series of at most {settings.series.limit:,}"
+    yield f"clock        {_clock(off_ms)}"
+
+
+def _clock(off_ms: int | None) -> str:
+    if off_ms is None:
+        return "MLflow does not tell its own"
+    if off_ms == 0:
+        return "MLflow's and this machine's agree within 2 s"
+    return f"MLflow's is {abs(off_ms) / 1000:.0f} s {'ahead of' if off_ms > 0 else 'behind'} this machine's"
+
+
+def _values(values: set[str]) -> str:
+    count = f"{len(values):,} value{'s' if len(values) > 1 else ''}"
+    if len(values) > MAX_VALUES_SHOWN or any(len(value) > 40 or not value.isprintable() for value in values):
+        return count
+    return f"{count} ({', '.join(sorted(values))})"
+
+
+def advice(sample: Sample, settings: Config, off_ms: int | None) -> Iterator[str]:
+    """What to change, a sentence or two each."""
+    if not sample.traces:
+        yield "There are no traces: does the application trace, and into an experiment that mlflow.experiments selects?"
+        return
+    if not sample.ended:
+        yield "No trace of these counts: they are in progress, or of traffic that mlflow.traffic does not name."
+        return
+    yield from _about_fields(sample)
+    yield from _about_labels(sample, settings)
+    yield from _about_traces(sample, settings)
+    if off_ms and abs(off_ms) > ms(settings.poll.margin):
+        yield "The clocks of MLflow and this machine differ by more than poll.margin: set both by NTP."
+
+
+_REMEDIES: Mapping[str, str] = {
+    "token usage": "Log the calls of the LLM by an autolog of MLflow, such as mlflow.openai.autolog().",
+    "cost": "MLflow works it out from the model and the token usage; it does not know the prices of every model.",
+    "environment": "Set it in the application: mlflow.update_current_trace(tags={'environment': 'production'}), or"
+    " say in labels.environment where it is.",
+    "version": "Set it in the application, mlflow.update_current_trace(tags={'app_version': '1.4.0'}), or say in"
+    " labels.version where it is.",
+    "user": "Without metadata mlflow.trace.user nobody can say which users it concerns.",
+    "session": "Without metadata mlflow.trace.session nobody can say which conversations it concerns.",
+}
+
+
+def _about_fields(sample: Sample) -> Iterator[str]:
+    for name in FIELDS:
+        without = 1 - sample.has[name] / sample.ended
+        if without > 0:
+            yield f"{_share(without)} of the traces have no {name}. {_REMEDIES[name]}"
+
+
+def _about_labels(sample: Sample, settings: Config) -> Iterator[str]:
+    cap = settings.labels.max_values
+    for name, values in sample.labels.items():
+        if len(values) > cap / 2:
+            yield (
+                f"The label {name} has {len(values):,} values in this sample alone, each with series of its own; beyond"
+                f" {cap:,} (labels.max_values) they are counted as `other`. Keep out of it what changes with each call."
+            )
+    if sample.series > settings.series.limit / 2:
+        yield f"This sample alone makes {sample.series:,} series, of {settings.series.limit:,} (series.limit)."
+    objectives = objectives_of(settings)
+    environments = sorted(sample.labels.get("environment", set()) - {UNKNOWN})
+    without = [environment for environment in environments if objectives.of(environment) is None]
+    if without:
+        yield f"No objective for {', '.join(without[:MAX_VALUES_SHOWN])}: nothing alerts on it. See objectives."
+
+
+def _about_traces(sample: Sample, settings: Config) -> Iterator[str]:
+    if sample.stuck:
+        yield f"{sample.stuck:,} traces have been in progress for more than a day: an application ended in their midst."
+    others = {each: count for each, count in sample.traffic.items() if each not in settings.mlflow.traffic}
+    if others:
+        kinds = ", ".join(f"{count:,} of {each.value}" for each, count in others.items())
+        yield f"Traces that do not count: {kinds}. mlflow.traffic says which kinds do."
+    if sample.beyond_buckets > sample.ended / 100:
+        share = _share(sample.beyond_buckets / sample.ended)
+        yield f"{share} of the traces took longer than the last of buckets.duration_seconds: add higher edges."
+
+
+def _share(part: float) -> str:
+    return f"{part:.0%}" if part >= 0.01 else "Less than 1%"
