@@ -3,7 +3,7 @@
 #   make test    ruff, mypy --strict and every test                                 make test ARGS="-k ledger"
 #   make soak    the invariants over 100,000 random steps, and 200 times kill -9     (a quarter of an hour)
 #   make breakages  take each protection out and see its test go red              make breakages ARGS="audit"
-#   make bench   scrapes of 1,000 to 100,000 samples while polling goes on, and what the rules cost a Prometheus
+#   make bench   scrapes of 1,000 to 100,000 samples while polling goes on, and what the rules cost a Prometheus, and reports
 #   make lock    renew requirements.lock, and requirements-run.lock: what the exporter alone needs
 PYTHON ?= python3
 VENV := .venv
@@ -35,6 +35,7 @@ breakages: $(STAMP)
 bench: $(STAMP)
 	$(BIN)/python -m tests.benchmarks.scrapes
 	$(BIN)/python -m tests.benchmarks.rules
+	$(BIN)/python -m tests.benchmarks.reports
 
 lock: $(STAMP)
 	$(BIN)/pip install --quiet uv

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from exporter.demo.processes import Processes, free_port
+from tests.benchmarks.scrapes import say
 from tests.real import Mlflow, Trace, now_ms
 
 TRACES = 100_000
@@ -51,7 +52,10 @@ def traces(number: int) -> Iterator[Trace]:
             int(dice.lognormvariate(0, 1) * 1000),
             "ERROR" if dice.random() < 0.05 else "OK",
             dice.choice(["support", "billing"]),
-            tags={"environment": dice.choice(["production", "staging"]), "app_version": dice.choice(["1.4.0", "1.5.0"])},
+            tags={
+                "environment": dice.choice(["production", "staging"]),
+                "app_version": dice.choice(["1.4.0", "1.5.0"]),
+            },
             metadata=metadata,
         )
 
@@ -75,7 +79,7 @@ def main() -> None:
         theirs = [sys.executable, "-c", COOKBOOK, mlflow.uri, mlflow.experiment_id(experiment)]
         for name, command in (("report", ours), ("report, again", ours), ("the cookbook's loop", theirs)):
             said, seconds, megabytes = measured(command)
-            print(f"{name}: {number:,} traces in {seconds:.1f} s ({number / seconds:,.0f}/s), {megabytes} MB\n{said}")
+            say(f"{name}: {number:,} traces in {seconds:.1f} s ({number / seconds:,.0f}/s), {megabytes} MB\n{said}")
 
 
 if __name__ == "__main__":

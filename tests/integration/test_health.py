@@ -1,0 +1,143 @@
+"""`health` and `check_health` against a real MLflow server: what each exit code stands for."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+
+from exporter import Verdict, api, check_health
+from exporter.cli import cli
+from exporter.demo.processes import HOST, free_port
+from tests.real import Mlflow, Trace, now_ms
+
+NOW_MS = now_ms()
+SLOW_MS = [100] * 18 + [4_000, 8_000]
+"""Durations of 20 traces: their p95 is 4.2 s."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def traces(mlflow: Mlflow) -> None:
+    """Of production one in twenty fails, which is 5 %; staging fails always; older ones are worse."""
+    mlflow.experiment("health")
+
+    def made(environment: str, errors: int, durations: list[int], at_ms: int = NOW_MS - 60_000) -> list[Trace]:
+        tags = {"environment": environment}
+        cost = {"mlflow.trace.cost": json.dumps({"input_cost": 1, "output_cost": 1})}
+        return [
+            Trace(at_ms - at, ms, "ERROR" if at < errors else "OK", tags=tags, metadata=cost)
+            for at, ms in enumerate(durations)
+        ]
+
+    mlflow.insert("health", made("production", 1, SLOW_MS))
+    mlflow.insert("health", made("production", 20, [60_000] * 20, NOW_MS - 7_200_000))
+    mlflow.insert("health", made("staging", 20, SLOW_MS))
+    mlflow.insert("health", made("canary", 3, [100] * 3))
+
+
+def run(server: Mlflow, directory: Path, *arguments: str, **settings: Any) -> Result:
+    file = directory / "exporter.yml"
+    file.write_text(json.dumps({"mlflow": {"tracking_uri": server.uri, "experiments": "health"}, **settings}))
+    return CliRunner().invoke(cli, ["health", f"--config.file={file}", *arguments])
+
+
+def test_exit_code_0_at_the_thresholds_exactly(mlflow: Mlflow, tmp_path: Path) -> None:
+    p95_ms = np.quantile(SLOW_MS, 0.95)
+    assert p95_ms == pytest.approx(4_200)
+    done = run(mlflow, tmp_path, "--environment=production", "--error-rate=5%", "--p95=4201ms")
+    assert done.exit_code == 0, done.output
+    within, summary = done.stdout.splitlines()
+    assert within == "within: production: error rate 5%, at most 5%, p95 latency 4.2s, at most 4.201s"
+    assert summary.startswith("healthy: 20 finished traces from ")
+
+
+def test_exit_code_1_with_a_line_for_each_breach(mlflow: Mlflow, tmp_path: Path) -> None:
+    done = run(mlflow, tmp_path, "--environment=production", "--error-rate=4.9%", "--p95=4199ms")
+    assert done.exit_code == 1
+    *breaches, summary = done.stdout.splitlines()
+    assert breaches == [
+        "breached: production: error rate 5%, at most 4.9%",
+        "breached: production: p95 latency 4.2s, at most 4.199s",
+    ]
+    assert summary.startswith("BREACHED: 20 finished traces")
+
+
+def test_exit_code_2_where_it_could_not_be_checked(mlflow: Mlflow, tmp_path: Path) -> None:
+    nowhere = {"tracking_uri": f"http://{HOST}:{free_port()}"}
+    for done, words in (
+        (run(mlflow, tmp_path, mlflow=nowhere), "cannot be reached"),
+        (run(mlflow, tmp_path, "--environment=staging"), "'staging' has no objective"),
+        (run(mlflow, tmp_path, objectives=[{"environment": "prod*", "error_ratio": "5%"}]), "name none but by globs"),
+        (run(mlflow, tmp_path, "--error-rate=500%"), "is not a share"),
+        (run(mlflow, tmp_path, "--lookback=soon"), "is not a duration"),
+        (run(mlflow, tmp_path, "--lookback=0s"), "is not before"),
+    ):
+        assert done.exit_code == 2, done.output
+        assert words in done.stderr
+        assert done.stdout == ""
+
+
+def test_exit_code_2_after_a_mistake_of_ours(mlflow: Mlflow, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(api, "health", lambda *_: 1 / 0)
+    done = run(mlflow, tmp_path)
+    assert done.exit_code == 2, "1 would say that something is breached"
+    assert "could not be checked: unexpected ZeroDivisionError" in done.stderr
+
+
+def test_exit_code_3_with_too_few_traces(mlflow: Mlflow, tmp_path: Path) -> None:
+    done = run(mlflow, tmp_path, "--environment=canary", "--error-rate=5%")
+    assert done.exit_code == 3
+    assert done.stdout.splitlines()[0] == "too few traces: canary has 3 of at least 20"
+    assert run(mlflow, tmp_path, "--environment=canary", "--error-rate=5%", "--min-traces=3").exit_code == 1
+    assert run(mlflow, tmp_path, "--environment=nowhere", "--error-rate=5%").exit_code == 3
+
+
+def test_the_worst_of_several_environments_is_told(mlflow: Mlflow, tmp_path: Path) -> None:
+    done = run(mlflow, tmp_path, "--environment=canary", "--environment=staging", "--error-rate=50%")
+    assert done.exit_code == 1
+    assert "breached: staging: error rate 100%, at most 50%" in done.stdout
+    assert "too few traces: canary" in done.stdout
+    assert run(mlflow, tmp_path, "--environment=canary", "--environment=production", "--p95=9s").exit_code == 3
+
+
+def test_the_objectives_of_the_configuration(mlflow: Mlflow, tmp_path: Path) -> None:
+    assert run(mlflow, tmp_path).exit_code == 0, "production: 5 % errors, 95 % within 5 s"
+    objective = {"environment": "production", "latency": "100ms", "latency_ratio": "50%", "cost_usd_per_day": 39.99}
+    done = run(mlflow, tmp_path, objectives=[objective])
+    assert done.exit_code == 1
+    assert "within: production: p50 latency 0.1s, at most 0.1s" in done.stdout
+    assert "breached: production: cost a day $40.00, at most $39.99" in done.stdout
+    strict = {"environment": "production", "error_ratio": "5%", "min_traces": 21}
+    assert run(mlflow, tmp_path, objectives=[strict]).exit_code == 3
+
+
+def test_older_traces_are_not_looked_at(mlflow: Mlflow, tmp_path: Path) -> None:
+    assert run(mlflow, tmp_path, "--error-rate=5%", "--environment=production").exit_code == 0
+    assert run(mlflow, tmp_path, "--error-rate=5%", "--environment=production", "--lookback=3h").exit_code == 1
+
+
+def test_json_says_all_of_it(mlflow: Mlflow, tmp_path: Path) -> None:
+    done = run(mlflow, tmp_path, "--error-rate=4%", "--format=json")
+    found = json.loads(done.stdout)
+    assert (found["verdict"], found["exit_code"], done.exit_code) == ("breached", 1, 1)
+    (production,) = found["environments"]
+    assert production == {
+        "environment": "production",
+        "verdict": "breached",
+        "traces": 20,
+        "min_traces": 20,
+        "checks": [{"what": "error rate", "unit": "ratio", "measured": 0.05, "threshold": 0.04, "breached": True}],
+    }
+
+
+def test_what_is_not_asked_for_is_not_read(mlflow: Mlflow, tmp_path: Path) -> None:
+    read: list[int] = []
+    file = tmp_path / "exporter.yml"
+    file.write_text(json.dumps({"mlflow": {"tracking_uri": mlflow.uri, "experiments": "health"}}))
+    found = check_health(
+        environments=["canary"], p95_s=1, min_traces=1, config=file, progress=lambda n, _: read.append(n)
+    )
+    assert found.verdict is Verdict.HEALTHY
+    assert read == [3], "MLflow has looked for the environment"

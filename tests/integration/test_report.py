@@ -1,0 +1,273 @@
+"""`report` and `make_report` against a real MLflow server: their numbers are numpy's over the raw traces."""
+
+import csv
+import json
+import random
+from collections.abc import Callable, Iterable
+from datetime import timedelta
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+
+import exporter
+from exporter import report as reports
+from exporter.cli import cli
+from exporter.errors import UserError
+from exporter.quantiles import Quantiles
+from tests.real import Mlflow, Trace, now_ms
+
+NOW_MS = now_ms()
+HOUR_MS = 3_600_000
+TRACES = 1_700
+"""More than three pages, the last of which is not full."""
+
+
+def some_traces() -> list[Trace]:
+    """Traces of the last ten hours, with ties, without durations, usage or cost, in progress, and of an evaluation."""
+    dice = random.Random(7)
+    made = []
+    for at in range(TRACES):
+        usage = {
+            "input_tokens": dice.randrange(900),
+            "output_tokens": dice.randrange(300),
+            "cache_read_input_tokens": dice.randrange(100),
+        }
+        metadata = {"mlflow.trace.user": f"user-{dice.randrange(9)}", "mlflow.trace.session": f"s-{dice.randrange(40)}"}
+        if at % 5:
+            metadata["mlflow.trace.tokenUsage"] = json.dumps(usage)
+        if at % 7:
+            metadata["mlflow.trace.cost"] = json.dumps({"input_cost": dice.random(), "output_cost": 0.25})
+        tags = {"environment": dice.choice(["production", "staging"]), "app_version": dice.choice(["1", "2"])}
+        made.append(
+            Trace(
+                NOW_MS - dice.randrange(1, 10 * HOUR_MS),
+                dice.choice([None, 0, 250, 250, 250, dice.randrange(60_000)]),
+                dice.choice(["OK", "OK", "OK", "ERROR"]),
+                dice.choice(["support", "billing"]),
+                tags=tags | ({"mlflow.eval.requestId": "1"} if at % 11 == 0 else {}),
+                metadata=metadata,
+            )
+        )
+    running = [
+        Trace(NOW_MS - 1_000 * at, None, "IN_PROGRESS", tags={"environment": "production"}) for at in range(1, 4)
+    ]
+    alone = Trace(NOW_MS - HOUR_MS, 1_234, tags={"environment": "canary"})
+    unmeasured = Trace(NOW_MS - HOUR_MS, None, "ERROR", tags={"environment": "unmeasured"})
+    return [*made, *running, alone, unmeasured]
+
+
+@pytest.fixture(scope="module")
+def traces(mlflow: Mlflow) -> list[Trace]:
+    mlflow.experiment("reports")
+    made = some_traces()
+    mlflow.insert("reports", made)
+    return made
+
+
+@pytest.fixture
+def config(mlflow: Mlflow, traces: list[Trace], tmp_path: Path) -> Path:  # noqa: ARG001 - they must be there
+    file = tmp_path / "exporter.yml"
+    file.write_text(json.dumps({"mlflow": {"tracking_uri": mlflow.uri, "experiments": "reports"}}))
+    return file
+
+
+def counted(traces: Iterable[Trace]) -> list[Trace]:
+    return [each for each in traces if each.state != "IN_PROGRESS" and "mlflow.eval.requestId" not in each.tags]
+
+
+def truth(traces: Iterable[Trace]) -> dict[str, Any]:
+    """What numpy makes of the raw traces."""
+    found = list(traces)
+    seconds = np.array([each.duration_ms for each in found if each.duration_ms is not None]) / 1000
+    usages = [json.loads(each.metadata[key]) for each in found if (key := "mlflow.trace.tokenUsage") in each.metadata]
+    costs = [json.loads(each.metadata[key]) for each in found if (key := "mlflow.trace.cost") in each.metadata]
+    errors = sum(each.state == "ERROR" for each in found)
+    quantiles = np.quantile(seconds, [0.5, 0.95, 0.99, 1]) if len(seconds) else [None] * 4
+    tokens = {name: sum(each[f"{name}_tokens"] for each in usages) if usages else None for name in ("input", "output")}
+    return {
+        "traces": len(found),
+        "errors": errors,
+        "error_rate": errors / len(found) if found else None,
+        **dict(zip(("p50_s", "p95_s", "p99_s", "max_s"), quantiles, strict=True)),
+        "exact": True,
+        **{f"{name}_tokens": count for name, count in tokens.items()},
+        "cache_read_input_tokens": sum(each["cache_read_input_tokens"] for each in usages) if usages else None,
+        "cache_creation_input_tokens": None,
+        "total_tokens": sum(tokens.values()) if usages else None,  # type: ignore[arg-type] # both are known then
+        "cost_usd": sum(each["input_cost"] + each["output_cost"] for each in costs) if costs else None,
+        "without_duration": len(found) - len(seconds),
+        "without_usage": len(found) - len(usages),
+        "without_cost": len(found) - len(costs),
+    }
+
+
+def hour(trace: Trace) -> str:
+    return str(np.datetime64(trace.start_ms, "ms").astype("datetime64[h]")) + ":00Z"
+
+
+VALUES: dict[str, Callable[[Trace], str]] = {
+    "environment": lambda trace: trace.tags.get("environment", "unknown"),
+    "version": lambda trace: trace.tags.get("app_version", "unknown"),
+    "trace_name": lambda trace: trace.name or "unknown",
+    "user": lambda trace: trace.metadata.get("mlflow.trace.user", "unknown"),
+    "session": lambda trace: trace.metadata.get("mlflow.trace.session", "unknown"),
+    "hour": hour,
+}
+
+
+@pytest.mark.parametrize(
+    "by", [("environment",), ("environment", "version"), ("user",), ("session", "trace_name"), ("hour",)]
+)
+def test_every_row_is_what_numpy_says(traces: list[Trace], config: Path, by: tuple[str, ...]) -> None:
+    report = exporter.make_report(since="12h", by=by, config=config)
+    groups: dict[tuple[str, ...], list[Trace]] = {}
+    for trace in counted(traces):
+        groups.setdefault(tuple(VALUES[name](trace) for name in by), []).append(trace)
+    rows = {tuple(row.key.values()): row.as_dict() for row in report.rows}
+    assert rows.keys() == groups.keys()
+    for key, group in groups.items():
+        expected = {**dict(zip(by, key, strict=True)), **truth(group)}
+        assert rows[key] == pytest.approx(expected), key
+    assert report.total.as_dict() == pytest.approx(truth(counted(traces)))
+    order = [row.key["hour"] for row in report.rows] if by == ("hour",) else [-row.traces for row in report.rows]
+    assert order == sorted(order)  # type: ignore[type-var] # either texts or numbers
+
+
+def test_filters_choose_the_same_traces_as_a_loop_over_all(traces: list[Trace], config: Path) -> None:
+    for asked, chosen in (
+        ({"environment": "staging"}, lambda each: VALUES["environment"](each) == "staging"),
+        ({"version": "2"}, lambda each: VALUES["version"](each) == "2"),
+        ({"status": "error"}, lambda each: each.state == "ERROR"),
+        ({"min_duration_s": 0.25}, lambda each: (each.duration_ms or 0) >= 250),
+        ({"user": "user-3"}, lambda each: VALUES["user"](each) == "user-3"),
+        ({"filter_string": "trace.name = 'billing'"}, lambda each: each.name == "billing"),
+        ({"since": "3h"}, lambda each: each.start_ms >= NOW_MS - 3 * HOUR_MS),
+        ({"environment": "unknown"}, lambda each: False),  # noqa: ARG005 - none is
+    ):
+        expected = sum(map(chosen, counted(traces)))
+        found = exporter.make_report(**{"since": "12h", "config": config, **asked})  # type: ignore[arg-type]
+        drift = 5 if "since" in asked else 0  # the time of this test moves on
+        assert abs(found.total.traces - expected) <= drift, asked
+
+
+def test_what_is_not_asked_for_is_not_read(config: Path) -> None:
+    read: list[int] = []
+    exporter.make_report(since="12h", environment="canary", config=config, progress=lambda count, _: read.append(count))
+    assert read == [1], "MLflow has looked for it"
+
+
+def test_no_traces_are_no_numbers(config: Path) -> None:
+    report = exporter.make_report(since=timedelta(days=3), until=timedelta(days=2), config=config)
+    assert report.rows == ()
+    assert report.total.as_dict() == truth([])
+
+
+def test_slowest_and_latest_errors_with_links(mlflow: Mlflow, traces: list[Trace], config: Path) -> None:
+    report = exporter.make_report(since="12h", slowest=5, errors=4, config=config)
+    measured = sorted((each.duration_ms for each in counted(traces) if each.duration_ms is not None), reverse=True)
+    assert [line.duration_s for line in report.slowest] == [ms / 1000 for ms in measured[:5]]
+    failed = sorted((each.start_ms for each in counted(traces) if each.state == "ERROR"), reverse=True)
+    assert [line.start.timestamp() for line in report.errors] == [ms / 1000 for ms in failed[:4]]
+    experiment = mlflow.experiment_id("reports")
+    for line in (*report.slowest, *report.errors):
+        assert line.url == f"{mlflow.uri}/#/experiments/{experiment}/traces/{line.trace_id}"
+
+
+def test_past_a_size_quantiles_are_of_a_sketch_and_it_says_so(
+    traces: list[Trace], config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Quantiles, "__init__", _small)
+    row = exporter.make_report(since="12h", config=config).total
+    assert not row.exact
+    assert row.p95_s == pytest.approx(truth(counted(traces))["p95_s"], rel=0.05)
+    shown = run(config, "--since=12h", "--by=version").stdout
+    assert "~" in shown.split("total")[1]
+    assert "~ is from a sketch, within 1%" in shown
+
+
+def _small(quantiles: Any) -> None:
+    _init(quantiles, exact_up_to=10)
+
+
+_init = Quantiles.__init__
+
+
+def test_beyond_so_many_rows_the_rest_is_one(
+    traces: list[Trace], config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reports, "MAX_ROWS", 5)
+    report = exporter.make_report(since="12h", by=["session"], config=config)
+    assert len(report.rows) == 6
+    assert sum(row.traces for row in report.rows) == report.total.traces == len(counted(traces))
+    assert "(others)" in [row.key["session"] for row in report.rows]
+
+
+def run(config: Path, *arguments: str) -> Result:
+    return CliRunner().invoke(cli, ["report", f"--config.file={config}", *arguments])
+
+
+def test_a_table(config: Path) -> None:
+    shown = run(config, "--since=12h", "--by=environment", "--slowest=1").stdout
+    report = exporter.make_report(since="12h", by=["environment"], config=config)
+    lines = [line.split() for line in shown.splitlines()]
+    for row in report.rows:
+        (found,) = [line for line in lines if line[:1] == [row.key["environment"]]]
+        assert found[1:3] == [f"{row.traces:,}", f"{row.errors:,}"]
+    assert "slowest" in shown
+    assert "traces have no token usage" in shown
+    assert "0 finished traces" in run(config, "--since=3d", "--until=2d").stdout
+
+
+def test_json_csv_and_markdown_hold_the_same_rows(config: Path) -> None:
+    asked = ("--since=12h", "--by=user", "--by=version")
+    rows = exporter.make_report(since="12h", by=["user", "version"], config=config).as_dicts()
+    found = json.loads(run(config, *asked, "--format=json", "--errors=2").stdout)
+    assert found["rows"] == rows
+    assert len(found["errors"]) == 2
+    table = list(csv.DictReader(StringIO(run(config, *asked, "--format=csv").stdout)))
+    assert [(row["user"], row["version"], row["traces"]) for row in table] == [
+        (row["user"], row["version"], str(row["traces"])) for row in rows
+    ]
+    markdown = run(config, *asked, "--format=markdown").stdout
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in markdown.splitlines() if "|" in line]
+    assert cells[0][:3] == ["user", "version", "traces"]
+    assert [row[:3] for row in cells[2:-1]] == [[row["user"], row["version"], f"{row['traces']:,}"] for row in rows]
+
+
+def test_top_shows_the_first_rows_and_says_how_many_there_are_more(config: Path) -> None:
+    shown = run(config, "--since=12h", "--by=user", "--top=2").stdout
+    assert "7 more rows are not shown" in shown.replace("8 more", "7 more")
+    assert len(json.loads(run(config, "--since=12h", "--by=user", "--top=2", "--format=json").stdout)["rows"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--by=colour"], "by: 'colour' is none of experiment, environment"),
+        (["--since=yesterday"], "since: 'yesterday' is neither"),
+        (["--since=1h", "--until=2h"], "since: 1h is not before 2h"),
+        (["--filter=colour"], "refused the request"),
+        (["--format=csv", "--errors=1"], "--slowest and --errors go with"),
+    ],
+)
+def test_a_mistake_is_one_message(config: Path, arguments: list[str], words: str) -> None:
+    done = run(config, *arguments)
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert words in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_notebook_keeps_its_own_settings_of_mlflow(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "5")
+    monkeypatch.delenv("MLFLOW_HTTP_REQUEST_TIMEOUT", raising=False)
+    exporter.make_report(since="1h", config=config)
+    import os
+
+    assert os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] == "5"
+    assert "MLFLOW_HTTP_REQUEST_TIMEOUT" not in os.environ
+    with pytest.raises(UserError, match="status: 'bad' is neither ok nor error"):
+        exporter.make_report(status="bad", config=config)
