@@ -175,7 +175,7 @@ _REMEDIES: Mapping[str, str] = {
     "cost": "MLflow works it out from the model and the token usage; it does not know the prices of every model.",
     "environment": "Set it in the application: mlflow.update_current_trace(tags={'environment': 'production'}), or"
     " say in labels.environment where it is.",
-    "version": "Set it in the application, mlflow.update_current_trace(tags={'app_version': '1.4.0'}), or say in"
+    "version": "Set it in the application: mlflow.update_current_trace(tags={'app_version': '1.4.0'}), or say in"
     " labels.version where it is.",
     "user": "Without metadata mlflow.trace.user nobody can say which users it concerns.",
     "session": "Without metadata mlflow.trace.session nobody can say which conversations it concerns.",
@@ -208,7 +208,7 @@ def _about_labels(sample: Sample, settings: Config) -> Iterator[str]:
 
 def _about_traces(sample: Sample, settings: Config) -> Iterator[str]:
     if sample.stuck:
-        yield f"{sample.stuck:,} traces have been in progress for more than a day: an application ended in their midst."
+        yield f"In progress for more than a day: {sample.stuck:,}. Their application ended before they did."
     others = {each: count for each, count in sample.traffic.items() if each not in settings.mlflow.traffic}
     if others:
         kinds = ", ".join(f"{count:,} of {each.value}" for each, count in others.items())

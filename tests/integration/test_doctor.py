@@ -1,0 +1,110 @@
+"""`doctor` against a real MLflow server: what it finds, and what it advises."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from tests.integration.test_cli import complaint, run
+from tests.real import Mlflow, Trace, now_ms
+
+GOOD = {"environment": "production", "app_version": "1.4.0"}
+KNOWN = {
+    "mlflow.trace.user": "ada",
+    "mlflow.trace.session": "s-1",
+    "mlflow.trace.tokenUsage": '{"input_tokens": 5, "output_tokens": 2}',
+    "mlflow.trace.cost": '{"input_cost": 0.5, "output_cost": 0.5}',
+}
+DAY_MS = 86_400_000
+
+
+def said(mlflow: Mlflow, directory: Path, experiment: str, *arguments: str, **settings: Any) -> str:
+    file = directory / "exporter.yml"
+    ledger = {"path": str(directory / "ledger.db")}
+    mlflow_settings = {"tracking_uri": mlflow.uri, "experiments": experiment, **settings.pop("mlflow", {})}
+    file.write_text(json.dumps({"mlflow": mlflow_settings, "ledger": ledger, **settings}))
+    done = run("doctor", f"--config.file={file}", *arguments)
+    assert (done.returncode, done.stderr) == (0, ""), done
+    assert not (directory / "ledger.db").exists(), "a dry run"
+    return done.stdout
+
+
+def test_where_all_is_well_nothing_needs_to_be_changed(mlflow: Mlflow, tmp_path: Path) -> None:
+    experiment = mlflow.experiment()
+    mlflow.insert(experiment, [Trace(now_ms() - at * 1_000, tags=GOOD, metadata=KNOWN) for at in range(40)])
+    shown = said(mlflow, tmp_path, experiment)
+    assert "experiments  1 of" in shown, "what check says comes first"
+    assert "40 that count, 0 in progress, 0 of traffic that does not count" in shown
+    assert "tag environment: 1 value (production)" in shown
+    assert "metadata mlflow.trace.user: 1 value (ada)" in shown
+    assert "have         token usage 100%, cost 100%, environment 100%, version 100%, user 100%, session 100%" in shown
+    assert "clock        MLflow's and this machine's agree within 2 s" in shown
+    assert shown.splitlines()[-1] == "- nothing needs to be changed"
+
+
+def test_the_series_are_those_that_serve_shows(mlflow: Mlflow, tmp_path: Path) -> None:
+    from tests.real import Exporter
+
+    experiment = mlflow.experiment()
+    versions = [{**GOOD, "app_version": version} for version in ("1", "2", "3")]
+    mlflow.insert(experiment, [Trace(now_ms() - 3_600_000, tags=tags, metadata=KNOWN) for tags in versions])
+    (line,) = [each for each in said(mlflow, tmp_path, experiment).splitlines() if each.startswith("series")]
+    settings = {
+        "mlflow": {"tracking_uri": mlflow.uri, "experiments": experiment},
+        "poll": {"start": "2h", "interval": "1s"},
+    }
+    with Exporter(tmp_path, settings).running() as exporter:
+        found = exporter.after_next_poll()
+    series = int(found["mlflow_trace_exporter_series"])
+    assert line == f"series       3 label sets, {series:,} series of at most 100,000"
+
+
+def test_what_is_wrong_is_told_in_sentences(mlflow: Mlflow, tmp_path: Path) -> None:
+    experiment, at_ms = mlflow.experiment(), now_ms()
+    traces = [
+        Trace(at_ms - at, 700_000, name=f"call-{at}", tags={"environment": "lab"}, metadata={}) for at in range(1, 9)
+    ]
+    traces += [Trace(at_ms - 2 * DAY_MS, None, "IN_PROGRESS"), Trace(at_ms, tags={"mlflow.eval.requestId": "1"})]
+    mlflow.insert(experiment, traces)
+    shown = said(mlflow, tmp_path, experiment, labels={"max_values": 8})
+    advice = [line for line in shown.splitlines() if line.startswith("- ")]
+    for words in (
+        "100% of the traces have no token usage. Log the calls",
+        "100% of the traces have no cost.",
+        "100% of the traces have no version. Set it in the application: mlflow.update_current_trace",
+        "100% of the traces have no user.",
+        "The label trace_name has 8 values in this sample alone",
+        "No objective for lab: nothing alerts on it.",
+        "1 traces have been in progress for more than a day",
+        "Traces that do not count: 1 of evaluation.",
+        "100% of the traces took longer than the last of buckets.duration_seconds",
+    ):
+        assert any(words in line for line in advice), (words, shown)
+    assert not any("no environment" in line for line in advice)
+
+
+def test_the_latest_traces_are_looked_at(mlflow: Mlflow, tmp_path: Path) -> None:
+    experiment, at_ms = mlflow.experiment(), now_ms()
+    mlflow.insert(experiment, [Trace(at_ms - at * 1_000, tags={"number": str(at)}) for at in range(10)])
+    shown = said(mlflow, tmp_path, experiment, "--sample=3")
+    assert "sample       3 traces" in shown
+    assert "tag number: 3 values (0, 1, 2)" in shown
+
+
+def test_without_traces_it_says_where_to_look(mlflow: Mlflow, tmp_path: Path) -> None:
+    shown = said(mlflow, tmp_path, mlflow.experiment())
+    assert "sample       no traces" in shown
+    assert shown.splitlines()[-1].startswith("- There are no traces: does the application trace")
+
+
+def test_what_users_wrote_is_not_printed(mlflow: Mlflow, tmp_path: Path) -> None:
+    experiment = mlflow.experiment()
+    mlflow.insert(experiment, [Trace(now_ms(), tags={**GOOD, "note": "a secret " * 10, "odd": "\x1b[31mred"})])
+    shown = said(mlflow, tmp_path, experiment)
+    assert "tag note: 1 value\n" in shown
+    assert "\x1b" not in shown
+
+
+def test_where_serve_would_not_work_it_ends_with_2(mlflow: Mlflow, tmp_path: Path) -> None:
+    file = tmp_path / "exporter.yml"
+    file.write_text("mlflow: {experiments: [nowhere]}\n")
+    assert "selects none of" in complaint("doctor", f"--config.file={file}", MLFLOW_TRACKING_URI=mlflow.uri)
