@@ -265,7 +265,7 @@ def demo(duration: timedelta | None, rate: float, scenario: str, data_dir: Path,
     PATH, they are started too, with the rules that `rules` prints and windows of a thirtieth, and what they send is
     shown.
     """
-    absent = [name for name in ("rich", "openai", "flask") if importlib.util.find_spec(name) is None]
+    absent = [name for name in ("openai", "flask") if importlib.util.find_spec(name) is None]
     if absent:
         raise UserError("the demo needs more packages: in a clone, `make demo` or pip install '.[demo]'")
     from exporter.demo import command  # needs those packages

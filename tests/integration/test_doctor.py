@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.integration.test_cli import complaint, run
-from tests.real import Mlflow, Trace, now_ms
+from tests.real import Exporter, Mlflow, Trace, now_ms
 
 GOOD = {"environment": "production", "app_version": "1.4.0"}
 KNOWN = {
@@ -42,8 +42,6 @@ def test_where_all_is_well_nothing_needs_to_be_changed(mlflow: Mlflow, tmp_path:
 
 
 def test_the_series_are_those_that_serve_shows(mlflow: Mlflow, tmp_path: Path) -> None:
-    from tests.real import Exporter
-
     experiment = mlflow.experiment()
     versions = [{**GOOD, "app_version": version} for version in ("1", "2", "3")]
     mlflow.insert(experiment, [Trace(now_ms() - 3_600_000, tags=tags, metadata=KNOWN) for tags in versions])
@@ -74,7 +72,7 @@ def test_what_is_wrong_is_told_in_sentences(mlflow: Mlflow, tmp_path: Path) -> N
         "100% of the traces have no user.",
         "The label trace_name has 8 values in this sample alone",
         "No objective for lab: nothing alerts on it.",
-        "1 traces have been in progress for more than a day",
+        "In progress for more than a day: 1.",
         "Traces that do not count: 1 of evaluation.",
         "100% of the traces took longer than the last of buckets.duration_seconds",
     ):
