@@ -238,7 +238,7 @@ def backfill(
 
     \b
     mlflow-trace-exporter backfill --config.file=exporter.yml --since 30d --output history.om
-    promtool tsdb create-blocks-from openmetrics history.om /var/lib/prometheus
+    promtool tsdb create-blocks-from openmetrics --max-block-duration=162h history.om /var/lib/prometheus
 
     The ledger says where `serve` began to count, so that each trace is either in the history or in what `serve` shows.
     The counters of `serve` begin at 0, which Prometheus takes for a restart: nothing seems to happen at the seam. The

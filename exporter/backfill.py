@@ -11,13 +11,14 @@ from exporter import ledger_file, parts
 from exporter.config import Config
 from exporter.errors import UserError, what_failed
 from exporter.history import History, Span
-from exporter.moments import text, unix_ms
+from exporter.moments import text, unix_ms, utc
 from exporter.query import Progress, Query
 
 HEAD_MS = 3 * 3_600_000
 """Prometheus keeps about three hours in memory before it makes a block of them (two, and half of that more)."""
 
 LEAST_STEP_MS = 1000
+MINUTE_MS = 60_000
 
 
 def until_ms(asked_ms: int | None, origin_ms: int | None, now_ms: int) -> int:
@@ -27,7 +28,7 @@ def until_ms(asked_ms: int | None, origin_ms: int | None, now_ms: int) -> int:
     """
     latest_ms = now_ms - HEAD_MS
     if asked_ms is None:
-        return min(latest_ms, latest_ms if origin_ms is None else origin_ms)
+        return latest_ms // MINUTE_MS * MINUTE_MS if origin_ms is None or origin_ms > latest_ms else origin_ms
     if asked_ms > latest_ms:
         raise UserError(
             f"--until: must be three hours ago or earlier, {text(latest_ms)} UTC now: Prometheus still has what came"
@@ -65,10 +66,9 @@ def gap(settings: Config, span: Span) -> str | None:
         return f"there is no ledger at {settings.ledger.path}: the history ends at {text(span.until_ms)} UTC"
     if origin_ms - span.until_ms < span.step_ms:
         return None
-    whole_from = text(origin_ms + HEAD_MS)
     return (
         f"traces from {text(span.until_ms)} to {text(origin_ms)} UTC, when serve began, are missing in it; after"
-        f" {whole_from} UTC they can be had too"
+        f" {text(origin_ms + HEAD_MS)} UTC a second file can have them: --since {utc(span.until_ms).isoformat()}"
     )
 
 

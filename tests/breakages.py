@@ -39,6 +39,9 @@ INVARIANTS = "tests/unit/test_invariants.py"
 LEDGER = "tests/unit/test_ledger.py"
 RELEASE = "tests/unit/test_release.py"
 WEB = "tests/integration/test_web.py"
+HISTORY = "tests/unit/test_history.py"
+REPORT = "tests/integration/test_report.py"
+HEALTH = "tests/integration/test_health.py"
 TRIAGE = "tests/unit/test_triage.py"
 SOURCE = "tests/integration/test_source.py"
 REAL_FAULTS = "tests/integration/test_faults.py"
@@ -233,7 +236,7 @@ BREAKAGES = (
     Breakage(
         "stop in a full millisecond",
         "exporter/source.py",
-        "                yield from self._in_parts(window, read)\n",
+        "                yield from self._in_parts(window, terms, read)\n",
         "",
         SOURCE,
     ),
@@ -611,6 +614,83 @@ BREAKAGES = (
     Breakage("do not wait for the disk", "exporter/ledger_file.py", "synchronous = FULL", "synchronous = OFF", LEDGER),
     Breakage(
         "commit to a file that was deleted", "exporter/ledger.py", "            self._require_in_place()\n", "", LEDGER
+    ),
+    Breakage(
+        "begin a series of the history at its value",
+        "exporter/history.py",
+        "        yield from (self._samples(lines, at_ms - self._span.step_ms) for lines in grown.values())\n",
+        "",
+        HISTORY,
+    ),
+    Breakage(
+        "count a trace of the history at its start",
+        "exporter/history.py",
+        "record.start_ms if record.end_ms is None else record.end_ms",
+        "record.start_ms",
+        HISTORY,
+    ),
+    Breakage(
+        "leave out what ends after the history",
+        "exporter/history.py",
+        " or at_ms == self._span.last_ms)",
+        ")",
+        HISTORY,
+    ),
+    Breakage(
+        "never let a series of the history sleep",
+        "exporter/history.py",
+        "        self._let_sleep(at_ms)\n",
+        "",
+        f"{HISTORY} tests/e2e/test_backfill.py -k sleep",
+    ),
+    Breakage(
+        "backfill what serve counts",
+        "exporter/backfill.py",
+        "if origin_ms is not None and asked_ms > origin_ms:",
+        "if False:",
+        HISTORY,
+    ),
+    Breakage(
+        "backfill into what Prometheus has in memory",
+        "exporter/backfill.py",
+        "if asked_ms > latest_ms:",
+        "if False:",
+        HISTORY,
+    ),
+    Breakage(
+        "take all that MLflow gives for what was asked for",
+        "exporter/query.py",
+        "all(labels[name] == value for name, value in self.labels.items())",
+        "True",
+        REPORT,
+    ),
+    Breakage(
+        "leave it to us to look for an environment",
+        "exporter/query.py",
+        """    return [f"{sources[0].kind}.`{sources[0].key}` LIKE '%{value}%'"]""",
+        "    return []",
+        f"{REPORT} -k asked_for",
+    ),
+    Breakage(
+        "call few traces healthy",
+        "exporter/health.py",
+        "if self.traces < self.min_traces:",
+        "if False:",
+        HEALTH,
+    ),
+    Breakage(
+        "breached at the threshold",
+        "exporter/health.py",
+        "self.measured > self.threshold",
+        "self.measured >= self.threshold",
+        HEALTH,
+    ),
+    Breakage(
+        "a mistake of ours is a breach",
+        "exporter/analysis.py",
+        'with _progress(lookback, "now") as progress, _no_answer_is_exit_code_2():',
+        'with _progress(lookback, "now") as progress:',
+        HEALTH,
     ),
 )
 

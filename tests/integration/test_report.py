@@ -57,7 +57,8 @@ def some_traces() -> list[Trace]:
     ]
     alone = Trace(NOW_MS - HOUR_MS, 1_234, tags={"environment": "canary"})
     unmeasured = Trace(NOW_MS - HOUR_MS, None, "ERROR", tags={"environment": "unmeasured"})
-    return [*made, *running, alone, unmeasured]
+    other = Trace(NOW_MS - HOUR_MS, 10, tags={"environment": "not-staging"})
+    return [*made, *running, alone, unmeasured, other]
 
 
 @pytest.fixture(scope="module")

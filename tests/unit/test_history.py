@@ -130,8 +130,10 @@ NOW_MS = START_MS + 100 * 3_600_000
 
 
 def test_the_history_ends_where_serve_begins_or_three_hours_ago() -> None:
-    assert until_ms(None, None, NOW_MS) == NOW_MS - HEAD_MS
-    assert until_ms(None, NOW_MS - 1, NOW_MS) == NOW_MS - HEAD_MS
+    assert until_ms(None, None, NOW_MS + 1) == NOW_MS - HEAD_MS
+    assert until_ms(None, NOW_MS - 1, NOW_MS + 1) == NOW_MS - HEAD_MS, (
+        "in whole minutes, so that another can begin there"
+    )
     assert until_ms(None, NOW_MS - 2 * HEAD_MS, NOW_MS) == NOW_MS - 2 * HEAD_MS
     assert until_ms(NOW_MS - HEAD_MS, None, NOW_MS) == NOW_MS - HEAD_MS
 

@@ -1,0 +1,48 @@
+"""The examples of the README are run as they stand there."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.integration.test_cli import run
+from tests.real import Mlflow, Trace, now_ms
+
+README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+FLAG = re.compile(r"--[a-z][\w.-]*")
+
+
+def test_python(mlflow: Mlflow, tmp_path: Path) -> None:
+    mlflow.insert(mlflow.experiment(), [Trace(now_ms() - 1_000, tags={"environment": "production"})])
+    (example,) = re.findall(r"```python\n(from datetime.*?)```", README, re.DOTALL)
+    file = tmp_path / "example.py"
+    file.write_text(example + "print(len(rows), len(worst), health.verdict)\n")
+    environment = {"MLFLOW_TRACKING_URI": mlflow.uri, "PATH": "/usr/bin:/bin"}
+    done = subprocess.run([sys.executable, file], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "Verdict." in done.stdout
+
+
+def test_every_flag_that_is_shown_exists() -> None:
+    for command in ("report", "health", "doctor", "backfill"):
+        known = set(FLAG.findall(run(command, "--help").stdout))
+        shown = {
+            flag for line in re.findall(rf"mlflow-trace-exporter {command} (.*)", README) for flag in FLAG.findall(line)
+        }
+        assert shown <= known, command
+
+
+def test_the_type_checker_sees_what_is_exported(tmp_path: Path) -> None:
+    file = tmp_path / "use.py"
+    file.write_text(
+        "from exporter import check_health, make_report\nmake_report().rows[0].p95_s\ncheck_health(p95_s='5s')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "mypy", "--strict", f"--cache-dir={tmp_path}", "--follow-imports=silent", file],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=Path(__file__).parents[2],
+    )
+    assert 'Argument "p95_s" to "check_health" has incompatible type "str"' in done.stdout, done.stdout
+    assert done.stdout.count("error:") == 1, done.stdout
