@@ -13,17 +13,13 @@ import click
 from exporter import config, flags, logs
 from exporter.errors import PollError, UserError
 
-_since = click.option(
-    "--since", default="24h", show_default=True, metavar="TIME", help="From which start on: how long ago, or a date."
-)
-_until = click.option("--until", default="now", show_default=True, metavar="TIME", help="Up to which start.")
-_environment = click.option("--environment", metavar="NAME", help="Only traces of this environment.")
-
 
 @click.command()
 @flags.config_file
-@_since
-@_until
+@click.option(
+    "--since", default="24h", show_default=True, metavar="TIME", help="From which start on: how long ago, or a date."
+)
+@click.option("--until", default="now", show_default=True, metavar="TIME", help="Up to which start.")
 @click.option(
     "--by",
     multiple=True,
@@ -34,7 +30,7 @@ _environment = click.option("--environment", metavar="NAME", help="Only traces o
 @click.option(
     "--top", type=click.IntRange(1), help="Only so many rows, those with the most traces.  [default: 50 in a table]"
 )
-@_environment
+@click.option("--environment", metavar="NAME", help="Only traces of this environment.")
 @click.option("--version", metavar="NAME", help="Only traces of this version.")
 @click.option("--status", type=click.Choice(["ok", "error"]), help="Only traces that ended so.")
 @click.option(
@@ -92,7 +88,7 @@ def report(
     with _progress(asked["since"], asked["until"]) as progress:
         found = api.make_report(
             by=by or DEFAULT_BY,
-            min_duration_s=min_duration.total_seconds() if min_duration else None,
+            min_duration_s=flags.seconds(min_duration),
             config=settings,
             progress=progress,
             **asked,
@@ -164,7 +160,7 @@ def health(
             lookback=lookback,
             environments=environments,
             error_rate=error_rate,
-            p95_s=p95.total_seconds() if p95 else None,
+            p95_s=flags.seconds(p95),
             min_traces=min_traces,
             config=settings,
             progress=progress,

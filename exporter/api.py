@@ -9,13 +9,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 from exporter import config as configuration
 from exporter import parts, report
 from exporter.config import Config
 from exporter.errors import UserError
 from exporter.health import Health, health
-from exporter.moments import Moment, unix_ms
+from exporter.moments import Moment, asked_ms
 from exporter.objectives import WILDCARDS, Objective
 from exporter.query import Library, Progress, Query, no_progress
 from exporter.report import DEFAULT_BY, Report, Wanted
@@ -23,7 +24,6 @@ from exporter.trace import State
 from exporter.trace_list import trace_url
 
 STATES = {"ok": State.OK, "error": State.ERROR}
-DEFAULT_MIN_TRACES = 20
 P95 = 0.95
 
 Settings = Config | Path | str | None
@@ -37,7 +37,7 @@ def make_report(  # noqa: PLR0913 - each is a question of its own
     by: Sequence[str] = DEFAULT_BY,
     environment: str | None = None,
     version: str | None = None,
-    status: str | None = None,
+    status: Literal["ok", "error"] | None = None,
     min_duration_s: float | None = None,
     user: str | None = None,
     filter_string: str | None = None,
@@ -117,8 +117,9 @@ def _objectives(
     for environment in dict.fromkeys(environments or named):
         objective = all_of_them.of(environment)
         if error_rate is not None or p95_s is not None:
-            least = objective.min_traces if objective else DEFAULT_MIN_TRACES
-            objective = Objective(environment, error_rate, p95_s, P95 if p95_s is not None else None, None, least)
+            least = (objective or Objective(environment)).min_traces
+            latency_ratio = P95 if p95_s is not None else None
+            objective = Objective(environment, error_rate, p95_s, latency_ratio, min_traces=least)
         if objective is None:
             raise UserError(
                 f"environment {environment!r} has no objective in the configuration: say what it may be at most, by an"
@@ -137,17 +138,10 @@ def _settings(config: Settings) -> Config:
 def times(since: Moment, until: Moment) -> tuple[int, int]:
     """Both in Unix ms. Raises UserError where one cannot be read, or since is not before until."""
     now_ms = parts.now_ms()
-    since_ms, until_ms = _unix_ms("since", since, now_ms), _unix_ms("until", until, now_ms)
+    since_ms, until_ms = asked_ms("since", since, now_ms), asked_ms("until", until, now_ms)
     if since_ms >= until_ms:
         raise UserError(f"since: {since} is not before {until}")
     return since_ms, until_ms
-
-
-def _unix_ms(name: str, moment: Moment, now_ms: int) -> int:
-    try:
-        return unix_ms(moment, now_ms)
-    except (ValueError, OverflowError) as error:
-        raise UserError(f"{name}: {error}") from None
 
 
 def _said(**labels: str | None) -> dict[str, str]:

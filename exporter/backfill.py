@@ -11,7 +11,7 @@ from exporter import ledger_file, parts
 from exporter.config import Config
 from exporter.errors import UserError, what_failed
 from exporter.history import History, Span
-from exporter.moments import text, unix_ms, utc
+from exporter.moments import asked_ms, text, utc
 from exporter.query import Progress, Query
 
 HEAD_MS = 3 * 3_600_000
@@ -21,25 +21,25 @@ LEAST_STEP_MS = 1000
 MINUTE_MS = 60_000
 
 
-def until_ms(asked_ms: int | None, origin_ms: int | None, now_ms: int) -> int:
+def until_ms(chosen_ms: int | None, origin_ms: int | None, now_ms: int) -> int:
     """Where the history ends: where it was asked to, or where `serve` began to count by its ledger, or three hours ago.
 
     Raises UserError where Prometheus would not take it, and where traces would be counted twice.
     """
     latest_ms = now_ms - HEAD_MS
-    if asked_ms is None:
+    if chosen_ms is None:
         return latest_ms // MINUTE_MS * MINUTE_MS if origin_ms is None or origin_ms > latest_ms else origin_ms
-    if asked_ms > latest_ms:
+    if chosen_ms > latest_ms:
         raise UserError(
             f"--until: must be three hours ago or earlier, {text(latest_ms)} UTC now: Prometheus still has what came"
             " since then in memory, and blocks must not overlap with that"
         )
-    if origin_ms is not None and asked_ms > origin_ms:
+    if origin_ms is not None and chosen_ms > origin_ms:
         raise UserError(
             f"--until: serve counts the traces from {text(origin_ms)} UTC on, as its ledger says; a history that goes"
             " on after that would count them twice. Leave --until out"
         )
-    return asked_ms
+    return chosen_ms
 
 
 def plan(settings: Config, since: str, until: str | None, step: timedelta) -> Span:
@@ -49,8 +49,8 @@ def plan(settings: Config, since: str, until: str | None, step: timedelta) -> Sp
     step_ms = parts.ms(step)
     if step_ms < LEAST_STEP_MS:
         raise UserError("--step: must be at least 1s")
-    since_ms = _unix_ms("--since", since, now_ms)
-    end_ms = until_ms(None if until is None else _unix_ms("--until", until, now_ms), origin_ms, now_ms)
+    since_ms = asked_ms("--since", since, now_ms)
+    end_ms = until_ms(None if until is None else asked_ms("--until", until, now_ms), origin_ms, now_ms)
     if since_ms >= end_ms:
         counted = "" if origin_ms is None else f"; serve counts from {text(origin_ms)} UTC on"
         raise UserError(
@@ -87,13 +87,6 @@ def run(settings: Config, span: Span, output: Path, target: Mapping[str, str], p
         f"{output}: {written.traces:,} traces from {text(span.since_ms)} to {text(span.until_ms)} UTC,"
         f" {len(written.groups)} label sets, {written.samples:,} samples, {output.stat().st_size / 1e6:,.1f} MB"
     )
-
-
-def _unix_ms(flag: str, moment: str, now_ms: int) -> int:
-    try:
-        return unix_ms(moment, now_ms)
-    except (ValueError, OverflowError) as error:
-        raise UserError(f"{flag}: {error}") from None
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -26,6 +27,12 @@ def read_by(read: Callable[[Any], T]) -> Callable[[click.Context, click.Paramete
 
 
 duration = read_by(config.parse_duration)
+
+
+def seconds(given: timedelta | None) -> float | None:
+    """A duration that may not have been given, in seconds."""
+    return None if given is None else given.total_seconds()
+
 
 config_file = click.option(
     "--config.file",

@@ -3,6 +3,7 @@
 from datetime import UTC, datetime, timedelta
 
 from exporter.config import parse_duration
+from exporter.errors import UserError
 
 Moment = str | timedelta | datetime
 """How long ago (a timedelta, or a text such as 24h), or a date with or without a time, in UTC if it does not say."""
@@ -16,6 +17,14 @@ def unix_ms(moment: Moment, now_ms: int) -> int:
         return now_ms - moment // timedelta(milliseconds=1)
     aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
     return int(aware.timestamp() * 1000)
+
+
+def asked_ms(name: str, moment: Moment, now_ms: int) -> int:
+    """A moment that the user gave as ``name``, in Unix ms. Raises UserError for what is none."""
+    try:
+        return unix_ms(moment, now_ms)
+    except (ValueError, OverflowError) as error:
+        raise UserError(f"{name}: {error}") from None
 
 
 def utc(ms: int) -> datetime:

@@ -646,14 +646,14 @@ BREAKAGES = (
     Breakage(
         "backfill what serve counts",
         "exporter/backfill.py",
-        "if origin_ms is not None and asked_ms > origin_ms:",
+        "if origin_ms is not None and chosen_ms > origin_ms:",
         "if False:",
         HISTORY,
     ),
     Breakage(
         "backfill into what Prometheus has in memory",
         "exporter/backfill.py",
-        "if asked_ms > latest_ms:",
+        "if chosen_ms > latest_ms:",
         "if False:",
         HISTORY,
     ),

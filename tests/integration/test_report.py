@@ -271,4 +271,4 @@ def test_a_notebook_keeps_its_own_settings_of_mlflow(config: Path, monkeypatch: 
     assert os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] == "5"
     assert "MLFLOW_HTTP_REQUEST_TIMEOUT" not in os.environ
     with pytest.raises(UserError, match="status: 'bad' is neither ok nor error"):
-        exporter.make_report(status="bad", config=config)
+        exporter.make_report(status="bad", config=config)  # type: ignore[arg-type]
