@@ -5,6 +5,7 @@ import random
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -127,6 +128,23 @@ def test_histogram_quantile_is_what_was(asked: Asked, share: float) -> None:
     exact = np.quantile(seconds, share)
     low, high = max(each for each in (0, *edges) if each < exact), min(each for each in edges if each >= exact)
     assert low <= (found or 0) <= high, "in the bucket of the exact one"
+
+
+def test_the_rules_have_a_past_of_their_own(asked: Asked, tmp_path: Path) -> None:
+    rules = tmp_path / "mlflow-rules.yml"
+    rules.write_text(CliRunner().invoke(cli, ["rules"]).stdout)
+    times = (f"--start={END_MS // 1000 - 900}", f"--end={END_MS // 1000}")
+    where = (f"--output-dir={tmp_path / 'blocks'}", f"--url={asked.prometheus.url}")
+    make = [tool("promtool"), "tsdb", "create-blocks-from", "rules", *times, *where, str(rules)]
+    subprocess.run(make, check=True, capture_output=True)
+    (tmp_path / "blocks" / "wal").mkdir()  # which promtool looks for where it reads
+    dump = subprocess.run(
+        [tool("promtool"), "tsdb", "dump", tmp_path / "blocks"], check=True, capture_output=True, text=True
+    )
+    recorded = {line.split('__name__="')[1].split('"')[0] for line in dump.stdout.splitlines()}
+    assert "experiment_environment_version_le:mlflow_trace_duration_seconds_bucket:increase5m" in recorded, sorted(
+        recorded
+    )
 
 
 def test_serve_goes_on_without_a_false_spike(asked: Asked) -> None:
