@@ -1,6 +1,7 @@
 """The commands that read what MLflow has and print it: their flags and help texts."""
 
 import json
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,7 +29,9 @@ from exporter.errors import PollError, UserError
     " user, session or hour (UTC). Can be repeated.  [default: environment, version]",
 )
 @click.option(
-    "--top", type=click.IntRange(1), help="Only so many rows, those with the most traces.  [default: 50 in a table]"
+    "--top",
+    type=click.IntRange(1),
+    help="Only so many rows, those with the most traces.  [default: 50 in a table, but for hours]",
 )
 @click.option("--environment", metavar="NAME", help="Only traces of this environment.")
 @click.option("--version", metavar="NAME", help="Only traces of this version.")
@@ -84,6 +87,7 @@ def report(
         from exporter import api, report_format
         from exporter.report import DEFAULT_BY
 
+    logs.setup("error", "logfmt")
     settings = config.load(config_file)
     with _progress(asked["since"], asked["until"]) as progress:
         found = api.make_report(
@@ -93,7 +97,8 @@ def report(
             progress=progress,
             **asked,
         )
-    found, left_out = report_format.top(found, top or (50 if form == "table" else None))
+    most = 50 if form == "table" and "hour" not in by else None
+    found, left_out = report_format.top(found, top or most)
     report_format.write(found, form, left_out)
 
 
@@ -154,8 +159,9 @@ def health(
     with flags.mlflow_loaded():
         from exporter import api
         from exporter import health as checks
+    logs.setup("error", "logfmt")
     settings = config.load(config_file)
-    with _progress(lookback, "now") as progress, _no_answer_is_exit_code_2():
+    with _no_answer_is_exit_code_2(), _progress(lookback, "now") as progress:
         found = api.check_health(
             lookback=lookback,
             environments=environments,
@@ -165,10 +171,10 @@ def health(
             config=settings,
             progress=progress,
         )
-    if form == "json":
-        click.echo(json.dumps(checks.as_object(found), indent=2))
-    else:
-        click.echo("\n".join(checks.lines(found)))
+    try:
+        click.echo(json.dumps(checks.as_object(found), indent=2) if form == "json" else "\n".join(checks.lines(found)))
+    except OSError:  # nobody reads it; the exit code is the answer all the same
+        sys.stdout = None
     sys.exit(found.verdict.value)
 
 
@@ -243,10 +249,12 @@ def backfill(
     with flags.mlflow_loaded():
         from exporter import backfill as filling
         from exporter import progress
-    settings = config.load(config_file)
-    span = filling.plan(settings, since, until, step)
+    logs.setup("error", "logfmt")
+    settings, target = config.load(config_file), {"job": job, "instance": instance}
+    span = filling.plan(settings, since, until, step, target)
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # no half of a file is left
     with progress.shown(span.since_ms, span.until_ms) as tell:
-        said = filling.run(settings, span, output, {"job": job, "instance": instance}, tell)
+        said = filling.run(settings, span, output, target, tell)
     click.echo(said)
     if missing := filling.gap(settings, span):
         click.echo(missing)

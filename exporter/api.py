@@ -34,7 +34,7 @@ def make_report(  # noqa: PLR0913 - each is a question of its own
     *,
     since: Moment = "24h",
     until: Moment = "now",
-    by: Sequence[str] = DEFAULT_BY,
+    by: str | Sequence[str] = DEFAULT_BY,
     environment: str | None = None,
     version: str | None = None,
     status: Literal["ok", "error"] | None = None,
@@ -53,6 +53,9 @@ def make_report(  # noqa: PLR0913 - each is a question of its own
     are how many traces to list. Raises UserError for a mistake in any of these, PollError where MLflow cannot be read.
     """
     settings = _settings(config)
+    by = (by,) if isinstance(by, str) else by
+    if slowest < 0 or errors < 0:
+        raise UserError("slowest, errors: how many traces to list, so 0 or more")
     if status not in (None, *STATES):
         raise UserError(f"status: {status!r} is neither {' nor '.join(STATES)}")
     query = replace(
@@ -65,9 +68,8 @@ def make_report(  # noqa: PLR0913 - each is a question of its own
     )
     with _library(settings) as library:
         known = report.dimensions(library.rules.names)
-        for name in by:
-            if name not in known:
-                raise UserError(f"by: {name!r} is none of {', '.join(known)}")
+        if unknown := [name for name in by if name not in known]:
+            raise UserError(f"by: {unknown[0]!r} is none of {', '.join(known)}")
         wanted = Wanted(tuple(dict.fromkeys(by)), slowest, errors)
         pages = parts.mlflow_url(settings)
         return report.report(
@@ -82,7 +84,7 @@ def make_report(  # noqa: PLR0913 - each is a question of its own
 def check_health(
     *,
     lookback: Moment = "30m",
-    environments: Sequence[str] = (),
+    environments: str | Sequence[str] = (),
     error_rate: float | None = None,
     p95_s: float | None = None,
     min_traces: int | None = None,
@@ -97,6 +99,13 @@ def check_health(
     measure by; PollError where MLflow cannot be read.
     """
     settings = _settings(config)
+    environments = (environments,) if isinstance(environments, str) else environments
+    if error_rate is not None and not 0 < error_rate < 1:
+        raise UserError(f"error_rate: {error_rate} is not a share between 0 and 1, such as 0.05 for 5 %")
+    if p95_s is not None and p95_s <= 0:
+        raise UserError(f"p95_s: {p95_s} is not a number of seconds above 0")
+    if min_traces is not None and min_traces < 1:
+        raise UserError("min_traces: must be at least 1")
     chosen = _objectives(settings, environments, error_rate, p95_s, min_traces)
     query = Query(*times(lookback, "now"))
     with _library(settings) as library:
@@ -153,7 +162,9 @@ def _library(settings: Config) -> Iterator[Library]:
     """The traces; afterwards the environment variables of MLflow's client are again as whoever calls has set them."""
     before = dict(os.environ)
     try:
-        yield parts.open_library(settings)
+        library = parts.open_library(settings)
+        library.source.require_experiments()
+        yield library
     finally:
         for name in [name for name in os.environ if name.startswith("MLFLOW_HTTP_REQUEST_")]:
             del os.environ[name]

@@ -11,6 +11,7 @@ from exporter import ledger_file, parts
 from exporter.config import Config
 from exporter.errors import UserError, what_failed
 from exporter.history import History, Span
+from exporter.labels import clean
 from exporter.moments import asked_ms, text, utc
 from exporter.query import Progress, Query
 
@@ -42,13 +43,16 @@ def until_ms(chosen_ms: int | None, origin_ms: int | None, now_ms: int) -> int:
     return chosen_ms
 
 
-def plan(settings: Config, since: str, until: str | None, step: timedelta) -> Span:
+def plan(settings: Config, since: str, until: str | None, step: timedelta, target: Mapping[str, str]) -> Span:
     """What to write. Raises UserError for a mistake in one of these, and as ``until_ms`` does."""
     now_ms = parts.now_ms()
     origin_ms = ledger_file.origin_ms(settings.ledger.path)
     step_ms = parts.ms(step)
     if step_ms < LEAST_STEP_MS:
         raise UserError("--step: must be at least 1s")
+    for flag, value in target.items():
+        if clean(value) != value:
+            raise UserError(f"--{flag}: {value!r} is no label that Prometheus gives")
     since_ms = asked_ms("--since", since, now_ms)
     end_ms = until_ms(None if until is None else asked_ms("--until", until, now_ms), origin_ms, now_ms)
     if since_ms >= end_ms:
@@ -56,7 +60,10 @@ def plan(settings: Config, since: str, until: str | None, step: timedelta) -> Sp
         raise UserError(
             f"--since: {text(since_ms)} UTC is not before the end of the history, {text(end_ms)} UTC{counted}"
         )
-    return Span(since_ms, end_ms, step_ms)
+    span = Span(since_ms, end_ms, step_ms)
+    if span.first_ms > span.last_ms:
+        raise UserError(f"--step: there is none from {text(since_ms)} to {text(end_ms)} UTC; take a shorter one")
+    return span
 
 
 def gap(settings: Config, span: Span) -> str | None:
@@ -64,7 +71,7 @@ def gap(settings: Config, span: Span) -> str | None:
     origin_ms = ledger_file.origin_ms(settings.ledger.path)
     if origin_ms is None:
         return f"there is no ledger at {settings.ledger.path}: the history ends at {text(span.until_ms)} UTC"
-    if origin_ms - span.until_ms < span.step_ms:
+    if origin_ms <= span.until_ms:
         return None
     return (
         f"traces from {text(span.until_ms)} to {text(origin_ms)} UTC, when serve began, are missing in it; after"
@@ -75,14 +82,17 @@ def gap(settings: Config, span: Span) -> str | None:
 def run(settings: Config, span: Span, output: Path, target: Mapping[str, str], progress: Progress) -> str:
     """Write the file; returns what to tell. Raises PollError and UserError, and leaves no file then."""
     library, meter = parts.open_library(settings), parts.open_meter(settings)
+    library.source.require_experiments()
     history = History(meter, span, target, parts.ms(settings.series.ttl))
     found = library.read(Query(span.since_ms, span.until_ms), progress)
     with _file_at(output) as file:
         for piece in history.lines(record for record, _ in found):
             file.write(piece)
-    written = history.written
-    if not written.traces:
-        raise UserError(f"no finished traces from {text(span.since_ms)} to {text(span.until_ms)} UTC: nothing to write")
+        written = history.written
+        if not written.traces:
+            raise UserError(
+                f"no finished traces from {text(span.since_ms)} to {text(span.until_ms)} UTC: nothing to write"
+            )
     return (
         f"{output}: {written.traces:,} traces from {text(span.since_ms)} to {text(span.until_ms)} UTC,"
         f" {len(written.groups)} label sets, {written.samples:,} samples, {output.stat().st_size / 1e6:,.1f} MB"
@@ -92,15 +102,19 @@ def run(settings: Config, span: Span, output: Path, target: Mapping[str, str], p
 @contextmanager
 def _file_at(path: Path) -> Iterator[IO[str]]:
     """A file to write to that is at ``path`` only once it is whole. Raises UserError where it cannot be written."""
+    path = path.resolve()  # where it is a link, what it leads to
+    if path.exists() and not path.is_file():
+        raise UserError(f"--output: {path} is no file; promtool needs one")
     try:
         with NamedTemporaryFile("w", encoding="utf-8", dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
             part = Path(file.name)
             try:
                 yield file
+                file.close()
+                part.chmod(0o644)
+                part.replace(path)
             except BaseException:
-                part.unlink()
+                part.unlink(missing_ok=True)
                 raise
-        part.chmod(0o644)
-        part.replace(path)
     except OSError as error:
         raise UserError(f"--output: cannot write {path}: {what_failed(error)}") from None

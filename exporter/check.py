@@ -42,16 +42,12 @@ def _say_server(source: MlflowSource, say: Callable[[str], None]) -> None:
 
 def _say_experiments(source: MlflowSource, say: Callable[[str], None]) -> None:
     selection = source.selection()
-    selectors, active = ", ".join(selection.unmatched), ", ".join(selection.active)
     if not selection.chosen:
-        raise UserError(
-            f"mlflow.experiments: {selectors or 'all'} selects none of the {len(selection.active)} active experiments"
-            f" at {source.client.tracking_uri}: {active}"
-        )
+        raise UserError(selection.complaint(source.client.tracking_uri))
     names = ", ".join(sorted(selection.names.values()))
     say(f"experiments  {len(selection.chosen)} of {len(selection.active)} selected: {names}")
     if selection.unmatched:
-        say(f"             warning: {selectors} selects none of {active}")
+        say(f"             warning: {', '.join(selection.unmatched)} selects none of {', '.join(selection.active)}")
 
 
 def _say_features(source: MlflowSource, say: Callable[[str], None]) -> None:

@@ -9,6 +9,7 @@ import sys
 import urllib.request
 from datetime import timedelta
 from http.client import HTTPException
+from io import TextIOWrapper
 from pathlib import Path
 from typing import IO, Any, Literal
 
@@ -286,4 +287,7 @@ for command in (analysis.report, analysis.health, analysis.doctor, analysis.back
 
 def main() -> None:
     """Run the command line; the console script `mlflow-trace-exporter`."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # a terminal that cannot show a character is shown its number
+            stream.reconfigure(errors="backslashreplace")
     cli(prog_name="mlflow-trace-exporter")

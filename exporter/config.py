@@ -104,8 +104,22 @@ def _label_sources(value: object) -> tuple[LabelSource, ...]:
 
 
 _LABEL_NAME = re.compile(r"[a-zA-Z_]\w*", re.ASCII)
-_RESERVED_LABELS = {*TRACE_LABELS, "job", "instance", "le", "quantile", "status", "kind", "field", "trace_id", "pod"}
-_PERSONAL = ("mlflow.trace.user", "mlflow.trace.session", "mlflow.traceInputs", "mlflow.traceOutputs")
+_RESERVED_LABELS = {
+    *TRACE_LABELS,
+    "user",
+    "session",
+    "hour",
+    "job",
+    "instance",
+    "le",
+    "quantile",
+    "status",
+    "kind",
+    "field",
+    "trace_id",
+    "pod",
+}
+PERSONAL = ("mlflow.trace.user", "mlflow.trace.session", "mlflow.traceInputs", "mlflow.traceOutputs")
 MAX_EXTRA_LABELS = 10
 
 
@@ -121,14 +135,14 @@ def _label_name(name: object) -> str:
     if not isinstance(name, str) or not _LABEL_NAME.fullmatch(name):
         raise ValueError(f"{name!r} is no name of a label: write letters, digits and underscores, no digit first")
     if name in _RESERVED_LABELS or name.startswith("__"):
-        raise ValueError(f"{name} is a label already, or reserved by Prometheus; choose another name")
+        raise ValueError(f"{name} is a label already, or reserved; choose another name")
     return name
 
 
 def _not_personal(name: object, sources: tuple[LabelSource, ...]) -> tuple[LabelSource, ...]:
     """Raise ValueError for what would make a series for each user, or show what users wrote."""
     for source in sources:
-        if source.key in _PERSONAL:
+        if source.key in PERSONAL:
             raise ValueError(f"{name}: {source.key} cannot become a label; it has a value for each user or question")
     return sources
 

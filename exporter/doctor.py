@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 from itertools import islice
 
 from exporter.check import check
-from exporter.config import Config
+from exporter.config import PERSONAL, Config
 from exporter.errors import PollError, UserError
 from exporter.horizon import AHEAD_MS, Window
-from exporter.labels import PLACE_LABELS, UNKNOWN
+from exporter.labels import PLACE_LABELS, UNKNOWN, clean
 from exporter.metrics import Meter
 from exporter.moments import text
 from exporter.parts import ms, now_ms, objectives_of, open_meter, open_source
@@ -29,8 +29,8 @@ FIELDS = ("token usage", "cost", "environment", "version", "user", "session")
 
 @dataclass(slots=True)
 class Sample:
-    """What some traces have. ``values`` are by "tag NAME" or "metadata NAME", ``labels`` by the name of a label;
-    ``has`` counts finished traces that have each of FIELDS."""
+    """What some traces have. ``values`` are by the kind ("tag", "metadata") and the key, ``labels`` by the name of a
+    label; ``has`` counts finished traces that have each of FIELDS."""
 
     traces: int = 0
     first_ms: int = 0
@@ -40,7 +40,7 @@ class Sample:
     beyond_buckets: int = 0
     traffic: Counter[Traffic] = field(default_factory=Counter)
     has: Counter[str] = field(default_factory=Counter)
-    values: dict[str, set[str]] = field(default_factory=dict)
+    values: dict[tuple[str, str], set[str]] = field(default_factory=dict)
     labels: dict[str, set[str]] = field(default_factory=dict)
     counted: list[TraceRecord] = field(default_factory=list)
     series: int = 0
@@ -81,7 +81,7 @@ def examine(found: Iterable[TraceRecord], meter: Meter, last_edge_s: float, at_m
         sample.last_ms = max(sample.last_ms, record.start_ms)
         for kind, pairs in (("tag", record.tags), ("metadata", record.metadata)):
             for key, value in pairs.items():
-                sample.values.setdefault(f"{kind} {key}", set()).add(value)
+                sample.values.setdefault((kind, key), set()).add(value)
         if record.state is State.IN_PROGRESS:
             sample.running += 1
             sample.stuck += at_ms - record.start_ms > STUCK_MS
@@ -133,7 +133,8 @@ def findings(sample: Sample, settings: Config, off_ms: int | None) -> Iterator[s
         f" {sample.traces - sample.ended - sample.running:,} of traffic that does not count"
     )
     for name, values in sorted(sample.values.items()):
-        yield f"{name}: {_values(values)}"
+        kind, key = name
+        yield f"{kind} {clean(key)}: {_values(values, key in PERSONAL)}"
     if sample.ended:
         yield "have         " + ", ".join(f"{name} {sample.has[name] / sample.ended:.0%}" for name in FIELDS)
     yield f"series       {sample.label_sets} label sets, {sample.series:,} series of at most {settings.series.limit:,}"
@@ -148,9 +149,14 @@ def _clock(off_ms: int | None) -> str:
     return f"MLflow's is {abs(off_ms) / 1000:.0f} s {'ahead of' if off_ms > 0 else 'behind'} this machine's"
 
 
-def _values(values: set[str]) -> str:
+def _values(values: set[str], personal: bool) -> str:
+    """How many there are and, of a few short ones that are nobody's secret, which."""
     count = f"{len(values):,} value{'s' if len(values) > 1 else ''}"
-    if len(values) > MAX_VALUES_SHOWN or any(len(value) > 40 or not value.isprintable() for value in values):
+    if (
+        personal
+        or len(values) > MAX_VALUES_SHOWN
+        or any(len(value) > 40 or not value.isprintable() for value in values)
+    ):
         return count
     return f"{count} ({', '.join(sorted(values))})"
 

@@ -30,6 +30,14 @@ class Selection:
         """The names of those that are chosen, by id."""
         return {each.experiment_id: each.name for each in self.chosen.values()}
 
+    def complaint(self, uri: str) -> str:
+        """What to say where none is chosen."""
+        selectors, active = ", ".join(self.unmatched), ", ".join(self.active)
+        return (
+            f"mlflow.experiments: {selectors or 'all'} selects none of the {len(self.active)} active experiments"
+            f" at {uri}: {active}"
+        )
+
     def log(self) -> None:
         """Say what is read from now on."""
         names = ", ".join(sorted(self.names.values()))

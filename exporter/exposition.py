@@ -191,7 +191,7 @@ def status_metrics(families: Iterable[StatusFamily], status: Status) -> Iterator
 def lines(metrics: Iterable[Metric]) -> tuple[list[str], list[str]]:
     """Metrics in OpenMetrics: the lines that say what they are, and those with a sample. No end is marked."""
     text: bytes = encode_openmetrics(_Metrics(list(metrics)))
-    found = text.removesuffix(_EOF).decode().splitlines()
+    found = text.removesuffix(_EOF).decode().rstrip("\n").split("\n")  # other line ends can be inside of a label
     return [line for line in found if line.startswith("#")], [line for line in found if not line.startswith("#")]
 
 

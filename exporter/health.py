@@ -26,11 +26,12 @@ class Verdict(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One thing that was measured, and what it may be at most; ``unit`` is ratio, s or USD/day. ``measured`` is None
-    where no trace tells."""
+    """One thing that was ``measured`` over so many ``traces`` as tell, and what it may be at most; None where none
+    does. ``unit`` is ratio, s or USD."""
 
     what: str
     unit: str
+    traces: int
     measured: float | None
     threshold: float
 
@@ -42,7 +43,7 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class EnvironmentHealth:
-    """The checks of an environment. Fewer ``traces`` than ``min_traces`` say nothing, whatever was measured."""
+    """The checks of an environment over its ``traces``. One of which fewer than ``min_traces`` tell says nothing."""
 
     environment: str
     traces: int
@@ -52,9 +53,13 @@ class EnvironmentHealth:
     @property
     def verdict(self) -> Verdict:
         """What is said of it."""
-        if self.traces < self.min_traces:
-            return Verdict.TOO_FEW_TRACES
-        return Verdict.BREACHED if any(check.breached for check in self.checks) else Verdict.HEALTHY
+        if any(check.breached for check in self.checks if not self.is_too_few(check)):
+            return Verdict.BREACHED
+        return Verdict.TOO_FEW_TRACES if any(map(self.is_too_few, self.checks)) else Verdict.HEALTHY
+
+    def is_too_few(self, check: Check) -> bool:
+        """Whether a check says nothing."""
+        return check.traces < self.min_traces
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,29 +105,28 @@ def judge(
 def _checks(tally: Tally, objective: Objective, days: float) -> Iterator[Check]:
     if objective.error_ratio is not None:
         ratio = tally.errors / tally.traces if tally.traces else None
-        yield Check("error rate", "ratio", ratio, objective.error_ratio)
+        yield Check("error rate", "ratio", tally.traces, ratio, objective.error_ratio)
     if objective.latency_s is not None and objective.latency_ratio is not None:
         measured = tally.durations.reader()(objective.latency_ratio)
-        yield Check(f"p{objective.latency_ratio * 100:g} latency", "s", measured, objective.latency_s)
+        name = f"p{objective.latency_ratio * 100:g} latency"
+        yield Check(name, "s", tally.traces - tally.without_duration, measured, objective.latency_s)
     if objective.cost_usd_per_day is not None:
         # of less than a day only what it has cost already: an hour at noon says little about the day
         measured = tally.cost_usd / max(days, 1) if tally.costs else None
-        yield Check("cost a day", "USD", measured, objective.cost_usd_per_day)
+        yield Check("cost a day", "USD", tally.costs, measured, objective.cost_usd_per_day)
 
 
 def lines(found: Health) -> Iterator[str]:
     """What people read: each breach on a line of its own, each environment in one, and a summary."""
     for each in found.environments:
         name = each.environment
-        if each.verdict is Verdict.TOO_FEW_TRACES:
-            yield f"too few traces: {name} has {each.traces} of at least {each.min_traces}"
-            continue
-        for check in each.checks:
-            if check.breached:
-                yield f"breached: {name}: {_of(check)}"
-        measured = ", ".join(_of(check) for check in each.checks if not check.breached)
-        if measured:
-            yield f"within: {name}: {measured}"
+        too_few = [check for check in each.checks if each.is_too_few(check)]
+        said = [check for check in each.checks if check not in too_few]
+        yield from (f"breached: {name}: {_of(check)}" for check in said if check.breached)
+        for check in too_few:
+            yield f"too few traces: {name}: {check.what} of {check.traces}, at least {each.min_traces} are needed"
+        if within := ", ".join(_of(check) for check in said if not check.breached):
+            yield f"within: {name}: {within}"
     words = {Verdict.HEALTHY: "healthy", Verdict.BREACHED: "BREACHED", Verdict.TOO_FEW_TRACES: "not enough traces"}
     traces = sum(each.traces for each in found.environments)
     span = f"{found.since:%Y-%m-%d %H:%M:%S} to {found.until:%Y-%m-%d %H:%M:%S} UTC"

@@ -11,7 +11,7 @@ it have been read; those that have started and not ended by then are all that is
 import heapq
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from itertools import chain
+from itertools import chain, count
 
 from exporter import exposition
 from exporter.admission import Group
@@ -37,13 +37,23 @@ class Span:
     step_ms: int
 
     @property
+    def first_ms(self) -> int:
+        """The first step, after the start: so that another history can end there."""
+        return (self.since_ms // self.step_ms + 1) * self.step_ms
+
+    @property
     def last_ms(self) -> int:
         """The last step: what ends after it is counted there."""
         return self.until_ms // self.step_ms * self.step_ms
 
     def step_of(self, ms: int) -> int:
         """The first step at which something is seen that was at ``ms``."""
-        return min(-(-ms // self.step_ms) * self.step_ms, self.last_ms)
+        return min(max(-(-ms // self.step_ms) * self.step_ms, self.first_ms), self.last_ms)
+
+    def before(self, at_ms: int) -> int:
+        """When series are shown as they were before the step ``at_ms``: a step before, or half of one where the history
+        begins."""
+        return max(at_ms - self.step_ms, self.since_ms + self.step_ms // 2)
 
 
 @dataclass(slots=True)
@@ -65,7 +75,8 @@ class History:
         self._families = tuple(each for each in meter.families if each.labels == meter.rules.names)
         self._target = ",".join(f'{name}="{_escaped(value)}"' for name, value in target.items())
         self._admission = meter.admission(())
-        self._running: list[tuple[int, str, TraceRecord]] = []
+        self._running: list[tuple[int, int, TraceRecord]] = []
+        self._numbers = count()  # so that no two entries of it are equal, and records are not compared
         self._totals: dict[Cell, float] = {}
         self._shown: dict[Group, tuple[str, ...]] = {}
         self._active_ms: dict[Group, int] = {}
@@ -82,14 +93,15 @@ class History:
         for record in records:
             if at_ms is None:
                 at_ms = self._span.step_of(record.start_ms)
-            while at_ms < record.start_ms:
+            while at_ms < min(record.start_ms, self._span.last_ms):
                 yield from self._step(at_ms)
                 at_ms += self._span.step_ms
             end_ms = record.start_ms if record.end_ms is None else record.end_ms
-            heapq.heappush(self._running, (end_ms, record.trace_id, record))
+            heapq.heappush(self._running, (end_ms, next(self._numbers), record))
         while at_ms is not None and at_ms <= self._span.last_ms:
             yield from self._step(at_ms)
             at_ms += self._span.step_ms
+        assert not self._running, "the last step takes all"
         yield EOF
 
     def _step(self, at_ms: int) -> Iterator[str]:
@@ -98,7 +110,7 @@ class History:
         while self._running and (self._running[0][0] <= at_ms or at_ms == self._span.last_ms):
             ended.append(heapq.heappop(self._running)[2])
         grown = self._add(ended, at_ms) if ended else {}
-        yield from (self._samples(lines, at_ms - self._span.step_ms) for lines in grown.values())
+        yield from (self._samples(lines, self._span.before(at_ms)) for lines in grown.values())
         self._let_sleep(at_ms)
         yield from (self._samples(lines, at_ms) for lines in (*self._shown.values(), self._gauges) if lines)
 

@@ -15,6 +15,8 @@ def unix_ms(moment: Moment, now_ms: int) -> int:
         moment = _read(moment)
     if isinstance(moment, timedelta):
         return now_ms - moment // timedelta(milliseconds=1)
+    if not isinstance(moment, datetime):
+        raise ValueError(f"{moment!r} is neither a text, nor a timedelta, nor a datetime")
     aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
     return int(aware.timestamp() * 1000)
 
@@ -22,9 +24,11 @@ def unix_ms(moment: Moment, now_ms: int) -> int:
 def asked_ms(name: str, moment: Moment, now_ms: int) -> int:
     """A moment that the user gave as ``name``, in Unix ms. Raises UserError for what is none."""
     try:
-        return unix_ms(moment, now_ms)
+        found_ms = unix_ms(moment, now_ms)
+        utc(found_ms)  # there are times that no calendar has
     except (ValueError, OverflowError) as error:
         raise UserError(f"{name}: {error}") from None
+    return found_ms
 
 
 def utc(ms: int) -> datetime:

@@ -21,7 +21,7 @@ LINE_S = 15.0
 def shown(since_ms: int, until_ms: int) -> Iterator[Progress]:
     """A bar over the start times from since to until, which leaves nothing behind; a line now and then where standard
     error is no terminal."""
-    if not sys.stderr.isatty():
+    if sys.stderr is None or not sys.stderr.isatty():  # None where it is closed
         yield _lines()
         return
     columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())

@@ -10,8 +10,8 @@ EXACT_UP_TO = 100_000
 """How many numbers are kept as they are: 800 kB."""
 
 RELATIVE_ERROR = 0.01
-"""How far a quantile of the sketch is from the true one at most, as a share of it (Masson, Rim and Lee, DDSketch,
-VLDB 2019)."""
+"""How far a quantile of the sketch is at most, as a share of it, from one of the two numbers between which the exact
+one lies (Masson, Rim and Lee, DDSketch, VLDB 2019)."""
 
 
 class Quantiles:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from exporter.horizon import Window
-from exporter.labels import UNKNOWN, LabelRules, Labels, LabelSource
+from exporter.labels import UNKNOWN, LabelRules, Labels, LabelSource, clean
 from exporter.source import MlflowSource
 from exporter.trace import State, TraceRecord
 from exporter.traffic import Traffic, traffic_of
@@ -23,7 +23,8 @@ def no_progress(*_: int) -> None:
 @dataclass(frozen=True, slots=True)
 class Query:
     """Finished traces that start in [since_ms, until_ms), have all of these label values, ended in ``state`` (None: OK
-    or ERROR), took ``min_duration_ms`` or more, are of ``user``, and match MLflow's ``filter_string``; None: any."""
+    or ERROR), took ``min_duration_ms`` or more, are of ``user`` (written as a label would be), and match MLflow's
+    ``filter_string``; None: any."""
 
     since_ms: int
     until_ms: int
@@ -43,8 +44,8 @@ class Query:
         terms = [f"trace.status = '{self.state.value}'" if self.state else "trace.status != 'IN_PROGRESS'"]
         if self.min_duration_ms is not None:
             terms.append(f"trace.execution_time_ms >= {self.min_duration_ms}")
-        if self.user is not None and _is_plain(self.user):
-            terms.append(f"metadata.`{USER_KEY}` = '{self.user}'")
+        if self.user is not None:
+            terms += _label_terms(self.user, (LabelSource("metadata", USER_KEY),))
         for name, sources in (("environment", rules.environment), ("version", rules.version), *rules.extra):
             terms += _label_terms(self.labels.get(name, UNKNOWN), sources)
         return [*terms, self.filter_string] if self.filter_string else terms
@@ -53,7 +54,7 @@ class Query:
         """Whether a trace with these labels is asked for, where MLflow may have given more."""
         return (
             record.state is not State.IN_PROGRESS
-            and self.user in (None, record.user)
+            and (self.user is None or clean(record.user) == self.user)
             and all(labels[name] == value for name, value in self.labels.items())
         )
 

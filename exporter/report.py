@@ -67,7 +67,7 @@ class TraceLine:
     environment: str
     version: str
     trace_name: str
-    user: str | None
+    user: str
     url: str
 
 
@@ -168,8 +168,10 @@ _DIMENSIONS: Mapping[str, Dimension] = {
 
 
 def dimensions(label_names: Sequence[str]) -> tuple[str, ...]:
-    """By what a report can be: the labels of the metrics, and what never becomes a label."""
-    return (*label_names, *_DIMENSIONS)
+    """By what a report can be: the labels of the metrics, and what never becomes a label. A label with the name of a
+    column would hide it."""
+    columns = {each.name for each in fields(Row)}
+    return (*(name for name in label_names if name not in columns), *_DIMENSIONS)
 
 
 def _dimension(name: str) -> Dimension:
@@ -246,7 +248,7 @@ def _line(record: TraceRecord, labels: Labels, url: str) -> TraceLine:
         labels["environment"],
         labels["version"],
         labels["trace_name"],
-        record.user,
+        clean(record.user),
         url,
     )
 

@@ -2,14 +2,16 @@
 
 import csv
 import json
+import re
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from io import StringIO
 
 import click
 from rich import box
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
@@ -17,8 +19,11 @@ from exporter.quantiles import RELATIVE_ERROR
 from exporter.report import Report, Row, TraceLine
 
 FORMATS = ("table", "json", "csv", "markdown")
-WIDE = 400
+WIDE = 10_000
 """Columns for what does not go to a terminal: nothing is wrapped or cut."""
+
+LEFT_OUT_FIRST = ("cache read", "input", "output", "max", "p50", "p99")
+"""What a table does without, in this order, on a terminal that is too narrow for all."""
 
 _NUMBERS = ("traces", "errors", "p50", "p95", "p99", "max", "input", "output", "cache read", "tokens", "cost")
 _LINES = ("start", "duration", "state", "environment", "version", "trace name", "user", "trace")
@@ -28,30 +33,34 @@ def top(report: Report, rows: int | None) -> tuple[Report, int]:
     """A report with no more than that many rows, and how many were left out."""
     if rows is None or len(report.rows) <= rows:
         return report, 0
-    return replace(report, rows=report.rows[:rows]), len(report.rows) - rows
+    ranked = sorted(range(len(report.rows)), key=lambda at: -report.rows[at].traces)
+    return replace(report, rows=tuple(report.rows[at] for at in sorted(ranked[:rows]))), len(report.rows) - rows
 
 
 def write(report: Report, form: str, left_out: int) -> None:
     """Print it on standard output in one of FORMATS; ``left_out`` rows are missing."""
     match form:
         case "json":
-            click.echo(as_json(report))
+            click.echo(as_json(report, left_out))
         case "csv":
             click.echo(as_csv(report), nl=False)
         case _:
-            console = Console(highlight=False, markup=False)
-            if not console.is_terminal or form == "markdown":
-                console = Console(highlight=False, markup=False, width=WIDE)
-            print_tables(report, console, form == "markdown", left_out)
+            terminal = Console()
+            width = terminal.width if terminal.is_terminal and form == "table" else WIDE
+            console = Console(
+                highlight=False, markup=False, width=WIDE
+            )  # a narrow terminal may break lines; we cut none
+            print_tables(report, console, form == "markdown", left_out, width)
 
 
-def as_json(report: Report) -> str:
+def as_json(report: Report, left_out: int) -> str:
     """All of it as one object."""
     found = {
         "since": report.since,
         "until": report.until,
         "by": report.by,
         "rows": report.as_dicts(),
+        "rows_left_out": left_out,
         "total": report.total.as_dict(),
         "slowest": [asdict(line) for line in report.slowest],
         "errors": [asdict(line) for line in report.errors],
@@ -73,7 +82,7 @@ def _rows(report: Report) -> Sequence[Row]:
     return report.rows if report.by else [report.total]
 
 
-def print_tables(report: Report, console: Console, markdown: bool, left_out: int) -> None:
+def print_tables(report: Report, console: Console, markdown: bool, left_out: int, width: int) -> None:
     """The rows and the total, the traces that were asked for, and what should be known about the numbers."""
     console.print(f"{report.total.traces:,} finished traces from {_time(report.since)} to {_time(report.until)} UTC")
     if not report.total.traces:
@@ -81,13 +90,16 @@ def print_tables(report: Report, console: Console, markdown: bool, left_out: int
     console.print()
     rows = [(*row.key.values(), *_numbers(row)) for row in _rows(report)]
     total = [("total", *[""] * (len(report.by) - 1), *_numbers(report.total))] if len(report.rows) > 1 else []
-    names = [name.replace("_", " ") for name in report.by]
-    _print(console, (*names, *_NUMBERS), [*rows, *total], markdown, bool(total), len(names))
+    head = (*(name.replace("_", " ") for name in report.by), *_NUMBERS)
+    table, without = _fitting(console, _Cells(head, [*rows, *total], len(report.by), bool(total)), markdown, width)
+    console.print(table)
     for title, lines in (("slowest", report.slowest), ("latest errors", report.errors)):
         if lines:
             console.print(f"\n{title}\n")
-            _print(console, _LINES, map(_line, lines), markdown, False, len(_LINES))
+            console.print(_table(_Cells(_LINES, list(map(_line, lines)), len(_LINES), False), markdown))
     notes = list(_notes(report, left_out))
+    if without:
+        notes.insert(0, f"without {', '.join(without)}: this terminal is too narrow; --format=json has all")
     if notes:
         console.print("\n" + "\n".join(notes))
 
@@ -107,20 +119,46 @@ def _notes(report: Report, left_out: int) -> Iterable[str]:
             yield f"{traces:,} of {total.traces:,} traces have no {what}, and are not in those columns"
 
 
-def _print(
-    console: Console, head: Sequence[str], rows: Iterable[Sequence[str]], markdown: bool, last_apart: bool, texts: int
-) -> None:
+@dataclass(frozen=True, slots=True)
+class _Cells:
+    """The texts of a table; the first columns, ``texts`` of them, hold words and the others numbers. ``total``: whether
+    the last row is one."""
+
+    head: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    texts: int
+    total: bool
+
+    def without(self, names: Sequence[str]) -> "_Cells":
+        """It without some columns of numbers."""
+        kept = [at for at, name in enumerate(self.head) if at < self.texts or name not in names]
+        rows = [[row[at] for at in kept] for row in self.rows]
+        return replace(self, head=[self.head[at] for at in kept], rows=rows)
+
+
+def _fitting(console: Console, cells: _Cells, markdown: bool, width: int) -> tuple[Table, Sequence[str]]:
+    """A table that is no wider than ``width`` if leaving out columns helps, and which it is without."""
+    for number in range(len(LEFT_OUT_FIRST) + 1):
+        without = LEFT_OUT_FIRST[:number]
+        table = _table(cells.without(without), markdown)
+        if Measurement.get(console, console.options, table).maximum <= width:
+            return table, without
+    return _table(cells, markdown), ()
+
+
+def _table(cells: _Cells, markdown: bool) -> Table:
     table = Table(box=box.MARKDOWN if markdown else box.SIMPLE_HEAD, pad_edge=markdown, show_edge=markdown)
-    for at, name in enumerate(head):
-        table.add_column(Text(name), justify="left" if at < texts else "right", overflow="fold", no_wrap=at >= texts)
-    cells = [[_cell(text, markdown) for text in row] for row in rows]
-    for at, row in enumerate(cells):
-        table.add_row(*row, end_section=last_apart and not markdown and at == len(cells) - 2)
-    console.print(table)
+    for at, name in enumerate(cells.head):
+        table.add_column(Text(name), justify="left" if at < cells.texts else "right", no_wrap=True)
+    for at, row in enumerate(cells.rows):
+        last_before_total = cells.total and not markdown and at == len(cells.rows) - 2
+        table.add_row(*(_cell(text, markdown) for text in row), end_section=last_before_total)
+    return table
 
 
 def _cell(text: str, markdown: bool) -> Text:
-    return Text(text.replace("|", "\\|") if markdown else text)
+    """A backslash is Markdown's own way to write a sign that would mean something."""
+    return Text(re.sub(r"[\\|<>*_`\[\]]", r"\\\g<0>", text) if markdown else text)
 
 
 def _numbers(row: Row) -> tuple[str, ...]:
@@ -148,7 +186,7 @@ def _line(line: TraceLine) -> tuple[str, ...]:
         line.environment,
         line.version,
         line.trace_name,
-        line.user or "-",
+        line.user,
         line.url,
     )
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from exporter.client import PAGE_SIZE, Client
-from exporter.errors import PollError, Reason
+from exporter.errors import PollError, Reason, UserError
 from exporter.experiments import Experiment, Selection, select
 from exporter.features import Feature
 from exporter.horizon import Window
@@ -106,6 +106,11 @@ class MlflowSource:
     def selection(self) -> Selection:
         """Which of the active experiments are selected now."""
         return select(self.client.experiments(), self._selectors)
+
+    def require_experiments(self) -> None:
+        """Raise UserError if none is selected: for who reads once, and does not wait for one."""
+        if not self.experiments():
+            raise UserError(self.selection().complaint(self.client.tracking_uri))
 
     def features(self) -> Mapping[Feature, bool]:
         """See ``Source.features``; tried out once, and what is missing again after FEATURES_AGE_MS."""

@@ -618,7 +618,7 @@ BREAKAGES = (
     Breakage(
         "begin a series of the history at its value",
         "exporter/history.py",
-        "        yield from (self._samples(lines, at_ms - self._span.step_ms) for lines in grown.values())\n",
+        "        yield from (self._samples(lines, self._span.before(at_ms)) for lines in grown.values())\n",
         "",
         HISTORY,
     ),
@@ -674,8 +674,8 @@ BREAKAGES = (
     Breakage(
         "call few traces healthy",
         "exporter/health.py",
-        "if self.traces < self.min_traces:",
-        "if False:",
+        "return check.traces < self.min_traces",
+        "return False",
         HEALTH,
     ),
     Breakage(
@@ -688,7 +688,7 @@ BREAKAGES = (
     Breakage(
         "a mistake of ours is a breach",
         "exporter/analysis.py",
-        'with _progress(lookback, "now") as progress, _no_answer_is_exit_code_2():',
+        'with _no_answer_is_exit_code_2(), _progress(lookback, "now") as progress:',
         'with _progress(lookback, "now") as progress:',
         HEALTH,
     ),

@@ -1,12 +1,13 @@
-"""What `report` takes over many traces, beside the loop of MLflow's cookbook on the same server.
+"""What `report` and `backfill` take over many traces, beside the loop of MLflow's cookbook on the same server.
 
-Both give the same p95 by environment. Run it with ``python -m tests.benchmarks.reports``; with 100,000 traces the
-cookbook's loop takes minutes. Numbers are compared within one run only.
+Report and loop give the same p95 by environment. Run it with ``python -m tests.benchmarks.reports``; of 100,000 traces
+if no other number is said. Numbers are compared within one run only.
 """
 
 import json
 import random
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -77,7 +78,21 @@ def main() -> None:
         file.write_text(json.dumps({"mlflow": {"tracking_uri": mlflow.uri}}))
         ours = [sys.executable, "-m", "exporter", "report", f"--config.file={file}", "--since=40d", "--by=environment"]
         theirs = [sys.executable, "-c", COOKBOOK, mlflow.uri, mlflow.experiment_id(experiment)]
-        for name, command in (("report", ours), ("report, again", ours), ("the cookbook's loop", theirs)):
+        history, blocks = f"{directory}/history.om", f"{directory}/blocks"
+        fill = [
+            sys.executable,
+            "-m",
+            "exporter",
+            "backfill",
+            f"--config.file={file}",
+            "--since=40d",
+            f"--output={history}",
+        ]
+        make = ["tsdb", "create-blocks-from", "openmetrics", "--quiet", "--max-block-duration=162h", history, blocks]
+        commands = {"report": ours, "report, again": ours, "the cookbook's loop": theirs, "backfill": fill}
+        if promtool := shutil.which("promtool"):
+            commands |= {"blocks of it": [promtool, *make], "on disk": ["du", "-sh", blocks]}
+        for name, command in commands.items():
             said, seconds, megabytes = measured(command)
             say(f"{name}: {number:,} traces in {seconds:.1f} s ({number / seconds:,.0f}/s), {megabytes} MB\n{said}")
 

@@ -1,6 +1,8 @@
 """`health` and `check_health` against a real MLflow server: what each exit code stands for."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ from click.testing import CliRunner, Result
 from exporter import Verdict, api, check_health
 from exporter.cli import cli
 from exporter.demo.processes import HOST, free_port
+from exporter.errors import UserError
 from tests.real import Mlflow, Trace, now_ms
 
 NOW_MS = now_ms()
@@ -89,16 +92,56 @@ def test_exit_code_2_after_a_mistake_of_ours(mlflow: Mlflow, tmp_path: Path, mon
 def test_exit_code_3_with_too_few_traces(mlflow: Mlflow, tmp_path: Path) -> None:
     done = run(mlflow, tmp_path, "--environment=canary", "--error-rate=5%")
     assert done.exit_code == 3
-    assert done.stdout.splitlines()[0] == "too few traces: canary has 3 of at least 20"
+    assert done.stdout.splitlines()[0] == "too few traces: canary: error rate of 3, at least 20 are needed"
     assert run(mlflow, tmp_path, "--environment=canary", "--error-rate=5%", "--min-traces=3").exit_code == 1
     assert run(mlflow, tmp_path, "--environment=nowhere", "--error-rate=5%").exit_code == 3
+
+
+def test_exit_code_3_where_traces_do_not_tell_what_is_asked(mlflow: Mlflow, tmp_path: Path) -> None:
+    tags = {"environment": "unmeasured"}
+    mlflow.insert(
+        "health", [Trace(now_ms() - 60_000, None, tags=tags)] * 30 + [Trace(now_ms() - 60_000, 9_000, tags=tags)]
+    )
+    done = run(mlflow, tmp_path, "--environment=unmeasured", "--p95=5s", "--error-rate=5%")
+    assert done.exit_code == 3, "nobody knows how long they took"
+    too_few, within, _ = done.stdout.splitlines()
+    assert too_few == "too few traces: unmeasured: p95 latency of 1, at least 20 are needed"
+    assert within == "within: unmeasured: error rate 0%, at most 5%"
+    assert run(mlflow, tmp_path, objectives=[{"environment": "unmeasured", "cost_usd_per_day": 1}]).exit_code == 3
+
+
+@pytest.mark.parametrize(("error_rate", "code"), [("50%", 0), ("1%", 1)])
+@pytest.mark.parametrize("ending", [">/dev/full", "2>&-", ">&-", "| true"])
+def test_the_exit_code_is_the_answer_whoever_reads(
+    mlflow: Mlflow, tmp_path: Path, error_rate: str, code: int, ending: str
+) -> None:
+    run(mlflow, tmp_path)  # for the file
+    flags = f"--config.file={tmp_path}/exporter.yml --environment=production --error-rate={error_rate}"
+    command = f"set -o pipefail; {sys.executable} -m exporter health {flags} {ending}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
+    assert done.returncode == code, done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("mistake", "words"),
+    [
+        ({"error_rate": 5}, "error_rate: 5 is not a share"),
+        ({"p95_s": 0}, "p95_s: 0 is not"),
+        ({"p95_s": 1, "min_traces": 0}, "min_traces: must be at least 1"),
+        ({"environments": "staging"}, "environment 'staging' has no objective"),
+    ],
+)
+def test_a_mistake_in_a_notebook_is_told_and_not_called_healthy(mistake: dict[str, Any], words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        check_health(**mistake)
 
 
 def test_the_worst_of_several_environments_is_told(mlflow: Mlflow, tmp_path: Path) -> None:
     done = run(mlflow, tmp_path, "--environment=canary", "--environment=staging", "--error-rate=50%")
     assert done.exit_code == 1
     assert "breached: staging: error rate 100%, at most 50%" in done.stdout
-    assert "too few traces: canary" in done.stdout
+    assert "too few traces: canary: error rate of 3" in done.stdout
     assert run(mlflow, tmp_path, "--environment=canary", "--environment=production", "--p95=9s").exit_code == 3
 
 
@@ -128,7 +171,16 @@ def test_json_says_all_of_it(mlflow: Mlflow, tmp_path: Path) -> None:
         "verdict": "breached",
         "traces": 20,
         "min_traces": 20,
-        "checks": [{"what": "error rate", "unit": "ratio", "measured": 0.05, "threshold": 0.04, "breached": True}],
+        "checks": [
+            {
+                "what": "error rate",
+                "unit": "ratio",
+                "traces": 20,
+                "measured": 0.05,
+                "threshold": 0.04,
+                "breached": True,
+            }
+        ],
     }
 
 

@@ -2,7 +2,11 @@
 
 import csv
 import json
+import os
 import random
+import re
+import subprocess
+import sys
 from collections.abc import Callable, Iterable
 from datetime import timedelta
 from io import StringIO
@@ -239,10 +243,32 @@ def test_json_csv_and_markdown_hold_the_same_rows(config: Path) -> None:
     assert [row[:3] for row in cells[2:-1]] == [[row["user"], row["version"], f"{row['traces']:,}"] for row in rows]
 
 
-def test_top_shows_the_first_rows_and_says_how_many_there_are_more(config: Path) -> None:
+def test_top_shows_the_rows_with_the_most_traces_and_says_how_many_there_are_more(config: Path) -> None:
     shown = run(config, "--since=12h", "--by=user", "--top=2").stdout
-    assert "7 more rows are not shown" in shown.replace("8 more", "7 more")
-    assert len(json.loads(run(config, "--since=12h", "--by=user", "--top=2", "--format=json").stdout)["rows"]) == 2
+    assert "8 more rows are not shown" in shown
+    rows = exporter.make_report(since="12h", by=["hour"], config=config).rows
+    found = json.loads(run(config, "--since=12h", "--by=hour", "--top=2", "--format=json").stdout)
+    most = sorted(row.traces for row in rows)[-2:]
+    assert sorted(row["traces"] for row in found["rows"]) == most
+    assert [row["hour"] for row in found["rows"]] == sorted(row["hour"] for row in found["rows"])
+    assert found["rows_left_out"] == len(rows) - 2
+
+
+@pytest.mark.parametrize("columns", [40, 80, 100, 120, 200])
+def test_a_narrow_terminal_gets_fewer_columns_and_no_cut_numbers(config: Path, columns: int) -> None:
+    command = f"{sys.executable} -m exporter report --config.file={config} --since=12h"
+    environment = {**os.environ, "COLUMNS": str(columns), "TERM": "xterm"}
+    shown = subprocess.run(
+        ["script", "-qec", command, "/dev/null"], env=environment, capture_output=True, text=True, check=True
+    ).stdout
+    total = exporter.make_report(since="12h", config=config).total
+    (line,) = [each for each in shown.splitlines() if each.strip().startswith("total")]
+    assert f"{total.traces:,}" in line
+    assert f"{total.total_tokens:,}" in line
+    assert f"${total.cost_usd:,.4f}" in line
+    assert (f"{total.input_tokens:,}" in line) == ("without" not in shown or "input" not in shown.split("without")[-1])
+    if columns >= 80:
+        assert max(len(each) for each in shown.splitlines() if "production" in each) <= columns
 
 
 @pytest.mark.parametrize(
@@ -253,6 +279,7 @@ def test_top_shows_the_first_rows_and_says_how_many_there_are_more(config: Path)
         (["--since=1h", "--until=2h"], "since: 1h is not before 2h"),
         (["--filter=colour"], "refused the request"),
         (["--format=csv", "--errors=1"], "--slowest and --errors go with"),
+        (["--since=3000y"], "since: "),
     ],
 )
 def test_a_mistake_is_one_message(config: Path, arguments: list[str], words: str) -> None:
@@ -266,9 +293,65 @@ def test_a_notebook_keeps_its_own_settings_of_mlflow(config: Path, monkeypatch: 
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "5")
     monkeypatch.delenv("MLFLOW_HTTP_REQUEST_TIMEOUT", raising=False)
     exporter.make_report(since="1h", config=config)
-    import os
-
     assert os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] == "5"
     assert "MLFLOW_HTTP_REQUEST_TIMEOUT" not in os.environ
-    with pytest.raises(UserError, match="status: 'bad' is neither ok nor error"):
-        exporter.make_report(status="bad", config=config)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("mistake", "words"),
+    [
+        ({"status": "bad"}, "status: 'bad' is neither ok nor error"),
+        ({"by": "colour"}, "by: 'colour' is none of experiment"),
+        ({"slowest": -1}, "0 or more"),
+        ({"since": 3}, "since: 3 is neither a text"),
+    ],
+)
+def test_a_mistake_in_a_notebook_is_told_like_one_in_a_flag(config: Path, mistake: dict[str, Any], words: str) -> None:
+    with pytest.raises(UserError, match=re.escape(words)):
+        exporter.make_report(config=config, **mistake)
+
+
+def test_no_experiment_is_a_mistake_in_the_configuration(mlflow: Mlflow, tmp_path: Path) -> None:
+    file = tmp_path / "exporter.yml"
+    file.write_text(json.dumps({"mlflow": {"tracking_uri": mlflow.uri, "experiments": "reprots"}}))
+    for command in ("report", "health"):
+        done = CliRunner().invoke(cli, [command, f"--config.file={file}"])
+        assert done.exit_code == 2, done.output
+        assert "mlflow.experiments: reprots selects none of" in done.stderr
+
+
+def test_what_users_wrote_cannot_disturb_what_is_shown(mlflow: Mlflow, tmp_path: Path) -> None:
+    experiment = mlflow.experiment()
+    user, version = " bob\n\x1b[31m|red ", "a\\|<b>"
+    mlflow.insert(
+        experiment,
+        [Trace(now_ms() - 60_000, tags={"app_version": version}, metadata={"mlflow.trace.user": user})],
+    )
+    file = tmp_path / "exporter.yml"
+    extra = {"errors": "tag.app_version"}
+    settings = {"mlflow": {"tracking_uri": mlflow.uri, "experiments": experiment}, "labels": {"extra": extra}}
+    file.write_text(json.dumps(settings))
+    shown = run(file, "--by=user", "--slowest=1").stdout
+    assert "\x1b" not in shown
+    cleaned = exporter.make_report(by="user", config=file).rows[0].key["user"]
+    assert exporter.make_report(user=cleaned, config=file).total.traces == 1, "as it is shown"
+    markdown = run(file, "--by=version", "--format=markdown").stdout
+    (row,) = [line for line in markdown.splitlines() if "<b" in line]
+    assert row.startswith("| a\\\\\\|\\<b\\> ")
+    assert "by: 'errors' is none of" in run(file, "--by=errors").stderr, (
+        "a label with the name of a column would hide it"
+    )
+
+
+def test_a_terminal_that_cannot_show_a_character(mlflow: Mlflow, tmp_path: Path) -> None:
+    experiment = mlflow.experiment()
+    mlflow.insert(experiment, [Trace(now_ms() - 60_000, tags={"environment": "żółw"})])
+    file = tmp_path / "exporter.yml"
+    file.write_text(json.dumps({"mlflow": {"tracking_uri": mlflow.uri, "experiments": experiment}}))
+    done = subprocess.run(
+        [sys.executable, "-m", "exporter", "report", f"--config.file={file}"],
+        env={**os.environ, "PYTHONIOENCODING": "latin-1"},
+        capture_output=True,
+        check=True,
+    )
+    assert b"\\u017c\xf3\\u0142w" in done.stdout

@@ -24,7 +24,10 @@ Series = dict[str, list[tuple[float, float]]]
 
 
 def written(*records: TraceRecord, minutes: int = 300, step_ms: int = MINUTE_MS) -> Series:
-    span = Span(START_MS, START_MS + minutes * MINUTE_MS, step_ms)
+    return read(Span(START_MS, START_MS + minutes * MINUTE_MS, step_ms), *records)
+
+
+def read(span: Span, *records: TraceRecord) -> Series:
     in_order = sorted(records, key=lambda each: each.start_ms)
     text = "".join(History(METER, span, TARGET, TTL_MS).lines(in_order))
     assert text.endswith(EOF)
@@ -75,6 +78,32 @@ def test_one_that_ends_after_the_history_is_in_its_last_step() -> None:
     assert of(found, "mlflow_trace_duration_seconds_count", status="ok")[-1] == (5, 2), "one has no duration"
 
 
+@pytest.mark.parametrize("step_ms", [7 * MINUTE_MS, 45 * MINUTE_MS, 2 * 3_600_000])
+def test_an_end_between_two_steps_loses_nothing(step_ms: int) -> None:
+    found = written(*(trace(minute) for minute in range(300)), step_ms=step_ms)
+    at_minute, value = of(found, "mlflow_traces_total")[-1]
+    assert value == 300
+    assert 300 - step_ms / MINUTE_MS < at_minute <= 300, "and nothing is after the end, where serve begins"
+
+
+def test_one_history_after_another_does_not_touch_it() -> None:
+    """The first ends where the second begins, and one trace runs over the seam."""
+    first = of(written(trace(1), trace(4.5, 3_600_000), minutes=5), "mlflow_traces_total")
+    span = Span(START_MS + 5 * MINUTE_MS, START_MS + 9 * MINUTE_MS, MINUTE_MS)
+    second = of(read(span, trace(5), trace(7)), "mlflow_traces_total")
+    assert first[-1] == (5, 2)
+    assert second == [(5.5, 0), (6, 1), (7, 2), (8, 2), (9, 2)]
+
+
+def test_a_label_with_an_odd_line_end_is_one_line() -> None:
+    found = written(trace(1, tags={"environment": "a\x85b\u2028c"}), minutes=3)
+    assert of(found, "mlflow_traces_total")[-1] == (3, 1)
+
+
+def test_the_same_trace_twice_is_no_trouble() -> None:
+    assert of(written(trace(1), trace(1), minutes=3), "mlflow_traces_total")[-1] == (3, 2)
+
+
 def test_a_long_trace_adds_after_short_ones_that_started_later() -> None:
     found = written(trace(1, 5 * MINUTE_MS), trace(2), trace(4), minutes=7)
     assert of(found, "mlflow_traces_total") == [(1, 0), (2, 1), (3, 1), (4, 2), (5, 2), (6, 3), (7, 3)]
@@ -82,7 +111,7 @@ def test_a_long_trace_adds_after_short_ones_that_started_later() -> None:
 
 def test_series_that_sleep_come_back_at_the_value_that_they_had() -> None:
     found = of(written(trace(1), trace(2), trace(200)), "mlflow_traces_total")
-    assert found[:3] == [(0, 0), (1, 1), (2, 2)]
+    assert found[:3] == [(0.5, 0), (1, 1), (2, 2)]
     assert (62, 2) in found
     assert [sample for sample in found if 62 < sample[0] < 199] == []
     assert found[found.index((62, 2)) + 1 :][:2] == [(199, 2), (200, 3)]

@@ -1,0 +1,141 @@
+"""`backfill` against a real MLflow server: what it refuses, and what it leaves behind."""
+
+import json
+import signal
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from exporter.cli import cli
+from exporter.ledger import Ledger
+from tests.real import Exporter, Mlflow, Trace, eventually, now_ms
+
+HOUR_MS = 3_600_000
+
+
+def configured(mlflow: Mlflow, directory: Path, experiment: str) -> Path:
+    file = directory / "exporter.yml"
+    settings = {
+        "mlflow": {"tracking_uri": mlflow.uri, "experiments": experiment},
+        "ledger": {"path": str(directory / "ledger.db")},
+    }
+    file.write_text(json.dumps(settings))
+    return file
+
+
+def run(config: Path, output: Path, *arguments: str) -> Result:
+    return CliRunner().invoke(cli, ["backfill", f"--config.file={config}", f"--output={output}", *arguments])
+
+
+def total(file: Path) -> float:
+    """The last value of the traces."""
+    return float(
+        [line for line in file.read_text().splitlines() if line.startswith("mlflow_traces_total{")][-1].split()[-2]
+    )
+
+
+def begun_at(path: Path, origin_ms: int) -> None:
+    """A ledger of a `serve` that counts from then on."""
+    Ledger(path).close()
+    with closing(sqlite3.connect(path)) as db, db:
+        db.execute(
+            "INSERT INTO horizon (origin_ms, fresh_ms, closed_ms, retired_ms) VALUES (?, ?, ?, ?)", [origin_ms] * 4
+        )
+
+
+def test_every_trace_up_to_the_millisecond_where_serve_began(mlflow: Mlflow, tmp_path: Path) -> None:
+    experiment, origin_ms = mlflow.experiment(), (now_ms() - 5 * HOUR_MS) // 60_000 * 60_000 + 59_900
+    mlflow.insert(experiment, [Trace(origin_ms - at * 1_000, 10) for at in range(-5, 120)])
+    begun_at(tmp_path / "ledger.db", origin_ms)
+    config, output = configured(mlflow, tmp_path, experiment), tmp_path / "history.om"
+    done = run(config, output)
+    assert done.exit_code == 0, done.output
+    assert "119 traces" in done.stdout, "one started with serve, and five after it"
+    assert "missing" not in done.stdout
+    assert total(output) == 119
+    done = run(
+        config, output, f"--until={origin_ms - 60_000}".replace(str(origin_ms - 60_000), _iso(origin_ms - 60_000))
+    )
+    assert "are missing in it" in done.stdout
+    done = run(config, output, f"--until={_iso(origin_ms + 1000)}")
+    assert (done.exit_code, "would count them twice" in done.stderr) == (2, True)
+
+
+def _iso(ms: int) -> str:
+    from exporter.moments import utc
+
+    return utc(ms).isoformat()
+
+
+def test_nothing_to_write_leaves_what_there_is(mlflow: Mlflow, tmp_path: Path) -> None:
+    output = tmp_path / "history.om"
+    output.write_text("precious")
+    done = run(configured(mlflow, tmp_path, mlflow.experiment()), output)
+    assert (done.exit_code, "no finished traces" in done.stderr) == (2, True)
+    assert output.read_text() == "precious"
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["exporter.yml", "history.om"]
+
+
+def test_a_link_is_followed_and_what_is_no_file_refused(mlflow: Mlflow, tmp_path: Path) -> None:
+    experiment = mlflow.experiment()
+    mlflow.insert(experiment, [Trace(now_ms() - 5 * HOUR_MS)])
+    config = configured(mlflow, tmp_path, experiment)
+    real, link = tmp_path / "real.om", tmp_path / "link.om"
+    real.touch()
+    link.symlink_to(real)
+    assert run(config, link).exit_code == 0
+    assert link.is_symlink()
+    assert total(real) == 1
+    for odd in (Path("/dev/null"), tmp_path / "nowhere" / "x.om", tmp_path):
+        assert run(config, odd).exit_code == 2
+    assert Path("/dev/null").is_char_device()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--until=2h"], "Prometheus still has what came since then in memory"),
+        (["--step=0s"], "--step: must be at least 1s"),
+        (["--since=5h", "--step=1d"], "--step: there is none"),
+        (["--since=1h"], "is not before the end of the history"),
+        (["--since=3000y"], "--since: "),
+        (["--job=a\nb"], "--job: 'a\\nb' is no label"),
+    ],
+)
+def test_a_mistake_is_one_message(mlflow: Mlflow, tmp_path: Path, arguments: list[str], words: str) -> None:
+    config = configured(mlflow, tmp_path, mlflow.experiment())
+    done = run(config, tmp_path / "history.om", *arguments)
+    assert done.exit_code == 2, done.output
+    assert words in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_half_a_file_is_not_left(mlflow: Mlflow, tmp_path: Path, number: signal.Signals) -> None:
+    experiment = mlflow.experiment()
+    mlflow.insert(experiment, [Trace(now_ms() - hours * HOUR_MS) for hours in range(4, 700)])
+    config = configured(mlflow, tmp_path, experiment)
+    command = [sys.executable, "-m", "exporter", "backfill", f"--config.file={config}", "--step=1s"]
+    with subprocess.Popen([*command, f"--output={tmp_path}/history.om"], stderr=subprocess.PIPE, text=True) as process:
+        eventually(lambda: list(tmp_path.glob(".history.om.*")), "it writes")
+        process.send_signal(number)
+        _, said = process.communicate(timeout=20)
+    assert process.returncode == 128 + number
+    assert "Traceback" not in said
+    assert [each.name for each in tmp_path.iterdir()] == ["exporter.yml"]
+
+
+def test_serve_may_run_meanwhile(mlflow: Mlflow, tmp_path: Path) -> None:
+    experiment = mlflow.experiment()
+    mlflow.insert(experiment, [Trace(now_ms() - 5 * HOUR_MS)])
+    settings = {"mlflow": {"tracking_uri": mlflow.uri, "experiments": experiment}, "poll": {"interval": "1s"}}
+    with Exporter(tmp_path, settings).running() as exporter:
+        exporter.after_next_poll()
+        done = run(tmp_path / "exporter.yml", tmp_path / "history.om")
+        assert done.exit_code == 0, done.output
+        assert "when serve began, are missing in it; after" in done.stdout
