@@ -18,7 +18,6 @@ from rich.text import Text
 from exporter.quantiles import RELATIVE_ERROR
 from exporter.report import Report, Row, TraceLine
 
-FORMATS = ("table", "json", "csv", "markdown")
 WIDE = 10_000
 """Columns for what does not go to a terminal: nothing is wrapped or cut."""
 
@@ -38,7 +37,7 @@ def top(report: Report, rows: int | None) -> tuple[Report, int]:
 
 
 def write(report: Report, form: str, left_out: int) -> None:
-    """Print it on standard output in one of FORMATS; ``left_out`` rows are missing."""
+    """Print it on standard output as a table, json, csv or markdown; ``left_out`` rows are missing."""
     match form:
         case "json":
             click.echo(as_json(report, left_out))
@@ -47,9 +46,7 @@ def write(report: Report, form: str, left_out: int) -> None:
         case _:
             terminal = Console()
             width = terminal.width if terminal.is_terminal and form == "table" else WIDE
-            console = Console(
-                highlight=False, markup=False, width=WIDE
-            )  # a narrow terminal may break lines; we cut none
+            console = Console(highlight=False, markup=False, width=WIDE)  # who is narrower breaks lines, and cuts none
             print_tables(report, console, form == "markdown", left_out, width)
 
 
@@ -158,7 +155,7 @@ def _table(cells: _Cells, markdown: bool) -> Table:
 
 def _cell(text: str, markdown: bool) -> Text:
     """A backslash is Markdown's own way to write a sign that would mean something."""
-    return Text(re.sub(r"[\\|<>*_`\[\]]", r"\\\g<0>", text) if markdown else text)
+    return Text(re.sub(r"[\\|<>*`\[\]]", r"\\\g<0>", text) if markdown else text)
 
 
 def _numbers(row: Row) -> tuple[str, ...]:
