@@ -182,7 +182,7 @@ def health(
 @flags.config_file
 @click.option(
     "--sample",
-    type=click.IntRange(1, 100_000),
+    type=click.IntRange(1, 10_000),
     default=1000,
     show_default=True,
     metavar="N",
