@@ -9,11 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
 
-from exporter.cli import cli
 from exporter.metrics import histogram_quantile
 from tests.builders import FAMILIES
+from tests.commands import invoke
 from tests.real import Exporter, Mlflow, Prometheus, Trace, eventually, now_ms, tool
 
 HOUR_MS = 3_600_000
@@ -76,7 +75,7 @@ def asked(mlflow: Mlflow, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         exporter.after_next_poll()  # it counts from now on, as its ledger says
         file = directory / "history.om"
         arguments = [f"--config.file={directory}/exporter.yml", f"--instance={instance}", f"--output={file}"]
-        done = CliRunner().invoke(cli, ["backfill", "--since=2d", *arguments])
+        done = invoke("backfill", "--since=2d", *arguments)
         assert done.exit_code == 0, done.output
         assert f"{len(traces):,} traces" in done.stdout
         assert "are missing in it; after" in done.stdout, "serve began less than three hours ago"
@@ -132,7 +131,7 @@ def test_histogram_quantile_is_what_was(asked: Asked, share: float) -> None:
 
 def test_the_rules_have_a_past_of_their_own(asked: Asked, tmp_path: Path) -> None:
     rules = tmp_path / "mlflow-rules.yml"
-    rules.write_text(CliRunner().invoke(cli, ["rules"]).stdout)
+    rules.write_text(invoke("rules").stdout)
     times = (f"--start={END_MS // 1000 - 900}", f"--end={END_MS // 1000}")
     where = (f"--output-dir={tmp_path / 'blocks'}", f"--url={asked.prometheus.url}")
     make = [tool("promtool"), "tsdb", "create-blocks-from", "rules", *times, *where, str(rules)]

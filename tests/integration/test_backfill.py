@@ -9,10 +9,10 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import Result
 
-from exporter.cli import cli
 from exporter.ledger import Ledger
+from tests.commands import invoke
 from tests.real import Exporter, Mlflow, Trace, eventually, now_ms
 
 HOUR_MS = 3_600_000
@@ -29,7 +29,7 @@ def configured(mlflow: Mlflow, directory: Path, experiment: str) -> Path:
 
 
 def run(config: Path, output: Path, *arguments: str) -> Result:
-    return CliRunner().invoke(cli, ["backfill", f"--config.file={config}", f"--output={output}", *arguments])
+    return invoke("backfill", f"--config.file={config}", f"--output={output}", *arguments)
 
 
 def total(file: Path) -> float:

@@ -17,14 +17,13 @@ from typing import IO, Any, cast
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
 from mlflow.entities import SpanType, Trace, TraceInfo
 
 from exporter import make_report
-from exporter.cli import cli
 from exporter.config import Config
 from exporter.demo.processes import CHATBOT_ENVIRONMENT, HOST, Processes, free_port
 from tests.asker import RELEASES, USERS
+from tests.commands import invoke
 from tests.real import Mlflow, eventually
 
 ASKED = {"support": 240, "billing": 40, "faq": 160}
@@ -92,7 +91,7 @@ def _settled(found: Cookbook) -> list[TraceInfo]:
 def _chatbot(environment: Mapping[str, str], errors: IO[str]) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-m", "tests.asker", "cookbook"],
-        env={**os.environ, **environment},
+        env={**{name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}, **environment},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=errors,
@@ -227,6 +226,6 @@ def test_step_health_check(cookbook: Cookbook, tmp_path: Path) -> None:
     for factor, code in ((1.01, 0), (0.99, 1)):
         limits = [f"--error-rate={total.error_rate * factor}", f"--p95={int(total.p95_s * factor * 1000)}ms"]
         check = ["health", f"--config.file={file}", "--environment=production", "--lookback=30m", *limits]
-        done = CliRunner().invoke(cli, check)
+        done = invoke(*check)
         assert done.exit_code == code, done.output
         assert len(done.stdout.splitlines()) == (2 if code == 0 else 3)

@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import Result
 
 from exporter import Verdict, api, check_health
-from exporter.cli import cli
 from exporter.demo.processes import HOST, free_port
 from exporter.errors import UserError
+from tests.commands import invoke
 from tests.real import Mlflow, Trace, now_ms
 
 NOW_MS = now_ms()
@@ -43,7 +43,7 @@ def traces(mlflow: Mlflow) -> None:
 def run(server: Mlflow, directory: Path, *arguments: str, **settings: Any) -> Result:
     file = directory / "exporter.yml"
     file.write_text(json.dumps({"mlflow": {"tracking_uri": server.uri, "experiments": "health"}, **settings}))
-    return CliRunner().invoke(cli, ["health", f"--config.file={file}", *arguments])
+    return invoke("health", f"--config.file={file}", *arguments)
 
 
 def test_exit_code_0_at_the_thresholds_exactly(mlflow: Mlflow, tmp_path: Path) -> None:

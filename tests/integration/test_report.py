@@ -15,14 +15,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import Result
 
 import exporter
 from exporter import report as reports
-from exporter.cli import cli
 from exporter.errors import UserError
 from exporter.moments import utc
 from exporter.quantiles import Quantiles
+from tests.commands import invoke
 from tests.real import Mlflow, Trace, now_ms
 
 NOW_MS = now_ms()
@@ -212,7 +212,7 @@ def test_beyond_so_many_rows_the_rest_is_one(
 
 
 def run(config: Path, *arguments: str) -> Result:
-    return CliRunner().invoke(cli, ["report", f"--config.file={config}", *arguments])
+    return invoke("report", f"--config.file={config}", *arguments)
 
 
 def test_a_table(config: Path) -> None:
@@ -315,7 +315,7 @@ def test_no_experiment_is_a_mistake_in_the_configuration(mlflow: Mlflow, tmp_pat
     file = tmp_path / "exporter.yml"
     file.write_text(json.dumps({"mlflow": {"tracking_uri": mlflow.uri, "experiments": "reprots"}}))
     for command in ("report", "health"):
-        done = CliRunner().invoke(cli, [command, f"--config.file={file}"])
+        done = invoke(command, f"--config.file={file}")
         assert done.exit_code == 2, done.output
         assert "mlflow.experiments: reprots selects none of" in done.stderr
 
