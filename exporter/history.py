@@ -51,9 +51,10 @@ class Span:
         return min(max(-(-ms // self.step_ms) * self.step_ms, self.first_ms), self.last_ms)
 
     def before(self, at_ms: int) -> int:
-        """When series are shown as they were before the step ``at_ms``: a step before, or half of one where the history
-        begins."""
-        return max(at_ms - self.step_ms, self.since_ms + self.step_ms // 2)
+        """When series are shown as they were before the step ``at_ms``: a step before it or, where that would be before
+        the history, halfway to its beginning."""
+        earlier_ms = at_ms - self.step_ms
+        return earlier_ms if earlier_ms > self.since_ms else (self.since_ms + at_ms) // 2
 
 
 @dataclass(slots=True)

@@ -95,6 +95,20 @@ def test_one_history_after_another_does_not_touch_it() -> None:
     assert second == [(5.5, 0), (6, 1), (7, 2), (8, 2), (9, 2)]
 
 
+@pytest.mark.parametrize("offset_ms", [0, 1, 30_000, 59_999])
+def test_a_history_that_begins_anywhere_has_its_samples_after_that_and_in_order(offset_ms: int) -> None:
+    since_ms = START_MS + offset_ms
+    span = Span(since_ms, since_ms + 5 * MINUTE_MS, MINUTE_MS)
+    (samples,) = (
+        samples
+        for name, samples in read(span, record(start_ms=since_ms, duration_ms=0)).items()
+        if name.startswith("mlflow_traces_total{")
+    )
+    assert samples[0][0] * 1000 >= since_ms
+    assert all(before[0] < after[0] for before, after in pairwise(samples))
+    assert [value for _, value in samples[:2]] == [0, 1]
+
+
 def test_a_label_with_an_odd_line_end_is_one_line() -> None:
     found = written(trace(1, tags={"environment": "a\x85b\u2028c"}), minutes=3)
     assert of(found, "mlflow_traces_total")[-1] == (3, 1)
