@@ -91,10 +91,13 @@ def main() -> None:
         make = ["tsdb", "create-blocks-from", "openmetrics", "--quiet", "--max-block-duration=162h", history, blocks]
         commands = {"report": ours, "report, again": ours, "the cookbook's loop": theirs, "backfill": fill}
         if promtool := shutil.which("promtool"):
-            commands |= {"blocks of it": [promtool, *make], "on disk": ["du", "-sh", blocks]}
+            commands["blocks of it"] = [promtool, *make]
         for name, command in commands.items():
             said, seconds, megabytes = measured(command)
             say(f"{name}: {number:,} traces in {seconds:.1f} s ({number / seconds:,.0f}/s), {megabytes} MB\n{said}")
+        if promtool:
+            size = sum(file.stat().st_size for file in Path(blocks).rglob("*") if file.is_file())
+            say(f"the blocks take {size / 1e6:.1f} MB")
 
 
 if __name__ == "__main__":
