@@ -21,7 +21,11 @@ def check(settings: Config, say: Callable[[str], None]) -> None:
     Raises UserError where ``serve`` would have nothing to read: MLflow cannot be reached or refuses us, no experiment
     is selected, or the filter is wrong.
     """
-    source = open_source(settings)
+    look(open_source(settings), settings, say)
+
+
+def look(source: MlflowSource, settings: Config, say: Callable[[str], None]) -> None:
+    """Do what ``check`` does, with a source that is there."""
     try:
         _say_server(source, say)
         _say_experiments(source, say)

@@ -5,9 +5,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 
-from exporter.check import check
+from exporter.check import look
 from exporter.config import PERSONAL, Config
 from exporter.errors import PollError, UserError
+from exporter.families import MISSING
 from exporter.horizon import AHEAD_MS, Window
 from exporter.labels import PLACE_LABELS, UNKNOWN, clean
 from exporter.metrics import Meter
@@ -24,13 +25,11 @@ CLOCK_TOLERANCE_MS = 2_000
 
 STUCK_MS = 24 * 3_600_000
 
-FIELDS = ("token usage", "cost", "environment", "version", "user", "session")
-
 
 @dataclass(slots=True)
 class Sample:
     """What some traces have. ``values`` are by the kind ("tag", "metadata") and the key, ``labels`` by the name of a
-    label; ``has`` counts finished traces that have each of FIELDS."""
+    label; ``missing`` counts finished traces that lack each field, by the label of MISSING."""
 
     traces: int = 0
     first_ms: int = 0
@@ -39,7 +38,7 @@ class Sample:
     stuck: int = 0
     beyond_buckets: int = 0
     traffic: Counter[Traffic] = field(default_factory=Counter)
-    has: Counter[str] = field(default_factory=Counter)
+    missing: Counter[str] = field(default_factory=Counter)
     values: dict[tuple[str, str], set[str]] = field(default_factory=dict)
     labels: dict[str, set[str]] = field(default_factory=dict)
     counted: list[TraceRecord] = field(default_factory=list)
@@ -51,12 +50,16 @@ class Sample:
         """How many of them would count."""
         return len(self.counted)
 
+    def without(self, name: str) -> float:
+        """The share of those that lack a field."""
+        return self.missing[name] / self.ended
+
 
 def doctor(settings: Config, most: int, say: Callable[[str], None]) -> None:
     """Do what ``check`` does, read the ``most`` latest traces, and say what they have and what to change. Raises
     UserError as ``check`` does."""
-    check(settings, say)
     source, meter = open_source(settings), open_meter(settings)
+    look(source, settings, say)
     at_ms = now_ms()
     try:
         found = islice(source.newest(Window(0, at_ms + AHEAD_MS)), most)
@@ -91,6 +94,9 @@ def examine(found: Iterable[TraceRecord], meter: Meter, last_edge_s: float, at_m
             _look_at(record, sample, meter, last_edge_s)
     admission = meter.admission(())
     increments = meter.measure(Batch(counted=tuple(sample.counted)), admission)
+    for cell, amount in increments.amounts.items():
+        if cell.family == MISSING:
+            sample.missing[cell.labels[-1]] += int(amount)
     sample.series = admission.series
     sample.label_sets = sum(len(group) > len(PLACE_LABELS) for group in increments.groups)
     return sample
@@ -102,15 +108,6 @@ def _look_at(record: TraceRecord, sample: Sample, meter: Meter, last_edge_s: flo
     sample.beyond_buckets += record.duration_s is not None and record.duration_s > last_edge_s
     for name, value in labels.items():
         sample.labels.setdefault(name, set()).add(value)
-    known = (
-        record.usage,
-        record.cost,
-        labels["environment"] != UNKNOWN,
-        labels["version"] != UNKNOWN,
-        record.user,
-        record.session,
-    )
-    sample.has.update(name for name, value in zip(FIELDS, known, strict=True) if value not in (None, "", False))
 
 
 def _clock_difference_ms(source: MlflowSource) -> int | None:
@@ -136,7 +133,7 @@ def findings(sample: Sample, settings: Config, off_ms: int | None) -> Iterator[s
         kind, key = name
         yield f"{kind} {clean(key)}: {_values(values, key in PERSONAL)}"
     if sample.ended:
-        yield "have         " + ", ".join(f"{name} {sample.has[name] / sample.ended:.0%}" for name in FIELDS)
+        yield "have         " + ", ".join(f"{_words(name)} {1 - sample.without(name):.0%}" for name in _REMEDIES)
     yield f"series       {sample.label_sets} label sets, {sample.series:,} series of at most {settings.series.limit:,}"
     yield f"clock        {_clock(off_ms)}"
 
@@ -177,7 +174,7 @@ def advice(sample: Sample, settings: Config, off_ms: int | None) -> Iterator[str
 
 
 _REMEDIES: Mapping[str, str] = {
-    "token usage": "Log the calls of the LLM by an autolog of MLflow, such as mlflow.openai.autolog().",
+    "token_usage": "Log the calls of the LLM by an autolog of MLflow, such as mlflow.openai.autolog().",
     "cost": "MLflow works it out from the model and the token usage; it does not know the prices of every model.",
     "environment": "Set it in the application: mlflow.update_current_trace(tags={'environment': 'production'}), or"
     " say in labels.environment where it is.",
@@ -189,10 +186,9 @@ _REMEDIES: Mapping[str, str] = {
 
 
 def _about_fields(sample: Sample) -> Iterator[str]:
-    for name in FIELDS:
-        without = 1 - sample.has[name] / sample.ended
-        if without > 0:
-            yield f"{_share(without)} of the traces have no {name}. {_REMEDIES[name]}"
+    for name, remedy in _REMEDIES.items():
+        if sample.missing[name]:
+            yield f"{_share(sample.without(name))} of the traces have no {_words(name)}. {remedy}"
 
 
 def _about_labels(sample: Sample, settings: Config) -> Iterator[str]:
@@ -222,6 +218,10 @@ def _about_traces(sample: Sample, settings: Config) -> Iterator[str]:
     if sample.beyond_buckets > sample.ended / 100:
         share = _share(sample.beyond_buckets / sample.ended)
         yield f"{share} of the traces took longer than the last of buckets.duration_seconds: add higher edges."
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ")
 
 
 def _share(part: float) -> str:

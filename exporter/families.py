@@ -14,6 +14,7 @@ from exporter.triage import Batch
 
 VISIBILITY_EDGES_S = (1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 7200.0, 86400.0)
 
+MISSING = "mlflow_traces_missing_total"
 ABANDONED = "mlflow_traces_abandoned_total"
 LATE = "mlflow_trace_exporter_late_traces_total"
 DUPLICATES = "mlflow_trace_exporter_duplicate_reads_total"
@@ -156,7 +157,7 @@ def _table(
             _cost("output_usd"),
         ),
         TraceFamily(
-            "mlflow_traces_missing_total",
+            MISSING,
             "Finished traces that lack a field (or have it in a form that cannot be read), from polls of MLflow.",
             _missing,
             own_label=("field", MISSING_FIELDS),

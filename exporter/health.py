@@ -9,7 +9,7 @@ from exporter.labels import Labels
 from exporter.moments import utc
 from exporter.objectives import Objective
 from exporter.query import Library, Progress, Query, no_progress
-from exporter.report import Tallies, Tally
+from exporter.report import Tally
 from exporter.trace import TraceRecord
 
 DAY_S = 86_400
@@ -94,10 +94,9 @@ def judge(
     environment: str, objective: Objective, query: Query, found: Iterable[tuple[TraceRecord, Labels]]
 ) -> EnvironmentHealth:
     """Measure traces against an objective."""
-    tallies = Tallies(())
-    for record, labels in found:
-        tallies.add(record, labels)
-    tally = tallies.total
+    tally = Tally()
+    for record, _ in found:
+        tally.add(record)
     days = (query.until_ms - query.since_ms) / 1000 / DAY_S
     return EnvironmentHealth(environment, tally.traces, objective.min_traces, tuple(_checks(tally, objective, days)))
 

@@ -198,14 +198,6 @@ class Tallies:
         else:
             self.total = self._tallies[key]
 
-    def of(self, *key: str) -> Tally:
-        """The one of a key; empty if nothing was added to it."""
-        return self._tallies.get(key) or Tally()
-
-    def keys(self) -> list[tuple[str, ...]]:
-        """The keys to which something was added."""
-        return list(self._tallies)
-
     def rows(self) -> list[Row]:
         """All as rows, in the order of ``Report.rows``."""
         rows = [tally.row(dict(zip(self._by, key, strict=True))) for key, tally in sorted(self._tallies.items())]
