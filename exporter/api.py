@@ -100,8 +100,10 @@ def check_health(
     """
     settings = _settings(config)
     environments = (environments,) if isinstance(environments, str) else environments
-    if error_rate is not None and not 0 < error_rate < 1:
-        raise UserError(f"error_rate: {error_rate} is not a share between 0 and 1, such as 0.05 for 5 %")
+    try:
+        error_rate = None if error_rate is None else configuration.parse_ratio(error_rate)
+    except ValueError as error:
+        raise UserError(f"error_rate: {error}") from None
     if p95_s is not None and p95_s <= 0:
         raise UserError(f"p95_s: {p95_s} is not a number of seconds above 0")
     if min_traces is not None and min_traces < 1:

@@ -150,7 +150,8 @@ def prepare_client(timeout_s: float | None, retries: int = 0) -> None:
     """Make the MLflow client of this process give up early; the poller does the retrying.
 
     Left alone the client retries for minutes, and neither a stop nor an outage would be noticed meanwhile. ``retries``
-    is for commands, which read once and would have to begin anew: MLflow waits 2 s, then 4 s and so on between them.
+    is for commands, which read once and would have to begin anew: with two of them it gives up after about five seconds
+    where nothing listens.
     ``timeout_s`` None leaves MLFLOW_HTTP_REQUEST_TIMEOUT as the user set it, or DEFAULT_TIMEOUT_S where it is not set.
     Raises UserError where one of MLflow's variables has a value that MLflow could not use.
     """

@@ -100,7 +100,7 @@ def examine(path: Path) -> bool:
             return False
     except OSError as error:
         raise _cannot_keep(path, what_failed(error)) from None
-    with _user_errors(path), closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as db:
+    with _only_read(path) as db:
         _refuse_foreign(db, path)
     return True
 
@@ -110,9 +110,16 @@ def origin_ms(path: Path) -> int | None:
     Only reads, and `serve` may run meanwhile. Raises UserError as ``examine`` does."""
     if not examine(path):
         return None
-    with _user_errors(path), closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as db:
+    with _only_read(path) as db:
         row = db.execute("SELECT origin_ms FROM horizon").fetchone()
     return None if row is None else int(row[0])
+
+
+@contextmanager
+def _only_read(path: Path) -> Iterator[sqlite3.Connection]:
+    uri = f"{path.absolute().as_uri()}?mode=ro"
+    with _user_errors(path), closing(sqlite3.connect(uri, uri=True)) as db:
+        yield db
 
 
 def _open(path: Path) -> sqlite3.Connection:

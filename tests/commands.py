@@ -1,10 +1,25 @@
 """Commands called in this process, which is quicker than a process each."""
 
+import json
+from pathlib import Path
+from typing import Any
 from unittest.mock import patch
 
 from click.testing import CliRunner, Result
 
 from exporter.cli import cli
+from tests.real import Mlflow
+
+
+def config_file(directory: Path, mlflow: Mlflow, experiment: str, /, **settings: Any) -> Path:
+    """A configuration that reads an experiment and keeps its ledger in the directory, if not said otherwise."""
+    file = directory / "exporter.yml"
+    defaults = {
+        "mlflow": {"tracking_uri": mlflow.uri, "experiments": experiment},
+        "ledger": {"path": str(directory / "ledger.db")},
+    }
+    file.write_text(json.dumps({**defaults, **settings}))
+    return file
 
 
 def invoke(*arguments: str) -> Result:

@@ -1,6 +1,5 @@
 """`backfill` against a real MLflow server: what it refuses, and what it leaves behind."""
 
-import json
 import signal
 import sqlite3
 import subprocess
@@ -12,20 +11,10 @@ import pytest
 from click.testing import Result
 
 from exporter.ledger import Ledger
-from tests.commands import invoke
+from tests.commands import config_file, invoke
 from tests.real import Exporter, Mlflow, Trace, eventually, now_ms
 
 HOUR_MS = 3_600_000
-
-
-def configured(mlflow: Mlflow, directory: Path, experiment: str) -> Path:
-    file = directory / "exporter.yml"
-    settings = {
-        "mlflow": {"tracking_uri": mlflow.uri, "experiments": experiment},
-        "ledger": {"path": str(directory / "ledger.db")},
-    }
-    file.write_text(json.dumps(settings))
-    return file
 
 
 def run(config: Path, output: Path, *arguments: str) -> Result:
@@ -52,7 +41,7 @@ def test_every_trace_up_to_the_millisecond_where_serve_began(mlflow: Mlflow, tmp
     experiment, origin_ms = mlflow.experiment(), (now_ms() - 5 * HOUR_MS) // 60_000 * 60_000 + 59_900
     mlflow.insert(experiment, [Trace(origin_ms - at * 1_000, 10) for at in range(-5, 120)])
     begun_at(tmp_path / "ledger.db", origin_ms)
-    config, output = configured(mlflow, tmp_path, experiment), tmp_path / "history.om"
+    config, output = config_file(tmp_path, mlflow, experiment), tmp_path / "history.om"
     done = run(config, output)
     assert done.exit_code == 0, done.output
     assert "119 traces" in done.stdout, "one started with serve, and five after it"
@@ -75,7 +64,7 @@ def _iso(ms: int) -> str:
 def test_nothing_to_write_leaves_what_there_is(mlflow: Mlflow, tmp_path: Path) -> None:
     output = tmp_path / "history.om"
     output.write_text("precious")
-    done = run(configured(mlflow, tmp_path, mlflow.experiment()), output)
+    done = run(config_file(tmp_path, mlflow, mlflow.experiment()), output)
     assert (done.exit_code, "no finished traces" in done.stderr) == (2, True)
     assert output.read_text() == "precious"
     assert sorted(each.name for each in tmp_path.iterdir()) == ["exporter.yml", "history.om"]
@@ -84,7 +73,7 @@ def test_nothing_to_write_leaves_what_there_is(mlflow: Mlflow, tmp_path: Path) -
 def test_a_link_is_followed_and_what_is_no_file_refused(mlflow: Mlflow, tmp_path: Path) -> None:
     experiment = mlflow.experiment()
     mlflow.insert(experiment, [Trace(now_ms() - 5 * HOUR_MS)])
-    config = configured(mlflow, tmp_path, experiment)
+    config = config_file(tmp_path, mlflow, experiment)
     real, link = tmp_path / "real.om", tmp_path / "link.om"
     real.touch()
     link.symlink_to(real)
@@ -108,7 +97,7 @@ def test_a_link_is_followed_and_what_is_no_file_refused(mlflow: Mlflow, tmp_path
     ],
 )
 def test_a_mistake_is_one_message(mlflow: Mlflow, tmp_path: Path, arguments: list[str], words: str) -> None:
-    config = configured(mlflow, tmp_path, mlflow.experiment())
+    config = config_file(tmp_path, mlflow, mlflow.experiment())
     done = run(config, tmp_path / "history.om", *arguments)
     assert done.exit_code == 2, done.output
     assert words in done.stderr
@@ -119,7 +108,7 @@ def test_a_mistake_is_one_message(mlflow: Mlflow, tmp_path: Path, arguments: lis
 def test_half_a_file_is_not_left(mlflow: Mlflow, tmp_path: Path, number: signal.Signals) -> None:
     experiment = mlflow.experiment()
     mlflow.insert(experiment, [Trace(now_ms() - hours * HOUR_MS) for hours in range(4, 700)])
-    config = configured(mlflow, tmp_path, experiment)
+    config = config_file(tmp_path, mlflow, experiment)
     command = [sys.executable, "-m", "exporter", "backfill", f"--config.file={config}", "--step=1s"]
     with subprocess.Popen([*command, f"--output={tmp_path}/history.om"], stderr=subprocess.PIPE, text=True) as process:
         eventually(lambda: list(tmp_path.glob(".history.om.*")), "it writes")

@@ -23,7 +23,7 @@ from exporter import make_report
 from exporter.config import Config
 from exporter.demo.processes import CHATBOT_ENVIRONMENT, HOST, Processes, free_port
 from tests.asker import RELEASES, USERS
-from tests.commands import invoke
+from tests.commands import config_file, invoke
 from tests.real import Mlflow, eventually
 
 ASKED = {"support": 240, "billing": 40, "faq": 160}
@@ -220,8 +220,7 @@ def test_step_per_user(cookbook: Cookbook) -> None:
 
 def test_step_health_check(cookbook: Cookbook, tmp_path: Path) -> None:
     """The look-back of 30 minutes, with thresholds on both sides of what is."""
-    file = tmp_path / "exporter.yml"
-    file.write_text(json.dumps({"mlflow": {"tracking_uri": cookbook.mlflow.uri, "experiments": "cookbook"}}))
+    file = config_file(tmp_path, cookbook.mlflow, "cookbook")
     total = cookbook.report(environment="production").total
     for factor, code in ((1.01, 0), (0.99, 1)):
         limits = [f"--error-rate={total.error_rate * factor}", f"--p95={int(total.p95_s * factor * 1000)}ms"]

@@ -13,7 +13,7 @@ from click.testing import Result
 from exporter import Verdict, api, check_health
 from exporter.demo.processes import HOST, free_port
 from exporter.errors import UserError
-from tests.commands import invoke
+from tests.commands import config_file, invoke
 from tests.real import Mlflow, Trace, now_ms
 
 NOW_MS = now_ms()
@@ -41,8 +41,7 @@ def traces(mlflow: Mlflow) -> None:
 
 
 def run(server: Mlflow, directory: Path, *arguments: str, **settings: Any) -> Result:
-    file = directory / "exporter.yml"
-    file.write_text(json.dumps({"mlflow": {"tracking_uri": server.uri, "experiments": "health"}, **settings}))
+    file = config_file(directory, server, "health", **settings)
     return invoke("health", f"--config.file={file}", *arguments)
 
 
@@ -186,8 +185,7 @@ def test_json_says_all_of_it(mlflow: Mlflow, tmp_path: Path) -> None:
 
 def test_what_is_not_asked_for_is_not_read(mlflow: Mlflow, tmp_path: Path) -> None:
     read: list[int] = []
-    file = tmp_path / "exporter.yml"
-    file.write_text(json.dumps({"mlflow": {"tracking_uri": mlflow.uri, "experiments": "health"}}))
+    file = config_file(tmp_path, mlflow, "health")
     found = check_health(
         environments=["canary"], p95_s=1, min_traces=1, config=file, progress=lambda n, _: read.append(n)
     )

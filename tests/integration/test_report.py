@@ -22,7 +22,7 @@ from exporter import report as reports
 from exporter.errors import UserError
 from exporter.moments import utc
 from exporter.quantiles import Quantiles
-from tests.commands import invoke
+from tests.commands import config_file, invoke
 from tests.real import Mlflow, Trace, now_ms
 
 NOW_MS = now_ms()
@@ -76,9 +76,7 @@ def traces(mlflow: Mlflow) -> list[Trace]:
 
 @pytest.fixture
 def config(mlflow: Mlflow, traces: list[Trace], tmp_path: Path) -> Path:  # noqa: ARG001 - they must be there
-    file = tmp_path / "exporter.yml"
-    file.write_text(json.dumps({"mlflow": {"tracking_uri": mlflow.uri, "experiments": "reports"}}))
-    return file
+    return config_file(tmp_path, mlflow, "reports")
 
 
 def counted(traces: Iterable[Trace]) -> list[Trace]:
@@ -312,8 +310,7 @@ def test_a_mistake_in_a_notebook_is_told_like_one_in_a_flag(config: Path, mistak
 
 
 def test_no_experiment_is_a_mistake_in_the_configuration(mlflow: Mlflow, tmp_path: Path) -> None:
-    file = tmp_path / "exporter.yml"
-    file.write_text(json.dumps({"mlflow": {"tracking_uri": mlflow.uri, "experiments": "reprots"}}))
+    file = config_file(tmp_path, mlflow, "reprots")
     for command in ("report", "health"):
         done = invoke(command, f"--config.file={file}")
         assert done.exit_code == 2, done.output
@@ -327,10 +324,7 @@ def test_what_users_wrote_cannot_disturb_what_is_shown(mlflow: Mlflow, tmp_path:
         experiment,
         [Trace(now_ms() - 60_000, tags={"app_version": version}, metadata={"mlflow.trace.user": user})],
     )
-    file = tmp_path / "exporter.yml"
-    extra = {"errors": "tag.app_version"}
-    settings = {"mlflow": {"tracking_uri": mlflow.uri, "experiments": experiment}, "labels": {"extra": extra}}
-    file.write_text(json.dumps(settings))
+    file = config_file(tmp_path, mlflow, experiment, labels={"extra": {"errors": "tag.app_version"}})
     shown = run(file, "--by=user", "--slowest=1").stdout
     assert "\x1b" not in shown
     cleaned = exporter.make_report(by="user", config=file).rows[0].key["user"]
@@ -346,8 +340,7 @@ def test_what_users_wrote_cannot_disturb_what_is_shown(mlflow: Mlflow, tmp_path:
 def test_a_terminal_that_cannot_show_a_character(mlflow: Mlflow, tmp_path: Path) -> None:
     experiment = mlflow.experiment()
     mlflow.insert(experiment, [Trace(now_ms() - 60_000, tags={"environment": "żółw"})])
-    file = tmp_path / "exporter.yml"
-    file.write_text(json.dumps({"mlflow": {"tracking_uri": mlflow.uri, "experiments": experiment}}))
+    file = config_file(tmp_path, mlflow, experiment)
     done = subprocess.run(
         [sys.executable, "-m", "exporter", "report", f"--config.file={file}"],
         env={**os.environ, "PYTHONIOENCODING": "latin-1"},
