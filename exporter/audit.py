@@ -29,9 +29,9 @@ class Span:
         return Window(max(at_ms, self.window.lo_ms), min(at_ms + self.step_ms, self.window.hi_ms))
 
 
-def open_span(horizon: Horizon, now_ms: int) -> Span:
-    """The start times that are not closed."""
-    return Span(Window(horizon.closed_ms, now_ms + AHEAD_MS), OPEN_STEP_MS)
+def open_span(horizon: Horizon, latest_ms: int) -> Span:
+    """The start times that are not closed. ``latest_ms``: what no clock is past."""
+    return Span(Window(horizon.closed_ms, latest_ms + AHEAD_MS), OPEN_STEP_MS)
 
 
 def closed_span(horizon: Horizon, limits: Limits) -> Span:

@@ -19,6 +19,7 @@ class Reason(Enum):
     CREDENTIALS = "credentials"
     CONFIGURATION = "configuration"
     LEDGER = "ledger"
+    CLOCK = "clock"
     INTERNAL = "internal"
 
 

@@ -19,6 +19,7 @@ ABANDONED = "mlflow_traces_abandoned_total"
 LATE = "mlflow_trace_exporter_late_traces_total"
 DUPLICATES = "mlflow_trace_exporter_duplicate_reads_total"
 CHANGED = "mlflow_trace_exporter_changed_after_count_total"
+REOPENED = "mlflow_trace_exporter_reopened_total"
 LEDGER_RESETS = "mlflow_trace_exporter_ledger_resets_total"
 NO_OBJECTIVES = Objectives()
 
@@ -194,6 +195,13 @@ def _table(
             labels=(),
         ),
         TraceFamily(
+            REOPENED,
+            "Times that start times were opened again: a clock had been ahead, or a longer poll.lateness or"
+            " poll.audit_horizon was set.",
+            _nothing,
+            labels=(),
+        ),
+        TraceFamily(
             LEDGER_RESETS,
             "Damaged ledgers that were set aside, each of which made all counters begin again at zero.",
             _nothing,
@@ -220,6 +228,7 @@ def events(batch: Batch, increments: Increments) -> dict[Cell, float]:
         Cell(LATE, ()): batch.late,
         Cell(DUPLICATES, ()): batch.duplicates,
         Cell(CHANGED, ()): len(batch.changed),
+        Cell(REOPENED, ()): batch.reopened,
         **{Cell(OVERFLOW, (label,)): count for label, count in increments.overflowed.items()},
         **{Cell(LEFT_OUT, (traffic.value,)): count for traffic, count in increments.left_out.items()},
     }

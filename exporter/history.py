@@ -154,8 +154,7 @@ class History:
 
     def _cells(self, group: Group) -> Iterator[Cell]:
         for family in self._families:
-            if family.is_of(group):
-                yield from family.cells(group)
+            yield from family.cells_of(group)
 
     def _rendered(self, group: Group) -> tuple[str, ...]:
         totals = {cell: self._totals[cell] for cell in self._cells(group)}

@@ -15,8 +15,13 @@ pass over [a, b) that started at t has seen whatever was visible at t. So once i
     closed up to   t - L - margin, or b: every trace that was visible within L of its start is known
     retired up to  t - D - margin, or b: likewise within D; nothing before it is read again
 
-in whole buckets of ten minutes, and never with a gap: a pass that begins after ``closed_ms`` does not move it. Nothing
-else moves either mark, and no clock does by itself. The margin is for applications whose clock is behind.
+in whole buckets of ten minutes, and never with a gap: a pass that begins after ``closed_ms`` does not move it. No clock
+moves either mark by itself. The margin is for applications whose clock is behind.
+
+The time t comes from clocks that can be wrong, and marks made by a clock that was a week ahead would keep everything
+unread for a week. So a mark that is ahead of what the clocks allow now is taken back (``taken_back``), and the ids that
+this needs are kept: an id is forgotten only when its start has been retired for an hour of a clock that nobody sets,
+and when traces are known that started D after it. What is forgotten cannot be read again, or it would count twice.
 
 A pass moves forward by start time, page by page, and its position is stored with the counts of each page. A pass that
 is cut short (by an error, a stop, a crash) is taken up where it was left, with the time at which it started.
@@ -26,11 +31,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
 
+from exporter.clocks import Clocks
+
 BUCKET_MS = 600_000
 """Start times are closed and retired in steps of this."""
 
 AHEAD_MS = 2 * 24 * 3_600_000
 """How far ahead of ours the clock of a traced application may be."""
+
+STAND_S = 3_600.0
+"""For how long a start time must have been retired before the ids of its traces are forgotten."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +87,7 @@ class Horizon:
 
     ``origin_ms``: traces that started earlier are never counted. ``fresh_ms``: when the last complete fresh pass
     started, None before the first. ``closed_ms`` and ``retired_ms``: see the module. ``under_way``: passes that have
-    begun and are not complete.
+    begun and are not complete. ``forgotten_ms``: the ids of traces that started earlier are forgotten.
     """
 
     origin_ms: int
@@ -85,12 +95,13 @@ class Horizon:
     closed_ms: int
     retired_ms: int
     under_way: Mapping[Kind, Pass] = field(default_factory=dict)
+    forgotten_ms: int = 0
 
     @property
-    def forgotten_ms(self) -> int:
-        """Before which start times ids are forgotten. A bucket behind what is retired: should a start move by less than
-        that after it was counted, its id is still known when its new place is read the last time."""
-        return self.retired_ms - BUCKET_MS
+    def readable_ms(self) -> int:
+        """From which start times on traces can be read without counting one twice. A bucket after what is forgotten:
+        should a start move by less than that after it was counted, its id is still known at its new place."""
+        return max(self.origin_ms, self.forgotten_ms + BUCKET_MS)
 
     @classmethod
     def at(cls, origin_ms: int) -> "Horizon":
@@ -98,12 +109,12 @@ class Horizon:
         return cls(origin_ms, None, origin_ms, origin_ms)
 
 
-def due(horizon: Horizon, kind: Kind, now_ms: int, limits: Limits) -> bool:
+def due(horizon: Horizon, kind: Kind, now: Clocks, limits: Limits) -> bool:
     """Whether there is something to read for a pass of this kind."""
-    return kind in horizon.under_way or _window(horizon, kind, now_ms, limits) is not None
+    return kind in horizon.under_way or _window(horizon, kind, now, limits) is not None
 
 
-def begin(horizon: Horizon, kind: Kind, now_ms: int, limits: Limits, end_filter: bool = True) -> Horizon:
+def begin(horizon: Horizon, kind: Kind, now: Clocks, limits: Limits, end_filter: bool = True) -> Horizon:
     """The horizon with this pass under way: the one that was cut short, or else, where one is due, a new one.
 
     ``end_filter``: whether the server can be asked by end time. If not then every fresh pass is a full one.
@@ -111,10 +122,10 @@ def begin(horizon: Horizon, kind: Kind, now_ms: int, limits: Limits, end_filter:
     cut_short = horizon.under_way.get(kind)
     if cut_short and (end_filter or cut_short.window.ended_after_ms is None):
         return horizon
-    window = _window(horizon, kind, now_ms, limits)
+    window = _window(horizon, kind, now, limits)
     if kind is Kind.FRESH and not end_filter:
-        window = _everything_open(horizon, now_ms)
-    return horizon if window is None else _with(horizon, kind, Pass(now_ms, window.lo_ms, window))
+        window = _everything_open(horizon, now)
+    return horizon if window is None else _with(horizon, kind, Pass(now.earliest_ms, window.lo_ms, window))
 
 
 def after_page(horizon: Horizon, kind: Kind, next_lo_ms: int) -> Horizon:
@@ -138,7 +149,37 @@ def complete(horizon: Horizon, kind: Kind, limits: Limits) -> Horizon:
         closed_ms,
         retired_ms,
         {other: _from(retired_ms, each) for other, each in horizon.under_way.items() if other is not kind},
+        horizon.forgotten_ms,
     )
+
+
+def taken_back(horizon: Horizon, latest_ms: int, limits: Limits) -> Horizon:
+    """The horizon without what cannot be true if no clock is past ``latest_ms``; the same horizon if all of it can.
+
+    A mark is ahead if the pass that set it would have to start after ``latest_ms``: because a clock was ahead then, or
+    because L or D has been raised since. ``closed_ms`` goes back to where the clocks allow it now, and what became
+    visible before it in the meantime is found by the audit and by the retiring pass. For the latter ``retired_ms`` goes
+    back as far as ids are kept. Whatever was under way begins again with a full pass.
+    """
+    ahead = (
+        horizon.origin_ms > latest_ms + limits.margin_ms
+        or horizon.closed_ms > max(horizon.readable_ms, latest_ms - limits.lateness_ms)
+        or horizon.retired_ms > max(horizon.readable_ms, latest_ms - limits.audit_horizon_ms)
+        or any(each.started_ms > latest_ms + limits.margin_ms for each in horizon.under_way.values())
+    )
+    if not ahead:
+        return horizon
+    origin_ms = min(horizon.origin_ms, latest_ms)
+    floor_ms = replace(horizon, origin_ms=origin_ms).readable_ms
+    closed_ms = min(horizon.closed_ms, max(floor_ms, _bucket(latest_ms - limits.lateness_ms - limits.margin_ms)))
+    return Horizon(origin_ms, None, closed_ms, min(horizon.retired_ms, floor_ms), {}, horizon.forgotten_ms)
+
+
+def forget(horizon: Horizon, stood_ms: int, newest_ms: int, limits: Limits) -> Horizon:
+    """The horizon once ids are forgotten: up to ``stood_ms``, which has been retired for STAND_S, and not unless a
+    trace is known that started D later (``newest_ms`` is the latest start that is known)."""
+    retired_ms = min(stood_ms, newest_ms - limits.audit_horizon_ms - limits.margin_ms)
+    return replace(horizon, forgotten_ms=max(horizon.forgotten_ms, retired_ms - BUCKET_MS))
 
 
 def _from(retired_ms: int, under_way: Pass) -> Pass:
@@ -151,30 +192,30 @@ def _covered(done: Pass, visible_within_ms: int, limits: Limits) -> int:
     return _bucket(min(done.window.hi_ms, done.started_ms - visible_within_ms - limits.margin_ms))
 
 
-def _window(horizon: Horizon, kind: Kind, now_ms: int, limits: Limits) -> Window | None:
+def _window(horizon: Horizon, kind: Kind, now: Clocks, limits: Limits) -> Window | None:
     match kind:
         case Kind.FRESH:
-            return _fresh_window(horizon, now_ms, limits)
+            return _fresh_window(horizon, now, limits)
         case Kind.CLOSING:
-            window = Window(horizon.closed_ms, _bucket(now_ms - limits.lateness_ms - limits.margin_ms))
+            window = Window(horizon.closed_ms, _bucket(now.earliest_ms - limits.lateness_ms - limits.margin_ms))
         case Kind.RETIRING:
-            hi_ms = _bucket(now_ms - limits.audit_horizon_ms - limits.margin_ms)
+            hi_ms = _bucket(now.earliest_ms - limits.audit_horizon_ms - limits.margin_ms)
             window = Window(horizon.retired_ms, min(hi_ms, horizon.closed_ms))
     return window if window.lo_ms < window.hi_ms else None
 
 
-def _fresh_window(horizon: Horizon, now_ms: int, limits: Limits) -> Window:
-    """Full the first time, after a long time away, and after our clock was ahead: the end times that it asked for then
+def _fresh_window(horizon: Horizon, now: Clocks, limits: Limits) -> Window:
+    """Full the first time, after a long time away, and after a clock was ahead: the end times that were asked for then
     meant nothing."""
     fresh_ms = horizon.fresh_ms
-    if fresh_ms is None or not 0 <= now_ms - fresh_ms <= limits.lateness_ms:
-        return _everything_open(horizon, now_ms)
-    lo_ms = max(horizon.retired_ms, fresh_ms - limits.lateness_ms)
-    return Window(lo_ms, now_ms + AHEAD_MS, fresh_ms - limits.overlap_ms)
+    if fresh_ms is None or not 0 <= now.earliest_ms - fresh_ms <= limits.lateness_ms:
+        return _everything_open(horizon, now)
+    lo_ms = max(horizon.closed_ms, fresh_ms - limits.lateness_ms)
+    return Window(lo_ms, now.latest_ms + AHEAD_MS, fresh_ms - limits.overlap_ms)
 
 
-def _everything_open(horizon: Horizon, now_ms: int) -> Window:
-    return Window(horizon.closed_ms, now_ms + AHEAD_MS)
+def _everything_open(horizon: Horizon, now: Clocks) -> Window:
+    return Window(horizon.closed_ms, now.latest_ms + AHEAD_MS)
 
 
 def _bucket(ms: int) -> int:

@@ -5,6 +5,7 @@ after a crash at any moment either all of a page is there or none of it, and a p
 """
 
 import json
+import logging
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,9 +17,12 @@ from typing import Any, Literal
 from exporter.admission import Group
 from exporter.errors import PollError, Reason
 from exporter.horizon import BUCKET_MS, Horizon, Kind, Pass, Window
-from exporter.ledger_file import hold, open_database
+from exporter.ledger_contents import DamagedError
+from exporter.ledger_file import hold, is_damage, open_database, resolve, set_aside
 from exporter.metrics import Cell, TraceFamily
-from exporter.triage import Batch, Known, Pending, amounts_of
+from exporter.triage import LONGEST_WAIT_MS, Batch, Known, Pending, amounts_of
+
+log = logging.getLogger(__name__)
 
 DUE_AT_ONCE = 10_000
 """How many pending traces are named at once; the others are at the next time."""
@@ -48,23 +52,43 @@ class GroupState:
     stage: Stage
 
 
+class LedgerDamagedError(PollError):
+    """What was read of the ledger cannot be what was written; see ``Ledger.begin_again``."""
+
+    def __init__(self, cause: sqlite3.Error) -> None:
+        super().__init__(Reason.LEDGER, f"the ledger is damaged: {cause}")
+        self.cause = cause
+
+
 class Ledger:
     """One ledger file, held by this process alone until ``close``.
 
     Every method but the constructor raises PollError with Reason.LEDGER where SQLite cannot do what it is asked (disk
-    full, file gone): nothing of that call is kept then.
+    full, file gone): nothing of that call is kept then. It is a LedgerDamagedError where the file holds what cannot be
+    read.
     """
 
     def __init__(self, path: Path) -> None:
-        """Open the ledger at ``path``, or begin a new one. Raises UserError as ``hold`` and ``open_database`` do."""
-        self._path = path
-        self._lock = hold(path)
+        """Open the ledger at ``path``, or begin a new one. Raises UserError as ``resolve``, ``hold`` and
+        ``open_database`` do."""
+        self._path = resolve(path)
+        self._lock = hold(self._path)
         try:
-            self._db = open_database(path)
-            self._inode = path.stat().st_ino
+            self._open()
         except BaseException:
             self._lock.close()
             raise
+
+    def _open(self) -> None:
+        self._db = open_database(self._path)
+        self._inode = self._path.stat().st_ino
+        self._log_inode: int | None = None
+
+    def begin_again(self, damage: LedgerDamagedError) -> None:
+        """Set the file aside, which is damaged, and begin a new ledger. Raises UserError as the constructor does."""
+        self._db.close()
+        set_aside(self._path, damage.cause)
+        self._open()
 
     def close(self) -> None:
         """Close the file and let other processes have it."""
@@ -73,20 +97,16 @@ class Ledger:
 
     def horizon(self) -> Horizon | None:
         """How far reading had come at the last commit; None before the first."""
-        row = next(iter(self._rows("SELECT origin_ms, fresh_ms, closed_ms, retired_ms FROM horizon")), None)
+        columns = "origin_ms, fresh_ms, closed_ms, retired_ms, forgotten_ms"
+        row = next(iter(self._rows(f"SELECT {columns} FROM horizon")), None)  # noqa: S608 - no values
         passes = self._rows("SELECT kind, started_ms, from_ms, lo_ms, hi_ms, ended_after_ms FROM passes")
         if row is None:
             return None
-        origin_ms, fresh_ms, closed_ms, retired_ms = row
-        return Horizon(
-            origin_ms,
-            fresh_ms,
-            closed_ms,
-            retired_ms,
-            under_way={
-                Kind(kind): Pass(started_ms, from_ms, Window(*window)) for kind, started_ms, from_ms, *window in passes
-            },
-        )
+        origin_ms, fresh_ms, closed_ms, retired_ms, forgotten_ms = row
+        under_way = {
+            Kind(kind): Pass(started_ms, from_ms, Window(*window)) for kind, started_ms, from_ms, *window in passes
+        }
+        return Horizon(origin_ms, fresh_ms, closed_ms, retired_ms, under_way, forgotten_ms)
 
     def known(self, trace_ids: Sequence[str]) -> Known:
         """What is known of these ids."""
@@ -96,9 +116,10 @@ class Ledger:
         return Known(dict(done), {row[0]: _pending(row) for row in pending})
 
     def due(self, now_ms: int) -> list[Pending]:
-        """Some of the pending traces that are to be looked at again, those first that have waited longest."""
-        rows = self._rows("SELECT * FROM pending WHERE next_ms <= ? ORDER BY next_ms LIMIT ?", now_ms, DUE_AT_ONCE)
-        return [_pending(row) for row in rows]
+        """Some of the pending traces that are to be looked at again, those first that have waited longest. One that is
+        to be looked at later than any could be was put off by a clock that was ahead, so it is due as well."""
+        query = "SELECT * FROM pending WHERE next_ms <= ? OR next_ms > ? ORDER BY next_ms LIMIT ?"
+        return [_pending(row) for row in self._rows(query, now_ms, now_ms + LONGEST_WAIT_MS, DUE_AT_ONCE)]
 
     def running(self) -> dict[tuple[str, ...], int]:
         """How many traces are in progress, by experiment and environment."""
@@ -109,6 +130,11 @@ class Ledger:
         """How many traces are pending."""
         ((count,),) = self._rows("SELECT count(*) FROM pending")
         return int(count)
+
+    def newest_ms(self) -> int:
+        """The latest start of the traces that are done with, 0 without any (Unix ms)."""
+        ((newest_ms,),) = self._rows("SELECT ifnull(max(start_ms), 0) FROM done")
+        return int(newest_ms)
 
     def counts(self, window: Window, step_ms: int) -> dict[int, int]:
         """How many traces are known (done with, or pending) by their start, in steps of ``step_ms`` from 1970 on."""
@@ -194,11 +220,12 @@ class Ledger:
         rows = self._rows("SELECT labels, active_ms, stage FROM groups WHERE stage != ?", Stage.ASLEEP)
         return {_load(labels): GroupState(active_ms, Stage(stage)) for labels, active_ms, stage in rows}
 
-    def stage(self, released: Iterable[Group], asleep: Iterable[Group], asleep_cells: Iterable[Cell]) -> None:
-        """Store what may be shown from now on: ``released`` groups their values, ``asleep`` ones nothing."""
+    def stage(self, released: Iterable[Group], asleep: Iterable[Group], at_rest: Iterable[Cell]) -> None:
+        """Store what may be shown from now on: ``released`` groups their values, ``asleep`` ones nothing. ``at_rest``
+        are the cells that were shown of the latter: they come back with the value that they have now."""
         stages = {**dict.fromkeys(released, Stage.RELEASED), **dict.fromkeys(asleep, Stage.ASLEEP)}
         with self._transaction():
-            self._set_stages(stages, asleep_cells)
+            self._set_stages(stages, at_rest)
 
     def size_bytes(self) -> int:
         """What the ledger takes on disk."""
@@ -209,8 +236,8 @@ class Ledger:
         """Take these families as the ones to keep from now on.
 
         A family that was kept with other label names or other bucket edges cannot be continued: its totals begin again
-        at zero. Returns the names of such families, for the log. Where a family begins inside groups that are shown
-        already, they are held at what they show, so that it is shown at 0 first.
+        at zero. Returns the names of such families, for the log. Where a series begins inside a group that is shown
+        already, the group is held at what it shows, so that the series is shown at 0 first.
         """
         families = tuple(families)
         shapes = {family.name: _dump((family.label_names, family.buckets)) for family in families}
@@ -219,11 +246,9 @@ class Ledger:
             changed = sorted(name for name, shape in shapes.items() if before.get(name, shape) != shape)
             self._db.executemany("DELETE FROM totals WHERE family = ?", [(name,) for name in changed])
             self._db.executemany("INSERT OR REPLACE INTO shapes VALUES (?, ?)", shapes.items())
-            if before and (anew := [family for family in families if before.get(family.name) != shapes[family.name]]):
-                self._forget_groups([family for family in families if family not in anew])
-                self._hold_groups(families)
-                self._begin(anew)
-            self._begin(family for family in families if family.applies)  # now perhaps to more groups than before
+            if changed:
+                self._forget_groups([family for family in families if family.name not in changed])
+            self._begin(families)
         return changed
 
     def _forget_groups(self, families: Iterable[TraceFamily]) -> None:
@@ -232,27 +257,26 @@ class Ledger:
         gone = [(_dump(group),) for group in self._all_groups() if len(group) not in lengths]
         self._db.executemany("DELETE FROM groups WHERE labels = ?", gone)
 
-    def _hold_groups(self, families: Iterable[TraceFamily]) -> None:
-        lengths = {family.name: len(family.labels) for family in families}
-        released = {group for group, state in self.groups().items() if state.stage is Stage.RELEASED}
-        cells = [cell for cell in self.totals() if cell.labels[: lengths.get(cell.family, 0)] in released]
-        self._set_stages(dict.fromkeys(released, Stage.HELD), cells)
-
-    def _begin(self, families: Iterable[TraceFamily]) -> None:
-        cells = [
-            cell
-            for family in families
-            for group in self._all_groups()
-            if family.is_of(group)
-            for cell in family.cells(group)
-        ]
+    def _begin(self, families: Sequence[TraceFamily]) -> None:
+        """Begin, at 0, the series that groups lack: of a new family, of one with a new value of its own label, or of
+        one that applies to more groups than before."""
+        there, groups = self.totals(), self._all_groups()
+        lacking = {
+            group: cells
+            for group in groups
+            if (cells := [cell for family in families for cell in family.cells_of(group) if cell not in there])
+        }
         self._db.executemany(
-            "INSERT OR IGNORE INTO totals VALUES (?, ?, ?, 0, 0)",
-            [(cell.family, _dump(cell.labels), cell.part) for cell in cells],
+            "INSERT INTO totals VALUES (?, ?, ?, 0, 0)",
+            [(cell.family, _dump(cell.labels), cell.part) for cells in lacking.values() for cell in cells],
         )
+        held = {group for group, state in self.groups().items() if state.stage is Stage.RELEASED and group in lacking}
+        lengths = {family.name: len(family.labels) for family in families}
+        at_rest = [cell for cell in there if held and cell.labels[: lengths.get(cell.family, 0)] in held]
+        self._set_stages(dict.fromkeys(held, Stage.HELD), at_rest)
 
     def _set_stages(self, stages: Mapping[Group, Stage], at_rest: Iterable[Cell]) -> None:
-        """Store what is shown of groups; ``at_rest`` are cells to be shown with the value that they have now, later."""
+        """Store what is shown of groups, and with which value the cells ``at_rest`` come back."""
         self._db.executemany(
             "UPDATE groups SET stage = ? WHERE labels = ?", [(stage, _dump(group)) for group, stage in stages.items()]
         )
@@ -278,17 +302,18 @@ class Ledger:
         )
 
     def _retire(self, horizon: Horizon) -> None:
-        (before_ms,) = next(self._db.execute("SELECT retired_ms FROM horizon"), (horizon.retired_ms,))
-        if before_ms == horizon.retired_ms:
-            return
-        for bucket_ms, traces in self.counts(Window(before_ms, horizon.retired_ms), BUCKET_MS).items():
-            self._db.execute("INSERT OR REPLACE INTO retired VALUES (?, ?)", (bucket_ms, traces))
-        self._db.execute("DELETE FROM done WHERE start_ms < ?", (horizon.forgotten_ms,))
+        query = "SELECT retired_ms, forgotten_ms FROM horizon"
+        retired_ms, forgotten_ms = next(self._db.execute(query), (horizon.retired_ms, horizon.forgotten_ms))
+        if retired_ms < horizon.retired_ms:
+            for bucket_ms, traces in self.counts(Window(retired_ms, horizon.retired_ms), BUCKET_MS).items():
+                self._db.execute("INSERT OR REPLACE INTO retired VALUES (?, ?)", (bucket_ms, traces))
+        if forgotten_ms < horizon.forgotten_ms:
+            self._db.execute("DELETE FROM done WHERE start_ms < ?", (horizon.forgotten_ms,))
 
     def _store_horizon(self, horizon: Horizon) -> None:
         self._db.execute(
-            "INSERT OR REPLACE INTO horizon VALUES (1, ?, ?, ?, ?)",
-            (horizon.origin_ms, horizon.fresh_ms, horizon.closed_ms, horizon.retired_ms),
+            "INSERT OR REPLACE INTO horizon VALUES (1, ?, ?, ?, ?, ?)",
+            (horizon.origin_ms, horizon.fresh_ms, horizon.closed_ms, horizon.retired_ms, horizon.forgotten_ms),
         )
         self._db.execute("DELETE FROM passes")
         self._db.executemany(
@@ -329,15 +354,25 @@ class Ledger:
                 if self._db.in_transaction:
                     self._db.execute("ROLLBACK")
                 raise
+            self._log_inode = self._log_inode or _inode_of(self._log_path)
+
+    @property
+    def _log_path(self) -> Path:
+        """SQLite's write-ahead log, which holds what was committed lately."""
+        return Path(f"{self._path}-wal")
 
     def _require_in_place(self) -> None:
-        """What is committed to a file that was deleted is gone with the process, so it must not be committed."""
-        try:
-            in_place = self._path.stat().st_ino == self._inode
-        except OSError:
-            in_place = False
-        if not in_place:
+        """What is committed to a file that was deleted is gone with the process, so it must not be committed.
+
+        What a deleted log holds can still be moved into the ledger itself.
+        """
+        if _inode_of(self._path) != self._inode:
             raise PollError(Reason.LEDGER, f"{self._path} was removed or replaced; start the exporter again")
+        if self._log_inode is not None and _inode_of(self._log_path) != self._log_inode:
+            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            self._db.close()
+            self._open()
+            log.warning("the ledger's write-ahead log was removed; nothing is lost", extra={"ledger": self._path})
 
 
 def _pending(row: tuple[Any, ...]) -> Pending:
@@ -350,7 +385,17 @@ def _dump(value: object) -> str:
 
 
 def _load(text: str) -> tuple[str, ...]:
-    return tuple(json.loads(text))
+    try:
+        return tuple(json.loads(text))
+    except (ValueError, TypeError):
+        raise LedgerDamagedError(DamagedError(f"{text!r:.100} is no list of labels")) from None
+
+
+def _inode_of(path: Path) -> int | None:
+    try:
+        return path.stat().st_ino
+    except OSError:
+        return None
 
 
 @contextmanager
@@ -358,4 +403,6 @@ def _ledger_errors() -> Iterator[None]:
     try:
         yield
     except sqlite3.Error as error:
+        if is_damage(error):
+            raise LedgerDamagedError(error) from error
         raise PollError(Reason.LEDGER, f"the ledger cannot be used: {error}") from error

@@ -6,18 +6,20 @@ import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
+from glob import escape
 from pathlib import Path
 from typing import IO
 
 from exporter.errors import UserError, what_failed
 from exporter.families import LEDGER_RESETS
+from exporter.ledger_contents import DamagedError, require_sound
 
 log = logging.getLogger(__name__)
 
 APPLICATION_ID = 0x4D54_4578
 """Marks a SQLite file as a ledger of this program ("MTEx")."""
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 _SCHEMA = f"""
 CREATE TABLE done (trace_id TEXT PRIMARY KEY, start_ms INTEGER NOT NULL, amounts INTEGER);
@@ -35,21 +37,41 @@ CREATE TABLE shapes (family TEXT PRIMARY KEY, shape TEXT NOT NULL) WITHOUT ROWID
 CREATE TABLE experiments (experiment_id TEXT PRIMARY KEY, created_ms INTEGER NOT NULL, origin_ms INTEGER NOT NULL)
   WITHOUT ROWID;
 CREATE TABLE horizon (one INTEGER PRIMARY KEY CHECK (one = 1), origin_ms INTEGER NOT NULL, fresh_ms INTEGER,
-  closed_ms INTEGER NOT NULL, retired_ms INTEGER NOT NULL);
+  closed_ms INTEGER NOT NULL, retired_ms INTEGER NOT NULL, forgotten_ms INTEGER NOT NULL);
 CREATE TABLE passes (kind TEXT PRIMARY KEY, started_ms INTEGER NOT NULL, from_ms INTEGER NOT NULL,
   lo_ms INTEGER NOT NULL, hi_ms INTEGER NOT NULL, ended_after_ms INTEGER) WITHOUT ROWID;
 PRAGMA application_id = {APPLICATION_ID};
 PRAGMA user_version = {SCHEMA_VERSION};
 """
 
-_FROM_2 = """
+_MIGRATIONS = {
+    2: """
 CREATE TABLE versions (labels TEXT PRIMARY KEY, first_ms INTEGER) WITHOUT ROWID;
 INSERT OR IGNORE INTO versions SELECT json_array(json_extract(labels, '$[0]'),
   json_extract(labels, '$[1]'), json_extract(labels, '$[2]')), NULL FROM groups
   WHERE json_array_length(labels) > 2;
 PRAGMA user_version = 3;
-"""
-"""Of a version that was there before nobody knows when it was seen first, and so it stays."""
+""",  # when a version that was there before was first seen is not known, and stays unknown
+    3: """
+ALTER TABLE horizon ADD COLUMN forgotten_ms INTEGER NOT NULL DEFAULT 0;
+UPDATE horizon SET forgotten_ms = max(0, retired_ms - 600000);
+PRAGMA user_version = 4;
+""",  # up to there schema 3 had forgotten ids: a bucket behind what is retired
+}
+"""How each earlier schema becomes the next one."""
+
+
+def resolve(path: Path) -> Path:
+    """Where the ledger at ``path`` really is: a link to it must lead to the same lock. Raises UserError for a loop of
+    links, and for a file with two names, for which there would be two locks."""
+    try:
+        found = path.resolve()
+        names = found.stat().st_nlink if found.is_file() else 1
+    except (OSError, RuntimeError):  # the latter up to Python 3.12
+        raise _cannot_keep(path, "it is a link that cannot be followed") from None
+    if names > 1:
+        raise _cannot_keep(path, f"{found} has {names} names (hard links), and each of them could be in use; copy it")
+    return found
 
 
 def hold(path: Path, what: str = "the ledger", remedy: str = "set another ledger.path") -> IO[str]:
@@ -80,13 +102,14 @@ def open_database(path: Path) -> sqlite3.Connection:
     A ledger that is damaged is set aside under another name, which is logged and counted, and a new one begun. Raises
     UserError where the file there is no ledger, or not one that this version can read; it is left as it is.
     """
+    _finish_setting_aside(path)
     with _user_errors(path):
         try:
             return _open(path)
         except sqlite3.DatabaseError as error:
-            if not (_is_damage(error) and _is_ours(path)):
+            if not (is_damage(error) and _is_ours(path)):
                 raise
-            _set_aside(path, error)
+            set_aside(path, error)
         return _open(path)
 
 
@@ -126,20 +149,28 @@ def _open(path: Path) -> sqlite3.Connection:
     with ExitStack() as undo:
         db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         undo.callback(db.close)
-        if db.execute("SELECT count(*) FROM sqlite_master").fetchone() == (0,):
-            db.executescript(f"BEGIN; {_SCHEMA} COMMIT;")
+        is_new = db.execute("SELECT count(*) FROM sqlite_master").fetchone() == (0,)
+        if is_new:
+            db.executescript(f"BEGIN; {_SCHEMA} {_resets(path)} COMMIT;")
             log.info("a new ledger is begun", extra={"ledger": path})
-            db.execute("INSERT INTO totals VALUES (?, '[]', '', ?, 0)", (LEDGER_RESETS, len(_set_aside_before(path))))
         _refuse_foreign(db, path)  # before anything is written to a file that is not ours
-        if _version(db) == 2:
-            db.executescript(f"BEGIN; {_FROM_2} COMMIT;")
+        while migration := _MIGRATIONS.get(_version(db)):
+            db.executescript(f"BEGIN; {migration} COMMIT;")
         (finding,) = db.execute("PRAGMA quick_check(1)").fetchone()
         if finding != "ok":
-            raise _Damaged(finding)
+            raise DamagedError(finding)
+        require_sound(db, _SCHEMA)
         db.execute("PRAGMA journal_mode = WAL")
         db.execute("PRAGMA synchronous = FULL")
+        if not is_new:  # there are ledgers without it, whose process was killed before its first row was in
+            db.execute(_resets(path))
         undo.pop_all()
         return db
+
+
+def _resets(path: Path) -> str:
+    """The statement that has the ledger say how many before it were set aside, if it does not say that yet."""
+    return f"INSERT OR IGNORE INTO totals VALUES ('{LEDGER_RESETS}', '[]', '', {len(_set_aside_before(path))}, 0);"  # noqa: S608 - no values
 
 
 def _refuse_foreign(db: sqlite3.Connection, path: Path) -> None:
@@ -147,7 +178,7 @@ def _refuse_foreign(db: sqlite3.Connection, path: Path) -> None:
     version = _version(db)
     if application_id != APPLICATION_ID:
         raise UserError(f"{path} is a database of another program; move it away or set ledger.path")
-    if version not in (2, SCHEMA_VERSION):
+    if version != SCHEMA_VERSION and version not in _MIGRATIONS:
         raise UserError(
             f"{path} has the schema {version}, and this version of the exporter reads schema {SCHEMA_VERSION};"
             " move it away or set ledger.path"
@@ -158,14 +189,14 @@ def _version(db: sqlite3.Connection) -> int:
     return int(db.execute("PRAGMA user_version").fetchone()[0])
 
 
-class _Damaged(sqlite3.DatabaseError):
-    """What SQLite's own check of a file found."""
-
-
-def _is_damage(error: sqlite3.DatabaseError) -> bool:
+def is_damage(error: sqlite3.Error) -> bool:
     """Whether the file is at fault, and not the disk, its permissions or somebody's lock."""
-    code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the rest of it is detail
-    return isinstance(error, _Damaged) or code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+    if isinstance(error, DamagedError):
+        return True
+    code = getattr(error, "sqlite_errorcode", None)
+    if code is None:  # not of SQLite, but of Python, which found a text that is no UTF-8
+        return isinstance(error, sqlite3.OperationalError) and "decode" in str(error)
+    return code & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)  # the rest of it is detail
 
 
 def _is_ours(path: Path) -> bool:
@@ -178,9 +209,10 @@ def _is_ours(path: Path) -> bool:
     return head.startswith(b"SQLite format 3\0") and head[68:72] == APPLICATION_ID.to_bytes(4, "big")
 
 
-def _set_aside(path: Path, error: sqlite3.DatabaseError) -> None:
-    aside = Path(f"{path}.damaged-{len(_set_aside_before(path)) + 1}")
-    for suffix in ("-wal", "-shm", ""):
+def set_aside(path: Path, error: sqlite3.Error) -> None:
+    """Give a damaged ledger, which nobody has open, another name, and say so."""
+    aside = Path(f"{path}.damaged-{max(map(_number, _set_aside_before(path)), default=0) + 1}")
+    for suffix in ("-wal", "-shm", ""):  # the ledger itself last, see _finish_setting_aside
         beside = Path(f"{path}{suffix}")
         if beside.exists():
             beside.rename(f"{aside}{suffix}")
@@ -190,8 +222,22 @@ def _set_aside(path: Path, error: sqlite3.DatabaseError) -> None:
     )
 
 
+def _finish_setting_aside(path: Path) -> None:
+    """Set aside a ledger whose write-ahead log was set aside when the process was killed. Without that log it would
+    pass for a sound one, and have lower totals than it had."""
+    for log_file in path.parent.glob(f"{escape(path.name)}.damaged-*-wal"):
+        aside = log_file.with_name(log_file.name.removesuffix("-wal"))
+        if not aside.exists() and path.exists():
+            path.rename(aside)
+
+
 def _set_aside_before(path: Path) -> list[Path]:
-    return [each for each in path.parent.glob(f"{path.name}.damaged-*") if each.suffix[1:].rpartition("-")[2].isdigit()]
+    found = path.parent.glob(f"{escape(path.name)}.damaged-*")
+    return [each for each in found if each.name.rpartition("-")[2].isdigit()]
+
+
+def _number(aside: Path) -> int:
+    return int(aside.name.rpartition("-")[2])
 
 
 @contextmanager

@@ -97,8 +97,10 @@ class TraceFamily:
         own_values = len(self.own_label[1]) if self.own_label else 1
         return own_values * (len(self.buckets) + 2 if self.edges else 1)  # a sum and a count beside the buckets
 
-    def cells(self, group: Group) -> Iterable[Cell]:
-        """Every cell that this family has for a group, which are values of ``labels``."""
+    def cells_of(self, group: Group) -> Iterable[Cell]:
+        """Every cell that this family has for a group: none where it has no series for it."""
+        if not self.is_of(group):
+            return
         for own in self.own_label[1] if self.own_label else ("",):
             for part in self.parts:
                 yield Cell(self.name, self._with_own(group, own), part)
@@ -185,8 +187,7 @@ class Meter:
     def _cells(self, groups: Iterable[Group]) -> Iterable[Cell]:
         for group in groups:
             for family in self.families:
-                if family.is_of(group):
-                    yield from family.cells(group)
+                yield from family.cells_of(group)
 
     def _series_of(self, group: Group) -> int:
         return sum(family.series_per_group for family in self.families if family.is_of(group))

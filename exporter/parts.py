@@ -6,12 +6,15 @@ from typing import Literal
 
 from exporter.admission import Caps
 from exporter.client import Client, prepare_client
+from exporter.clocks import PLAUSIBLE_MS
 from exporter.config import Config
+from exporter.errors import UserError
 from exporter.failures import without_credentials
 from exporter.families import trace_families
 from exporter.horizon import Limits
 from exporter.labels import LabelRules
 from exporter.metrics import Meter
+from exporter.moments import text
 from exporter.objectives import Objectives
 from exporter.query import Library
 from exporter.reader import PollSettings
@@ -69,7 +72,7 @@ def objectives_of(settings: Config) -> Objectives:
 
 
 def poll_settings(settings: Config) -> PollSettings:
-    """How to poll; ``poll.start`` is worked out from now."""
+    """How to poll; ``poll.start`` is worked out from now. Raises UserError for a clock that was never set."""
     return PollSettings(
         interval_s=settings.poll.interval.total_seconds(),
         limits=Limits(
@@ -86,7 +89,10 @@ def poll_settings(settings: Config) -> PollSettings:
 def _origin_ms(start: timedelta | Literal["now", "earliest"]) -> int:
     if start == "earliest":
         return 0
-    return now_ms() if start == "now" else now_ms() - ms(start)
+    at_ms = now_ms()
+    if at_ms < PLAUSIBLE_MS:
+        raise UserError(f"this machine's clock says {text(at_ms)} UTC: set it, then start the exporter again")
+    return at_ms if start == "now" else at_ms - ms(start)
 
 
 def ms(duration: timedelta) -> int:

@@ -9,7 +9,7 @@ from time import monotonic
 from exporter.admission import Group
 from exporter.errors import PollError, Reason
 from exporter.families import ABANDONED
-from exporter.ledger import Ledger
+from exporter.ledger import Ledger, LedgerDamagedError
 from exporter.metrics import Cell, Meter
 from exporter.reader import PollSettings, Reader
 from exporter.release import Gate
@@ -48,7 +48,7 @@ class Poller:
         status: Status,
         clock: Clock,
     ) -> None:
-        self._reader = Reader(source, ledger, meter, settings, self._after_page)
+        self._reader = Reader(source, ledger, meter, settings, self._after_page, clock.monotonic_s)
         self._publish = publish
         self._families = meter.families
         self._interval_s = settings.interval_s
@@ -56,13 +56,15 @@ class Poller:
         self._clock = clock
         self._stopping = threading.Event()
         self.status = status
+        self.damage: LedgerDamagedError | None = None
+        """Why ``run`` has returned by itself: this ledger cannot be used any more."""
         self._totals: Mapping[Cell, float] = {}
         self._active_ms: Mapping[Group, int] = {}
         self._look_at_ledger()
         self._expose()
 
     def run(self) -> None:
-        """Tick until ``stop``; after failures wait longer and longer."""
+        """Tick until ``stop``, or until the ledger turns out to be damaged; after failures wait longer and longer."""
         failures = 0
         while not self._stopping.is_set():
             began = monotonic()
@@ -123,12 +125,20 @@ class Poller:
     def _error_of(self, step: Callable[[], None]) -> PollError | None:
         try:
             step()
+        except LedgerDamagedError as error:
+            self.damage = error
+            self._stopping.set()
+            return error
         except PollError as error:
             return error
         except Exception as error:  # a mistake of ours must not end the polling; it is counted, and told
             log.debug("unexpected error", exc_info=True)
             return PollError(Reason.INTERNAL, f"unexpected {type(error).__name__}: {error}")
         return None
+
+
+_OURS = (Reason.LEDGER, Reason.CLOCK, Reason.INTERNAL)
+"""Reasons that say nothing about whether MLflow answers."""
 
 
 def after_poll(status: Status, error: PollError | None, duration_s: float, now_s: float) -> Status:
@@ -138,7 +148,7 @@ def after_poll(status: Status, error: PollError | None, duration_s: float, now_s
         return replace(_with_mlflow(status, True, now_s), last_success_s=now_s)
     errors = {**status.poll_errors, error.reason.value: status.poll_errors[error.reason.value] + 1}
     status = replace(status, poll_errors=errors, failure=Failure(str(error), now_s))
-    return status if error.reason in (Reason.LEDGER, Reason.INTERNAL) else _with_mlflow(status, False, now_s)
+    return status if error.reason in _OURS else _with_mlflow(status, False, now_s)
 
 
 def _with_mlflow(status: Status, up: bool, now_s: float) -> Status:

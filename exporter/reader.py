@@ -14,14 +14,28 @@ from time import monotonic
 
 from exporter.admission import Admission
 from exporter.audit import Span, closed_span, missing, open_span
+from exporter.clocks import Clocks
 from exporter.errors import PollError, Reason
 from exporter.experiments import Experiment
 from exporter.families import events
 from exporter.features import Feature
-from exporter.horizon import BUCKET_MS, Horizon, Kind, Limits, after_page, begin, complete, due
+from exporter.horizon import (
+    BUCKET_MS,
+    STAND_S,
+    Horizon,
+    Kind,
+    Limits,
+    after_page,
+    begin,
+    complete,
+    due,
+    forget,
+    taken_back,
+)
 from exporter.labels import VERSION_LABELS
 from exporter.ledger import Ledger, Origin
 from exporter.metrics import Cell, Exemplar, Meter, later
+from exporter.moments import text
 from exporter.release import SeriesSettings
 from exporter.source import Source, can_be_asked_for
 from exporter.status import Reading
@@ -78,13 +92,22 @@ class Reader:
     """Reads from ``source`` into ``ledger``. ``go_on`` is asked after each page that is stored: False ends the tick."""
 
     def __init__(
-        self, source: Source, ledger: Ledger, meter: Meter, settings: PollSettings, go_on: Callable[[], bool]
+        self,
+        source: Source,
+        ledger: Ledger,
+        meter: Meter,
+        settings: PollSettings,
+        go_on: Callable[[], bool],
+        clock_s: Callable[[], float] = monotonic,
     ) -> None:
         self._source = source
         self._ledger = ledger
         self._meter = meter
         self._settings = settings
         self._go_on = go_on
+        self._clock_s = clock_s
+        self._retired: deque[tuple[float, int]] = deque()
+        """Up to where start times are retired, and since when by ``clock_s``, until their ids may be forgotten."""
         self._horizon = ledger.horizon() or Horizon.at(settings.origin_ms)
         if ledger.horizon() is None:  # from here on a restart counts from the same moment
             ledger.commit(self._horizon)
@@ -92,7 +115,9 @@ class Reader:
         self._origins: Mapping[str, Origin] = {}
         self._features: Mapping[Feature, bool] = {}
         self.now_ms: int | None = None
-        """When the last tick began, by the source; None before the first that reached it."""
+        """When the last tick began, by the earlier clock; None before the first that reached MLflow."""
+        self._clock_difference_s: float | None = None
+        self._said_readable = False
         self.changes: dict[Cell, float] = {}
         """What was added to which totals, or was to be, until somebody has looked at them."""
         self.exemplars: dict[Cell, Exemplar] = {}
@@ -105,20 +130,22 @@ class Reader:
 
     def tick(self) -> None:
         """Read what is new and do what is due. Raises PollError; what is stored until then stays stored."""
-        self.now_ms = now_ms = self._source.now_ms()
-        self._begin(now_ms)
+        now = self._source.clocks()
+        self.now_ms, self._clock_difference_s = now.earliest_ms, now.difference_s
+        self._begin(now)
         if not self._experiments:  # as good as being away: what comes meanwhile is read when there are some
             return
         self._features = self._source.features()
-        if not self._read(Kind.FRESH, now_ms) or not self._look_again(now_ms):
+        if not self._read(Kind.FRESH, now) or not self._look_again(now.earliest_ms):
             return
         deadline_s = monotonic() + self._settings.interval_s
         self._finish_audit(deadline_s)
-        chore = self._next_chore(now_ms)
+        chore = self._next_chore(now)
         if chore in _PASSES:
-            self._read(_PASSES[chore], now_ms, deadline_s)
+            self._read(_PASSES[chore], now, deadline_s)
         elif chore in _AUDITS:
-            self._begin_audit(chore, now_ms)
+            self._begin_audit(chore, now)
+        self._forget()
 
     def keep_exemplars(self, cells: Container[Cell]) -> None:
         """Forget the exemplars of other cells."""
@@ -144,6 +171,7 @@ class Reader:
             audit_supported=self._features.get(Feature.TRACE_METRICS),
             audited_until_s=None if self._audited_ms is None else self._audited_ms / 1000,
             unaccounted=sum(sum(found.values()) for found in self._unaccounted.values()) if self._unaccounted else None,
+            clock_difference_s=self._clock_difference_s,
         )
 
     def _is_behind(self) -> bool:
@@ -155,16 +183,60 @@ class Reader:
             return True
         return self.now_ms - horizon.closed_ms > limits.lateness_ms + limits.margin_ms + 2 * BUCKET_MS + 8 * interval_ms
 
-    def _begin(self, now_ms: int) -> None:
+    def _begin(self, now: Clocks) -> None:
         self._horizon = self._ledger.horizon() or self._horizon
-        if self._horizon == Horizon.at(self._horizon.origin_ms) and self._horizon.origin_ms > now_ms:
-            self._commit(Horizon.at(now_ms))  # nothing is read yet, and our clock was ahead when counting was to begin
+        if self._horizon == Horizon.at(self._horizon.origin_ms) and self._horizon.origin_ms > now.earliest_ms:
+            self._commit(Horizon.at(now.earliest_ms))  # nothing is read yet, and our clock was ahead when it began
+        self._take_back(now.latest_ms)
         self._experiments = self._source.experiments()
-        self._know_experiments(now_ms)
+        self._know_experiments(now)
 
-    def _know_experiments(self, now_ms: int) -> None:
+    def _take_back(self, latest_ms: int) -> None:
+        """See that no mark is ahead of the clocks. Raises PollError where that would mean to count traces twice."""
+        before, limits = self._horizon, self._settings.limits
+        if before.forgotten_ms > latest_ms:
+            raise PollError(
+                Reason.CLOCK,
+                f"MLflow's clock and this machine's say at most {text(latest_ms)} UTC, but the ledger has read on to"
+                f" {text(before.closed_ms)} UTC and forgotten which older traces it has counted; set the clocks, or"
+                " set another ledger.path if they are right",
+            )
+        after = taken_back(before, latest_ms, limits)
+        if after is not before:
+            log.warning(
+                "start times are opened again: a clock was ahead, or poll.lateness or poll.audit_horizon is longer now",
+                extra={"complete_until": text(before.closed_ms), "complete_until_now": text(after.closed_ms)},
+            )
+            self._retired.clear()
+            self._unaccounted.clear()  # some of it can be read now
+            self._commit(after, Batch(reopened=1))
+        if not self._said_readable and after.readable_ms > max(after.origin_ms, latest_ms - limits.audit_horizon_ms):
+            log.warning(
+                "poll.audit_horizon is longer than ids were kept: older traces that become visible now are told as"
+                " unaccounted, and not counted",
+                extra={"older_than": text(after.readable_ms)},
+            )
+        self._said_readable = True
+
+    def _forget(self) -> None:
+        """Forget the ids of traces whose start has been retired for long enough, by a clock that nobody sets."""
+        now_s, stood_ms = self._clock_s(), None
+        if not self._retired or self._retired[-1][1] != self._horizon.retired_ms:
+            self._retired.append((now_s, self._horizon.retired_ms))
+        while self._retired and now_s - self._retired[0][0] >= STAND_S:
+            stood_ms = self._retired.popleft()[1]
+        if stood_ms is not None:
+            after = forget(self._horizon, stood_ms, self._ledger.newest_ms(), self._settings.limits)
+            if after != self._horizon:
+                self._commit(after)
+
+    def _know_experiments(self, now: Clocks) -> None:
         """Keep where each experiment begins: with the ledger, with itself if it is new, or else now."""
         self._origins = self._origins or self._ledger.origins()
+        ahead = {key: each for key, each in self._origins.items() if each.origin_ms > now.latest_ms + BUCKET_MS}
+        if ahead:  # by a clock that was
+            self._ledger.add_origins({key: replace(each, origin_ms=now.latest_ms) for key, each in ahead.items()})
+            self._origins = self._ledger.origins()
         new = [each for each in self._experiments.values() if not self._is_known(each)]
         for each in new:
             if each.experiment_id in self._origins and self._was_there(each):
@@ -175,7 +247,10 @@ class Reader:
                 )
         if new:
             self._ledger.add_origins(
-                {each.experiment_id: Origin(each.created_ms, now_ms if self._was_there(each) else 0) for each in new}
+                {
+                    each.experiment_id: Origin(each.created_ms, now.earliest_ms if self._was_there(each) else 0)
+                    for each in new
+                }
             )
             self._origins = self._ledger.origins()
 
@@ -188,26 +263,26 @@ class Reader:
         fresh_ms = self._horizon.fresh_ms
         return fresh_ms is not None and experiment.created_ms < fresh_ms - self._settings.limits.overlap_ms
 
-    def _next_chore(self, now_ms: int) -> Chore | None:
+    def _next_chore(self, now: Clocks) -> Chore | None:
         if self._horizon.fresh_ms is None:
             return None
-        found = next((chore for chore in self._turns if self._is_due(chore, now_ms)), None)
+        found = next((chore for chore in self._turns if self._is_due(chore, now)), None)
         if found is not None:
             self._turns.remove(found)
             self._turns.append(found)
         return found
 
-    def _is_due(self, chore: Chore, now_ms: int) -> bool:
+    def _is_due(self, chore: Chore, now: Clocks) -> bool:
         if chore in _PASSES:
-            return due(self._horizon, _PASSES[chore], now_ms, self._settings.limits)
+            return due(self._horizon, _PASSES[chore], now, self._settings.limits)
         last_ms = self._audit_begun_ms.get(chore)
         supported = self._features.get(Feature.TRACE_METRICS, False)
-        return supported and (last_ms is None or not 0 <= now_ms - last_ms < _AUDITS[chore])
+        return supported and (last_ms is None or not 0 <= now.earliest_ms - last_ms < _AUDITS[chore])
 
-    def _read(self, kind: Kind, now_ms: int, deadline_s: float | None = None) -> bool:
+    def _read(self, kind: Kind, now: Clocks, deadline_s: float | None = None) -> bool:
         """Whether the pass was read to its end; it is taken up again where it was left."""
         limits = self._settings.limits
-        horizon = begin(self._horizon, kind, now_ms, limits, self._features.get(Feature.END_TIME_FILTER, True))
+        horizon = begin(self._horizon, kind, now, limits, self._features.get(Feature.END_TIME_FILTER, True))
         if kind not in horizon.under_way:  # a fresh pass has just done it
             return True
         for page in self._source.scan(horizon.under_way[kind].window):
@@ -250,11 +325,11 @@ class Reader:
         """Whether it is deleted if it is not found. Else it may be there again when its experiment is."""
         return pending.experiment_id in self._experiments and can_be_asked_for(pending.trace_id)
 
-    def _begin_audit(self, chore: Chore, now_ms: int) -> None:
+    def _begin_audit(self, chore: Chore, now: Clocks) -> None:
         """Ask MLflow for its counts, to compare them after the next fresh pass: now what is new would seem missing."""
-        self._audit_begun_ms[chore] = now_ms
+        self._audit_begun_ms[chore] = now.earliest_ms
         span = (
-            open_span(self._horizon, now_ms)
+            open_span(self._horizon, now.latest_ms)
             if chore is Chore.AUDIT_OPEN
             else closed_span(self._horizon, self._settings.limits)
         )
@@ -267,7 +342,7 @@ class Reader:
             if window.lo_ms < window.hi_ms:
                 for at_ms, count in self._source.counts(window, span.step_ms, experiment_ids).items():
                     there[at_ms] = there.get(at_ms, 0) + count
-        self._audit = _Audit(chore, now_ms, self._marks(), span, there)
+        self._audit = _Audit(chore, now.earliest_ms, self._marks(), span, there)
 
     def _finish_audit(self, deadline_s: float) -> None:
         """Compare the counts that MLflow gave at the last tick, unless the marks that they were asked by have moved."""

@@ -54,7 +54,8 @@ class Gate:
     """Lets pass what may be shown. ``clock_s`` is a monotonic clock in seconds.
 
     It keeps what it has read of the ledger, and reads again only what has changed: at 100,000 series to read all of
-    them at each poll would be felt in scrapes. What sleeps it forgets.
+    them at each poll would be felt in scrapes. What sleeps it forgets. What a group shows is what the ledger has of it,
+    not what the families of the present configuration would make of it: a family may have applied to it before.
     """
 
     def __init__(
@@ -62,28 +63,32 @@ class Gate:
     ) -> None:
         """Raises PollError if the ledger cannot be read."""
         self._ledger = ledger
-        self._families = tuple(families)
         self._settings = settings
         self._clock_s = clock_s
         self._held_since_s: dict[Group, float] = {}
-        self._lengths = {family.name: len(family.labels) for family in self._families if family.is_of_groups}
+        self._lengths = {family.name: len(family.labels) for family in families if family.is_of_groups}
         self._slept: dict[Group, Mapping[Cell, float]] = {}
         """What is shown of the groups that are held."""
         self.groups: Mapping[Group, GroupState] = ledger.groups()
         """Those that are shown, as of the last look."""
-        self._values = {cell: value for cell, value in ledger.totals().items() if self._is_awake(cell)}
+        self._values: dict[Group, dict[Cell, float]] = {}
+        """The totals of each group that is shown; of the empty one those that are not about traces."""
+        self._take(ledger.totals())
 
     def totals(self, changes: Mapping[Cell, float], now_ms: int | None) -> dict[Cell, float]:
         """The totals as they may be shown from now on. ``changes``: what was added to them since the last look;
         ``now_ms``: Unix ms, None while that is not known for sure."""
-        changed = [cell for cell, amount in changes.items() if amount or cell not in self._values]
-        self._values.update(self._ledger.values(changed))
+        changed = [
+            cell for cell, amount in changes.items() if amount or cell not in self._values.get(self._group_of(cell), {})
+        ]
         self.groups = self._ledger.groups()
+        self._take(self._ledger.values(changed))
         self._stage(now_ms)
         self._note_held()
-        shown = dict(self._values)
-        for held in self._slept.values():
-            shown.update(held)
+        shown: dict[Cell, float] = {}
+        for group, values in self._values.items():
+            shown.update(values)
+            shown.update(self._slept.get(group, {}))
         return shown
 
     def next_release_s(self) -> float:
@@ -91,27 +96,29 @@ class Gate:
         held = self._held_since_s.values()
         return max(0.0, min(held) + self._settings.zero_hold_s - self._clock_s()) if held else inf
 
+    def _take(self, totals: Mapping[Cell, float]) -> None:
+        for cell, value in totals.items():
+            group = self._group_of(cell)
+            if not group or group in self.groups:
+                self._values.setdefault(group, {})[cell] = value
+
+    def _group_of(self, cell: Cell) -> Group:
+        return cell.labels[: self._lengths.get(cell.family, 0)]
+
     def _stage(self, now_ms: int | None) -> None:
         released = to_release(self.groups, self._held_since_s, self._clock_s(), self._settings.zero_hold_s)
         asleep = set() if now_ms is None else to_sleep(self.groups, now_ms, self._settings.ttl_ms)
         if not (released or asleep):
             return
-        at_rest = [cell for group in asleep for cell in self._cells(group)]
-        self._ledger.stage(released, asleep, at_rest)
-        for cell in at_rest:
-            self._values.pop(cell, None)
+        self._ledger.stage(released, asleep, [cell for group in asleep for cell in self._values.get(group, ())])
+        for group in asleep:
+            self._values.pop(group, None)
         self.groups = self._ledger.groups()
 
     def _note_held(self) -> None:
         now_s = self._clock_s()
         held = [group for group, state in self.groups.items() if state.stage is Stage.HELD]
         self._held_since_s = {group: self._held_since_s.get(group, now_s) for group in held}
-        self._slept = {group: self._slept.get(group) or self._ledger.slept(self._cells(group)) for group in held}
-
-    def _cells(self, group: Group) -> Iterable[Cell]:
-        return (cell for family in self._families if family.is_of(group) for cell in family.cells(group))
-
-    def _is_awake(self, cell: Cell) -> bool:
-        """Whether a cell is of a group that is shown, or of none: what is not about traces always is."""
-        length = self._lengths.get(cell.family)
-        return length is None or cell.labels[:length] in self.groups
+        self._slept = {
+            group: self._slept.get(group) or self._ledger.slept(self._values.get(group, ())) for group in held
+        }

@@ -20,7 +20,7 @@ from exporter.config import Config
 from exporter.errors import PollError, UserError
 from exporter.exposition import Exposition
 from exporter.failures import without_credentials
-from exporter.ledger import Ledger
+from exporter.ledger import Ledger, LedgerDamagedError
 from exporter.parts import label_rules, mlflow_url, now_ms, objectives_of, open_meter, open_source, poll_settings
 from exporter.poller import Clock, Poller
 from exporter.source import MlflowSource
@@ -136,8 +136,11 @@ class Service:
     def _poll(self) -> None:
         try:
             self._poller.run()
-            while not self._stopped and self._next is not None:
-                self._make(self._next)
+            while not self._stopped and (self._next is not None or self._poller.damage is not None):
+                if self._next is not None:
+                    self._make(self._next)
+                elif self._poller.damage is not None:
+                    self._begin_again(self._poller.damage)
                 if not self._stopped:
                     self._poller.run()
         except Exception:
@@ -150,6 +153,11 @@ class Service:
             if not stopped:
                 self._failed()
 
+    def _begin_again(self, damage: LedgerDamagedError) -> None:
+        """Put a new ledger in the place of one that is damaged."""
+        self._ledger.begin_again(damage)
+        self._poller = self._open_poller(self._settings, self._source, self._poller.status)
+
     def _make(self, change: "_Change") -> None:
         """Put another poller in the place of the one that has stopped, or let it go on."""
         self._next = None
@@ -161,7 +169,8 @@ class Service:
             if not isinstance(error, UserError):
                 raise
             open_source(self._settings)  # it sets what all requests to MLflow share
-            self._ledger.adopt(open_meter(self._settings).families)
+            with suppress(UserError):  # the ledger may have adopted other families, so what was read of it is old
+                self._poller = self._open_poller(self._settings, self._source, self._poller.status)
             self._poller.resume()
         else:
             self._source, self._settings = source, change.settings

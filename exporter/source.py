@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from exporter.client import PAGE_SIZE, Client
+from exporter.clocks import Clocks
 from exporter.errors import PollError, Reason, UserError
 from exporter.experiments import Experiment, Selection, select
 from exporter.features import Feature
@@ -38,9 +39,8 @@ class Page:
 class Source(Protocol):
     """Where traces come from. Every method raises PollError where MLflow cannot be read."""
 
-    def now_ms(self) -> int:
-        """The time in Unix ms: by our clock or by MLflow's, whichever is behind. So neither of them, running ahead, can
-        make anything be taken for old that is not."""
+    def clocks(self) -> Clocks:
+        """What time it is, by our clock and by MLflow's."""
         ...
 
     def experiments(self) -> Mapping[str, Experiment]:
@@ -88,10 +88,10 @@ class MlflowSource:
         self._features: dict[Feature, bool] = {}
         self._features_ms = 0
 
-    def now_ms(self) -> int:
-        """See ``Source.now_ms``."""
+    def clocks(self) -> Clocks:
+        """See ``Source.clocks``."""
         server_ms = self.client.server_ms()
-        return self._own_ms() if server_ms is None else min(self._own_ms(), server_ms)
+        return Clocks(self._own_ms(), server_ms)
 
     def experiments(self) -> Mapping[str, Experiment]:
         """See ``Source.experiments``; asked of MLflow once a minute."""
@@ -115,7 +115,7 @@ class MlflowSource:
     def features(self) -> Mapping[Feature, bool]:
         """See ``Source.features``; tried out once, and what is missing again after FEATURES_AGE_MS."""
         now_ms, ids = self._own_ms(), list(self._names())
-        again = now_ms - self._features_ms >= FEATURES_AGE_MS
+        again = not 0 <= now_ms - self._features_ms < FEATURES_AGE_MS
         for feature in Feature if ids else ():
             before = self._features.get(feature)
             if before is None or (again and not before):
@@ -206,7 +206,7 @@ class MlflowSource:
             return []
         with self._refusals_noted():
             infos = self.client.search(list(names), " AND ".join(terms), newest_first)
-        seen_ms = self.now_ms()
+        seen_ms = self.clocks().earliest_ms
         return [to_record(info, names, seen_ms) for info in infos]
 
     def _names(self) -> Mapping[str, str]:

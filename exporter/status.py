@@ -29,7 +29,8 @@ class Reading:
     ``audited_until_s`` are Unix seconds, the latter None where there was no audit yet. ``running`` counts traces in
     progress by experiment and environment, and ``first_seen_s`` is when the first trace of a version started, by
     VERSION_LABELS (Unix seconds). ``series`` is how many series about traces are shown. ``features`` says of
-    each feature of the server whether it can be used; empty as long as that is not known.
+    each feature of the server whether it can be used; empty as long as that is not known. ``clock_difference_s``: by
+    how many seconds MLflow's clock is ahead of ours, None where MLflow does not say.
     """
 
     experiments: tuple[str, ...]
@@ -47,6 +48,7 @@ class Reading:
     audit_supported: bool | None
     audited_until_s: float | None
     unaccounted: int | None
+    clock_difference_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,6 +250,12 @@ STATUS_FAMILIES = (
         "gauge",
         "Traces that MLflow counts and the ledger does not, after reading them again.",
         _of_reading(lambda reading: reading.unaccounted),
+    ),
+    StatusFamily(
+        "mlflow_trace_exporter_clock_difference_seconds",
+        "gauge",
+        "By how many seconds MLflow's clock is ahead of the exporter's; MLflow tells it to the second.",
+        _of_reading(lambda reading: reading.clock_difference_s),
     ),
     StatusFamily(
         "mlflow_trace_exporter_pending_traces",

@@ -13,6 +13,11 @@ PLAIN_ID = re.compile(r"[\w.:/-]{1,200}", re.ASCII)
 """Ids that need no quoting anywhere. MLflow makes no others, but takes any that a client makes up."""
 
 
+ORPHAN_MS = 900_000
+"""After how long without a change a trace whose spans have all ended counts as ended, though MLflow says that it is in
+progress."""
+
+
 class State(Enum):
     """What MLflow says of a trace: still running (or not said), ended well, or ended with an error."""
 
@@ -77,3 +82,13 @@ class TraceRecord:
     def end_ms(self) -> int | None:
         """When the traced call ended; None where MLflow does not know."""
         return None if self.duration_ms is None else self.start_ms + self.duration_ms
+
+    def ended(self) -> bool:
+        """Whether the traced call has ended: MLflow says so, or the last of its spans ended ORPHAN_MS ago.
+
+        MLflow keeps a trace in progress for good if it never gets the root span, as where its parent is in a service
+        that traces to somewhere else. A call that still runs has no duration, or spans that ended lately.
+        """
+        if self.state is not State.IN_PROGRESS:
+            return True
+        return self.end_ms is not None and self.seen_ms - self.end_ms >= ORPHAN_MS

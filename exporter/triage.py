@@ -7,8 +7,13 @@ spans and has no mark. So neither its state nor the mark says that a trace is co
 A trace is counted once it was seen in the same form over ``FILL_MS`` if it has the mark, and over ``SETTLE_MS`` if not,
 or if it has tokens but no cost: the cost is the last to come, on a busy server many seconds later.
 
-Only a trace with the mark that ended before ``RETRY_MS`` is counted at first sight, for an SDK has given up sending by
-then. Without this, taking in a month that is past would mean to read every trace twice.
+Only a trace with the mark that ended before ``RETRY_MS`` is counted at first sight, because an SDK has given up sending
+by then. Without this, every trace of a past month would have to be read twice.
+
+A trace that came over OTLP stays in progress for good if its root span has a parent elsewhere: MLflow waits for a root
+that it will never get. What tells it from a call that still runs is its duration, which MLflow works out from spans
+that have ended; a call that an SDK started has none. The next span of a call that runs may take minutes to come, so
+such a trace is counted once it has not changed for ``ORPHAN_MS``.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -17,7 +22,7 @@ from enum import Enum
 from typing import NamedTuple
 from zlib import crc32
 
-from exporter.trace import State, TraceRecord
+from exporter.trace import ORPHAN_MS, State, TraceRecord
 
 FILL_MS = 10_000
 SETTLE_MS = 60_000
@@ -28,6 +33,13 @@ GIVE_UP_MS = 7 * 24 * 3_600_000
 """How long to wait for a trace to end. Applications that died leave traces which never do."""
 
 LONGEST_BACKOFF_MS = 600_000
+
+LONGEST_WAIT_MS = 2 * RETRY_MS
+"""No trace is put off for longer than this."""
+
+LOOKED_AT_MS = 24 * 3_600_000
+"""A trace is given up only by a look that is no more overdue than this. One that is was missed: we were away, or the
+clock has just jumped, and a clock alone must not end anything."""
 
 
 class Place(NamedTuple):
@@ -72,6 +84,7 @@ class Batch:
     ``counted``: to count now. ``pending``: to look at again. ``abandoned``: never ended, to be given up. ``gone``: ids
     that need no more looking at. ``changed``: counted before, and different now. ``duplicates``: how many were read
     again that were done with. ``late``: how many were first seen when their start was closed.
+    ``reopened``: how often start times were opened again.
     """
 
     counted: tuple[TraceRecord, ...] = ()
@@ -81,6 +94,7 @@ class Batch:
     changed: tuple[TraceRecord, ...] = ()
     duplicates: int = 0
     late: int = 0
+    reopened: int = 0
 
 
 class Verdict(Enum):
@@ -95,13 +109,14 @@ def triage(
     records: Sequence[TraceRecord], known: Known, closed_ms: int, place_of: Callable[[TraceRecord], Place]
 ) -> Batch:
     """Sort out traces as they were read, each id once. ``closed_ms``: up to which start times are closed."""
+    records = list({record.trace_id: record for record in records}.values())  # be it that MLflow gives one twice
     again = [record for record in records if record.trace_id in known.done]
     looked_at = [
         (record, look_at(record, known.pending.get(record.trace_id), place_of(record)))
         for record in records
         if record.trace_id not in known.done
     ]
-    verdicts = [(judge(record, pending), record, pending) for record, pending in looked_at]
+    verdicts = [(judge(record, known.pending.get(at.trace_id), at), record, at) for record, at in looked_at]
     return Batch(
         counted=tuple(
             replace(record, seen_ms=at.first_ms) for verdict, record, at in verdicts if verdict is Verdict.COUNT
@@ -119,7 +134,7 @@ def triage(
 
 def unseen(pending: Sequence[Pending], now_ms: int) -> Batch:
     """What to do with traces that are due and cannot be looked at now: try later, or in the end give up."""
-    given_up = tuple(each for each in pending if now_ms - each.first_ms >= GIVE_UP_MS)
+    given_up = tuple(each for each in pending if _waited_long(each, each, now_ms))
     return Batch(
         pending=tuple(replace(each, next_ms=now_ms + LONGEST_BACKOFF_MS) for each in pending if each not in given_up),
         abandoned=given_up,
@@ -134,8 +149,8 @@ def look_at(record: TraceRecord, before: Pending | None, place: Place) -> Pendin
     be final.
     """
     form, seen_ms = _form(record), record.seen_ms
-    first_ms = before.first_ms if before else seen_ms
-    changed_ms = before.changed_ms if before and before.form == form else seen_ms
+    first_ms = min(before.first_ms, seen_ms) if before else seen_ms  # later only by a clock that was ahead
+    changed_ms = min(before.changed_ms, seen_ms) if before and before.form == form else seen_ms
     running = record.state is State.IN_PROGRESS
     backoff_ms = min(max((seen_ms - first_ms) // 8, FILL_MS), LONGEST_BACKOFF_MS)
     return Pending(
@@ -152,14 +167,20 @@ def look_at(record: TraceRecord, before: Pending | None, place: Place) -> Pendin
     )
 
 
-def judge(record: TraceRecord, at: Pending) -> Verdict:
+def judge(record: TraceRecord, before: Pending | None, at: Pending) -> Verdict:
     """What becomes of a trace; one that has ended but never comes to rest is counted as it is in the end."""
-    waited_long = record.seen_ms - at.first_ms >= GIVE_UP_MS
-    if record.state is State.IN_PROGRESS:
+    waited_long = _waited_long(before, at, record.seen_ms)
+    if record.state is State.IN_PROGRESS and not record.ended():
         return Verdict.GIVE_UP if waited_long else Verdict.WAIT
     sent = record.finalized and record.seen_ms - (record.end_ms or record.start_ms) >= RETRY_MS
     settled = record.seen_ms - at.changed_ms >= _settle_ms(record)
     return Verdict.COUNT if sent or settled or waited_long else Verdict.WAIT
+
+
+def _waited_long(before: Pending | None, at: Pending, now_ms: int) -> bool:
+    """Whether a trace, ``before`` a look and ``at`` it, has been pending for so long that it must be done with now."""
+    overdue_ms = 0 if before is None else now_ms - before.next_ms
+    return now_ms - at.first_ms >= GIVE_UP_MS and overdue_ms < LOOKED_AT_MS
 
 
 def amounts_of(record: TraceRecord) -> int:
@@ -168,6 +189,8 @@ def amounts_of(record: TraceRecord) -> int:
 
 
 def _settle_ms(record: TraceRecord) -> int:
+    if record.state is State.IN_PROGRESS:
+        return ORPHAN_MS
     cost_to_come = record.usage is not None and record.cost is None
     return FILL_MS if record.finalized and not cost_to_come else SETTLE_MS
 

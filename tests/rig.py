@@ -1,7 +1,9 @@
 """The real poller and the real ledger on a simulated MLflow."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from exporter.horizon import Limits
 from exporter.ledger import Ledger
@@ -45,10 +47,18 @@ class Rig:
         """Begin a process."""
         self.published.clear()
         self.ledger = open_ledger(self._path)
+        self._open_poller(Status.begin(BUILD))
+
+    def reload(self, meter: Meter | None = None, **settings: Any) -> None:
+        """Use another configuration from now on; ``settings`` are fields of PollSettings."""
+        self._meter = meter or self._meter
+        self._settings = replace(self._settings, **settings)
+        self._open_poller(self.poller.status)
+
+    def _open_poller(self, status: Status) -> None:
+        self.ledger.adopt(self._meter.families)
         clock = Clock(self.mlflow.own_ms, lambda: self.mlflow.clock_ms / 1000)
-        self.poller = Poller(
-            self.mlflow, self.ledger, self._meter, self.publish, self._settings, Status.begin(BUILD), clock
-        )
+        self.poller = Poller(self.mlflow, self.ledger, self._meter, self.publish, self._settings, status, clock)
 
     def publish(self, snapshot: Snapshot) -> None:
         """What the poller does with a snapshot."""

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import count
 
+from exporter.clocks import Clocks
 from exporter.errors import PollError, Reason
 from exporter.experiments import Experiment
 from exporter.features import Feature
@@ -20,7 +21,8 @@ CHATBOT = Experiment("1", "chatbot", EPOCH_MS - 30 * 24 * 3_600_000)
 class SimulatedMlflow:
     """Holds traces and answers as MLflow would.
 
-    ``clock_ms`` is its clock, and that of whoever polls it but for ``own_error_ms``. A trace is there from its
+    ``clock_ms`` is the time. Its own clock is wrong by ``server_error_ms``, that of whoever polls it by
+    ``own_error_ms``. A trace is there from its
     ``visible_ms`` on. ``before_request`` is called with the number of each request, counted from 1, before it is
     answered: to move, add or delete traces between two pages, or to raise.
     """
@@ -28,6 +30,7 @@ class SimulatedMlflow:
     def __init__(self, page_size: int = 500) -> None:
         self.clock_ms = EPOCH_MS
         self.own_error_ms = 0
+        self.server_error_ms = 0
         self.page_size = page_size
         self.traces: dict[str, TraceRecord] = {}
         self.visible_ms: dict[str, int] = {}
@@ -89,8 +92,8 @@ class SimulatedMlflow:
             if self.visible_ms[record.trace_id] <= self.clock_ms and record.experiment_id in self.selected
         ]
 
-    def now_ms(self) -> int:
-        return min(self.clock_ms, self.own_ms())
+    def clocks(self) -> Clocks:
+        return Clocks(self.own_ms(), self.clock_ms + self.server_error_ms)
 
     def experiments(self) -> Mapping[str, Experiment]:
         return self.selected
@@ -132,7 +135,7 @@ class SimulatedMlflow:
         return [self._as_seen(record) for record in found[: self.page_size]]
 
     def _as_seen(self, record: TraceRecord) -> TraceRecord:
-        return replace(record, seen_ms=self.now_ms())
+        return replace(record, seen_ms=self.clocks().earliest_ms)
 
     def _answer(self) -> None:
         self.requests += 1

@@ -33,7 +33,8 @@ def begun_at(path: Path, origin_ms: int) -> None:
     Ledger(path).close()
     with closing(sqlite3.connect(path)) as db, db:
         db.execute(
-            "INSERT INTO horizon (origin_ms, fresh_ms, closed_ms, retired_ms) VALUES (?, ?, ?, ?)", [origin_ms] * 4
+            "INSERT INTO horizon (origin_ms, fresh_ms, closed_ms, retired_ms, forgotten_ms) VALUES (?, ?, ?, ?, 0)",
+            [origin_ms] * 4,
         )
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from exporter.errors import PollError, Reason
 from exporter.experiments import Experiment
-from exporter.families import ABANDONED, CHANGED, DUPLICATES, LATE
+from exporter.families import ABANDONED, CHANGED, DUPLICATES, LATE, REOPENED
 from exporter.features import Feature
 from exporter.horizon import Window
 from exporter.ledger import Ledger
@@ -320,6 +320,210 @@ def test_fault_17_a_restart_with_a_wrong_clock_forgets_nothing(
     started.restart()
     started.run(26 * HOUR_MS, every_ms=5 * MINUTE_MS)
     assert (started.traces, started.total(LATE), started.reading.unaccounted) == (5, 0, 0)
+
+
+AHEAD = [3 * HOUR_MS, DAY_MS, 7 * DAY_MS, 40 * DAY_MS]
+
+
+@pytest.mark.parametrize("restarts", [False, True])
+@pytest.mark.parametrize("for_ms", [INTERVAL_MS, 20 * MINUTE_MS, 5 * HOUR_MS])
+@pytest.mark.parametrize("error_ms", AHEAD)
+def test_fault_17_both_clocks_are_ahead_and_then_right(
+    started: Rig, mlflow: SimulatedMlflow, error_ms: int, for_ms: int, restarts: bool
+) -> None:
+    """Ours and MLflow's, as on one machine; the applications are elsewhere. One trace runs over all of it."""
+    running = mlflow.trace(start_ms=0, duration_ms=None, state=State.IN_PROGRESS)
+    for minute in range(30):
+        mlflow.trace(start_ms=minute * MINUTE_MS, duration_ms=100)
+        started.tick(MINUTE_MS)
+    mlflow.trace(start_ms=25 * MINUTE_MS, duration_ms=100, visible_after_ms=HOUR_MS)
+    mlflow.own_error_ms = mlflow.server_error_ms = error_ms
+    every_ms = min(for_ms, 5 * MINUTE_MS)
+    for _ in range(0, for_ms, every_ms):
+        mlflow.trace(start_ms=mlflow.clock_ms - EPOCH_MS, duration_ms=100)
+        started.tick(every_ms)
+    mlflow.own_error_ms = mlflow.server_error_ms = 0
+    if restarts:
+        started.restart()
+    for _ in range(30):
+        mlflow.trace(start_ms=mlflow.clock_ms - EPOCH_MS, duration_ms=100)
+        started.tick(MINUTE_MS)
+    started.settle()
+    during = len(range(0, for_ms, every_ms))
+    late = int(mlflow.clock_ms - EPOCH_MS > 90 * MINUTE_MS)
+    assert started.traces == 60 + during + late
+    assert started.total(REOPENED) == 1
+    assert started.reading.complete_until_s * 1000 <= mlflow.clock_ms - LIMITS.lateness_ms
+    mlflow.change(running, state=State.OK, duration_ms=mlflow.clock_ms - EPOCH_MS)
+    started.run(2 * HOUR_MS, every_ms=MINUTE_MS)
+    given_up = error_ms >= GIVE_UP_MS and for_ms > 10 * MINUTE_MS  # looked at twice by that clock: told as given up
+    assert started.total(ABANDONED) == given_up
+    assert started.traces == 62 + during - given_up
+
+
+@pytest.mark.parametrize("error_ms", [-3 * HOUR_MS, -3 * DAY_MS, -30 * DAY_MS])
+@pytest.mark.parametrize("whose", ["ours", "MLflow's"])
+def test_fault_17_one_clock_is_behind_for_long(
+    started: Rig, mlflow: SimulatedMlflow, error_ms: int, whose: str
+) -> None:
+    def set_wrong(by_ms: int) -> None:
+        if whose == "ours":
+            mlflow.own_error_ms = by_ms
+        else:
+            mlflow.server_error_ms = by_ms
+
+    for minute in range(200):
+        mlflow.trace(start_ms=minute * MINUTE_MS, duration_ms=100)
+        set_wrong(error_ms if 10 <= minute < 180 else 0)
+        started.tick(MINUTE_MS)
+        assert started.traces >= minute - 2, "new traces are counted meanwhile"
+        difference_s = started.reading.clock_difference_s
+        assert difference_s == (0 if not 10 <= minute < 180 else error_ms / (-1000 if whose == "ours" else 1000))
+    started.settle()
+    assert (started.traces, started.total(LATE), started.total(REOPENED)) == (200, 0, 0)
+
+
+@pytest.mark.parametrize("error_ms", [-HOUR_MS, -6 * HOUR_MS, -3 * DAY_MS])
+def test_fault_17_both_clocks_are_behind(started: Rig, mlflow: SimulatedMlflow, error_ms: int) -> None:
+    """Counted, or told where that could count twice. Never twice, and nothing is lost."""
+    for minute in range(0, 30 * 60, 5):
+        mlflow.trace(start_ms=minute * MINUTE_MS, duration_ms=100)
+        started.tick(5 * MINUTE_MS)
+    made = 360
+    mlflow.own_error_ms = mlflow.server_error_ms = error_ms
+    for _ in range(30):
+        mlflow.trace(start_ms=mlflow.clock_ms - EPOCH_MS, duration_ms=100)
+        made += 1
+        counted = started.tick(MINUTE_MS)
+        assert counted is (error_ms > -DAY_MS)
+    assert (started.traces >= made - 2) is counted
+    clock_errors = started.published[-1].status.poll_errors["clock"]
+    assert (clock_errors, started.published[-1].status.mlflow_up) == (0 if counted else 30, True)
+    mlflow.own_error_ms = mlflow.server_error_ms = 0
+    started.run(26 * HOUR_MS, every_ms=5 * MINUTE_MS)
+    assert (started.traces, started.total(LATE), started.reading.unaccounted) == (made, 0, 0)
+
+
+def test_fault_17_on_one_machine_even_the_applications_clock_is_ahead(started: Rig, mlflow: SimulatedMlflow) -> None:
+    for minute in range(30):
+        mlflow.trace(start_ms=minute * MINUTE_MS, duration_ms=100)
+        started.tick(MINUTE_MS)
+    mlflow.own_error_ms = mlflow.server_error_ms = 7 * DAY_MS
+    for _ in range(20):
+        mlflow.trace(start_ms=mlflow.clock_ms + 7 * DAY_MS - EPOCH_MS, duration_ms=100)
+        started.tick()
+    mlflow.own_error_ms = mlflow.server_error_ms = 0
+    for _ in range(30):
+        mlflow.trace(start_ms=mlflow.clock_ms - EPOCH_MS, duration_ms=100)
+        started.tick(MINUTE_MS)
+    started.settle()
+    assert started.traces >= 30 + 30 + 18
+    started.run(26 * HOUR_MS, every_ms=5 * MINUTE_MS)
+    assert started.traces <= 80
+
+
+def test_fault_17_a_first_start_by_two_clocks_that_are_ahead(make_rig: MakeRig, mlflow: SimulatedMlflow) -> None:
+    mlflow.own_error_ms = mlflow.server_error_ms = 7 * DAY_MS
+    rig = make_rig(mlflow, origin_ms=mlflow.own_ms())
+    rig.tick()
+    rig.tick()
+    mlflow.own_error_ms = mlflow.server_error_ms = 0
+    for _ in range(30):
+        rig.tick(MINUTE_MS)
+        mlflow.trace(start_ms=mlflow.clock_ms - EPOCH_MS)
+    rig.settle()
+    assert rig.traces == 30
+
+
+def test_fault_17_an_experiment_selected_by_a_clock_that_was_ahead(started: Rig, mlflow: SimulatedMlflow) -> None:
+    started.run(5 * MINUTE_MS)
+    mlflow.own_error_ms = mlflow.server_error_ms = 7 * DAY_MS
+    started.tick()
+    mlflow.selected["2"] = Experiment("2", "later", CHATBOT.created_ms)
+    started.tick()
+    mlflow.own_error_ms = mlflow.server_error_ms = 0
+    started.tick()
+    ours = mlflow.trace(start_ms=mlflow.clock_ms - EPOCH_MS)
+    mlflow.add(replace(ours, trace_id="tr-later", experiment_id="2"))
+    started.settle()
+    assert started.traces == 2
+
+
+@pytest.mark.parametrize("server_says_ms", [0, 1_000, 1_600_000_000_000])
+def test_counting_from_now_does_not_believe_a_clock_that_was_never_set(
+    make_rig: MakeRig, mlflow: SimulatedMlflow, server_says_ms: int
+) -> None:
+    for day in range(60):
+        mlflow.trace(start_ms=-day * DAY_MS - 1)
+    mlflow.server_error_ms = server_says_ms - mlflow.clock_ms
+    rig = make_rig(mlflow, origin_ms=EPOCH_MS)
+    rig.settle()
+    mlflow.server_error_ms = 0
+    mlflow.trace(start_ms=mlflow.clock_ms - EPOCH_MS)
+    rig.settle()
+    assert rig.traces == 1
+
+
+def test_a_longer_audit_horizon_reads_again_what_it_can_and_says_what_it_cannot(
+    make_rig: MakeRig, mlflow: SimulatedMlflow, caplog: pytest.LogCaptureFixture
+) -> None:
+    short = replace(LIMITS, lateness_ms=30 * MINUTE_MS, audit_horizon_ms=90 * MINUTE_MS)
+    rig = make_rig(mlflow, limits=short)
+    for _ in range(120):
+        mlflow.trace(start_ms=mlflow.clock_ms - EPOCH_MS)
+        rig.tick(5 * MINUTE_MS)
+    kept = mlflow.trace(start_ms=10 * HOUR_MS - 100 * MINUTE_MS)
+    forgotten = mlflow.trace(start_ms=5 * HOUR_MS)
+    with caplog.at_level("WARNING"):
+        rig.reload(limits=replace(short, audit_horizon_ms=DAY_MS))
+        rig.run(30 * MINUTE_MS, every_ms=MINUTE_MS)
+    assert {kept.trace_id, forgotten.trace_id} <= mlflow.traces.keys()
+    assert (rig.traces, rig.reading.unaccounted, rig.total(REOPENED)) == (121, 1, 1)
+    assert "poll.audit_horizon is longer than ids were kept" in caplog.text
+    for hours in (5, 20):  # from now on it is kept
+        mlflow.trace(start_ms=mlflow.clock_ms - EPOCH_MS, visible_after_ms=hours * HOUR_MS)
+    rig.run(26 * HOUR_MS, every_ms=5 * MINUTE_MS)
+    assert rig.traces == 123
+
+
+def test_longer_lateness_opens_start_times_again(make_rig: MakeRig, mlflow: SimulatedMlflow) -> None:
+    short = replace(LIMITS, lateness_ms=10 * MINUTE_MS)
+    rig = make_rig(mlflow, limits=short)
+    rig.run(5 * HOUR_MS, every_ms=5 * MINUTE_MS)
+    rig.reload(limits=LIMITS)
+    mlflow.trace(start_ms=4 * HOUR_MS)
+    rig.run(5 * MINUTE_MS)
+    assert (rig.traces, rig.total(LATE)) == (1, 0)
+
+
+def test_a_trace_that_an_answer_has_twice_is_counted_once(
+    started: Rig, mlflow: SimulatedMlflow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    visible = mlflow.visible
+    monkeypatch.setattr(mlflow, "visible", lambda: [each for each in visible() for _ in range(2)])
+    mlflow.trace(start_ms=0)
+    mlflow.trace(start_ms=-HOUR_MS)
+    assert started.tick()
+    started.run(3 * MINUTE_MS)
+    assert started.traces == 2
+
+
+def test_an_otlp_trace_whose_root_has_a_parent_elsewhere_is_counted_once_it_no_longer_changes(
+    started: Rig, mlflow: SimulatedMlflow
+) -> None:
+    """MLflow keeps it in progress for good; its spans have ended, so it has a duration."""
+    orphan = mlflow.trace(start_ms=0, duration_ms=50, state=State.IN_PROGRESS, finalized=False)
+    started.run(10 * MINUTE_MS)
+    assert (started.traces, started.reading.running) == (0, {("chatbot", "production"): 1})
+    mlflow.change(orphan, usage=TokenUsage(input=30, output=2), duration_ms=10 * MINUTE_MS)  # another span of a call
+    started.run(14 * MINUTE_MS)
+    assert started.traces == 0
+    started.run(5 * MINUTE_MS)
+    assert (started.traces, started.total("mlflow_trace_errors_total"), started.reading.pending) == (1, 0, 0)
+    assert started.total("mlflow_trace_input_tokens_total") == 30
+    mlflow.change(orphan, state=State.OK, duration_ms=40 * MINUTE_MS)  # a root that came late after all
+    started.run(3 * HOUR_MS, every_ms=MINUTE_MS)
+    assert (started.traces, started.total(CHANGED)) == (1, 1)
 
 
 @pytest.mark.parametrize("hours", [1, 6, 72])

@@ -1,3 +1,4 @@
+import random
 import shutil
 import sqlite3
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from exporter.ledger import Ledger, Origin, Stage
 from exporter.ledger_file import examine
 from exporter.metrics import Cell
 from exporter.objectives import Objective, Objectives
+from exporter.release import Gate, SeriesSettings
 from exporter.triage import Batch, Known, Pending, amounts_of
 from tests.builders import FAMILIES, increments, record
 
@@ -92,8 +94,10 @@ def test_a_family_that_begins_inside_a_group_is_shown_at_0_first(ledger: Ledger)
     ledger.commit(HORIZON, Batch(counted=(record(),)), before, dict.fromkeys(made.groups, 1))
     ledger.stage(made.groups, [], [])
     assert ledger.adopt(FAMILIES) == []
-    assert {state.stage for state in ledger.groups().values()} == {Stage.HELD}
-    assert ledger.slept(before) == before, "others stay as they are"
+    group, place = made.groups
+    assert {each: state.stage for each, state in ledger.groups().items()} == {group: Stage.HELD, place: Stage.RELEASED}
+    shown = {cell: amount for cell, amount in before.items() if cell.labels[: len(group)] == group}
+    assert ledger.slept(shown) == shown, "others stay as they are"
     assert totals(ledger)[Cell(FAMILIES[0].name, made.groups[0])] == 0
 
 
@@ -124,12 +128,23 @@ def test_a_ledger_of_schema_2_goes_on_and_knows_no_first_trace_of_its_versions(p
     before.commit(HORIZON, Batch(counted=(record(),)), made.amounts, dict.fromkeys(made.groups, 1))
     before.close()
     with closing(sqlite3.connect(path)) as db, db:
-        db.executescript("DROP TABLE versions; PRAGMA user_version = 2")
+        db.executescript("DROP TABLE versions; ALTER TABLE horizon DROP COLUMN forgotten_ms; PRAGMA user_version = 2")
     new = increments(record(trace_id="tr-2"), record(trace_id="tr-3", tags={"app_version": "2"}, start_ms=7))
     with closing(Ledger(path)) as ledger:
         assert ledger.totals().items() >= made.amounts.items()
         ledger.commit(HORIZON, Batch(), {}, {}, new.first_ms)
         assert ledger.first_seen() == {("chatbot", "unknown", "2"): 7}
+
+
+def test_a_ledger_of_schema_3_goes_on_and_knows_which_ids_it_has_forgotten(path: Path) -> None:
+    at = Horizon(0, 10**12, 10**11, 10 * BUCKET_MS)
+    with closing(Ledger(path)) as before:
+        before.commit(at, Batch(counted=(record(),)), {TRACES: 1})
+    with closing(sqlite3.connect(path)) as db, db:
+        db.executescript("ALTER TABLE horizon DROP COLUMN forgotten_ms; PRAGMA user_version = 3")
+    with closing(Ledger(path)) as ledger:
+        assert ledger.horizon() == replace(at, forgotten_ms=9 * BUCKET_MS)
+        assert totals(ledger) == {TRACES: 1}
 
 
 def test_groups_of_other_labels_are_forgotten(ledger: Ledger) -> None:
@@ -208,7 +223,7 @@ def test_fault_21_a_newer_schema_is_refused(path: Path) -> None:
     Ledger(path).close()
     with closing(sqlite3.connect(path)) as db, db:
         db.execute("PRAGMA user_version = 99")
-    with pytest.raises(UserError, match="has the schema 99, and this version of the exporter reads schema 3"):
+    with pytest.raises(UserError, match="has the schema 99, and this version of the exporter reads schema 4"):
         Ledger(path)
 
 
@@ -254,23 +269,24 @@ def test_known_traces_are_counted_by_their_start(ledger: Ledger) -> None:
     assert ledger.counts(Window(60_000, 700_000), BUCKET_MS) == {0: 1, 600_000: 1}
 
 
-def test_ids_are_forgotten_as_far_as_start_times_are_retired_and_not_before(ledger: Ledger) -> None:
+def test_ids_are_forgotten_as_far_as_the_horizon_says_and_not_before(ledger: Ledger) -> None:
     made = [record(trace_id=f"tr-{start_ms}", start_ms=start_ms) for start_ms in (5, 599_999, 600_000)]
     running = replace(WAITING, start_ms=6)
-    at = Horizon(0, 10**12, 10**11, 0)  # ids are forgotten a bucket later
+    at = Horizon(0, 10**12, 10**11, 0)
     ledger.commit(at, Batch(counted=tuple(made), pending=(running,)))
     assert set(ledger.known([each.trace_id for each in made]).done) == {"tr-5", "tr-599999", "tr-600000"}
-    ledger.commit(replace(at, retired_ms=600_000))
-    assert len(ledger.known([each.trace_id for each in made]).done) == 3
-    ledger.commit(replace(at, retired_ms=1_200_000))
+    retired = replace(at, retired_ms=1_200_000)
+    ledger.commit(retired)
+    assert len(ledger.known([each.trace_id for each in made]).done) == 3, "what is retired is known for a while"
+    forgotten = replace(retired, forgotten_ms=600_000)
+    ledger.commit(forgotten)
     assert set(ledger.known([each.trace_id for each in made]).done) == {"tr-600000"}
     assert ledger.known(["tr-9"]).pending == {"tr-9": running}, "what runs is waited for all the same"
     assert ledger.retired_counts(Window(0, BUCKET_MS)) == {0: 3}
-    ledger.commit(
-        replace(at, retired_ms=1_200_000), Batch(counted=(record(trace_id="tr-9", start_ms=6),), gone=("tr-9",))
-    )
+    ledger.commit(forgotten, Batch(counted=(record(trace_id="tr-9", start_ms=6),), gone=("tr-9",)))
     assert not ledger.known(["tr-9"]).done, "nothing will ask for it again"
     assert ledger.retired_counts(Window(1, 1_200_000)) == {0: 3, 600_000: 1}
+    assert ledger.newest_ms() == 600_000
 
 
 @pytest.mark.parametrize("odd", ["tr-a\0b", "it's", '"', "日本", "x" * 5_000, ""])
@@ -282,6 +298,96 @@ def test_an_odd_id_is_an_id(ledger: Ledger, odd: str) -> None:
 def test_origins_of_experiments_are_kept(ledger: Ledger) -> None:
     ledger.add_origins({"1": Origin(5, 0), "2": Origin(6, 7)})
     assert ledger.origins() == {"1": Origin(5, 0), "2": Origin(6, 7)}
+
+
+def test_a_link_to_a_ledger_leads_to_the_same_lock(path: Path, ledger: Ledger) -> None:
+    link = path.with_name("link.db")
+    link.symlink_to(path)
+    with pytest.raises(UserError, match=r"ledger\.db is in use by process \d+"):
+        Ledger(link)
+    ledger.commit(HORIZON, Batch(counted=(record(),)), {TRACES: 1})
+    ledger.close()
+    with closing(Ledger(link)) as through:
+        assert totals(through) == {TRACES: 1}
+
+
+def test_a_link_to_a_ledger_that_is_damaged_still_leads_there(path: Path) -> None:
+    Ledger(path).close()
+    link = path.with_name("link.db")
+    link.symlink_to(path)
+    damage(path, 100)
+    Ledger(link).close()
+    assert link.is_symlink()
+    assert Path(f"{path}.damaged-1").exists()
+
+
+def test_a_ledger_with_two_names_is_refused(path: Path) -> None:
+    Ledger(path).close()
+    path.with_name("other.db").hardlink_to(path)
+    with pytest.raises(UserError, match=r"has 2 names \(hard links\).*; copy it; set ledger\.path"):
+        Ledger(path)
+
+
+def test_links_that_lead_nowhere_are_told(tmp_path: Path) -> None:
+    (tmp_path / "a").symlink_to("b")
+    (tmp_path / "b").symlink_to("a")
+    with pytest.raises(UserError, match="it is a link that cannot be followed"):
+        Ledger(tmp_path / "a")
+
+
+@pytest.mark.parametrize("how", ["removed", "replaced"])
+def test_a_write_ahead_log_that_was_removed_loses_nothing(path: Path, tmp_path: Path, how: str) -> None:
+    """Else a kill would lose what is exposed already: SQLite would go on writing to a file that has no name."""
+    with closing(Ledger(path)) as ledger:
+        ledger.commit(HORIZON, Batch(counted=(record(),)), {TRACES: 5})
+        Path(f"{path}-wal").unlink()
+        if how == "replaced":
+            Path(f"{path}-wal").touch()
+        ledger.commit(HORIZON, Batch(counted=(record(trace_id="tr-2"),)), {TRACES: 1})
+        killed = tmp_path / "killed" / "ledger.db"
+        killed.parent.mkdir()
+        for suffix in ("", "-wal"):
+            shutil.copy(f"{path}{suffix}", f"{killed}{suffix}")
+        with closing(Ledger(killed)) as found:
+            assert totals(found) == {TRACES: 6}
+
+
+def test_a_kill_while_a_ledger_is_begun_leaves_none_or_a_whole_one(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copies: list[Path] = []
+    connect = sqlite3.connect
+
+    def copy() -> int:
+        copies.append(tmp_path / f"{len(copies)}" / "ledger.db")
+        copies[-1].parent.mkdir()
+        for suffix in ("", "-journal", "-wal"):
+            if Path(f"{path}{suffix}").exists():
+                shutil.copy(f"{path}{suffix}", f"{copies[-1]}{suffix}")
+        return 0
+
+    def connect_and_watch(*args: object, **options: object) -> sqlite3.Connection:
+        db = connect(*args, **options)  # type: ignore[call-overload]  # whatever it is called with
+        db.set_progress_handler(copy, 100)
+        return db  # type: ignore[no-any-return]  # as above
+
+    with monkeypatch.context() as patched:
+        patched.setattr(sqlite3, "connect", connect_and_watch)
+        Ledger(path).close()
+    assert len(copies) > 20
+    for each in copies:
+        with closing(sqlite3.connect(each)) as db:
+            if db.execute("SELECT count(*) FROM sqlite_master").fetchone() != (0,):
+                assert db.execute("SELECT value FROM totals").fetchall() == [(0,)]
+        with closing(Ledger(each)) as found:
+            assert found.totals() == {Cell(LEDGER_RESETS, ()): 0}
+
+
+def test_a_ledger_that_lacks_its_first_row_is_given_it(path: Path) -> None:
+    with closing(Ledger(path)) as ledger:
+        ledger._db.execute("DELETE FROM totals")
+    with closing(Ledger(path)) as ledger:
+        assert ledger.totals() == {Cell(LEDGER_RESETS, ()): 0}
 
 
 def test_size(path: Path, ledger: Ledger) -> None:
@@ -309,6 +415,96 @@ def test_fault_21_a_damaged_ledger_is_set_aside_and_said(
             assert ledger.totals() == {Cell(LEDGER_RESETS, ()): number}
         assert Path(f"{path}.damaged-{number}").read_bytes() == damaged
     assert "the ledger is damaged; it is set aside, and all counters begin again at zero" in caplog.text
+
+
+def test_a_kill_while_a_ledger_is_set_aside_is_made_good(path: Path) -> None:
+    """Without its write-ahead log the ledger would be a sound one that has lost its latest counts."""
+    with closing(Ledger(path)) as ledger:
+        ledger.commit(HORIZON, Batch(counted=(record(),)), {TRACES: 1})
+    Path(f"{path}.damaged-7-wal").touch()
+    with closing(Ledger(path)) as ledger:
+        assert ledger.totals() == {Cell(LEDGER_RESETS, ()): 1}
+    assert Path(f"{path}.damaged-7").exists()
+    damage(path, 100)
+    Ledger(path).close()
+    assert Path(f"{path}.damaged-8").exists(), "none is written over"
+
+
+def in_use(path: Path) -> None:
+    """Make a ledger with something in every table."""
+    made = increments(record())
+    with closing(Ledger(path)) as ledger:
+        ledger.adopt(FAMILIES)
+        at = Horizon(1, 2 * BUCKET_MS, BUCKET_MS, 0, {Kind.FRESH: Pass(4, 5, Window(6, 7, 8))})
+        ledger.commit(at, Batch(counted=(record(),)), made.amounts, dict.fromkeys(made.groups, 1), made.first_ms)
+        ledger.commit(at, Batch(counted=(record(trace_id="tr-2"),), pending=(WAITING,)), {})
+        ledger.commit(replace(at, retired_ms=BUCKET_MS, under_way={}))
+        ledger.add_origins({"1": Origin(5, 0)})
+
+
+WRONG = [
+    "UPDATE totals SET value = -1.0",
+    "UPDATE totals SET value = 9e999",
+    "UPDATE totals SET slept = value + 1",
+    "UPDATE totals SET labels = '[\"chatbot' WHERE family = 'mlflow_traces_total'",
+    "UPDATE totals SET labels = '[\"chatbot\"]' WHERE family = 'mlflow_traces_total'",
+    "UPDATE totals SET labels = '[1]' WHERE family = 'mlflow_traces_total'",
+    "UPDATE totals SET family = 'mlflow_tracer_total' WHERE family = 'mlflow_traces_total'",
+    "UPDATE totals SET part = '0.07' WHERE part = '0.05' AND family = 'mlflow_trace_duration_seconds'",
+    "UPDATE totals SET value = 'x'",
+    "UPDATE shapes SET shape = '['",
+    "UPDATE shapes SET shape = '[]'",
+    "UPDATE groups SET stage = 7",
+    "UPDATE groups SET labels = '{}' WHERE labels LIKE '%1.4.0%'",
+    "UPDATE groups SET active_ms = 'soon'",
+    "UPDATE versions SET labels = '[\"chatbot\"]'",
+    "UPDATE versions SET labels = CAST(X'5b22ff225d' AS TEXT)",
+    "UPDATE pending SET experiment = CAST(X'ff' AS TEXT)",
+    "UPDATE pending SET start_ms = 'x'",
+    "UPDATE done SET start_ms = X'00'",
+    "UPDATE horizon SET retired_ms = closed_ms + 1",
+    "UPDATE horizon SET forgotten_ms = retired_ms",
+    "UPDATE horizon SET closed_ms = 'x'",
+    "INSERT INTO passes VALUES ('frosh', 1, 2, 9999999, 9999999, NULL)",
+    "INSERT INTO passes VALUES ('fresh', 1, 2, 3, 4, NULL)",
+    "UPDATE experiments SET experiment_id = CAST(X'ff' AS TEXT)",
+    "DROP TABLE versions",
+    "ALTER TABLE pending RENAME COLUMN form TO norm",
+]
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_fault_21_what_cannot_have_been_written_is_damage(path: Path, wrong: str) -> None:
+    in_use(path)
+    Ledger(path).close()
+    assert not Path(f"{path}.damaged-1").exists(), "it is sound"
+    with closing(sqlite3.connect(path)) as db, db:
+        db.execute(wrong)
+    with closing(Ledger(path)) as ledger:
+        assert ledger.totals() == {Cell(LEDGER_RESETS, ()): 1}
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_fault_21_a_flipped_bit_is_damage_or_does_no_harm(tmp_path: Path, seed: int) -> None:
+    """Whatever can be read is taken, and whatever cannot is set aside; nothing raises anything but UserError."""
+    dice = random.Random(seed)
+    whole = tmp_path / "whole.db"
+    in_use(whole)
+    content = whole.read_bytes()
+    for number in range(50):
+        path = tmp_path / f"{number}.db"
+        at = dice.randrange(len(content))
+        path.write_bytes(content[:at] + bytes([content[at] ^ 1 << dice.randrange(8)]) + content[at + 1 :])
+        try:
+            opened = Ledger(path)
+        except UserError:  # nothing in it says that it is ours
+            continue
+        with closing(opened) as ledger:
+            ledger.adopt(FAMILIES)
+            Gate(ledger, FAMILIES, SeriesSettings(0, 1), lambda: 0.0).totals({}, 1)
+            ledger.commit(ledger.horizon() or Horizon.at(0), Batch(counted=(record(trace_id="tr-3"),)), {})
+            read = (ledger.known(["tr-1", "tr-3", "tr-9"]), ledger.due(10**15), ledger.origins(), ledger.first_seen())
+            assert "tr-3" in read[0].done
 
 
 def test_a_ledger_is_not_set_aside_because_the_disk_fails(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

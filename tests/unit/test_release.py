@@ -1,10 +1,16 @@
 """When increments are shown: new series are held at 0, idle ones sleep."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
+from exporter.config import Buckets
+from exporter.families import trace_families
+from exporter.metrics import Meter
+from exporter.objectives import Objective, Objectives
 from exporter.release import SeriesSettings
+from tests.builders import METER
 from tests.rig import HOUR_MS, INTERVAL_MS, MINUTE_MS, Rig
 from tests.simulated import EPOCH_MS, SimulatedMlflow
 
@@ -105,6 +111,7 @@ def test_what_the_exporter_says_of_itself_is_always_shown(rig: Rig, mlflow: Simu
         "mlflow_trace_exporter_late_traces_total",
         "mlflow_trace_exporter_ledger_resets_total",
         "mlflow_trace_exporter_left_out_traces_total",
+        "mlflow_trace_exporter_reopened_total",
     }
 
 
@@ -114,3 +121,74 @@ def test_nothing_sleeps_while_the_time_is_not_known(rig: Rig, mlflow: SimulatedM
     mlflow.clock_ms += 5 * HOUR_MS
     rig.restart()
     assert rig.traces == 7
+
+
+OBJECTIVES_APART = [
+    Objectives((Objective("production", error_ratio=0.05, latency_s=5.0, latency_ratio=0.95),)),
+    Objectives((Objective("production", error_ratio=0.05),)),
+]
+SLOW = "mlflow_trace_slow_total"
+
+
+def with_objectives(objectives: Objectives) -> Meter:
+    edges = Buckets()
+    families = trace_families(edges.duration_seconds, edges.tokens, objectives=objectives)
+    return replace(METER, families=families, objectives=objectives)
+
+
+def slow_traces(mlflow: SimulatedMlflow, count: int) -> None:
+    for _ in range(count):
+        mlflow.trace(start_ms=mlflow.clock_ms - EPOCH_MS - HOUR_MS, duration_ms=6_000)
+
+
+@pytest.mark.parametrize("restarts", [False, True])
+@pytest.mark.parametrize("sleeps", [False, True])
+def test_a_counter_whose_objective_goes_and_comes_back_never_falls(
+    rig: Rig, mlflow: SimulatedMlflow, sleeps: bool, restarts: bool
+) -> None:
+    """What is put to rest is what was shown, be it that the configuration of now would not show it."""
+    latency, none = map(with_objectives, OBJECTIVES_APART)
+    shown: list[float] = []
+
+    def run(for_ms: int, every_ms: int = MINUTE_MS) -> None:
+        for _ in range(for_ms // every_ms):
+            rig.tick(every_ms)
+            shown.extend(value for cell, value in rig.published[-1].totals.items() if cell.family == SLOW)
+
+    rig.reload(latency)
+    slow_traces(mlflow, 7)
+    run(5 * MINUTE_MS)
+    rig.reload(none)
+    slow_traces(mlflow, 1)
+    run(3 * HOUR_MS if sleeps else 5 * MINUTE_MS)
+    if restarts:
+        rig.restart()
+    if sleeps:
+        assert not rig.labels(SLOW), "it sleeps with its group"
+    slow_traces(mlflow, 1)
+    run(5 * MINUTE_MS)
+    rig.reload(latency)
+    run(MINUTE_MS)
+    slow_traces(mlflow, 1)
+    run(5 * MINUTE_MS)
+    assert shown[0] == 0
+    assert shown == sorted(shown)
+    assert shown[-1] == 8
+    rig.run(3 * HOUR_MS, every_ms=10 * MINUTE_MS)
+    assert not rig.labels(SLOW)
+    shown.clear()
+    slow_traces(mlflow, 1)
+    run(4 * MINUTE_MS, every_ms=INTERVAL_MS)
+    assert (shown[0], shown[-1]) == (8, 9), "it comes back with what it slept with"
+
+
+def test_a_counter_that_is_held_when_its_objective_goes_is_not_shown_early(rig: Rig, mlflow: SimulatedMlflow) -> None:
+    latency, none = map(with_objectives, OBJECTIVES_APART)
+    rig.reload(latency)
+    slow_traces(mlflow, 7)
+    rig.tick()
+    rig.reload(none)
+    rig.tick(1_000)
+    assert rig.total(SLOW) == 0
+    rig.settle()
+    assert rig.total(SLOW) == 7

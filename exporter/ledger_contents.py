@@ -1,0 +1,128 @@
+"""What the tables of a ledger may hold.
+
+SQLite checks the structure of a file. A flipped bit inside of a value passes that check, and would make every start or
+every poll fail.
+"""
+
+import json
+import sqlite3
+from collections import Counter
+from contextlib import closing
+from math import isfinite
+from typing import Any
+
+from exporter.families import LEDGER_RESETS
+from exporter.horizon import BUCKET_MS, Kind
+from exporter.labels import VERSION_LABELS
+from exporter.metrics import SUM
+
+
+class DamagedError(sqlite3.DatabaseError):
+    """The file holds what no ledger can hold."""
+
+
+_ALLOWED = {"INTEGER": ("integer",), "TEXT": ("text",), "NUMERIC": ("integer", "real")}
+"""The storage classes that each declared type of a column may have."""
+
+_STAGES = 3
+
+
+def require_sound(db: sqlite3.Connection, schema: str) -> None:
+    """Raise DamagedError for what this program cannot have written, as far as that can be told. ``schema`` makes the
+    tables that there must be.
+
+    A number that was changed into another possible number cannot be told.
+    """
+    try:
+        with closing(sqlite3.connect(":memory:")) as model:
+            model.executescript(schema)
+            _require(_columns(db) == _columns(model), "its tables are not those of a ledger")
+        for table in _columns(db):
+            _require(_storage_classes_fit(db, table), f"a column of {table} holds another type")
+        _require(_horizon_fits(db), "the horizon contradicts itself")
+        _require(_passes_fit(db), "a pass reads what is retired")
+        _require(_groups_fit(db), "a label set cannot be read")
+        _require(_versions_fit(db), "a version cannot be read")
+        _require(_totals_fit(db), "a total is not a possible one, or a series lacks a part")
+        db.execute("SELECT * FROM pending").fetchall()
+        db.execute("SELECT * FROM experiments").fetchall()
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        raise DamagedError(f"a value in it cannot be read: {error}") from None
+    except sqlite3.OperationalError as error:
+        if getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) == sqlite3.SQLITE_ERROR:
+            raise DamagedError(str(error)) from None  # a table or a column is missing, or a text is no UTF-8
+        raise
+
+
+def _require(fits: bool, what: str) -> None:
+    if not fits:
+        raise DamagedError(what)
+
+
+def _columns(db: sqlite3.Connection) -> dict[str, list[Any]]:
+    """By table the name of each column, its type, whether it can be NULL, and its place in the key."""
+    tables = db.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
+    query = 'SELECT name, type, "notnull", pk FROM pragma_table_info(?)'
+    return {table: db.execute(query, (table,)).fetchall() for (table,) in tables}
+
+
+def _storage_classes_fit(db: sqlite3.Connection, table: str) -> bool:
+    wrong = []
+    for name, declared, not_null, in_key in _columns(db)[table]:
+        allowed = (*_ALLOWED[declared], *(() if not_null or in_key else ("null",)))
+        wrong.append(f"typeof({name}) NOT IN ({','.join(map(repr, allowed))})")
+    query = f'SELECT count(*) FROM "{table}" WHERE {" OR ".join(wrong)}'  # noqa: S608 - names of our own schema
+    return bool(db.execute(query).fetchone() == (0,))
+
+
+def _horizon_fits(db: sqlite3.Connection) -> bool:
+    rows = db.execute("SELECT closed_ms, retired_ms, forgotten_ms FROM horizon").fetchall()
+    return all(
+        retired_ms <= closed_ms and (forgotten_ms == 0 or forgotten_ms + BUCKET_MS <= retired_ms)
+        for closed_ms, retired_ms, forgotten_ms in rows
+    )
+
+
+def _passes_fit(db: sqlite3.Connection) -> bool:
+    kinds = {kind.value for kind in Kind}
+    rows = db.execute("SELECT kind, lo_ms >= retired_ms FROM passes JOIN horizon").fetchall()
+    return all(kind in kinds and after_retired for kind, after_retired in rows)
+
+
+def _groups_fit(db: sqlite3.Connection) -> bool:
+    rows = db.execute("SELECT labels, stage FROM groups").fetchall()
+    return all(_is_texts(json.loads(labels)) and stage in range(_STAGES) for labels, stage in rows)
+
+
+def _versions_fit(db: sqlite3.Connection) -> bool:
+    found = [json.loads(labels) for (labels,) in db.execute("SELECT labels FROM versions")]
+    return all(_is_texts(labels) and len(labels) == len(VERSION_LABELS) for labels in found)
+
+
+def _totals_fit(db: sqlite3.Connection) -> bool:
+    shapes = {family: json.loads(shape) for family, shape in db.execute("SELECT family, shape FROM shapes")}
+    if not all(_is_texts(names) and _is_texts(buckets) for names, buckets in shapes.values()):
+        return False
+    parts: Counter[tuple[str, str]] = Counter()
+    for family, labels, part, value, slept in db.execute("SELECT * FROM totals"):
+        if not (isfinite(value) and 0 <= slept <= value):
+            return False
+        _, buckets = shapes.get(family, (None, ()))
+        parts[family, labels] += part in (*buckets, SUM) if buckets else part == ""
+    if shapes and not {family for family, _ in parts} <= {*shapes, LEDGER_RESETS}:
+        return False
+    return all(_series_fits(json.loads(labels), count, shapes.get(family)) for (family, labels), count in parts.items())
+
+
+def _series_fits(labels: Any, parts: int, shape: Any) -> bool:
+    """Whether a series has the labels and all the parts of its family; of one without a shape that is not known."""
+    if not _is_texts(labels):
+        return False
+    if shape is None:
+        return True
+    names, buckets = shape
+    return len(labels) == len(names) and parts == (len(buckets) + 1 if buckets else 1)
+
+
+def _is_texts(found: Any) -> bool:
+    return isinstance(found, list) and all(isinstance(each, str) for each in found)
