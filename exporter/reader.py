@@ -25,6 +25,7 @@ from exporter.horizon import (
     Horizon,
     Kind,
     Limits,
+    Window,
     after_page,
     begin,
     complete,
@@ -301,16 +302,25 @@ class Reader:
         for at in range(0, len(due_now), PENDING_AT_ONCE):
             some = due_now[at : at + PENDING_AT_ONCE]
             askable = [each.trace_id for each in some if self._can_ask_for(each)]
-            found = self._source.get(askable) if askable else []
+            others = [each for each in some if each.trace_id not in askable]
+            found = [*(self._source.get(askable) if askable else ()), *self._find_by_start(others)]
             there = {record.trace_id for record in found}
             self._store(found, self._horizon, gone=[trace_id for trace_id in askable if trace_id not in there])
-            if others := [each for each in some if each.trace_id not in askable]:
-                self._give_up(unseen(others, now_ms))
+            if unfound := [each for each in others if each.trace_id not in there]:
+                self._give_up(unseen(unfound, now_ms))
             if not self._go_on():
                 return False
             if monotonic() > deadline_s:
                 break
         return True
+
+    def _find_by_start(self, pending: Sequence[Pending]) -> list[TraceRecord]:
+        """Those of these traces that are there, of which MLflow cannot be asked by id. Others of the same start are not
+        among them: their ids may be forgotten."""
+        wanted = {each.trace_id for each in pending}
+        starts_ms = sorted({each.start_ms for each in pending if each.experiment_id in self._experiments})
+        pages = (page for start_ms in starts_ms for page in self._source.scan(Window(start_ms, start_ms + 1)))
+        return [record for page in pages for record in page.records if record.trace_id in wanted]
 
     def _give_up(self, batch: Batch) -> None:
         """Store what cannot be looked at. Its places were admitted when it was seen, and may have slept since."""

@@ -1,8 +1,9 @@
 """The invariants, over random histories: the real poller and the real ledger on a simulated MLflow.
 
-A step is something that happens: traces appear, end, change, move, disappear; MLflow fails or is away; our clock is
-wrong; the process is killed; time passes and a poll is made. All invariants are checked after every step, and at the
-end of a history that nothing is lost which the guarantee covers.
+A step is something that happens: traces appear, end, change, move, disappear; MLflow fails or is away, or gives a trace
+twice; clocks are wrong, by days and back; the configuration is read again with other objectives, caps and limits; the
+ledger is damaged; the process is killed; time passes and a poll is made. All invariants are checked after every step,
+and at the end of a history that nothing is lost which the guarantee covers.
 """
 
 import sqlite3
@@ -10,6 +11,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -21,20 +23,25 @@ from hypothesis.stateful import (
     consumes,
     invariant,
     multiple,
+    precondition,
     rule,
     run_state_machine_as_test,
 )
 
+from exporter.admission import Caps
+from exporter.config import Buckets
 from exporter.errors import PollError, Reason
-from exporter.families import ABANDONED, LATE
+from exporter.families import ABANDONED, LATE, REOPENED, trace_families
 from exporter.features import Feature
 from exporter.horizon import BUCKET_MS, Horizon, Limits
 from exporter.ledger import Ledger
-from exporter.metrics import SUM, Cell
+from exporter.metrics import SUM, Cell, Meter
+from exporter.objectives import Objective, Objectives
 from exporter.release import SeriesSettings
 from exporter.status import Snapshot
 from exporter.trace import State, TokenUsage, TraceRecord
 from exporter.triage import Batch
+from tests.builders import CAPS, METER, OBJECTIVES
 from tests.rig import DAY_MS, HOUR_MS, INTERVAL_MS, MINUTE_MS, TRACES, Rig
 from tests.simulated import EPOCH_MS, SimulatedMlflow, unreachable
 
@@ -43,8 +50,25 @@ LIMITS = Limits(
 )
 SERIES = SeriesSettings(zero_hold_s=40, ttl_ms=20 * MINUTE_MS)
 ORIGIN_MS = EPOCH_MS - HOUR_MS
+LONGER = replace(LIMITS, lateness_ms=HOUR_MS, audit_horizon_ms=3 * HOUR_MS)
+OBJECTIVES_OF = [
+    OBJECTIVES,
+    Objectives(),
+    Objectives(
+        (Objective("*", latency_s=1.0, latency_ratio=0.95),)
+    ),  # an edge of the buckets, so that none begin again
+]
+CAPS_OF = [CAPS, Caps(values=1, series=100_000), Caps(values=200, series=150)]
+DAMAGE = ["UPDATE totals SET value = -1", "DROP TABLE done", "UPDATE shapes SET shape = '['"]
 IN_MEMORY = "/dev/shm" if Path("/dev/shm").is_dir() else None
 """SQLite waits for the disk at each commit; what is tried here does not depend on the disk."""
+
+
+def a_meter(objectives: Objectives, caps: Caps) -> Meter:
+    """What another configuration makes of traces."""
+    edges = Buckets()
+    families = trace_families(edges.duration_seconds, edges.tokens, objectives=objectives)
+    return Meter(families, METER.rules, caps, METER.traffic, objectives)
 
 
 class Crash(BaseException):
@@ -55,14 +79,18 @@ class Witness:
     """What really was committed and published, over all processes of a history."""
 
     def __init__(self, mlflow: SimulatedMlflow, path: Path) -> None:
+        self.crash_in: tuple[int, bool] | None = None
+        self._mlflow = mlflow
+        self._path = path
+        self.begin()
+
+    def begin(self) -> None:
+        """Begin with a ledger that is new."""
         self.counted: Counter[str] = Counter()
         self.starts: dict[str, int] = {}
         self.abandoned: set[str] = set()
         self.exposed: dict[Cell, float] = {}
         self.closed_ms = ORIGIN_MS
-        self.crash_in: tuple[int, bool] | None = None
-        self._mlflow = mlflow
-        self._path = path
 
     def about_to_commit(self) -> None:
         self._crash(after=False)
@@ -71,10 +99,11 @@ class Witness:
         self.counted.update(record.trace_id for record in batch.counted)
         self.starts.update({record.trace_id: record.start_ms for record in (*batch.counted, *batch.changed)})
         self.abandoned.update(each.trace_id for each in batch.abandoned)
-        if horizon.closed_ms != self.closed_ms:
+        if horizon.closed_ms > self.closed_ms and self._mlflow.clocks().earliest_ms <= self._mlflow.clock_ms:
             edge_ms = self._mlflow.clock_ms - LIMITS.lateness_ms
-            assert self.closed_ms < horizon.closed_ms <= edge_ms, "invariant 7: closed before its end + L"
-            self.closed_ms = horizon.closed_ms
+            assert horizon.closed_ms <= edge_ms, "invariant 7: closed before its end + L"
+        assert horizon.closed_ms >= self.closed_ms or batch.reopened, "invariant 7: opened again, and not told"
+        self.closed_ms = horizon.closed_ms
         self._crash(after=True)
 
     def published(self, snapshot: Snapshot) -> None:
@@ -139,6 +168,7 @@ DELAYS_MS = st.one_of(
     st.integers(LIMITS.lateness_ms, LIMITS.audit_horizon_ms),
     st.integers(LIMITS.audit_horizon_ms, 3 * LIMITS.audit_horizon_ms),
 )
+ERRORS_MS = st.sampled_from([0, 0, 7 * DAY_MS, DAY_MS, HOUR_MS, 3 * MINUTE_MS, -3 * MINUTE_MS, -HOUR_MS, -3 * DAY_MS])
 TIMES_MS = st.sampled_from([1, 1_000, INTERVAL_MS, INTERVAL_MS, MINUTE_MS, 3 * MINUTE_MS, 11 * MINUTE_MS, HOUR_MS])
 
 
@@ -162,6 +192,9 @@ class History(RuleBasedStateMachine):
         self.stirred: set[int] = set()
         """Buckets in which traces were deleted or moved: there the audit's counts do not say which."""
         self.moved_ms: dict[str, int] = {}
+        self.doubted_until_ms = 0
+        """Until when what is closed may lack what became visible while both clocks were ahead."""
+        self.damaged = False
 
     def _before_request(self, _: int) -> None:
         if self.down:
@@ -169,10 +202,25 @@ class History(RuleBasedStateMachine):
         if self.races:
             self.races.pop()()
 
-    @rule(target=traces, ago_ms=AGES_MS, ran_ms=SHORT_MS, delay_ms=DELAYS_MS, error=st.booleans())
-    def a_trace_that_has_ended(self, ago_ms: int, ran_ms: int, delay_ms: int, error: bool) -> str:
+    @rule(
+        target=traces,
+        ago_ms=AGES_MS,
+        ran_ms=SHORT_MS,
+        delay_ms=DELAYS_MS,
+        error=st.booleans(),
+        environment=st.sampled_from(["production", "staging", "canary"]),
+        odd=st.sampled_from(["", "", "it's", "a\0b", "日本 "]),
+    )
+    def a_trace_that_has_ended(
+        self, ago_ms: int, ran_ms: int, delay_ms: int, error: bool, environment: str, odd: str
+    ) -> str:
         state = State.ERROR if error else State.OK
-        return self._trace(ago_ms + ran_ms, ran_ms, state, delay_ms, finalized=True)
+        more = {"environment": environment, "odd": odd}
+        return self._trace(ago_ms + ran_ms, ran_ms, state, delay_ms, finalized=True, **more)
+
+    @rule(target=traces, ago_ms=SHORT_MS, ran_ms=SHORT_MS)
+    def a_trace_whose_root_has_a_parent_elsewhere(self, ago_ms: int, ran_ms: int) -> str:
+        return self._trace(ago_ms + ran_ms, ran_ms, State.IN_PROGRESS, 0, finalized=False)
 
     @rule(target=traces, ago_ms=SHORT_MS, delay_ms=DELAYS_MS)
     def a_trace_over_otlp(self, ago_ms: int, delay_ms: int) -> str:
@@ -232,9 +280,52 @@ class History(RuleBasedStateMachine):
     def mlflow_goes_away_or_comes_back(self) -> None:
         self.down = not self.down
 
-    @rule(error_ms=st.sampled_from([0, 0, DAY_MS, HOUR_MS, -HOUR_MS]))
+    @rule(error_ms=ERRORS_MS)
     def our_clock_is_wrong_or_right(self, error_ms: int) -> None:
-        self.mlflow.own_error_ms = error_ms
+        if self.mlflow.server_error_ms == 0:
+            self.mlflow.own_error_ms = error_ms
+
+    @rule(error_ms=ERRORS_MS)
+    def mlflow_s_clock_is_wrong_or_right(self, error_ms: int) -> None:
+        if self.mlflow.own_error_ms == 0:
+            self.mlflow.server_error_ms = error_ms
+
+    @rule(error_ms=ERRORS_MS, polls=st.integers(1, 4), every_ms=st.sampled_from([1_000, INTERVAL_MS, MINUTE_MS]))
+    def both_clocks_are_wrong_for_some_polls(self, error_ms: int, polls: int, every_ms: int) -> None:
+        before = self.mlflow.own_error_ms, self.mlflow.server_error_ms
+        self.mlflow.own_error_ms = self.mlflow.server_error_ms = error_ms
+        for _ in range(polls):
+            self._tick(every_ms)
+        self.mlflow.own_error_ms, self.mlflow.server_error_ms = before
+        self.doubted_until_ms = self.mlflow.clock_ms + LONGER.lateness_ms + 20 * MINUTE_MS
+
+    @rule(repeats=st.booleans())
+    def mlflow_gives_traces_twice_or_once(self, repeats: bool) -> None:
+        self.mlflow.repeats = repeats
+
+    @rule(
+        objectives=st.sampled_from(OBJECTIVES_OF),
+        caps=st.sampled_from(CAPS_OF),
+        limits=st.sampled_from([LIMITS, LONGER]),
+        ttl_ms=st.sampled_from([20 * MINUTE_MS, DAY_MS]),
+        restarts=st.booleans(),
+    )
+    def the_configuration_is_read_again(
+        self, objectives: Objectives, caps: Caps, limits: Limits, ttl_ms: int, restarts: bool
+    ) -> None:
+        if restarts:
+            self.rig.restart()
+        self.rig.reload(a_meter(objectives, caps), limits=limits, series=replace(SERIES, ttl_ms=ttl_ms))
+
+    @precondition(lambda self: not self.damaged)
+    @rule(damage=st.sampled_from(DAMAGE))
+    def the_ledger_is_damaged(self, damage: str) -> None:
+        self.damaged, self.rig.witness.crash_in = True, None
+        self.rig.ledger.close()
+        with closing(sqlite3.connect(self.rig.path)) as db, db:
+            db.execute(damage)
+        self.rig.witness.begin()
+        self.rig.start()
 
     @rule(lacks=st.sets(st.sampled_from(Feature)))
     def mlflow_is_replaced_by_another_version(self, lacks: set[Feature]) -> None:
@@ -264,9 +355,9 @@ class History(RuleBasedStateMachine):
             self.found["killed"] += 1
             self.rig.restart()
 
-    def _trace(self, ago_ms: int, ran_ms: int | None, state: State, delay_ms: int, finalized: bool) -> str:
+    def _trace(self, ago_ms: int, ran_ms: int | None, state: State, delay_ms: int, finalized: bool, **more: str) -> str:
         start_ms = self.mlflow.clock_ms - EPOCH_MS - ago_ms
-        return self.mlflow.trace(start_ms, ran_ms, state, finalized, delay_ms).trace_id
+        return self.mlflow.trace(start_ms, ran_ms, state, finalized, delay_ms, **more).trace_id
 
     def _move(self, trace: str, by_ms: int) -> None:
         record = self.mlflow.traces.get(trace)
@@ -298,10 +389,13 @@ class History(RuleBasedStateMachine):
     @invariant()
     def three_what_is_closed_is_known(self) -> None:
         horizon = self._horizon()
+        if horizon.closed_ms > self.mlflow.clock_ms - LIMITS.lateness_ms:
+            return  # both clocks were ahead, and no poll has noticed yet that they are right
         pending = self.rig.ledger.known(list(self.mlflow.traces)).pending.keys()
         known = self.rig.witness.counted.keys() | pending | self.rig.witness.abandoned
         for record in self.mlflow.traces.values():
-            if record.start_ms < horizon.closed_ms and self._covered(record, LIMITS.lateness_ms):
+            doubted = self.mlflow.clock_ms < self.doubted_until_ms
+            if record.start_ms < horizon.closed_ms and self._covered(record, LIMITS.lateness_ms) and not doubted:
                 assert record.trace_id in known, "invariant 3: closed, and not known"
             if record.start_ms < horizon.retired_ms and self._covered(record, LIMITS.audit_horizon_ms):
                 assert record.trace_id in known, "invariant 3: retired, and not known"
@@ -328,7 +422,7 @@ class History(RuleBasedStateMachine):
         """Let everything come right, and see that what the guarantee covers is counted, and what is lost is told."""
         try:
             self.rig.witness.crash_in, self.down, self.races = None, False, []
-            self.mlflow.own_error_ms = 0
+            self.mlflow.own_error_ms = self.mlflow.server_error_ms = 0
             self.mlflow.lacks.discard(Feature.TRACE_METRICS)
             self.mlflow.fail_at_request.clear()
             for every_ms in 30 * [5 * MINUTE_MS] + 15 * [MINUTE_MS]:  # the last for every kind of audit
@@ -371,6 +465,8 @@ class History(RuleBasedStateMachine):
                 "late": int(self.rig.total(LATE)),
                 "lost beyond D, and told": len(watched),
                 "abandoned": int(self.rig.total(ABANDONED)),
+                "opened again": int(self.rig.total(REOPENED)),
+                "damaged": int(self.damaged),
             }
         )
 

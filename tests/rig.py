@@ -38,7 +38,7 @@ class Rig:
     ) -> None:
         self.mlflow = mlflow
         self.published: list[Snapshot] = []
-        self._path = path
+        self.path = path
         self._meter = meter
         self._settings = PollSettings(interval_s, limits, origin_ms, series)
         self.start()
@@ -46,7 +46,7 @@ class Rig:
     def start(self, open_ledger: Callable[[Path], Ledger] = Ledger) -> None:
         """Begin a process."""
         self.published.clear()
-        self.ledger = open_ledger(self._path)
+        self.ledger = open_ledger(self.path)
         self._open_poller(Status.begin(BUILD))
 
     def reload(self, meter: Meter | None = None, **settings: Any) -> None:

@@ -24,7 +24,8 @@ class SimulatedMlflow:
     ``clock_ms`` is the time. Its own clock is wrong by ``server_error_ms``, that of whoever polls it by
     ``own_error_ms``. A trace is there from its
     ``visible_ms`` on. ``before_request`` is called with the number of each request, counted from 1, before it is
-    answered: to move, add or delete traces between two pages, or to raise.
+    answered: to move, add or delete traces between two pages, or to raise. ``repeats``: each answer has its first trace
+    twice.
     """
 
     def __init__(self, page_size: int = 500) -> None:
@@ -36,6 +37,7 @@ class SimulatedMlflow:
         self.visible_ms: dict[str, int] = {}
         self.selected = {CHATBOT.experiment_id: CHATBOT}
         self.lacks: set[Feature] = set()
+        self.repeats = False
         self.requests = 0
         self.before_request: Callable[[int], None] = lambda _: None
         self.fail_at_request: dict[int, Exception] = {}
@@ -66,10 +68,12 @@ class SimulatedMlflow:
         state: State = State.OK,
         finalized: bool = True,
         visible_after_ms: int = 0,
+        environment: str = "production",
+        odd: str = "",
     ) -> TraceRecord:
-        """Add a trace of production that starts so long before (or after) EPOCH_MS."""
+        """Add a trace that starts so long before (or after) EPOCH_MS; ``odd`` is part of its id."""
         record = TraceRecord(
-            trace_id=f"tr-{next(self._numbers):032x}",
+            trace_id=f"tr-{odd}{next(self._numbers):032x}",
             experiment_id=CHATBOT.experiment_id,
             experiment=CHATBOT.name,
             state=state,
@@ -80,7 +84,7 @@ class SimulatedMlflow:
             session="s",
             usage=TokenUsage(input=1, output=1),
             cost=Cost(input_usd=0.5, output_usd=0.5),
-            tags={"environment": "production", "app_version": "1.0"},
+            tags={"environment": environment, "app_version": "1.0"},
         )
         return self.add(record, visible_after_ms)
 
@@ -106,7 +110,7 @@ class SimulatedMlflow:
         while True:
             found = self._search(window, read)
             if found:
-                yield Page(tuple(found), found[-1].start_ms)
+                yield Page((*found, *found[: self.repeats]), found[-1].start_ms)
             if len(found) < self.page_size:
                 return
             last_ms = found[-1].start_ms

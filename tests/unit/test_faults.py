@@ -496,16 +496,31 @@ def test_longer_lateness_opens_start_times_again(make_rig: MakeRig, mlflow: Simu
     assert (rig.traces, rig.total(LATE)) == (1, 0)
 
 
-def test_a_trace_that_an_answer_has_twice_is_counted_once(
-    started: Rig, mlflow: SimulatedMlflow, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    visible = mlflow.visible
-    monkeypatch.setattr(mlflow, "visible", lambda: [each for each in visible() for _ in range(2)])
+def test_a_trace_that_an_answer_has_twice_is_counted_once(started: Rig, mlflow: SimulatedMlflow) -> None:
+    mlflow.repeats = True
     mlflow.trace(start_ms=0)
     mlflow.trace(start_ms=-HOUR_MS)
     assert started.tick()
     started.run(3 * MINUTE_MS)
     assert started.traces == 2
+
+
+@pytest.mark.parametrize("odd", ["it's", "a\0b"])
+def test_a_trace_that_cannot_be_asked_for_is_counted_however_old_it_is(
+    started: Rig, mlflow: SimulatedMlflow, odd: str
+) -> None:
+    """It is not final when its start is closed and retired, and the last pass has read it."""
+    started.run(5 * MINUTE_MS)
+    old = mlflow.trace(start_ms=0, duration_ms=MINUTE_MS, finalized=False, odd=odd)
+    mlflow.add(replace(old, trace_id="tr-of-the-same-millisecond"))
+    mlflow.clock_ms += 30 * HOUR_MS
+    started.run(HOUR_MS)
+    assert (started.traces, started.reading.pending) == (2, 0)
+    running = mlflow.trace(start_ms=32 * HOUR_MS, duration_ms=None, state=State.IN_PROGRESS, odd=odd)
+    started.run(4 * DAY_MS, every_ms=10 * MINUTE_MS)
+    mlflow.change(running, state=State.OK, duration_ms=3 * DAY_MS)
+    started.run(HOUR_MS, every_ms=MINUTE_MS)
+    assert (started.traces, started.reading.pending, started.total(ABANDONED)) == (3, 0, 0)
 
 
 def test_an_otlp_trace_whose_root_has_a_parent_elsewhere_is_counted_once_it_no_longer_changes(
