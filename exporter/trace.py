@@ -30,7 +30,8 @@ class State(Enum):
 class TokenUsage:
     """Tokens of all LLM calls of a trace. None means unknown, which is not zero.
 
-    The two cache counts are subsets of ``input``.
+    Most of MLflow's integrations count the tokens of the two cache counts in ``input`` as well. ``mlflow.claude_code``
+    does not, nor does Bedrock's before MLflow 3.16.1: there the cache counts can exceed ``input``.
     """
 
     input: int | None = None
@@ -84,10 +85,11 @@ class TraceRecord:
         return None if self.duration_ms is None else self.start_ms + self.duration_ms
 
     def ended(self) -> bool:
-        """Whether the traced call has ended: MLflow says so, or the last of its spans ended ORPHAN_MS ago.
+        """Whether the traced call is over.
 
-        MLflow keeps a trace in progress for good if it never gets the root span, as where its parent is in a service
-        that traces to somewhere else. A call that still runs has no duration, or spans that ended lately.
+        A trace that comes by OTLP, and whose root span has its parent in a service that does not trace to MLflow, stays
+        in progress there for good. Unlike one that runs it has a duration, that of its spans; ORPHAN_MS after its end
+        it counts as ended.
         """
         if self.state is not State.IN_PROGRESS:
             return True
