@@ -1,7 +1,13 @@
-import pytest
+from unicodedata import category
 
-from exporter.labels import MAX_VALUE_LENGTH, LabelRules, LabelSource, clean
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from exporter.labels import MAX_VALUE_LENGTH, LabelRules, LabelSource, breaks, clean, unbroken
 from tests.builders import RULES, record
+
+REPLACED = "\N{REPLACEMENT CHARACTER}"
 
 
 def test_environment_and_version_come_from_the_first_source_that_has_a_value() -> None:
@@ -29,15 +35,58 @@ def test_version_falls_back_to_the_model_id() -> None:
         (None, "unknown"),
         ("", "unknown"),
         (" \n ", "unknown"),
-        ("a\nb\0c", "a\N{REPLACEMENT CHARACTER}b\N{REPLACEMENT CHARACTER}c"),
-        ("\ud800", "\N{REPLACEMENT CHARACTER}"),
+        ("a\nb\0c", f"a{REPLACED}b{REPLACED}c"),
+        ("a\x7fb\x85c\x9fd", f"a{REPLACED}b{REPLACED}c{REPLACED}d"),
+        ("\ud800", REPLACED),
+        ("\ud83d\ude80", REPLACED * 2),
         ('quo"te\\', 'quo"te\\'),
         ("日本語 🚀", "日本語 🚀"),
         ("x" * 1_000_000, "x" * MAX_VALUE_LENGTH),
+        ("x" * 127 + "   y", "x" * 127),
+        ("\u3000 本番　環境\xa0", "本番　環境"),
     ],
 )
 def test_clean(raw: str | None, cleaned: str) -> None:
     assert clean(raw) == cleaned
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "本番\N{IDEOGRAPHIC SPACE}環境",
+        "avant\N{NO-BREAK SPACE}prod",
+        "10\N{NARROW NO-BREAK SPACE}000",
+        "می\N{ZERO WIDTH NON-JOINER}خواهم",
+        "क्\N{ZERO WIDTH JOINER}ष",
+        "👩\N{ZERO WIDTH JOINER}💻",
+        "pre\N{SOFT HYPHEN}view",
+        "\N{ARABIC NUMBER SIGN}١٢",
+        "a\N{RIGHT-TO-LEFT MARK}b",
+        "a\N{LINE SEPARATOR}b",
+        "\ue000 and \U0010fffd",
+        "unassigned \u0378 \uffff",
+    ],
+    ids=ascii,
+)
+def test_what_people_write_stays(name: str) -> None:
+    assert clean(name) == name
+
+
+def test_nothing_but_two_categories_is_replaced() -> None:
+    replaced = {category(char) for char in map(chr, range(0x110000)) if unbroken(char) != char}
+    assert replaced == {"Cc", "Cs"}
+    assert not [char for char in map(chr, range(0x110000)) if category(char) in replaced and unbroken(char) == char]
+
+
+@given(st.text(st.characters(exclude_categories=())))
+def test_a_label_value_has_no_control_character_and_no_surrogate_and_all_else(raw: str) -> None:
+    expected = "".join(REPLACED if category(char) in ("Cc", "Cs") else char for char in raw)
+    assert unbroken(raw) == expected
+    assert breaks(raw) is (unbroken(raw) != raw)
+    cleaned = clean(raw)
+    assert cleaned in expected or cleaned == "unknown"
+    assert cleaned.encode("utf-8")
+    assert clean(cleaned) == cleaned, "to clean it twice is to clean it once"
 
 
 @pytest.mark.parametrize("text", ["environment", "tag.", "tags.environment", "tag. ", "", "."])
