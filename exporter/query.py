@@ -23,7 +23,7 @@ def no_progress(*_: int) -> None:
 @dataclass(frozen=True, slots=True)
 class Query:
     """Finished traces that start in [since_ms, until_ms), have all of these label values, ended in ``state`` (None: OK
-    or ERROR), took ``min_duration_ms`` or more, are of ``user`` (written as a label would be), and match MLflow's
+    or ERROR), took ``min_duration_ms`` or more, are of ``user`` (cleaned like a label), and match MLflow's
     ``filter_string``; None: any."""
 
     since_ms: int
@@ -41,7 +41,7 @@ class Query:
 
     def terms(self, rules: LabelRules) -> list[str]:
         """What MLflow can look for, so that what is not asked for is not read. It may find more than ``matches``."""
-        terms = [f"trace.status = '{self.state.value}'" if self.state else "trace.status != 'IN_PROGRESS'"]
+        terms = [_STATE_TERMS[self.state]] if self.state else []
         if self.min_duration_ms is not None:
             terms.append(f"trace.execution_time_ms >= {self.min_duration_ms}")
         if self.user is not None:
@@ -53,23 +53,38 @@ class Query:
     def matches(self, record: TraceRecord, labels: Labels) -> bool:
         """Whether a trace with these labels is asked for, where MLflow may have given more."""
         return (
-            record.state is not State.IN_PROGRESS
+            record.ended()
+            and (self.state is None or (self.state is State.ERROR) is (record.state is State.ERROR))
             and (self.user is None or clean(record.user) == self.user)
             and all(labels[name] == value for name, value in self.labels.items())
         )
 
 
+_STATE_TERMS = {State.ERROR: "trace.status = 'ERROR'", State.OK: "trace.status != 'ERROR'"}
+"""One that MLflow calls in progress may have ended all the same, and is counted as OK then."""
+
+_MLFLOWS_OWN = {"name", "prompt", "run_id", "text", "timestamp", "execution_time", "end_time"}
+"""Keys, in any case, that MLflow takes for other things than a tag or metadata of that name."""
+
+
 def _label_terms(value: str, sources: tuple[LabelSource, ...]) -> list[str]:
-    """A term for a label that can come from one place only: MLflow knows AND and no OR. A label is cleaned of spaces
-    around it, and cut; so what contains its value is looked for."""
-    if value == UNKNOWN or len(sources) > 1 or not _is_plain(value) or "`" in sources[0].key:
+    """A term for a label that can come from one place only: MLflow knows AND and no OR.
+
+    All traces with the label must match it; others may match, too. What a trace says was cleaned: it has lost spaces
+    around it and what is beyond the cut, and its control characters, of which a plain value has none, were replaced. So
+    it contains the value. That `_` stands for any character only makes MLflow find more.
+    """
+    (source, *others) = sources
+    if value == UNKNOWN or others or not (_is_plain(value) and _is_plain(source.key)):
         return []
-    return [f"{sources[0].kind}.`{sources[0].key}` LIKE '%{value}%'"]
+    if source.key.lower() in _MLFLOWS_OWN:
+        return []
+    return [f"{source.kind}.`{source.key}` LIKE '%{value}%'"]
 
 
-def _is_plain(value: str) -> bool:
+def _is_plain(text: str) -> bool:
     """Whether MLflow's filters can hold it, and databases compare it as we do."""
-    return re.fullmatch(r"[\w.:/@+ -]+", value, re.ASCII) is not None
+    return re.fullmatch(r"[\w.:/@+ -]+", text, re.ASCII) is not None
 
 
 @dataclass(frozen=True, slots=True)
