@@ -12,6 +12,7 @@ from exporter.errors import PollError, Reason, UserError
 from exporter.experiments import Experiment, Selection, select
 from exporter.features import Feature
 from exporter.horizon import Window
+from exporter.labels import clean
 from exporter.records import to_record
 from exporter.trace import PLAIN_ID, TraceRecord
 
@@ -156,8 +157,8 @@ class MlflowSource:
         return [record for part in parts for record in self._find([f"trace.request_id IN ({_quoted(part)})"])]
 
     def newest(self, window: Window, *terms: str, experiment: str | None = None) -> Iterator[TraceRecord]:
-        """The traces of the window that match all terms, the latest start first, as the caller asks for them; of one
-        experiment if it is named.
+        """The traces of the window that match all terms, the latest start first, as the caller asks for them; where
+        ``experiment`` is the value of a label, of the experiments that have it.
 
         For people: of more than PAGE_SIZE in one millisecond some are left out.
         """
@@ -201,7 +202,7 @@ class MlflowSource:
     def _find(
         self, terms: Sequence[str], experiment: str | None = None, newest_first: bool = False
     ) -> list[TraceRecord]:
-        names = {key: name for key, name in self._names().items() if experiment in (None, name)}
+        names = {key: name for key, name in self._names().items() if experiment in (None, clean(name))}
         if not names:
             return []
         with self._refusals_noted():

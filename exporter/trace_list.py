@@ -15,7 +15,7 @@ from urllib.parse import quote
 from exporter import templating
 from exporter.admission import OTHER
 from exporter.horizon import AHEAD_MS, Window
-from exporter.labels import LabelRules
+from exporter.labels import LabelRules, clean
 from exporter.objectives import Objectives
 from exporter.trace import State, TraceRecord
 
@@ -41,8 +41,8 @@ _TERMS = {Kind.ERROR: "trace.status = 'ERROR'", Kind.IN_PROGRESS: "trace.status 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """Traces with these labels, of a kind (None: any), that start in [start_ms, end_ms). ``others`` are the labels that
-    were asked for as `other`, which can be any value."""
+    """Traces with these values of labels, of a kind (None: any), that start in [start_ms, end_ms). ``others`` are the
+    labels that were asked for as `other`, which can be any value."""
 
     labels: Mapping[str, str]
     others: Sequence[str]
@@ -63,8 +63,9 @@ class Question:
         kinds = [kind.value for kind in Kind]
         if status and status not in kinds:
             raise ValueError(f"status {status!r}: there are {', '.join(kinds)}")
-        labels = {name: value for name, value in given.items() if value not in ("", OTHER)}
-        others = [name for name, value in given.items() if value == OTHER]
+        values = {name: clean(value) for name, value in given.items() if value}
+        labels = {name: value for name, value in values.items() if value != OTHER}
+        others = [name for name, value in values.items() if value == OTHER]
         start_ms = _unix_ms("start", start) if start else now_ms - HOUR_MS
         end_ms = _unix_ms("end", end) if end else now_ms + AHEAD_MS
         return cls(labels, others, Kind(status) if status else None, start_ms, end_ms)
@@ -76,7 +77,7 @@ class Question:
 
     @property
     def experiment(self) -> str | None:
-        """The only one to look at, if there is one."""
+        """The label of the only one to look at, or of all of them; None for any."""
         return self.labels.get("experiment")
 
     def terms(self, objectives: Objectives) -> list[str]:
@@ -105,6 +106,8 @@ def answer(
     def is_asked_for(record: TraceRecord) -> bool:
         values = rules.values(record)
         if any(values[name] != value for name, value in question.labels.items()):
+            return False
+        if question.kind is Kind.IN_PROGRESS and record.ended():
             return False
         latency_s = objectives.latency_s(values["environment"])
         slow = None not in (latency_s, record.duration_s) and record.duration_s > latency_s  # type: ignore[operator]
@@ -147,12 +150,19 @@ def write(question: Question, found: Sequence[TraceRecord], rules: LabelRules, m
     )
 
 
+def _state(record: TraceRecord) -> str:
+    """What it is counted as."""
+    if not record.ended():
+        return "in progress"
+    return "error" if record.state is State.ERROR else "ok"
+
+
 def _row(record: TraceRecord, rules: LabelRules, mlflow_url: str) -> dict[str, object]:
     return {
         "url": trace_url(mlflow_url, record.experiment_id, record.trace_id),
         "start": templating.time_text(record.start_ms / 1000).removesuffix(" UTC"),
         "duration": "-" if record.duration_s is None else f"{record.duration_s:.2f} s",
-        "state": record.state.value.lower().replace("_", " "),
+        "state": _state(record),
         "failed": record.state is State.ERROR,
         "labels": rules.values(record),
         "trace_id": record.trace_id,

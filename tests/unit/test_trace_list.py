@@ -7,7 +7,7 @@ import pytest
 
 from exporter import runbook, trace_list
 from exporter.objectives import Objective, Objectives
-from exporter.trace import State, TraceRecord
+from exporter.trace import ORPHAN_MS, State, TraceRecord
 from exporter.trace_list import HOUR_MS, MAX_LOOKED_AT, MAX_ROWS, Kind, Question
 from tests.builders import RULES, record
 
@@ -44,6 +44,33 @@ def test_mlflow_looks_for_what_is_slower_than_the_least_objective() -> None:
     )
     assert ask(status="slow").terms(strict) == ["trace.execution_time_ms > 500"]
     assert ask(status="slow").terms(Objectives()) == []
+
+
+def test_what_is_asked_for_is_cleaned_like_a_label() -> None:
+    question = ask(environment=" 本番　環境\n", version=" other ", trace_name="x" * 200, experiment="\u3000padded ")
+    assert question.labels == {"environment": "本番　環境", "trace_name": "x" * 128, "experiment": "padded"}
+    assert (question.others, question.experiment) == (["version"], "padded")
+    named = [
+        record(trace_id="tr-1", name="x" * 128, tags={"environment": "本番　環境"}),
+        record(trace_id="tr-2", name="x" * 999, tags={"environment": "\t本番　環境"}),
+        record(trace_id="tr-3", name="x" * 127, tags={"environment": "本番　環境"}),
+    ]
+    assert found(ask(environment="本番　環境", trace_name="x" * 128), *named) == ["tr-1", "tr-2"]
+    controlled = record(tags={"environment": "a\0b"})
+    assert found(ask(environment="a\N{REPLACEMENT CHARACTER}b"), controlled) == ["tr-1"]
+    assert found(ask(environment="a\0b"), controlled) == ["tr-1"]
+
+
+def test_a_trace_that_has_ended_is_not_in_progress_whatever_mlflow_calls_it() -> None:
+    """Its root span has a remote parent, so MLflow waits for its end for good."""
+    orphan = record(trace_id="tr-o", state=State.IN_PROGRESS, seen_ms=2_500 + ORPHAN_MS)
+    young = record(trace_id="tr-y", state=State.IN_PROGRESS, seen_ms=2_499 + ORPHAN_MS)
+    running = record(trace_id="tr-r", state=State.IN_PROGRESS, duration_ms=None, seen_ms=10**12)
+    assert found(ask(status="in_progress"), orphan, young, running) == ["tr-y", "tr-r"]
+    assert found(ask(), orphan, running) == ["tr-o", "tr-r"]
+    page = trace_list.write(ask(), [orphan, running], RULES, "http://mlflow").decode()
+    assert '<td class="name">ok</td>' in page
+    assert '<td class="name">in progress</td>' in page
 
 
 @pytest.mark.parametrize(
