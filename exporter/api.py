@@ -16,6 +16,7 @@ from exporter import parts, report
 from exporter.config import Config
 from exporter.errors import UserError
 from exporter.health import Health, health
+from exporter.labels import UNKNOWN, clean
 from exporter.moments import Moment, asked_ms
 from exporter.objectives import WILDCARDS, Objective
 from exporter.query import Library, Progress, Query, no_progress
@@ -63,7 +64,7 @@ def make_report(  # noqa: PLR0913 - each is a question of its own
         labels=_said(environment=environment, version=version),
         state=STATES[status] if status else None,
         min_duration_ms=None if min_duration_s is None else round(min_duration_s * 1000),
-        user=user,
+        user=None if user is None else _label("user", user),
         filter_string=filter_string,
     )
     with _library(settings) as library:
@@ -100,6 +101,7 @@ def check_health(
     """
     settings = _settings(config)
     environments = (environments,) if isinstance(environments, str) else environments
+    environments = [_label("environment", each) for each in environments]
     try:
         error_rate = None if error_rate is None else configuration.parse_ratio(error_rate)
     except ValueError as error:
@@ -156,7 +158,15 @@ def times(since: Moment, until: Moment) -> tuple[int, int]:
 
 
 def _said(**labels: str | None) -> dict[str, str]:
-    return {name: value for name, value in labels.items() if value is not None}
+    return {name: _label(name, value) for name, value in labels.items() if value is not None}
+
+
+def _label(name: str, value: str) -> str:
+    """The label value that somebody asks for. Raises UserError for a blank one, such as that of a variable which is not
+    set: it would be taken for `unknown`."""
+    if not value.strip():
+        raise UserError(f"{name}: it is empty; traces that have none are those of {UNKNOWN!r}")
+    return clean(value)
 
 
 @contextmanager

@@ -22,7 +22,7 @@ from exporter import yaml_file
 from exporter.errors import UserError
 from exporter.failures import without_credentials
 from exporter.labels import TRACE_LABELS, LabelSource
-from exporter.objectives import Objective
+from exporter.objectives import Objective, pattern
 from exporter.traffic import Traffic
 from exporter.yaml_file import Section
 
@@ -269,7 +269,7 @@ class Series(Section):
 class ObjectiveOf(Section):
     """What is good enough in an environment, a name or a glob. What is left out is no objective."""
 
-    environment: Annotated[StrictStr, Field(min_length=1)]
+    environment: Annotated[StrictStr, AfterValidator(pattern)]
     error_ratio: Ratio | None = None
     latency: Annotated[Duration, _at_least("1ms")] | None = None
     latency_ratio: Ratio = 0.95

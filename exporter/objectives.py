@@ -8,14 +8,24 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
+from exporter.labels import clean, unbroken
+
 WILDCARDS = frozenset("*?[")
+
+
+def pattern(environment: str) -> str:
+    """An objective's environment as it is compared with labels: a name is cleaned like a label, and so is a glob, which
+    is not cut, because it can be longer than what it matches. Raises ValueError for one that is blank."""
+    if not environment.strip():
+        raise ValueError("name an environment, or a glob of their names")
+    return unbroken(environment.strip()) if WILDCARDS & set(environment) else clean(environment)
 
 
 @dataclass(frozen=True, slots=True)
 class Objective:
-    """``environment`` is a name or a glob. At most ``error_ratio`` of its traces may fail, and at least
-    ``latency_ratio`` of them must take no longer than ``latency_s``; a day may cost ``cost_usd_per_day``. None: no
-    objective. Fewer than ``min_traces`` say nothing about a ratio."""
+    """``environment`` is a label's value, or a glob of such values, see ``pattern``. At most ``error_ratio`` of its
+    traces may fail, and at least ``latency_ratio`` of them must take no longer than ``latency_s``; a day may cost
+    ``cost_usd_per_day``. None: no objective. Fewer than ``min_traces`` say nothing about a ratio."""
 
     environment: str
     error_ratio: float | None = None

@@ -232,6 +232,11 @@ polling: {}
         ("series: {limit: many}", "line 1, series.limit: input should be a valid integer, not 'many'"),
         ("mlflow: {traffic: [apps]}", "line 1, mlflow.traffic: name at least one of application, evaluation,"),
         ("objectives: [{environment: a}]", "line 1, objectives.0: name at least one of error_ratio, latency"),
+        ("objectives: [{environment: '', error_ratio: 1%}]", "line 1, objectives.0.environment: name an environment"),
+        (
+            'objectives: [{environment: " \\t", error_ratio: 1%}]',
+            "line 1, objectives.0.environment: name an environment",
+        ),
         ("objectives: [{error_ratio: 1%}]", "line 1, objectives.0.environment: field required"),
         ("objectives: [{environment: a, error_ratio: 5}]", "line 1, objectives.0.error_ratio: 5 is not a share"),
         ("objectives: [{environment: a, error_ratio: 0%}]", "objectives.0.error_ratio: '0%' is not a share"),

@@ -2,9 +2,11 @@
 
 import pytest
 
+from exporter.config import Config
 from exporter.families import trace_families
 from exporter.metrics import Cell, Meter
 from exporter.objectives import Objective, Objectives
+from exporter.parts import objectives_of
 from tests.builders import CAPS, METER, RULES, increments, record
 
 SLOW = "mlflow_trace_slow_total"
@@ -32,6 +34,46 @@ def test_an_environment_may_have_none() -> None:
     assert JUST_NAMED.of("test") is None
     assert JUST_NAMED.latency_s("test") is None
     assert JUST_NAMED.latency_s("staging") is None
+
+
+def configured(*environments: str) -> Objectives:
+    """The objectives of a configuration, the error ratios of which are 1 %, 2 % and so on."""
+    each = [{"environment": name, "error_ratio": at / 100} for at, name in enumerate(environments, 1)]
+    return objectives_of(Config.model_validate({"objectives": each}))
+
+
+@pytest.mark.parametrize(
+    ("environment", "raw"),
+    [
+        ("本番　環境", "本番　環境"),
+        ("production", " production\t"),
+        ("production", "production\u3000"),
+        ("a\nb", "a\0b"),
+        ("a\N{REPLACEMENT CHARACTER}b", "a\nb"),
+        ("x" * 500, "x" * 129),
+        ("unknown", ""),
+        ("本番　*", "本番　環境"),
+        (" prod*\n", "production"),
+        ("a\n*", "a\0b"),
+        ("x" * 200 + "*", None),
+        ("x" * 100 + "*" + "x" * 28, "x" * 500),
+    ],
+    ids=ascii,
+)
+def test_an_objective_is_of_the_label_that_a_trace_gets(environment: str, raw: str | None) -> None:
+    found = configured(environment)
+    trace = record(tags={"environment": raw} if raw is not None else {"environment": "x" * 300})
+    label = RULES.values(trace)["environment"]
+    assert (found.of(label) is not None) is (raw is not None)
+    if not set("*?[") & set(environment):
+        assert list(found.by_environment([])) == [label], "it is published under the name that traces are counted under"
+
+
+def test_of_two_objectives_that_become_the_same_name_the_first_counts() -> None:
+    found = configured("production", " production ", "prod*")
+    assert {name: each.error_ratio for name, each in found.by_environment(["production"]).items()} == {
+        "production": 0.01
+    }
 
 
 def test_published_are_those_of_the_environments_there_are_and_those_that_are_named() -> None:
