@@ -28,8 +28,8 @@ class Row:
 
     Durations are in seconds, None where no trace has one; ``exact`` says whether the quantiles are those of the traces
     themselves, or within 1 % of them. Tokens and cost (USD) are of the traces that have them, None where none has;
-    ``total_tokens`` is input and output, and the two cache counts are subsets of input. ``without_…``: how many traces
-    have no duration, token usage or cost.
+    ``total_tokens`` is input and output. With most of MLflow's integrations the two cache counts are in input as well,
+    see ``TokenUsage``. ``without_…``: how many traces have no duration, token usage or cost.
     """
 
     key: Mapping[str, str]
@@ -235,7 +235,7 @@ def _line(record: TraceRecord, labels: Labels, url: str) -> TraceLine:
     return TraceLine(
         record.trace_id,
         utc(record.start_ms),
-        record.state.value,
+        (State.ERROR if record.state is State.ERROR else State.OK).value,
         record.duration_s,
         labels["environment"],
         labels["version"],
