@@ -95,6 +95,8 @@ def test_a_link_is_followed_and_what_is_no_file_refused(mlflow: Mlflow, tmp_path
         (["--since=1h"], "is not before the end of the history"),
         (["--since=3000y"], "--since: "),
         (["--job=a\nb"], "--job: 'a\\nb' is no label"),
+        (["--job="], "--job: '' is no label"),
+        (["--instance=\ud800"], "--instance: '\\ud800' is no label"),
     ],
 )
 def test_a_mistake_is_one_message(mlflow: Mlflow, tmp_path: Path, arguments: list[str], words: str) -> None:
@@ -103,6 +105,16 @@ def test_a_mistake_is_one_message(mlflow: Mlflow, tmp_path: Path, arguments: lis
     assert done.exit_code == 2, done.output
     assert words in done.stderr
     assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("job", ["本番　監視", " padded ", "j" * 200])
+def test_a_job_is_what_prometheus_calls_it(mlflow: Mlflow, tmp_path: Path, job: str) -> None:
+    """Unlike a label of ours it is neither trimmed nor cut."""
+    experiment, output = mlflow.experiment(), tmp_path / "history.om"
+    mlflow.insert(experiment, [Trace(now_ms() - 5 * HOUR_MS)])
+    done = run(config_file(tmp_path, mlflow, experiment), output, f"--job={job}")
+    assert done.exit_code == 0, done.output
+    assert f'mlflow_traces_total{{job="{job}",' in output.read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
