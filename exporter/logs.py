@@ -5,6 +5,7 @@ What is said about an event goes into ``extra``: ``log.info("page read", extra={
 
 import json
 import logging
+import re
 import sys
 from asyncio import CancelledError
 from collections.abc import Mapping
@@ -39,6 +40,10 @@ def setup(level: str, fmt: Literal["logfmt", "json"]) -> None:
     mlflow.handlers, mlflow.propagate = [logging.NullHandler()], False
 
 
+_UNQUOTED = re.compile("[\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+"""What JSON can hold as it is, and terminals and readers of lines cannot."""
+
+
 class _Formatter(logging.Formatter):
     def __init__(self, fmt: Literal["logfmt", "json"]) -> None:
         super().__init__()
@@ -67,4 +72,6 @@ def _logfmt(fields: Mapping[str, object]) -> str:
 def _logfmt_value(value: object) -> str:
     text = str(value)
     bare = text and text.isprintable() and not any(char in text for char in ' ="\\')
-    return text if bare else json.dumps(text)
+    if bare:
+        return text
+    return _UNQUOTED.sub(lambda found: f"\\u{ord(found[0]):04x}", json.dumps(text, ensure_ascii=False))

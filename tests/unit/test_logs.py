@@ -24,6 +24,15 @@ def test_logfmt(capsys: pytest.CaptureFixture[str]) -> None:
     assert line.startswith("ts=20")
 
 
+def test_a_name_is_logged_in_its_own_script_and_on_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.setup("info", "logfmt")
+    names = "本番　環境, a\x85b\u2028c\x1b[31m\ud800"
+    logging.getLogger("exporter.x").info("experiments selected", extra={"experiments": names, "one": "本番"})
+    line = capsys.readouterr().err
+    assert r'experiments="本番　環境, a\u0085b\u2028c\u001b[31m\ud800" one=本番' in line
+    assert len(line.splitlines()) == 1
+
+
 def test_json(capsys: pytest.CaptureFixture[str]) -> None:
     logs.setup("debug", "json")
     logging.getLogger("exporter.x").debug("page read", extra={"path": logs.__name__})
