@@ -1,10 +1,10 @@
 """Commands called in this process, which is quicker than a process each."""
 
-import json
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+import yaml
 from click.testing import CliRunner, Result
 
 from exporter.cli import cli
@@ -18,7 +18,7 @@ def config_file(directory: Path, mlflow: Mlflow, experiment: str, /, **settings:
         "mlflow": {"tracking_uri": mlflow.uri, "experiments": experiment},
         "ledger": {"path": str(directory / "ledger.db")},
     }
-    file.write_text(json.dumps({**defaults, **settings}))
+    file.write_text(yaml.safe_dump({**defaults, **settings}))
     return file
 
 
