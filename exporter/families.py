@@ -26,19 +26,22 @@ NO_OBJECTIVES = Objectives()
 OVERFLOW = "mlflow_trace_exporter_label_overflow_total"
 LEFT_OUT = "mlflow_trace_exporter_left_out_traces_total"
 
-MISSING_FIELDS = ("token_usage", "cost", "user", "session", "environment", "version")
+MISSING_FIELDS = ("token_usage", "cost", "user", "session", "environment", "version", "duration")
+
+_CACHED = "Most of MLflow's integrations also count cached tokens as input tokens, but mlflow.claude_code does not."
 
 
 def _missing(record: TraceRecord, labels: Labels) -> Observations:
     present = {
-        "token_usage": record.usage,
-        "cost": record.cost,
-        "user": record.user,
-        "session": record.session,
+        "token_usage": record.usage is not None,
+        "cost": record.cost is not None,
+        "user": bool(record.user),
+        "session": bool(record.session),
         "environment": labels["environment"] != UNKNOWN,
         "version": labels["version"] != UNKNOWN,
+        "duration": record.duration_ms is not None,
     }
-    return [(name, 1) for name in MISSING_FIELDS if present[name] in (None, "", False)]
+    return [(name, 1) for name in MISSING_FIELDS if not present[name]]
 
 
 def _duration(record: TraceRecord, _: Labels) -> Observations:
@@ -122,7 +125,7 @@ def _table(
         ),
         TraceFamily(
             "mlflow_trace_input_tokens_total",
-            "Input tokens of finished traces, cached ones included, from polls of MLflow.",
+            f"Input tokens of finished traces, from polls of MLflow. {_CACHED}",
             _tokens("input"),
         ),
         TraceFamily(
@@ -132,12 +135,12 @@ def _table(
         ),
         TraceFamily(
             "mlflow_trace_cache_read_input_tokens_total",
-            "Input tokens read from the provider's cache, a subset of the input tokens, from polls of MLflow.",
+            f"Tokens that were read from the provider's cache, from polls of MLflow. {_CACHED}",
             _tokens("cache_read_input"),
         ),
         TraceFamily(
             "mlflow_trace_cache_creation_input_tokens_total",
-            "Input tokens written to the provider's cache, a subset of the input tokens, from polls of MLflow.",
+            f"Tokens that were written to the provider's cache, from polls of MLflow. {_CACHED}",
             _tokens("cache_creation_input"),
         ),
         TraceFamily(

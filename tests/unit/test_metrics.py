@@ -52,7 +52,7 @@ def test_everything_of_a_label_set_exists_from_its_first_trace_on() -> None:
 
 
 def test_missing_fields_are_counted_and_the_trace_still_is() -> None:
-    bare = record(user=None, session="", tags={}, metadata={}, usage=None, cost=None)
+    bare = record(user=None, session="", tags={}, metadata={}, usage=None, cost=None, duration_ms=None)
     labels = ("chatbot", "unknown", "unknown", "support")
     found = amounts(bare)
     assert found[Cell("mlflow_traces_total", labels)] == 1
@@ -64,7 +64,14 @@ def test_missing_fields_are_counted_and_the_trace_still_is() -> None:
 def test_a_trace_without_duration_is_counted_but_not_as_fast() -> None:
     found = amounts(record(duration_ms=None))
     assert found[Cell("mlflow_traces_total", LABELS)] == 1
+    assert found[Cell("mlflow_traces_missing_total", (*LABELS, "duration"))] == 1
     assert not [cell for cell in found if cell.family == "mlflow_trace_duration_seconds"]
+
+
+def test_a_trace_that_took_no_time_has_a_duration_and_one_that_used_no_token_a_usage() -> None:
+    found = amounts(record(duration_ms=0, usage=TokenUsage(0, 0), cost=Cost(0, 0)))
+    assert not [cell for cell in found if cell.family == "mlflow_traces_missing_total"]
+    assert found[Cell("mlflow_trace_duration_seconds", (*LABELS, "ok"), "0.05")] == 1
 
 
 def test_a_value_on_an_edge_belongs_to_the_bucket_below_it() -> None:
