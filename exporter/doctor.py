@@ -15,7 +15,7 @@ from exporter.metrics import Meter
 from exporter.moments import text
 from exporter.parts import ms, now_ms, objectives_of, open_meter, open_source
 from exporter.source import MlflowSource
-from exporter.trace import State, TraceRecord
+from exporter.trace import ORPHAN_MS, State, TokenUsage, TraceRecord
 from exporter.traffic import Traffic, traffic_of
 from exporter.triage import Batch
 
@@ -29,13 +29,16 @@ STUCK_MS = 24 * 3_600_000
 @dataclass(slots=True)
 class Sample:
     """What some traces have. ``values`` are by the kind ("tag", "metadata") and the key, ``labels`` by the name of a
-    label; ``missing`` counts finished traces that lack each field, by the label of MISSING."""
+    label; ``missing`` counts finished traces that lack each field, by the label of MISSING; ``orphans`` are
+    finished traces that MLflow calls in progress, and ``beyond_input`` have more cached tokens than input tokens."""
 
     traces: int = 0
     first_ms: int = 0
     last_ms: int = 0
     running: int = 0
     stuck: int = 0
+    orphans: int = 0
+    beyond_input: int = 0
     beyond_buckets: int = 0
     traffic: Counter[Traffic] = field(default_factory=Counter)
     missing: Counter[str] = field(default_factory=Counter)
@@ -85,7 +88,7 @@ def examine(found: Iterable[TraceRecord], meter: Meter, last_edge_s: float, at_m
         for kind, pairs in (("tag", record.tags), ("metadata", record.metadata)):
             for key, value in pairs.items():
                 sample.values.setdefault((kind, key), set()).add(value)
-        if record.state is State.IN_PROGRESS:
+        if not record.ended():
             sample.running += 1
             sample.stuck += at_ms - record.start_ms > STUCK_MS
             continue
@@ -106,8 +109,15 @@ def _look_at(record: TraceRecord, sample: Sample, meter: Meter, last_edge_s: flo
     labels = meter.rules.values(record)
     sample.counted.append(record)
     sample.beyond_buckets += record.duration_s is not None and record.duration_s > last_edge_s
+    sample.orphans += record.state is State.IN_PROGRESS
+    sample.beyond_input += record.usage is not None and _is_beyond_input(record.usage)
     for name, value in labels.items():
         sample.labels.setdefault(name, set()).add(value)
+
+
+def _is_beyond_input(usage: TokenUsage) -> bool:
+    """Whether the input can have no cached tokens in it, or not all of them."""
+    return usage.input is not None and (usage.cache_read_input or 0) + (usage.cache_creation_input or 0) > usage.input
 
 
 def _clock_difference_ms(source: MlflowSource) -> int | None:
@@ -134,6 +144,12 @@ def findings(sample: Sample, settings: Config, off_ms: int | None) -> Iterator[s
         yield f"{kind} {clean(key)}: {_values(values, key in PERSONAL)}"
     if sample.ended:
         yield "have         " + ", ".join(f"{_words(name)} {1 - sample.without(name):.0%}" for name in _REMEDIES)
+    if sample.beyond_input:
+        yield (
+            f"cache        {_share(sample.beyond_input / sample.ended)} of the traces have more cached tokens than"
+            " input tokens: their integration does not count cached tokens as input (mlflow.claude_code; Bedrock before"
+            " MLflow 3.16.1), so their input tokens are only those that were not cached"
+        )
     yield f"series       {sample.label_sets} label sets, {sample.series:,} series of at most {settings.series.limit:,}"
     yield f"clock        {_clock(off_ms)}"
 
@@ -178,6 +194,8 @@ _REMEDIES: Mapping[str, str] = {
     " labels.version where it is.",
     "user": "Without metadata mlflow.trace.user nobody can say which users it concerns.",
     "session": "Without metadata mlflow.trace.session nobody can say which conversations it concerns.",
+    "duration": "They are counted, but not in the duration histogram: MLflow has no end for them, or one before their"
+    " start.",
 }
 
 
@@ -207,6 +225,13 @@ def _about_labels(sample: Sample, settings: Config) -> Iterator[str]:
 def _about_traces(sample: Sample, settings: Config) -> Iterator[str]:
     if sample.stuck:
         yield f"In progress for more than a day: {sample.stuck:,}. Their application ended before they did."
+    if sample.orphans:
+        yield (
+            f"In progress with a duration, and ended more than {ORPHAN_MS // 60_000} minutes ago: {sample.orphans:,}."
+            " The parent of their root span is in a service that does not trace to MLflow, so MLflow does not end them."
+            " They are counted as ok, because MLflow does not say their state. If you can, have that service trace to"
+            " MLflow as well."
+        )
     others = {each: count for each, count in sample.traffic.items() if each not in settings.mlflow.traffic}
     if others:
         kinds = ", ".join(f"{count:,} of {each.value}" for each, count in others.items())

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from exporter.trace import ORPHAN_MS
 from tests.integration.test_cli import complaint, run
 from tests.real import Exporter, Mlflow, Trace, now_ms
 
@@ -36,7 +37,8 @@ def test_where_all_is_well_nothing_needs_to_be_changed(mlflow: Mlflow, tmp_path:
     assert "40 that count, 0 in progress, 0 of traffic that does not count" in shown
     assert "tag environment: 1 value (production)" in shown
     assert "metadata mlflow.trace.user: 1 value\n" in shown, "how many there are, and not who"
-    assert "have         token usage 100%, cost 100%, environment 100%, version 100%, user 100%, session 100%" in shown
+    fields = ("token usage", "cost", "environment", "version", "user", "session", "duration")
+    assert "have         " + ", ".join(f"{name} 100%" for name in fields) in shown
     assert "clock        MLflow's and this machine's agree within 2 s" in shown
     assert shown.splitlines()[-1] == "- nothing needs to be changed"
 
@@ -78,6 +80,58 @@ def test_what_is_wrong_is_told_in_sentences(mlflow: Mlflow, tmp_path: Path) -> N
     ):
         assert any(words in line for line in advice), (words, shown)
     assert not any("no environment" in line for line in advice)
+
+
+def test_traces_without_a_duration_are_in_no_histogram(mlflow: Mlflow, tmp_path: Path) -> None:
+    experiment = mlflow.experiment()
+    traces = [Trace(now_ms() - at * 1_000, ms, tags=GOOD, metadata=KNOWN) for at, ms in enumerate((None, 0, 5, -1))]
+    mlflow.insert(experiment, traces)
+    shown = said(mlflow, tmp_path, experiment)
+    assert "session 100%, duration 50%" in shown, "one that took no time has one, and one that ended first has none"
+    assert "- 50% of the traces have no duration. They are counted, but not in the duration histogram" in shown
+
+
+def test_where_cached_tokens_are_not_part_of_the_input_it_is_told(mlflow: Mlflow, tmp_path: Path) -> None:
+    usages = [
+        {"input_tokens": 7, "output_tokens": 2, "cache_read_input_tokens": 15_000},
+        {"input_tokens": 7, "output_tokens": 2, "cache_read_input_tokens": 4, "cache_creation_input_tokens": 4},
+        {"input_tokens": 7, "output_tokens": 2, "cache_read_input_tokens": 4, "cache_creation_input_tokens": 3},
+        {"input_tokens": 7, "output_tokens": 2},
+        {},
+    ]
+    experiment = mlflow.experiment()
+    metadata = [{**KNOWN, "mlflow.trace.tokenUsage": json.dumps(usage)} for usage in usages]
+    mlflow.insert(experiment, [Trace(now_ms() - 1_000, tags=GOOD, metadata=each) for each in metadata])
+    (line,) = [each for each in said(mlflow, tmp_path, experiment).splitlines() if each.startswith("cache ")]
+    assert line.startswith(
+        "cache        40% of the traces have more cached tokens than input tokens: their integration"
+    )
+    assert "mlflow.claude_code" in line
+    mlflow.insert(other := mlflow.experiment(), [Trace(now_ms() - 1_000, tags=GOOD, metadata=metadata[2])])
+    assert "\ncache" not in said(mlflow, tmp_path, other)
+
+
+def test_what_mlflow_never_ends_is_told(mlflow: Mlflow, tmp_path: Path) -> None:
+    experiment, at_ms = mlflow.experiment(), now_ms() - ORPHAN_MS
+    ends = {"an orphan": (60_000, 10), "may go on": (-60_000, 10), "running": (60_000, None)}
+    traces = [Trace(at_ms - ago - (ms or 0), ms, "IN_PROGRESS", tags=GOOD, metadata=KNOWN) for ago, ms in ends.values()]
+    mlflow.insert(experiment, [*traces, Trace(at_ms, tags=GOOD, metadata=KNOWN)])
+    shown = said(mlflow, tmp_path, experiment)
+    assert "4 traces" in shown
+    assert "2 that count, 2 in progress" in shown
+    (line,) = [each for each in shown.splitlines() if each.startswith("- ")]
+    assert line.startswith(
+        "- In progress with a duration, and ended more than 15 minutes ago: 1. The parent of their root"
+    )
+    assert "They are counted as ok" in line
+
+
+def test_values_are_shown_in_their_own_script(mlflow: Mlflow, tmp_path: Path) -> None:
+    experiment = mlflow.experiment()
+    mlflow.insert(experiment, [Trace(now_ms(), tags={"environment": "本番　環境"})])
+    shown = said(mlflow, tmp_path, experiment, objectives=[{"environment": "本番　環境", "error_ratio": "5%"}])
+    assert "tag environment: 1 value (本番　環境)\n" in shown
+    assert "No objective" not in shown
 
 
 def test_the_latest_traces_are_looked_at(mlflow: Mlflow, tmp_path: Path) -> None:
