@@ -99,7 +99,8 @@ LATENCY_DISTRIBUTION = distribution(
 
 TOKENS = over_time(
     "Tokens",
-    "Input and output tokens a second, of traces that say how many they used.",
+    "Input and output tokens per second, of traces that say how many they used. Cached tokens are part of the input"
+    " with most of MLflow's integrations, but not with mlflow.claude_code.",
     "suffix: /s",
     Query(q.rate(q.TOKENS[0], by="job"), "input"),
     Query(q.rate(q.TOKENS[1], by="job"), "output"),

@@ -34,7 +34,7 @@ TOKENS = ("mlflow_trace_input_tokens_total", "mlflow_trace_output_tokens_total")
 
 
 def _sum(function: str, metric: str, window: str, by: str, selector: str) -> str:
-    return f"sum by ({by}) (max without (instance, pod) ({function}({metric}{{{selector}}}[{window}])))"
+    return f"sum by ({by}) ({by_series(function, metric, window, selector)})"
 
 
 def rate(metric: str, by: str = "environment", selector: str = TRACES) -> str:
@@ -45,6 +45,11 @@ def rate(metric: str, by: str = "environment", selector: str = TRACES) -> str:
 def increase(metric: str, by: str = "environment", selector: str = TRACES, window: str = SHOWN) -> str:
     """In all of the time that is shown."""
     return _sum("increase", metric, window, by, selector)
+
+
+def by_series(function: str, metric: str, window: str = NOW, selector: str = TRACES) -> str:
+    """``rate`` or ``increase`` of each series, of two exporters that count the same traces once."""
+    return f"max without (instance, pod) ({function}({metric}{{{selector}}}[{window}]))"
 
 
 def ratio(part: str, whole: str) -> str:

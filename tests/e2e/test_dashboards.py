@@ -24,8 +24,13 @@ STAGING = {**NEW, "environment": "staging"}
 COMPARED = {"candidate": NEW["app_version"], "baseline": OLD["app_version"]}
 
 
+WITHIN = '{"input_tokens": 100, "output_tokens": 20, "total_tokens": 120, "cache_read_input_tokens": 40}'
+BESIDE = '{"input_tokens": 7, "output_tokens": 20, "total_tokens": 27, "cache_read_input_tokens": 15000}'
+"""As mlflow.claude_code writes it: cached tokens are not part of the input."""
+
+
 def of(tags: dict[str, str], duration_ms: int, state: str = "OK", **more: str) -> Trace:
-    usage = '{"input_tokens": 100, "output_tokens": 20, "total_tokens": 120, "cache_read_input_tokens": 40}'
+    usage = BESIDE if tags is STAGING else WITHIN
     metadata = {"mlflow.trace.tokenUsage": usage, "mlflow.trace.cost": '{"input_cost": 0.25, "output_cost": 0.5}'}
     return Trace(now_ms() - 60_000, duration_ms, state, tags=tags, metadata={**metadata, **more})
 
@@ -133,7 +138,7 @@ BUDGETS = "Error budgets of 30 days"
         ("mlflow-overview", "Environments", "Failed, of objective", "environment", {"production": 4 / 30 / 0.05}),
         ("mlflow-overview", "Environments", "Slow, of objective", "environment", {"production": 2 / 30 / 0.05}),
         ("mlflow-overview", "Environments", "Latency objective", "environment", {"production": 5}),
-        ("mlflow-overview", "Environments", "Tokens/s", "environment", {"production": 30, "staging": 5}),
+        ("mlflow-overview", "Environments", "Tokens/s", "environment", {"production": 30, "staging": 1.125}),
         ("mlflow-overview", "Environments", "Cost/h", "environment", {"production": 675, "staging": 112.5}),
         ("mlflow-objectives", BUDGETS, "May fail", "environment", {"production": 0.05}),
         ("mlflow-objectives", BUDGETS, "Failed", "environment", {"production": 4 / 30, "staging": 0}),
@@ -142,7 +147,7 @@ BUDGETS = "Error budgets of 30 days"
         ("mlflow-objectives", BUDGETS, "Last 24 hours", "environment", {"production": 22.5, "staging": 3.75}),
         ("mlflow-versions", "Side by side", "Traces", "version", {"1.4.0": 20, NEW["app_version"]: 15}),
         ("mlflow-versions", "Side by side", "Failed", "version", {"1.4.0": 0, NEW["app_version"]: 4 / 15}),
-        ("mlflow-versions", "Side by side", "Tokens a trace", "version", {"1.4.0": 120, NEW["app_version"]: 120}),
+        ("mlflow-versions", "Side by side", "Tokens a trace", "version", {"1.4.0": 120, NEW["app_version"]: 89}),
         ("mlflow-versions", "Side by side", "Cost a trace", "version", {"1.4.0": 0.75, NEW["app_version"]: 0.75}),
         ("mlflow-cost", "Who spends it", "Input tokens", "version", {"1.4.0": 2_000, NEW["app_version"]: 1_000}),
     ],
@@ -155,6 +160,12 @@ def test_the_number_that_is_right(
         expr = expr.replace("$environment", "production")
     found = asked.values(expr, label)
     assert found == pytest.approx(expected, rel=0.1), "within what Prometheus extrapolates"
+
+
+def test_no_share_from_the_cache_is_above_100_percent(asked: Asked) -> None:
+    (panel,) = [each for each in PANELS if each.title == "Cache hit share"]
+    found = asked.values(panel.queries["A"], "environment")
+    assert found == pytest.approx({"production": 0.4, "staging": 15_000 / 15_007}, rel=1e-6)
 
 
 @pytest.mark.parametrize("title", ["Memory", "CPU"])

@@ -3,7 +3,9 @@
 The linter is https://github.com/grafana/dashboard-linter; the names of its rules stand at the tests.
 """
 
+import json
 import re
+import subprocess
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,8 @@ from click.testing import CliRunner
 from exporter import packaged
 from exporter.cli import cli
 from grafana.__main__ import texts
-from tests.panels import DASHBOARDS, PANELS, Panel
+from tests.panels import DASHBOARDS, PANELS, Panel, filled
+from tests.real import tool
 from tests.unit.test_rules import ALERTS, Rule
 
 boards = pytest.mark.parametrize("board", DASHBOARDS.values(), ids=lambda board: board["uid"])
@@ -119,6 +122,62 @@ def test_a_panel_knows_the_variables_that_it_uses(panel: Panel) -> None:
     known = {*variables(DASHBOARDS[panel.uid]), "__range", "__range_s", "__rate_interval"}
     for expr in panel.queries.values():
         assert set(re.findall(r"\$\{?(\w+)", expr)) <= known
+
+
+OF_CACHE = {
+    "in the input": {("chat", 100): (30, 10)},
+    "all of the input": {("chat", 100): (100, 0)},
+    "all of the input, by extrapolated rates": {("chat", 99): (100, 0)},
+    "beside the input": {("code", 7): (15_000, 500)},
+    "of both kinds": {("chat", 1_000): (200, 0), ("code", 7): (15_000, 500)},
+    "beside an input that is as long": {("code", 100): (100, 0)},
+    "without input": {("code", 0): (50, 10)},
+    "without a cache": {("chat", 100): (0, 0)},
+}
+"""Tokens per minute: of a trace name the input, and what was read from the cache and written to it."""
+
+
+@pytest.mark.parametrize(
+    ("name", "share", "uncached"),
+    [
+        ("in the input", 0.3, 60),
+        ("all of the input", 1, 0),
+        ("all of the input, by extrapolated rates", 1, 0),
+        ("beside the input", 15_000 / 15_507, 7),
+        ("of both kinds", 15_200 / 16_507, 807),
+        ("beside an input that is as long", 1, 0),  # a half, but nothing tells; it is not above 100 %
+        ("without input", 50 / 60, 0),
+        ("without a cache", 0, 100),
+    ],
+)
+def test_cached_tokens_are_part_of_the_input_or_beside_it(
+    name: str, share: float, uncached: float, tmp_path: Path
+) -> None:
+    """No integration says which, and no share is above 100 %."""
+    series = [
+        {"series": f'mlflow_trace_{kind}_tokens_total{{{of}, trace_name="{trace_name}"}}', "values": f"0+{tokens}x20"}
+        for (trace_name, all_input), (read, created) in OF_CACHE[name].items()
+        for kind, tokens in (("input", all_input), ("cache_read_input", read), ("cache_creation_input", created))
+        for of in ['job="j", instance="i", experiment="e", environment="production", version="1"']
+    ]
+    found = {panel.title: filled(panel.queries["A"], rate="5m") for panel in PANELS if panel.uid == "mlflow-cost"}
+    expected = (
+        ("Cache hit share", '{environment="production"}', share),
+        ("Tokens", '{job="j"}', uncached / 60),
+    )
+    nearest = 2**20  # a power of two, so that both sides round to the same number
+    asked = [
+        {
+            "expr": f"round({found[title]}, 1 / {nearest})",
+            "eval_time": "15m",
+            "exp_samples": [{"labels": labels, "value": round(value * nearest) / nearest}],
+        }
+        for title, labels, value in expected
+    ]
+    file = tmp_path / "cache.yml"
+    file.write_text(json.dumps({"tests": [{"interval": "1m", "input_series": series, "promql_expr_test": asked}]}))
+    done = subprocess.run([tool("promtool"), "test", "rules", file], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_a_heatmap_has_colours() -> None:
