@@ -43,6 +43,9 @@ HISTORY = "tests/unit/test_history.py"
 REPORT = "tests/integration/test_report.py"
 HEALTH = "tests/integration/test_health.py"
 TRIAGE = "tests/unit/test_triage.py"
+LABELS = "tests/unit/test_labels.py"
+NAMES = "tests/integration/test_names.py"
+QUERY = "tests/unit/test_query.py"
 SOURCE = "tests/integration/test_source.py"
 REAL_FAULTS = "tests/integration/test_faults.py"
 RULES = "tests/unit/test_rules.py"
@@ -802,9 +805,98 @@ BREAKAGES = (
     Breakage(
         "leave it to us to look for an environment",
         "exporter/query.py",
-        """    return [f"{sources[0].kind}.`{sources[0].key}` LIKE '%{value}%'"]""",
+        """    return [f"{source.kind}.`{source.key}` LIKE '%{value}%'"]""",
         "    return []",
         f"{REPORT} -k asked_for",
+    ),
+    Breakage(
+        "replace what people write in a label",
+        "exporter/labels.py",
+        'return _BREAKING.sub("\\N{REPLACEMENT CHARACTER}", value)',
+        'return "".join(char if char.isprintable() else "\\N{REPLACEMENT CHARACTER}" for char in value)',
+        LABELS,
+    ),
+    Breakage("let a surrogate into a label", "exporter/labels.py", "\\ud800-\\udfff]", "]", LABELS),
+    Breakage("compare a raw name with labels", "exporter/api.py", "return clean(value)", "return value", NAMES),
+    Breakage(
+        "take a blank name for unknown", "exporter/api.py", "if not value.strip():", "if False:", f"{NAMES} -k nothing"
+    ),
+    Breakage(
+        "publish an objective under its raw name",
+        "exporter/config.py",
+        "AfterValidator(pattern)",
+        "AfterValidator(str)",
+        "tests/unit/test_objectives.py",
+    ),
+    Breakage(
+        "cut a glob",
+        "exporter/objectives.py",
+        "unbroken(environment.strip()) if",
+        "clean(environment) if",
+        "tests/unit/test_objectives.py",
+    ),
+    Breakage(
+        "find an experiment by its raw name",
+        "exporter/source.py",
+        "in (None, clean(name))",
+        "in (None, name)",
+        f"{NAMES} -k experiment",
+    ),
+    Breakage(
+        "compare the query of an address raw",
+        "exporter/trace_list.py",
+        "{name: clean(value) for",
+        "{name: value for",
+        "tests/unit/test_trace_list.py",
+    ),
+    Breakage(
+        "let MLflow say what has ended",
+        "exporter/query.py",
+        "\"trace.status != 'ERROR'\"",
+        "\"trace.status = 'OK'\"",
+        f"{NAMES} -k remote",
+    ),
+    Breakage(
+        "take what may go on for ended",
+        "exporter/trace.py",
+        "self.end_ms is not None and self.seen_ms - self.end_ms >= ORPHAN_MS",
+        "self.end_ms is not None",
+        QUERY,
+    ),
+    Breakage(
+        "look for a tag that MLflow takes for something else",
+        "exporter/query.py",
+        "if source.key.lower() in _MLFLOWS_OWN:",
+        "if False:",
+        f"{NAMES} -k any_name",
+    ),
+    Breakage(
+        "look for what a database compares otherwise",
+        "exporter/query.py",
+        "not (_is_plain(value) and",
+        "not (True and",
+        QUERY,
+    ),
+    Breakage(
+        "take no time for no duration",
+        "exporter/families.py",
+        '"duration": record.duration_ms is not None',
+        '"duration": bool(record.duration_ms)',
+        "tests/unit/test_metrics.py",
+    ),
+    Breakage(
+        "divide cached tokens by an input without them",
+        "grafana/dashboards/mlflow-cost.json",
+        "[$__rate_interval])) + (max",
+        "[$__rate_interval])) + 0 * (max",
+        "tests/unit/test_dashboards.py -k part_of_the_input",
+    ),
+    Breakage(
+        "do not tell where cached tokens exceed the input",
+        "exporter/doctor.py",
+        "(usage.cache_creation_input or 0) > usage.input",
+        "(usage.cache_creation_input or 0) < 0",
+        "tests/integration/test_doctor.py -k cached",
     ),
     Breakage(
         "call few traces healthy",

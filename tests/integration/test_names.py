@@ -135,6 +135,26 @@ def test_the_traces_of_an_experiment_whatever_it_is_called(mlflow: Mlflow, tmp_p
     assert "tab\N{REPLACEMENT CHARACTER}experiment" in shown
 
 
+@pytest.mark.parametrize(
+    "key",
+    ["name", "Prompt", "run_id", "text", "timestamp", "end_time", "stage of (it)", "a'b", 'a"b', "a.b/c", "ステージ"],
+)
+def test_an_environment_may_come_from_a_tag_of_any_name(mlflow: Mlflow, tmp_path: Path, key: str) -> None:
+    """Some of which MLflow's search takes for other things."""
+    experiment = mlflow.experiment()
+    mlflow.insert(experiment, [Trace(now_ms() - 60_000, tags={key: value}) for value in ("production", "staging")])
+    file = config_file(tmp_path, mlflow, experiment, labels={"environment": f"tag.{key}"})
+    assert exporter.make_report(since="1h", environment="production", config=file).total.traces == 1
+
+
+def test_an_environment_may_be_the_name_of_a_trace(mlflow: Mlflow, tmp_path: Path) -> None:
+    """Which MLflow 3.17 keeps elsewhere than tags."""
+    experiment = mlflow.experiment()
+    mlflow.log(experiment, *(Trace(now_ms() - 60_000, name=name) for name in ("support", "billing")))
+    file = config_file(tmp_path, mlflow, experiment, labels={"environment": "tag.mlflow.traceName"})
+    assert exporter.make_report(since="1h", environment="support", config=file).total.traces == 1
+
+
 def test_a_trace_with_a_remote_parent_is_reported_once_it_has_come_to_rest(mlflow: Mlflow, tmp_path: Path) -> None:
     at_ms, experiment = now_ms() - ORPHAN_MS, mlflow.experiment()
     tags = {"environment": "production"}
