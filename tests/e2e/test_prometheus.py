@@ -7,7 +7,9 @@ from pathlib import Path
 import bcrypt
 import yaml
 
+from exporter.labels import clean
 from tests.certificates import make_certificates
+from tests.integration.test_names import RAW
 from tests.real import Exporter, Mlflow, Prometheus, Trace, eventually, now_ms
 
 LONG_AGO_MS = 1_790_000_000_000
@@ -52,6 +54,25 @@ def test_first_increments_are_seen_with_the_hold_and_not_without(mlflow: Mlflow,
             assert 7 <= held < 8
             assert seen.value(f"increase({series % 'at_once'}[5m])") == 0
         assert seen.value('mlflow_trace_errors_total{job="held"}') == 0, "it is there before the first error"
+
+
+def test_an_objective_joins_the_traces_of_its_environment_whatever_that_is_called(
+    mlflow: Mlflow, tmp_path: Path
+) -> None:
+    experiment = mlflow.experiment()
+    mlflow.insert(experiment, [Trace(LONG_AGO_MS, tags={"environment": raw}) for raw in RAW.values()])
+    settings = {
+        "mlflow": {"tracking_uri": mlflow.uri, "experiments": experiment},
+        "poll": {"interval": "1h", "start": "earliest"},
+        "objectives": [{"environment": raw, "error_ratio": 0.05} for raw in RAW.values()],
+    }
+    exporter = Exporter(tmp_path, settings)
+    with exporter.running(), Prometheus(tmp_path, {"mlflow": exporter.url}).running() as seen:
+        joined = "count(mlflow_traces_total == 1 and on (job, environment) mlflow_objective_error_ratio)"
+        eventually(lambda: seen.value(joined) == len(RAW), "all of them join")
+        quoted = clean(RAW["quoted"]).replace("\\", "\\\\").replace('"', '\\"')
+        for label in (RAW["ideographic space"], RAW["joiner"], quoted):
+            assert seen.value(f'mlflow_traces_total{{environment="{label}"}}') == 1
 
 
 def test_it_scrapes_over_tls_with_a_password_and_keeps_exemplars(mlflow: Mlflow, tmp_path: Path) -> None:
