@@ -192,7 +192,8 @@ def doctor(config_file: Path | None, sample: int) -> None:
     """What would `serve` make of the traces that are there, and what should be changed?
 
     Does what `check` does, then a dry run over the latest traces: which tags and metadata there are, how many have
-    token usage, cost, environment, version, user and session, how many series they would make, and what to change, in
+    token usage, cost, environment, version, user, session and a duration, how many series they would make, and what to
+    change, in
     sentences. Nothing is stored. Exit code 0, or 2 where `serve` would not work.
     """
     with flags.mlflow_loaded():

@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 import requests
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span
 
 import exporter
 from exporter.labels import clean
@@ -153,6 +155,22 @@ def test_an_environment_may_be_the_name_of_a_trace(mlflow: Mlflow, tmp_path: Pat
     mlflow.log(experiment, *(Trace(now_ms() - 60_000, name=name) for name in ("support", "billing")))
     file = config_file(tmp_path, mlflow, experiment, labels={"environment": "tag.mlflow.traceName"})
     assert exporter.make_report(since="1h", environment="support", config=file).total.traces == 1
+
+
+def test_a_span_with_a_remote_parent_makes_a_trace_that_mlflow_never_ends(mlflow: Mlflow, tmp_path: Path) -> None:
+    """As an application sends it whose caller does not trace to MLflow."""
+    experiment, ended_ms = mlflow.experiment(), now_ms() - ORPHAN_MS
+    span = Span(trace_id=b"t" * 16, span_id=b"s" * 8, parent_span_id=b"p" * 8, name="POST /chat")
+    span.start_time_unix_nano, span.end_time_unix_nano = (ended_ms - 1_250) * 1_000_000, ended_ms * 1_000_000
+    body = ExportTraceServiceRequest(resource_spans=[ResourceSpans(scope_spans=[ScopeSpans(spans=[span])])])
+    headers = {"Content-Type": "application/x-protobuf", "x-mlflow-experiment-id": mlflow.experiment_id(experiment)}
+    requests.post(
+        f"{mlflow.uri}/v1/traces", data=body.SerializeToString(), headers=headers, timeout=10
+    ).raise_for_status()
+    (found,) = mlflow.client.search_traces(locations=[mlflow.experiment_id(experiment)], include_spans=False)
+    assert found.info.state.value == "IN_PROGRESS"
+    report = exporter.make_report(since="1h", status="ok", config=config_file(tmp_path, mlflow, experiment))
+    assert (report.total.traces, report.total.max_s) == (1, 1.25)
 
 
 def test_a_trace_with_a_remote_parent_is_reported_once_it_has_come_to_rest(mlflow: Mlflow, tmp_path: Path) -> None:
