@@ -193,8 +193,7 @@ def doctor(config_file: Path | None, sample: int) -> None:
 
     Does what `check` does, then a dry run over the latest traces: which tags and metadata there are, how many have
     token usage, cost, environment, version, user, session and a duration, how many series they would make, and what to
-    change, in
-    sentences. Nothing is stored. Exit code 0, or 2 where `serve` would not work.
+    change, in sentences. Nothing is stored. Exit code 0, or 2 where `serve` would not work.
     """
     with flags.mlflow_loaded():
         from exporter.doctor import doctor as examine

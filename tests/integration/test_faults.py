@@ -4,6 +4,8 @@ import base64
 import json
 import resource
 import signal
+import sqlite3
+from contextlib import closing
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,7 @@ from tests.real import Exporter, Mlflow, Trace, eventually, now_ms
 LONG_AGO_MS = 1_790_000_000_000
 """Traces of then are final at first sight."""
 
+RESETS = "mlflow_trace_exporter_ledger_resets_total"
 POLL_ERRORS = 'mlflow_trace_exporter_poll_errors_total{reason="%s"}'
 
 
@@ -88,6 +91,52 @@ def test_fault_20_the_disk_is_full_for_a_while(mlflow: Mlflow, tmp_path: Path) -
         resource.prlimit(exporter.process.pid, resource.RLIMIT_FSIZE, (hard, hard))
         eventually(lambda: counted(exporter) == 5, "the others are counted without a restart", 60)
     assert "Traceback" not in exporter.log()
+
+
+def test_fault_21_a_ledger_that_is_damaged_while_it_is_used_is_set_aside(mlflow: Mlflow, tmp_path: Path) -> None:
+    experiment = mlflow.experiment()
+    mlflow.insert(experiment, (Trace(LONG_AGO_MS + number) for number in range(3)))
+    ledger = tmp_path / "ledger.db"
+    with Exporter(tmp_path, config(mlflow.uri, experiment)).running() as exporter:
+        eventually(lambda: counted(exporter) == 3, "they are counted")
+        with closing(sqlite3.connect(ledger)) as db, db:
+            db.execute("UPDATE groups SET labels = '[' || labels")
+        eventually(lambda: exporter.samples().get(RESETS) == 1, "a new ledger is begun")
+        eventually(lambda: counted(exporter) == 3, "all are counted again")
+        mlflow.log(experiment, Trace(now_ms()))
+        eventually(lambda: counted(exporter) == 4, "counting goes on")
+        assert exporter.stop() < 5
+    assert (tmp_path / "ledger.db.damaged-1").exists()
+    assert "Traceback" not in exporter.log()
+    with Exporter(tmp_path, config(mlflow.uri, experiment)).running() as exporter:
+        assert counted(exporter) == 4
+        assert exporter.samples()[RESETS] == 1
+
+
+def test_a_write_ahead_log_that_is_removed_under_the_process_loses_nothing(mlflow: Mlflow, tmp_path: Path) -> None:
+    experiment = mlflow.experiment()
+    mlflow.insert(experiment, (Trace(LONG_AGO_MS + number) for number in range(5)))
+    with Exporter(tmp_path, config(mlflow.uri, experiment)).running() as exporter:
+        eventually(lambda: counted(exporter) == 5, "they are counted")
+        (tmp_path / "ledger.db-wal").unlink()
+        eventually(lambda: "write-ahead log was removed; nothing is lost" in exporter.log(), "it is noticed")
+        exporter.process.kill()
+        exporter.process.wait()
+    with Exporter(tmp_path, config(mlflow.uri, experiment)).running() as exporter:
+        assert counted(exporter) == 5
+
+
+def test_fault_22_a_link_to_the_ledger_does_not_let_a_second_process_in(mlflow: Mlflow, tmp_path: Path) -> None:
+    experiment = mlflow.experiment()
+    (tmp_path / "link.db").symlink_to(tmp_path / "ledger.db")
+    with Exporter(tmp_path, config(mlflow.uri, experiment)).running() as exporter:
+        second = tmp_path / "second"
+        second.mkdir()
+        linked = {**config(mlflow.uri, experiment), "ledger": {"path": str(tmp_path / "link.db")}}
+        other = Exporter(second, linked)
+        with pytest.raises(AssertionError, match=f"ledger.db is in use by process {exporter.process.pid}"):
+            other.running().__enter__()
+        assert other.process.returncode == 2
 
 
 def test_fault_26_credentials_are_changed(mlflow: Mlflow, tmp_path: Path) -> None:

@@ -1,6 +1,9 @@
 import pytest
 
+from exporter import parts
 from exporter.clocks import PLAUSIBLE_MS, Clocks
+from exporter.config import Config, Poll
+from exporter.errors import UserError
 
 NOW_MS = 1_790_000_000_000
 
@@ -21,3 +24,11 @@ def test_a_clock_that_was_never_set_is_not_asked(
     clocks: Clocks, earliest_ms: int, latest_ms: int, difference_s: float | None
 ) -> None:
     assert (clocks.earliest_ms, clocks.latest_ms, clocks.difference_s) == (earliest_ms, latest_ms, difference_s)
+
+
+def test_counting_does_not_begin_at_what_a_clock_says_that_was_never_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parts, "now_ms", lambda: 5_000)
+    with pytest.raises(UserError, match=r"this machine's clock says 1970-01-01 00:00 UTC: set it"):
+        parts.poll_settings(Config())
+    earliest = Config(poll=Poll.model_validate({"start": "earliest"}))
+    assert parts.poll_settings(earliest).origin_ms == 0

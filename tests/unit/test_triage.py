@@ -3,11 +3,12 @@ from typing import Any
 
 import pytest
 
-from exporter.trace import Cost, State, TokenUsage, TraceRecord
+from exporter.trace import ORPHAN_MS, Cost, State, TokenUsage, TraceRecord
 from exporter.triage import (
     FILL_MS,
     GIVE_UP_MS,
     LONGEST_BACKOFF_MS,
+    LOOKED_AT_MS,
     RETRY_MS,
     SETTLE_MS,
     Batch,
@@ -15,10 +16,12 @@ from exporter.triage import (
     Pending,
     amounts_of,
     triage,
+    unseen,
 )
 from tests.builders import METER, record
 
 END_MS = 2_500
+MINUTE_MS = 60_000
 NOTHING = Known({}, {})
 
 
@@ -100,8 +103,44 @@ def test_running_traces_are_looked_at_less_and_less_often_and_given_up_after_a_w
 
 
 def test_a_trace_that_never_comes_to_rest_is_counted_as_it_is_in_the_end() -> None:
-    known = pending(seen(0))
-    assert after([seen(GIVE_UP_MS, finalized=False, name="changed again")], known).counted
+    (waiting,) = pending(seen(0)).pending.values()
+    changing = seen(GIVE_UP_MS, finalized=False, name="changed again")
+    looked_at_before = Known({}, {"tr-1": replace(waiting, next_ms=changing.seen_ms - LOOKED_AT_MS + 1)})
+    assert after([changing], looked_at_before).counted
+
+
+def test_a_look_that_is_long_overdue_ends_nothing_by_the_clock_alone() -> None:
+    """The clock may have jumped. The next look is in time."""
+    running = record(state=State.IN_PROGRESS, duration_ms=None, seen_ms=0)
+    jumped = replace(running, seen_ms=GIVE_UP_MS)
+    (waiting,) = after([jumped], pending(running)).pending
+    assert not after([jumped], pending(running)).abandoned
+    assert not unseen(list(pending(running).pending.values()), GIVE_UP_MS).abandoned
+    in_time = replace(running, seen_ms=waiting.next_ms)
+    assert after([in_time], Known({}, {"tr-1": waiting})).abandoned
+    assert unseen([waiting], waiting.next_ms).abandoned == (waiting,)
+    set_right = replace(running, seen_ms=MINUTE_MS)
+    (again,) = after([set_right], Known({}, {"tr-1": waiting})).pending
+    assert (again.first_ms, again.next_ms) == (0, MINUTE_MS + FILL_MS)
+
+
+def test_what_was_seen_first_by_a_clock_that_was_ahead_settles_by_one_that_is_right() -> None:
+    (waiting,) = after([seen(7 * 24 * 3_600_000)]).pending or (None,)
+    assert waiting is None, "it is final at first sight, by that clock"
+    (waiting,) = after([seen(7 * 24 * 3_600_000, finalized=False)]).pending
+    known = Known({}, {"tr-1": waiting})
+    (waiting,) = after([seen(100, finalized=False)], known).pending
+    assert (waiting.first_ms, waiting.changed_ms) == (END_MS + 100, END_MS + 100)
+    assert after([seen(100 + SETTLE_MS, finalized=False)], Known({}, {"tr-1": waiting})).counted
+
+
+def test_a_trace_whose_root_has_a_parent_elsewhere_is_counted_once_it_no_longer_changes() -> None:
+    orphan = {"state": State.IN_PROGRESS, "finalized": False}
+    known = pending(seen(100, **orphan))
+    assert not after([seen(99 + ORPHAN_MS, **orphan)], known).counted
+    assert after([seen(100 + ORPHAN_MS, **orphan)], known).counted
+    assert not after([seen(100 + ORPHAN_MS, **orphan, duration_ms=None)], known).counted, "it runs"
+    assert not after([seen(100 + ORPHAN_MS, **orphan, tags={})], known).counted, "it still changes"
 
 
 def test_what_is_done_with_is_a_duplicate_and_told_if_it_changed() -> None:
