@@ -193,14 +193,17 @@ class Reader:
         self._know_experiments(now)
 
     def _take_back(self, latest_ms: int) -> None:
-        """See that no mark is ahead of the clocks. Raises PollError where that would mean to count traces twice."""
+        """See that no mark is ahead of the clocks. Raises PollError where the clocks are behind all that the ledger
+        knows: what is read then could be counted already, or be older than what counts."""
         before, limits = self._horizon, self._settings.limits
-        if before.forgotten_ms > latest_ms:
+        begun_ms = before.origin_ms if self._ledger.newest_ms() else 0
+        kept_ms = max(before.forgotten_ms, begun_ms)
+        if kept_ms > latest_ms + limits.margin_ms:
             raise PollError(
                 Reason.CLOCK,
-                f"MLflow's clock and this machine's say at most {text(latest_ms)} UTC, but the ledger has read on to"
-                f" {text(before.closed_ms)} UTC and forgotten which older traces it has counted; set the clocks, or"
-                " set another ledger.path if they are right",
+                f"MLflow's clock and this machine's say at most {text(latest_ms)} UTC, but the ledger knows what it has"
+                f" counted from {text(kept_ms)} UTC on only; set the clocks, or set another ledger.path if they are"
+                " right",
             )
         after = taken_back(before, latest_ms, limits)
         if after is not before:

@@ -381,7 +381,7 @@ BREAKAGES = (
     Breakage(
         "take marks back where ids are forgotten",
         "exporter/reader.py",
-        "        if before.forgotten_ms > latest_ms:\n",
+        "        if kept_ms > latest_ms + limits.margin_ms:\n",
         "        if False:\n",
         f"{FAULTS} -k both_clocks_are_behind",
     ),

@@ -425,6 +425,7 @@ class History(RuleBasedStateMachine):
             self.mlflow.own_error_ms = self.mlflow.server_error_ms = 0
             self.mlflow.lacks.discard(Feature.TRACE_METRICS)
             self.mlflow.fail_at_request.clear()
+            self.rig.reload(limits=LIMITS)  # so that all of this is retired in the end
             for every_ms in 30 * [5 * MINUTE_MS] + 15 * [MINUTE_MS]:  # the last for every kind of audit
                 self._tick(every_ms)
                 self.three_what_is_closed_is_known()

@@ -435,6 +435,21 @@ def test_fault_17_a_first_start_by_two_clocks_that_are_ahead(make_rig: MakeRig, 
     assert rig.traces == 30
 
 
+def test_fault_17_both_clocks_go_back_to_before_counting_began(make_rig: MakeRig, mlflow: SimulatedMlflow) -> None:
+    for day in range(5):
+        mlflow.trace(start_ms=-day * DAY_MS - 1)
+    rig = make_rig(mlflow, origin_ms=EPOCH_MS)
+    mlflow.trace(start_ms=0)
+    rig.settle()
+    mlflow.own_error_ms = mlflow.server_error_ms = -3 * DAY_MS
+    assert not rig.tick()
+    assert rig.published[-1].status.poll_errors["clock"] == 1
+    mlflow.own_error_ms = mlflow.server_error_ms = 0
+    mlflow.trace(start_ms=mlflow.clock_ms - EPOCH_MS)
+    rig.settle()
+    assert rig.traces == 2, "what is older than the origin does not count"
+
+
 def test_fault_17_an_experiment_selected_by_a_clock_that_was_ahead(started: Rig, mlflow: SimulatedMlflow) -> None:
     started.run(5 * MINUTE_MS)
     mlflow.own_error_ms = mlflow.server_error_ms = 7 * DAY_MS
