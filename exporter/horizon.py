@@ -153,13 +153,13 @@ def complete(horizon: Horizon, kind: Kind, limits: Limits) -> Horizon:
     )
 
 
-def taken_back(horizon: Horizon, latest_ms: int, limits: Limits) -> Horizon:
+def taken_back(horizon: Horizon, latest_ms: int, newest_ms: int, limits: Limits) -> Horizon:
     """The horizon without what cannot be true if no clock is past ``latest_ms``; the same horizon if all of it can.
 
     A mark is ahead if the pass that set it would have to start after ``latest_ms``: because a clock was ahead then, or
-    because L or D has been raised since. ``closed_ms`` goes back to where the clocks allow it now, and what became
-    visible before it in the meantime is found by the audit and by the retiring pass. For the latter ``retired_ms`` goes
-    back as far as ids are kept. Whatever was under way begins again with a full pass.
+    because L or D has been raised since. When that pass really started no clock can say any more, but not before the
+    latest start of the traces that are counted (``newest_ms``): ``closed_ms`` goes back to where a pass of then would
+    have set it. ``retired_ms`` goes back as far as ids are kept. Whatever was under way begins again with a full pass.
     """
     ahead = (
         horizon.origin_ms > latest_ms + limits.margin_ms
@@ -171,7 +171,8 @@ def taken_back(horizon: Horizon, latest_ms: int, limits: Limits) -> Horizon:
         return horizon
     origin_ms = min(horizon.origin_ms, latest_ms)
     floor_ms = replace(horizon, origin_ms=origin_ms).readable_ms
-    closed_ms = min(horizon.closed_ms, max(floor_ms, _bucket(latest_ms - limits.lateness_ms - limits.margin_ms)))
+    read_ms = min(latest_ms, newest_ms)
+    closed_ms = min(horizon.closed_ms, max(floor_ms, _bucket(read_ms - limits.lateness_ms - limits.margin_ms)))
     return Horizon(origin_ms, None, closed_ms, min(horizon.retired_ms, floor_ms), {}, horizon.forgotten_ms)
 
 

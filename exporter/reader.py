@@ -196,7 +196,8 @@ class Reader:
         """See that no mark is ahead of the clocks. Raises PollError where the clocks are behind all that the ledger
         knows: what is read then could be counted already, or be older than what counts."""
         before, limits = self._horizon, self._settings.limits
-        begun_ms = before.origin_ms if self._ledger.newest_ms() else 0
+        newest_ms = self._ledger.newest_ms()
+        begun_ms = before.origin_ms if newest_ms else 0
         kept_ms = max(before.forgotten_ms, begun_ms)
         if kept_ms > latest_ms + limits.margin_ms:
             raise PollError(
@@ -205,7 +206,7 @@ class Reader:
                 f" counted from {text(kept_ms)} UTC on only; set the clocks, or set another ledger.path if they are"
                 " right",
             )
-        after = taken_back(before, latest_ms, limits)
+        after = taken_back(before, latest_ms, newest_ms, limits)
         if after is not before:
             log.warning(
                 "start times are opened again: a clock was ahead, or poll.lateness or poll.audit_horizon is longer now",

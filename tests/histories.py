@@ -192,8 +192,9 @@ class History(RuleBasedStateMachine):
         self.stirred: set[int] = set()
         """Buckets in which traces were deleted or moved: there the audit's counts do not say which."""
         self.moved_ms: dict[str, int] = {}
-        self.doubted_until_ms = 0
-        """Until when what is closed may lack what became visible while both clocks were ahead."""
+        self.doubtful = False
+        """Whether what is closed may lack what became visible while both clocks were ahead: the latest start that is
+        counted does not tell when that was, because an application's clock was ahead, too."""
         self.damaged = False
 
     def _before_request(self, _: int) -> None:
@@ -297,7 +298,7 @@ class History(RuleBasedStateMachine):
         for _ in range(polls):
             self._tick(every_ms)
         self.mlflow.own_error_ms, self.mlflow.server_error_ms = before
-        self.doubted_until_ms = self.mlflow.clock_ms + LONGER.lateness_ms + 20 * MINUTE_MS
+        self.doubtful |= any(record.start_ms > self.mlflow.clock_ms for record in self.mlflow.traces.values())
 
     @rule(repeats=st.booleans())
     def mlflow_gives_traces_twice_or_once(self, repeats: bool) -> None:
@@ -394,8 +395,7 @@ class History(RuleBasedStateMachine):
         pending = self.rig.ledger.known(list(self.mlflow.traces)).pending.keys()
         known = self.rig.witness.counted.keys() | pending | self.rig.witness.abandoned
         for record in self.mlflow.traces.values():
-            doubted = self.mlflow.clock_ms < self.doubted_until_ms
-            if record.start_ms < horizon.closed_ms and self._covered(record, LIMITS.lateness_ms) and not doubted:
+            if record.start_ms < horizon.closed_ms and self._covered(record, LIMITS.lateness_ms) and not self.doubtful:
                 assert record.trace_id in known, "invariant 3: closed, and not known"
             if record.start_ms < horizon.retired_ms and self._covered(record, LIMITS.audit_horizon_ms):
                 assert record.trace_id in known, "invariant 3: retired, and not known"

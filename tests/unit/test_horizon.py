@@ -144,35 +144,42 @@ KEPT = replace(HORIZON, forgotten_ms=clock(10, 40, day=-1))
 def test_marks_of_a_clock_that_was_a_week_ahead_are_taken_back_as_far_as_ids_are_kept() -> None:
     ahead = complete(begin(KEPT, Kind.FRESH, Clocks(NOW_MS + 7 * DAY_MS), LIMITS), Kind.FRESH, LIMITS)
     assert ahead.closed_ms == clock(10, 0, day=7)
-    back = taken_back(ahead, NOW_MS, LIMITS)
+    back = taken_back(ahead, NOW_MS, NOW_MS, LIMITS)
     assert back == Horizon(0, None, clock(10, 0), clock(10, 50, day=-1), {}, KEPT.forgotten_ms)
     assert window(back, Kind.FRESH) == Window(clock(10, 0), NOW_MS + AHEAD_MS), "a full pass"
+
+
+def test_what_became_visible_while_a_clock_was_ahead_is_not_closed() -> None:
+    """It was an hour ago that the pass was made, and the last trace that it counted had just started."""
+    ahead = complete(begin(KEPT, Kind.FRESH, Clocks(NOW_MS + 7 * DAY_MS), LIMITS), Kind.FRESH, LIMITS)
+    assert taken_back(ahead, NOW_MS + HOUR_MS, NOW_MS, LIMITS).closed_ms == clock(10, 0)
+    assert taken_back(ahead, NOW_MS + HOUR_MS, 0, LIMITS).closed_ms == KEPT.readable_ms
 
 
 @pytest.mark.parametrize("by_ms", [0, 1, LIMITS.margin_ms, -LIMITS.margin_ms])
 def test_marks_that_a_clock_allows_stay(by_ms: int) -> None:
     done = complete(begin(KEPT, Kind.CLOSING, NOW, LIMITS), Kind.CLOSING, LIMITS)
-    assert taken_back(done, NOW_MS + by_ms, LIMITS) is done
+    assert taken_back(done, NOW_MS + by_ms, NOW_MS, LIMITS) is done
 
 
 def test_a_pass_that_began_by_a_clock_that_was_ahead_begins_again() -> None:
     begun = begin(KEPT, Kind.FRESH, Clocks(NOW_MS + DAY_MS), LIMITS)
-    assert taken_back(begun, NOW_MS, LIMITS).under_way == {}
+    assert taken_back(begun, NOW_MS, NOW_MS, LIMITS).under_way == {}
 
 
 def test_an_origin_of_a_clock_that_was_ahead_is_now() -> None:
     ahead = complete(
         begin(Horizon.at(NOW_MS + DAY_MS), Kind.FRESH, Clocks(NOW_MS + DAY_MS), LIMITS), Kind.FRESH, LIMITS
     )
-    assert taken_back(ahead, NOW_MS, LIMITS) == Horizon(NOW_MS, None, NOW_MS, NOW_MS)
+    assert taken_back(ahead, NOW_MS, NOW_MS, LIMITS) == Horizon(NOW_MS, None, NOW_MS, NOW_MS)
 
 
 def test_longer_limits_open_start_times_again_as_far_as_ids_are_kept() -> None:
     before = Horizon(0, NOW_MS, clock(11, 40), clock(10, 30), {}, forgotten_ms=clock(9, 0))
     longer = replace(LIMITS, lateness_ms=HOUR_MS, audit_horizon_ms=DAY_MS)
-    back = taken_back(before, NOW_MS, longer)
+    back = taken_back(before, NOW_MS, NOW_MS, longer)
     assert (back.closed_ms, back.retired_ms) == (clock(11, 0), clock(9, 10))
-    assert taken_back(back, NOW_MS, longer) is back
+    assert taken_back(back, NOW_MS, NOW_MS, longer) is back
 
 
 def test_ids_are_forgotten_a_bucket_behind_what_is_retired_and_not_by_a_clock_alone() -> None:
