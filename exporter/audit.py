@@ -2,8 +2,8 @@
 
 Counts are compared in steps of start time: by the minute where start times are open, by the bucket where they are
 closed, and in what was retired of late, where nothing can be counted any more but what is missing can be told. Where
-MLflow has more, that step is read again. A difference that is still there after that (ids that are not of MLflow's own
-form in an overfull millisecond, say) is remembered, or it would be read for ever, and published as unaccounted.
+MLflow has more, that step is read again. A difference that is still there after that (traces that MLflow counts and
+does not show, say) is remembered, or it would be read for ever, and published as unaccounted.
 
 Fewer there than here is no reason to read: traces were deleted. As many deleted as added is not noticed here; that is
 why the closing and the retiring pass read everything.

@@ -2,10 +2,12 @@
 
 import re
 
-import requests  # this and the next are the MLflow client's transport, and come with it
+import requests
 import urllib3
 
+from exporter.bounded import TooLarge, UnknownCoding
 from exporter.errors import PollError, Reason
+from exporter.shown import shown
 
 _REMEDIES = {
     Reason.CREDENTIALS: "refused the credentials; set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD,"
@@ -19,35 +21,47 @@ _REMEDIES = {
 }
 
 
-def classify(error: Exception, status: int | None, tracking_uri: str) -> PollError:
-    """Say what to do about what the MLflow client raised; ``status`` is the HTTP status that it names, None without."""
-    reason = _reason(error, status)
+class RefusedError(Exception):
+    """An answer whose HTTP ``status`` is not 200; the message is what it says."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+def classify(error: Exception, tracking_uri: str, endpoint: str) -> PollError:
+    """Say what to do about what a question to MLflow, at one of its endpoints, raised."""
+    reason = _reason(error)
     if isinstance(_transport(error), requests.exceptions.InvalidHeader):  # whose message quotes the token
         detail = "a token or password that no HTTP header can carry; has it a line break in it?"
     else:
-        detail = without_credentials(" ".join(str(_root(error)).split()))[:200]
-    return PollError(reason, f"MLflow at {tracking_uri} {_REMEDIES[reason]} [{detail}]")
+        detail = shown(without_credentials(" ".join(str(_root(error)).split()))[:200])
+    return PollError(reason, f"MLflow at {tracking_uri} {_REMEDIES[reason]} [{endpoint}: {detail}]")
 
 
-_TRANSPORT_REASONS = (
+_REASONS = (
     (requests.exceptions.InvalidHeader, Reason.CREDENTIALS),
     (requests.exceptions.InvalidURL, Reason.CONFIGURATION),
     (requests.Timeout, Reason.TIMEOUT),
+    (urllib3.exceptions.ReadTimeoutError, Reason.TIMEOUT),
+    (TooLarge, Reason.BAD_ANSWER),
+    (UnknownCoding, Reason.BAD_ANSWER),
     (requests.RequestException, Reason.UNREACHABLE),
+    (urllib3.exceptions.HTTPError, Reason.UNREACHABLE),
 )
+"""By what the HTTP library raised, or what lies at its bottom; the first that fits."""
 
 
-def _reason(error: Exception, status: int | None) -> Reason:
-    transport = _transport(error)
-    if isinstance(transport, requests.exceptions.RetryError):
-        found = re.search(r"too many (\d+) error responses", str(transport))
-        return _reason_of_status(int(found[1])) if found else Reason.SERVER_ERROR
+def _reason(error: Exception) -> Reason:
+    if isinstance(error, RefusedError):
+        return _reason_of_status(error.status)
     if isinstance(_root(error), urllib3.exceptions.ReadTimeoutError):
         return Reason.TIMEOUT
-    for kind, reason in _TRANSPORT_REASONS:
-        if isinstance(transport, kind):
-            return reason
-    return Reason.BAD_ANSWER if status is None else _reason_of_status(status)
+    for each in (error, _transport(error)):
+        for kind, reason in _REASONS:
+            if isinstance(each, kind):
+                return reason
+    return Reason.BAD_ANSWER
 
 
 def _transport(error: BaseException) -> BaseException | None:
@@ -71,6 +85,8 @@ def _reason_of_status(status: int) -> Reason:
             return Reason.TIMEOUT
         case 429:
             return Reason.THROTTLED
+        case _ if 200 <= status < 300:
+            return Reason.BAD_ANSWER
         case _ if status < 500:
             return Reason.CONFIGURATION
     return Reason.SERVER_ERROR

@@ -1,30 +1,33 @@
 """MLflow's answers as the values that the rest of the program works with. Pure; needs no MLflow."""
 
 import json
+import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from exporter.trace import Cost, State, TokenUsage, TraceRecord
 
-if TYPE_CHECKING:
-    from mlflow.entities import TraceInfo
+MAX_AMOUNT = 10**12
+"""No trace has more tokens or costs more USD; what claims to would spoil a counter for good."""
 
 
-def to_record(info: "TraceInfo", experiments: Mapping[str, str], seen_ms: int) -> TraceRecord:
-    """What we keep of a trace; ``experiments`` are names by id.
+def to_record(found: Mapping[str, Any], experiments: Mapping[str, str], seen_ms: int) -> TraceRecord:
+    """What we keep of a trace, from its JSON object (TraceInfo of MLflow's REST API 3.0); ``experiments`` are names by
+    id. Raises ValueError where it has no id, no start, or tags that are none.
 
-    A usage or a cost that cannot be read is as good as none: the trace still counts.
+    A duration, a usage or a cost that cannot be read is as good as none: the trace still counts.
     """
-    metadata, tags = info.trace_metadata, info.tags
-    duration_ms = info.execution_duration
+    metadata, tags = _texts(found, "trace_metadata"), _texts(found, "tags")
+    experiment_id = _experiment_id(found)
     return TraceRecord(
-        trace_id=info.trace_id,
-        experiment_id=info.experiment_id,
-        experiment=experiments.get(info.experiment_id, info.experiment_id),
-        state=_STATES.get(info.state.value, State.IN_PROGRESS),
-        start_ms=info.request_time,
+        trace_id=_trace_id(found),
+        experiment_id=experiment_id,
+        experiment=experiments.get(experiment_id, experiment_id),
+        state=_STATES.get(str(found.get("state")), State.IN_PROGRESS),
+        start_ms=_unix_ms(found.get("request_time")),
         seen_ms=seen_ms,
-        duration_ms=duration_ms if duration_ms is not None and duration_ms >= 0 else None,
+        duration_ms=_duration_ms(found.get("execution_duration")),
         finalized=metadata.get("mlflow.trace.infoFinalized") == "true",
         name=tags.get("mlflow.traceName"),
         user=metadata.get("mlflow.trace.user"),
@@ -36,7 +39,54 @@ def to_record(info: "TraceInfo", experiments: Mapping[str, str], seen_ms: int) -
     )
 
 
+def _trace_id(found: Mapping[str, Any]) -> str:
+    trace_id = found.get("trace_id")
+    if not isinstance(trace_id, str):
+        raise ValueError("a trace has no trace_id")
+    trace_id.encode()  # or it could not be stored
+    return trace_id
+
+
+def _experiment_id(found: Mapping[str, Any]) -> str:
+    match found:
+        case {"trace_location": {"mlflow_experiment": {"experiment_id": str(experiment_id)}}}:
+            return experiment_id
+    raise ValueError("a trace has no experiment_id")
+
+
+def _texts(found: Mapping[str, Any], key: str) -> Mapping[str, str]:
+    texts = found.get(key) or {}
+    if not isinstance(texts, dict) or not all(isinstance(value, str) for value in texts.values()):
+        raise ValueError(f"the {key} of a trace are no texts by name")
+    return texts
+
+
 _STATES = {state.value: state for state in State}
+
+_EPOCH = datetime.fromtimestamp(0, UTC)
+_MS = timedelta(milliseconds=1)
+
+
+def _unix_ms(text: object) -> int:
+    """RFC 3339 in Unix ms, cut to whole ones. Example: 1970-01-01T00:00:01.0005Z is 1000."""
+    if not isinstance(text, str):
+        raise ValueError("a trace has no request_time")
+    time = datetime.fromisoformat(text)
+    if time.tzinfo is None:
+        raise ValueError(f"the request_time {text[:50]!r} of a trace has no time zone")
+    return (time - _EPOCH) // _MS
+
+
+_DURATION = re.compile(r"(\d{1,15})(?:\.(\d{1,9}))?s", re.ASCII)
+
+
+def _duration_ms(text: object) -> int | None:
+    """A duration as Protocol Buffers write it, in ms, cut to whole ones; None where it cannot be one. Examples: 0.051s
+    is 51, -1.500s is none."""
+    found = _DURATION.fullmatch(text) if isinstance(text, str) else None
+    if found is None:
+        return None
+    return int(found[1]) * 1000 + int((found[2] or "").ljust(3, "0")[:3])
 
 
 def _usage(text: str | None) -> TokenUsage | None:
@@ -67,10 +117,6 @@ def _object(text: str | None) -> dict[str, Any]:
 def _tokens(value: object) -> int | None:
     amount = _amount(value)
     return None if amount is None or amount != int(amount) else int(amount)
-
-
-MAX_AMOUNT = 10**12
-"""No trace has more tokens or costs more USD; what claims to would spoil a counter for good."""
 
 
 def _amount(value: object) -> float | None:

@@ -1,12 +1,14 @@
 """Where traces come from, as the rest of the program sees it: scans, look-ups by id, and counts."""
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import re
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from exporter.client import PAGE_SIZE, Client
+from exporter import filters
+from exporter.client import MAX_COUNTS, PAGE_SIZE, Client
 from exporter.clocks import Clocks
 from exporter.errors import PollError, Reason, UserError
 from exporter.experiments import Experiment, Selection, select
@@ -14,12 +16,15 @@ from exporter.features import Feature
 from exporter.horizon import Window
 from exporter.labels import clean
 from exporter.records import to_record
-from exporter.trace import PLAIN_ID, TraceRecord
+from exporter.trace import TraceRecord
 
 log = logging.getLogger(__name__)
 
 MAX_EXCLUDED = 4_000
 """How many ids a NOT IN can carry: MLflow 3.17 reads a filter with 4,900 of them and refuses one with 6,000."""
+
+MAX_PAGES = 10_000
+"""How many pages of one millisecond are read: five million traces."""
 
 EXPERIMENTS_AGE_MS = 60_000
 """How long a list of experiments is used. Below the least ``poll.overlap``, so that what a new experiment received
@@ -35,6 +40,15 @@ class Page:
 
     records: tuple[TraceRecord, ...]
     next_lo_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """An answer: each trace once, whether there may be more, and the token that leads there."""
+
+    records: tuple[TraceRecord, ...]
+    more: bool
+    token: str | None
 
 
 class Source(Protocol):
@@ -126,35 +140,63 @@ class MlflowSource:
         return dict(self._features)
 
     def scan(self, window: Window, *terms: str) -> Iterator[Page]:
-        """See ``Source.scan``; of those that match all terms. No page tokens: MLflow's are offsets, which a deleted row
-        shifts by one.
+        """See ``Source.scan``; of those that match all terms. No page tokens as long as it goes without: MLflow's are
+        offsets, which a deleted row shifts by one.
 
         The next page begins at the start of the last row, that row's millisecond included, without the rows of it that
         are read already. Example: a page ends with traces a at 5 ms, b and c at 7 ms: next come the traces from 7 ms
-        on, not b, not c. Where a millisecond has more rows than can be left out, it is read in parts.
+        on, not b, not c. A millisecond that has more rows than can be left out is read by page tokens after all.
         """
         not_in = self.features().get(Feature.NOT_IN, False)
         read: frozenset[str] = frozenset()  # ids read so far of those that start in the millisecond window.lo_ms
         while True:
             can_exclude = not_in and len(read) <= MAX_EXCLUDED
-            excluded = sorted(filter(can_be_asked_for, read)) if can_exclude else []
-            found = self._search(_terms(window, *terms, *_without(excluded)))
-            page = _page(found, read)
+            found = self._search(window, [*terms, *(filters.without_ids(read) if can_exclude else ())])
+            page = _page(found.records, read)
             yield from page
-            if len(found) < PAGE_SIZE:
+            if not found.more:
                 return
-            last_ms = found[-1].start_ms
-            at_last = frozenset(record.trace_id for record in found if record.start_ms == last_ms)
+            if not page:
+                raise self.client.bad_answer("it says that there are more traces, and brings none that are new")
+            last_ms = found.records[-1].start_ms
+            at_last = frozenset(record.trace_id for record in found.records if record.start_ms == last_ms)
             read = read | at_last if last_ms == window.lo_ms else at_last
             window = replace(window, lo_ms=last_ms)
-            if not page or (len(at_last) == PAGE_SIZE and not can_exclude):
-                yield from self._in_parts(window, terms, read)
+            if len(at_last) == len(found.records) and not (not_in and len(read) <= MAX_EXCLUDED):
+                yield from self._rest_of_millisecond(window, terms, read)
                 window, read = replace(window, lo_ms=last_ms + 1), frozenset()
+
+    def _rest_of_millisecond(self, window: Window, terms: Sequence[str], read: frozenset[str]) -> Iterator[Page]:
+        """What is not read yet of the one millisecond with which the window begins, by MLflow's page tokens: whatever
+        ids there are. If a trace of it is deleted between two pages, another one is skipped; the audit finds it, and so
+        does the pass that closes its start time."""
+        at_ms = replace(window, hi_ms=window.lo_ms + 1)
+        seen: set[str] = set()
+        token: str | None = None
+        for _ in range(MAX_PAGES):
+            found = self._search(at_ms, terms, token=token)
+            yield from _page(found.records, read | seen)
+            before, token = len(seen), found.token
+            seen.update(record.trace_id for record in found.records)
+            if token is None:
+                return
+            if len(seen) == before:
+                break
+        raise self.client.bad_answer(f"the pages of the traces that start at {window.lo_ms} ms do not end")
 
     def get(self, trace_ids: Sequence[str]) -> list[TraceRecord]:
         """See ``Source.get``. Without the user's filter: the traces matched it when they were seen first."""
-        parts = [trace_ids[at : at + PAGE_SIZE] for at in range(0, len(trace_ids), PAGE_SIZE)]
-        return [record for part in parts for record in self._find([f"trace.request_id IN ({_quoted(part)})"])]
+        some = [trace_ids[at : at + PAGE_SIZE] for at in range(0, len(trace_ids), PAGE_SIZE)]
+        return [record for each in some for record in self._get(each)]
+
+    def _get(self, trace_ids: Sequence[str]) -> Sequence[TraceRecord]:
+        found = self._find([filters.with_ids(trace_ids)])
+        there, asked = {record.trace_id for record in found.records}, set(trace_ids)
+        if not there <= asked:  # or those that were asked for would be taken for deleted
+            raise self.client.bad_answer("it has traces that were not asked for")
+        if found.more and there != asked:
+            raise self.client.bad_answer("it says that there are more traces, and has not all that were asked for")
+        return found.records
 
     def newest(self, window: Window, *terms: str, experiment: str | None = None) -> Iterator[TraceRecord]:
         """The traces of the window that match all terms, the latest start first, as the caller asks for them; where
@@ -164,51 +206,70 @@ class MlflowSource:
         """
         read: set[str] = set()
         while True:
-            found = self._search(_terms(window, *terms), experiment, newest_first=True)
-            yield from (record for record in found if record.trace_id not in read)
-            if len(found) < PAGE_SIZE:
+            found = self._search(window, terms, experiment, newest_first=True)
+            yield from (record for record in found.records if record.trace_id not in read)
+            if not found.more:
                 return
-            read = {record.trace_id for record in found}
-            first_ms, last_ms = found[0].start_ms, found[-1].start_ms
+            if not found.records:
+                raise self.client.bad_answer("it says that there are more traces, and brings none")
+            read = {record.trace_id for record in found.records}
+            first_ms, last_ms = found.records[0].start_ms, found.records[-1].start_ms
             window = replace(window, hi_ms=last_ms if first_ms == last_ms else last_ms + 1)
 
     def experiment_of(self, trace_id: str) -> str | None:
         """The id of the experiment that a trace is in; None if it is in none that is read."""
-        found = self.get([trace_id]) if can_be_asked_for(trace_id) else []
-        return found[0].experiment_id if found else None
+        found = self._find([filters.with_ids([trace_id])]).records if can_be_asked_for(trace_id) else ()
+        same = (record.experiment_id for record in found if record.trace_id == trace_id)  # some databases ignore case
+        return next(same, None)
 
     def counts(self, window: Window, step_ms: int, experiment_ids: Sequence[str]) -> Mapping[int, int]:
-        """See ``Source.counts``."""
-        with self._refusals_noted():
-            return self.client.count(experiment_ids, window.lo_ms, window.hi_ms - 1, step_ms // 1000)
-
-    def _in_parts(
-        self, window: Window, terms: Sequence[str], read: frozenset[str], prefix: str = "tr-"
-    ) -> Iterator[Page]:
-        """The rest of the one millisecond with which the window begins, by the digits of MLflow's own ids."""
-        at_ms = replace(window, hi_ms=window.lo_ms + 1)
-        for digit in "0123456789abcdef":
-            found = self._search(_terms(at_ms, *terms, f"trace.request_id LIKE '{prefix}{digit}%'"))
-            if len(found) < PAGE_SIZE:
-                yield from _page(found, read)
-            else:
-                yield from self._in_parts(window, terms, read, prefix + digit)
+        """See ``Source.counts``; asked for in parts, since MLflow leaves out what is too much for one answer."""
+        counts: dict[int, int] = {}
+        for part in filters.parts(window, step_ms, MAX_COUNTS - 1):
+            with self._refusals_noted():
+                found = self.client.count(experiment_ids, part.lo_ms, part.hi_ms - 1, step_ms // 1000)
+            if not all(at_ms % step_ms == 0 and part.lo_ms - step_ms < at_ms < part.hi_ms for at_ms in found):
+                raise self.client.bad_answer("it has counts of times that were not asked for")
+            counts |= found
+        return counts
 
     def _search(
-        self, terms: Sequence[str], experiment: str | None = None, newest_first: bool = False
-    ) -> list[TraceRecord]:
-        return self._find([*terms, self._filter] if self._filter else terms, experiment, newest_first)
+        self,
+        window: Window,
+        terms: Sequence[str],
+        experiment: str | None = None,
+        newest_first: bool = False,
+        token: str | None = None,
+    ) -> _Found:
+        all_terms = [*filters.of_window(window), *terms, *([self._filter] if self._filter else [])]
+        found = self._find(all_terms, experiment, newest_first, token)
+        starts = [record.start_ms for record in found.records]
+        if starts != sorted(starts, reverse=newest_first):
+            raise self.client.bad_answer("its traces are not in the order that was asked for")
+        if any(not window.lo_ms <= start_ms < window.hi_ms for start_ms in starts):
+            raise self.client.bad_answer("it has traces of times that were not asked for")
+        return found
 
     def _find(
-        self, terms: Sequence[str], experiment: str | None = None, newest_first: bool = False
-    ) -> list[TraceRecord]:
+        self,
+        terms: Sequence[str],
+        experiment: str | None = None,
+        newest_first: bool = False,
+        token: str | None = None,
+    ) -> _Found:
+        """What MLflow finds, each trace once: the one place through which traces come."""
         names = {key: name for key, name in self._names().items() if experiment in (None, clean(name))}
         if not names:
-            return []
+            return _Found((), False, None)
         with self._refusals_noted():
-            infos = self.client.search(list(names), " AND ".join(terms), newest_first)
+            found = self.client.search(list(names), " AND ".join(terms), newest_first, token)
         seen_ms = self.clocks().earliest_ms
-        return [to_record(info, names, seen_ms) for info in infos]
+        with self.client.errors_classified():
+            records = _once(to_record(trace, names, seen_ms) for trace in found.traces)
+        if any(record.experiment_id not in names for record in records):
+            raise self.client.bad_answer("it has traces of experiments that were not asked for")
+        token = found.next_page_token
+        return _Found(records, token is not None or len(found.traces) >= PAGE_SIZE, token)
 
     def _names(self) -> Mapping[str, str]:
         """The experiments as they were selected last: ``experiments`` alone looks for others, so that who reads knows
@@ -247,25 +308,19 @@ class MlflowSource:
 
 
 def can_be_asked_for(trace_id: str) -> bool:
-    """Whether ``Source.get`` can say that a trace is there, or not."""
-    return PLAIN_ID.fullmatch(trace_id) is not None
+    """Whether ``Source.get`` can say that a trace is there, or not: any text that can be written as UTF-8."""
+    return not re.search("[\ud800-\udfff]", trace_id)
 
 
-def _page(found: Sequence[TraceRecord], read: frozenset[str]) -> list[Page]:
+def _once(records: Iterable[TraceRecord]) -> tuple[TraceRecord, ...]:
+    """Each trace as it came first."""
+    found: dict[str, TraceRecord] = {}
+    for record in records:
+        found.setdefault(record.trace_id, record)
+    return tuple(found.values())
+
+
+def _page(found: Sequence[TraceRecord], read: Container[str]) -> list[Page]:
     """What is new as a page, or none."""
     new = tuple(record for record in found if record.trace_id not in read)
     return [Page(new, new[-1].start_ms)] if new else []
-
-
-def _terms(window: Window, *more: str) -> list[str]:
-    """MLflow knows AND only. ``end_time_ms`` is computed and has no index, hence always beside a range of starts."""
-    terms = [f"trace.timestamp_ms >= {window.lo_ms}", f"trace.timestamp_ms < {window.hi_ms}", *more]
-    return terms if window.ended_after_ms is None else [*terms, f"trace.end_time_ms >= {window.ended_after_ms}"]
-
-
-def _without(trace_ids: Sequence[str]) -> list[str]:
-    return [f"trace.request_id NOT IN ({_quoted(trace_ids)})"] if trace_ids else []
-
-
-def _quoted(trace_ids: Sequence[str]) -> str:
-    return ",".join(f"'{trace_id}'" for trace_id in trace_ids)

@@ -47,6 +47,8 @@ LABELS = "tests/unit/test_labels.py"
 NAMES = "tests/integration/test_names.py"
 QUERY = "tests/unit/test_query.py"
 SOURCE = "tests/integration/test_source.py"
+ANSWERS = "tests/unit/test_source.py"
+BOUNDED = "tests/unit/test_bounded.py"
 REAL_FAULTS = "tests/integration/test_faults.py"
 RULES = "tests/unit/test_rules.py"
 ALERTS = "tests/e2e/test_alerts.py"
@@ -55,16 +57,12 @@ ON_TRACES = "prometheus/rules/mlflow-alerts.yml"
 ON_EXPORTER = "prometheus/rules/mlflow-exporter-alerts.yml"
 
 OFFSET_PAGING = """\
-        names, token = self.experiments(), None
+        token = None
         while True:
-            found = self.client._client.search_traces(
-                locations=list(names), filter_string=" AND ".join(_terms(window)), max_results=PAGE_SIZE,
-                order_by=["timestamp_ms ASC", "request_id ASC"], include_spans=False, page_token=token,
-            )
-            records = [to_record(each.info, {}, 0) for each in found]
-            yield from _page(records, frozenset())
+            found = self._search(window, terms, token=token)
+            yield from _page(found.records, frozenset())
             token = found.token
-            if not token:
+            if token is None:
                 return
 """
 
@@ -136,10 +134,10 @@ BREAKAGES = (
     ),
     Breakage(
         "quote what cannot be quoted",
-        "exporter/source.py",
-        "return PLAIN_ID.fullmatch(trace_id) is not None",
-        "return True",
-        f"{REAL_FAULTS} -k odd",
+        "exporter/filters.py",
+        "_ODD.sub(_numbered, trace_id)",
+        "trace_id",
+        f"{SOURCE} -k any_id",
     ),
     Breakage(
         "count from now by a clock that is ahead",
@@ -232,7 +230,7 @@ BREAKAGES = (
     ),
     Breakage(
         "exclusive lower bound of a window",
-        "exporter/source.py",
+        "exporter/filters.py",
         "trace.timestamp_ms >= {",
         "trace.timestamp_ms > {",
         SOURCE,
@@ -240,9 +238,100 @@ BREAKAGES = (
     Breakage(
         "stop in a full millisecond",
         "exporter/source.py",
-        "                yield from self._in_parts(window, terms, read)\n",
+        "                yield from self._rest_of_millisecond(window, terms, read)\n",
         "",
         SOURCE,
+    ),
+    Breakage(
+        "wait for an answer that does not end",
+        "exporter/bounded.py",
+        "answers.get(timeout=seconds)",
+        "answers.get(timeout=seconds + 9)",
+        f"{BOUNDED} -k does_not_end",
+    ),
+    Breakage(
+        "leave a thread behind with each answer that does not end",
+        "exporter/bounded.py",
+        "                _end(thread)\n",
+        "                pass\n",
+        f"{BOUNDED} -k does_not_end",
+    ),
+    Breakage(
+        "read an answer of any size",
+        "exporter/bounded.py",
+        "_limited(_pieces(response.raw), limit)",
+        "_pieces(response.raw)",
+        f"{BOUNDED} -k endless",
+    ),
+    Breakage(
+        "unpack an answer of any size",
+        "exporter/bounded.py",
+        "_limited(unzipped(pieces), limit)",
+        "unzipped(pieces)",
+        f"{BOUNDED} -k bomb",
+    ),
+    Breakage(
+        "read the body of a redirection",
+        "exporter/client.py",
+        '        hooks={"response": bounded.without_body},\n',
+        "",
+        f"{BOUNDED} -k redirection",
+    ),
+    Breakage(
+        "read a list of experiments that does not end",
+        "exporter/client.py",
+        "if page.keys() <= found.keys():",
+        "if False:",
+        f"{BOUNDED} -k experiments_that_does_not_end",
+    ),
+    Breakage(
+        "read the same page again and again",
+        "exporter/source.py",
+        "            if not page:\n                raise",
+        "            if not page:\n                return\n                raise",
+        f"{ANSWERS} -k another_question",
+    ),
+    Breakage(
+        "go on where an answer about another time leads",
+        "exporter/source.py",
+        "if any(not window.lo_ms <=",
+        "if any(False and not window.lo_ms <=",
+        f"{ANSWERS} -k another_time",
+    ),
+    Breakage(
+        "take for deleted what an answer to another question does not have",
+        "exporter/source.py",
+        "if not there <= asked:",
+        "if False:",
+        f"{ANSWERS} -k another_question",
+    ),
+    Breakage(
+        "count a trace twice that is twice in an answer",
+        "exporter/source.py",
+        "records = _once(",
+        "records = tuple(",
+        f"{ANSWERS} -k twice_in_an_answer",
+    ),
+    Breakage(
+        "take a full page for the last where a trace is twice in it",
+        "exporter/source.py",
+        "len(found.traces) >= PAGE_SIZE",
+        "len(records) >= PAGE_SIZE",
+        f"{ANSWERS} -k full_page",
+    ),
+    Breakage(
+        "believe that a thousand counts are all",
+        "exporter/client.py",
+        "if len(points) >= MAX_COUNTS or _token(answer):",
+        "if False:",
+        f"{ANSWERS} -k may_not_be_all",
+    ),
+    Breakage(
+        "ask for all counts at once",
+        "exporter/source.py",
+        "filters.parts(window, step_ms, MAX_COUNTS - 1)",
+        "[window]",
+        f"{SOURCE} -k more_steps",
     ),
     Breakage(
         "count at first sight",

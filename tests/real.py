@@ -67,6 +67,14 @@ class Trace:
     metadata: Mapping[str, str] = field(default_factory=dict)
 
 
+ODD_IDS = (
+    *(" ", "a b", "it's", '"', "''", "100%", "_", "\\", "a\\", "\\x41", ";--", "/*", "(a,b)", "`a`", "$1", "?", ":a"),
+    *("\0", "tr-a\0b", "\n", "\t", "\x1b[31m", "\x85", "\u202e", "\ufeff"),
+    *("日本", "é", "e\u0301", "ﬁ", "\N{KELVIN SIGN}", "\N{GRINNING FACE}"),
+)
+"""MLflow takes whatever id a client makes up."""
+
+
 class Mlflow:
     """A running MLflow server, on SQLite unless another database is named."""
 

@@ -9,7 +9,7 @@ from exporter.errors import PollError, Reason
 from exporter.experiments import Experiment
 from exporter.features import Feature
 from exporter.horizon import Window
-from exporter.source import Page
+from exporter.source import MAX_EXCLUDED, Page
 from exporter.trace import Cost, State, TokenUsage, TraceRecord
 
 EPOCH_MS = 1_790_000_000_000 // 600_000 * 600_000
@@ -33,6 +33,7 @@ class SimulatedMlflow:
         self.own_error_ms = 0
         self.server_error_ms = 0
         self.page_size = page_size
+        self.max_excluded = MAX_EXCLUDED
         self.traces: dict[str, TraceRecord] = {}
         self.visible_ms: dict[str, int] = {}
         self.selected = {CHATBOT.experiment_id: CHATBOT}
@@ -117,6 +118,21 @@ class SimulatedMlflow:
             at_last = frozenset(record.trace_id for record in found if record.start_ms == last_ms)
             read = read | at_last if last_ms == window.lo_ms else at_last
             window = replace(window, lo_ms=last_ms)
+            if len(at_last) == len(found) and len(read) > self.max_excluded:
+                yield from self._rest_of_millisecond(window, read)
+                window, read = replace(window, lo_ms=last_ms + 1), frozenset()
+
+    def _rest_of_millisecond(self, window: Window, read: frozenset[str]) -> Iterator[Page]:
+        """What is not read of the first millisecond of a window, by offsets: one deleted meanwhile hides another."""
+        at_ms, seen = replace(window, hi_ms=window.lo_ms + 1), read
+        for offset in count(0, self.page_size):
+            found = self._search(at_ms, frozenset(), offset)
+            new = tuple(record for record in found if record.trace_id not in seen)
+            seen |= {record.trace_id for record in new}
+            if new:
+                yield Page(new, window.lo_ms)
+            if len(found) < self.page_size:
+                return
 
     def get(self, trace_ids: Sequence[str]) -> list[TraceRecord]:
         self._answer()
@@ -131,12 +147,12 @@ class SimulatedMlflow:
                 counts[at_ms] = counts.get(at_ms, 0) + 1
         return counts
 
-    def _search(self, window: Window, read: frozenset[str]) -> list[TraceRecord]:
+    def _search(self, window: Window, read: frozenset[str], offset: int = 0) -> list[TraceRecord]:
         self._answer()
         assert window.ended_after_ms is None or Feature.END_TIME_FILTER not in self.lacks, "it would be refused"
         found = [record for record in self.visible() if _inside(record, window) and record.trace_id not in read]
         found.sort(key=lambda record: (record.start_ms, record.trace_id))
-        return [self._as_seen(record) for record in found[: self.page_size]]
+        return [self._as_seen(record) for record in found[offset : offset + self.page_size]]
 
     def _as_seen(self, record: TraceRecord) -> TraceRecord:
         return replace(record, seen_ms=self.clocks().earliest_ms)

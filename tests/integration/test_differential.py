@@ -1,6 +1,7 @@
 """The simulated MLflow and the real one answer alike; what is shown on the one holds for the other."""
 
 import random
+import time
 from collections.abc import Sequence
 
 import pytest
@@ -9,10 +10,10 @@ from exporter import client
 from exporter import source as source_module
 from exporter.client import Client
 from exporter.horizon import BUCKET_MS, Window
-from exporter.source import MlflowSource, Page
+from exporter.source import MAX_EXCLUDED, MlflowSource, Page
 from exporter.trace import State, TraceRecord
 from tests.builders import record
-from tests.real import Mlflow, Trace, now_ms
+from tests.real import ODD_IDS, Mlflow, Trace, now_ms
 from tests.simulated import SimulatedMlflow
 
 PAGE_SIZE = 7
@@ -50,21 +51,27 @@ class Pair:
         self.simulated.delete(self.simulated.traces[trace_id])
 
 
-@pytest.fixture
-def pair(mlflow: Mlflow, monkeypatch: pytest.MonkeyPatch) -> Pair:
+@pytest.fixture(params=[MAX_EXCLUDED, PAGE_SIZE], ids=["by what is left out", "by page tokens"])
+def pair(mlflow: Mlflow, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Pair:
+    """``param``: of how many traces in one millisecond no more are left out of a search."""
     monkeypatch.setattr(client, "PAGE_SIZE", PAGE_SIZE)
     monkeypatch.setattr(source_module, "PAGE_SIZE", PAGE_SIZE)
-    return Pair(mlflow)
+    monkeypatch.setattr(source_module, "MAX_EXCLUDED", request.param)
+    pair = Pair(mlflow)
+    pair.simulated.max_excluded = request.param
+    return pair
 
 
 def some_traces(dice: random.Random, count: int) -> list[Trace]:
-    """Traces of some minutes, many of them in the same milliseconds."""
+    """Traces of some minutes, many of them in the same milliseconds, some with ids that no SDK makes."""
     states = [("OK", dice.randrange(100_000)), ("ERROR", 0), ("IN_PROGRESS", None), ("OK", None)]
     made = []
     for _ in range(count):
         state, duration_ms = dice.choice(states)
         start_ms = START_MS + dice.choice([dice.randrange(30 * 60_000), dice.randrange(3), 600_000, 599_999])
-        made.append(Trace(start_ms, duration_ms, state, finalized=dice.random() < 0.5))
+        odd = dice.choice(ODD_IDS)
+        trace_id = dice.choice([None, None, f"{odd}{time.time_ns()}{odd}"])
+        made.append(Trace(start_ms, duration_ms, state, finalized=dice.random() < 0.5, trace_id=trace_id))
     return made
 
 

@@ -21,7 +21,7 @@ from exporter.horizon import Window
 from exporter.source import MlflowSource
 from exporter.trace import TraceRecord
 from tests.proxy import proxy, respond
-from tests.real import Exporter, Mlflow, Trace, eventually, now_ms
+from tests.real import ODD_IDS, Exporter, Mlflow, Trace, eventually, now_ms
 
 LONG_AGO_MS = 1_790_000_000_000
 """Traces of then are final at first sight."""
@@ -219,11 +219,11 @@ class OlderClient(Client):
         super().__init__(uri)
         self._lacks = lacks
 
-    def search(self, experiment_ids: Any, filter_string: str, newest_first: bool = False) -> Any:
+    def search(self, experiment_ids: Any, filter_string: str, *more: Any) -> Any:
         for feature, term in ((Feature.END_TIME_FILTER, "end_time_ms"), (Feature.NOT_IN, "NOT IN")):
             if feature in self._lacks and term in filter_string:
                 raise PollError(Reason.CONFIGURATION, f"what is {term}?")
-        return super().search(experiment_ids, filter_string, newest_first)
+        return super().search(experiment_ids, filter_string, *more)
 
     def count(self, *args: Any) -> Any:
         if Feature.TRACE_METRICS in self._lacks:
@@ -295,9 +295,8 @@ def test_a_tick_with_nothing_new_is_at_most_three_requests(mlflow: Mlflow, tmp_p
 
 
 def test_a_trace_with_an_odd_id_holds_up_nothing(mlflow: Mlflow, tmp_path: Path) -> None:
-    """MLflow takes whatever id a client makes up; not all of them can be asked for."""
     experiment = mlflow.experiment()
-    odd = ["tr-a\0b", "it's", '"', "tr-o%", "日本"]
+    odd = ODD_IDS
     start_ms = now_ms()
     for number, trace_id in enumerate(odd):
         mlflow.log(experiment, Trace(start_ms + number % 2, trace_id=f"{trace_id}{start_ms}"))

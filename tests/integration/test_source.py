@@ -4,12 +4,13 @@ from itertools import pairwise
 
 import pytest
 
-from exporter.client import PAGE_SIZE, Client
+from exporter import source as source_module
+from exporter.client import MAX_COUNTS, PAGE_SIZE, Client
 from exporter.errors import PollError, Reason
 from exporter.horizon import Window
-from exporter.source import MAX_EXCLUDED, MlflowSource
-from exporter.trace import TraceRecord
-from tests.real import Mlflow, Trace, now_ms
+from exporter.source import MAX_EXCLUDED, MlflowSource, can_be_asked_for
+from exporter.trace import State, TraceRecord
+from tests.real import ODD_IDS, Mlflow, Trace, now_ms
 
 START_MS = 1_780_000_000_000
 ALL = Window(0, 2**53)
@@ -45,6 +46,49 @@ def test_more_traces_in_one_millisecond_than_a_search_can_leave_out(mlflow: Mlfl
     experiment = mlflow.experiment()
     made = mlflow.insert(experiment, [Trace(START_MS)] * (MAX_EXCLUDED + 2 * PAGE_SIZE) + [Trace(START_MS + 1)])
     assert sorted(ids(read(source(mlflow, experiment)))) == sorted(made)
+
+
+@pytest.mark.parametrize("trace_id", ["req-{:06}", "a b{}", "it's {}", "日本{}", "\0{}"])
+def test_an_overfull_millisecond_is_read_whatever_the_ids_are(
+    mlflow: Mlflow, trace_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """First without what is read, then by page tokens."""
+    monkeypatch.setattr(source_module, "MAX_EXCLUDED", PAGE_SIZE)
+    experiment, run = mlflow.experiment(), f"{now_ms()} "
+    many = [Trace(START_MS, trace_id=run + trace_id.format(number)) for number in range(3 * PAGE_SIZE + 7)]
+    made = mlflow.insert(experiment, [Trace(START_MS - 1), *many, Trace(START_MS + 1)])
+    found = ids(read(source(mlflow, experiment)))
+    assert len(found) == len(set(found))
+    assert sorted(found) == sorted(made)
+
+
+def test_an_overfull_millisecond_of_which_a_trace_is_deleted_meanwhile(
+    mlflow: Mlflow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Page tokens are offsets: one is skipped, and nothing else goes wrong. The next reading has it."""
+    monkeypatch.setattr(source_module, "MAX_EXCLUDED", 0)
+    experiment = mlflow.experiment()
+    made = mlflow.insert(experiment, [Trace(START_MS)] * (3 * PAGE_SIZE))
+    pages = source(mlflow, experiment).scan(ALL)
+    first = [next(pages), next(pages)]
+    mlflow.client.delete_traces(mlflow.experiment_id(experiment), trace_ids=made[:1])
+    found = [record.trace_id for page in (*first, *pages) for record in page.records]
+    assert len(found) == len(set(found)) == len(made) - 1
+    assert sorted(ids(read(source(mlflow, experiment)))) == sorted(made[1:])
+
+
+def test_any_id_can_be_asked_for(mlflow: Mlflow) -> None:
+    """Or a trace that is pending could not be told from one that was deleted."""
+    experiment, run = mlflow.experiment(), now_ms()
+    odd = [f"{each}{run}{each}" for each in ODD_IDS]
+    for trace_id in odd:
+        mlflow.log(experiment, Trace(START_MS, trace_id=trace_id))
+    reader = source(mlflow, experiment)
+    assert sorted(ids(read(reader))) == sorted(odd)
+    assert all(map(can_be_asked_for, odd))
+    for trace_id in odd:
+        assert ids(reader.get([trace_id])) == [trace_id]
+    assert sorted(ids(reader.get([*odd, "' OR 'a' = 'a", "not-there"]))) == sorted(odd)
 
 
 def test_fault_4_an_earlier_row_deleted_between_two_pages(mlflow: Mlflow) -> None:
@@ -121,6 +165,45 @@ def test_a_filter_that_mlflow_does_not_understand(mlflow: Mlflow) -> None:
     with pytest.raises(PollError, match=r"refused the request; check mlflow\.filter.*team") as caught:
         read(source(mlflow, experiment, filter_string="team is a"))
     assert caught.value.reason is Reason.CONFIGURATION
+
+
+def test_traces_are_what_mlflow_s_own_client_makes_of_them(mlflow: Mlflow) -> None:
+    experiment = mlflow.experiment()
+    metadata = {"mlflow.trace.tokenUsage": '{"input_tokens": 3, "output_tokens": 4, "total_tokens": 7}', "a": "\u2028"}
+    times = [(0, 0), (1, 1), (999, None), (START_MS + 123, 999), (START_MS, 60_000), (5, 1_000_001), (9, -1_500)]
+    times += [(253_402_300_799_999, 1), (7, START_MS), (4, 315_576_000_000_000)]
+    for start_ms, duration_ms in times:
+        mlflow.log(experiment, Trace(start_ms, duration_ms, tags={"environment": "日本 "}, metadata=metadata))
+    for state in ("OK", "ERROR", "IN_PROGRESS", "STATE_UNSPECIFIED"):
+        mlflow.log(experiment, Trace(START_MS, 5, state), Trace(START_MS, None, state))
+    found = {record.trace_id: record for record in read(source(mlflow, experiment))}
+    infos = [
+        each.info
+        for each in mlflow.client.search_traces(
+            locations=[mlflow.experiment_id(experiment)], max_results=PAGE_SIZE, include_spans=False
+        )
+    ]
+    assert len(infos) == len(found) == len(times) + 8
+    for info in infos:
+        record, ms = found[info.trace_id], info.execution_duration
+        assert (record.start_ms, record.experiment_id) == (info.request_time, info.experiment_id)
+        assert record.duration_ms == (ms if ms is not None and ms >= 0 else None)
+        assert (record.tags, record.metadata) == (info.tags, info.trace_metadata)
+        unspecified = info.state.value == "STATE_UNSPECIFIED"
+        assert record.state is (State.IN_PROGRESS if unspecified else State(info.state.value))
+
+
+def test_counts_of_more_steps_than_mlflow_gives_at_once(mlflow: Mlflow) -> None:
+    """It gives the first 1,000 and does not say that there are more."""
+    experiment, minutes = mlflow.experiment(), MAX_COUNTS + 100
+    mlflow.insert(experiment, (Trace(START_MS + minute * 60_000) for minute in range(minutes)))
+    reader, found = source(mlflow, experiment), [mlflow.experiment_id(experiment)]
+    window = Window(START_MS, START_MS + minutes * 60_000)
+    counts = reader.counts(window, 60_000, found)
+    assert sum(counts.values()) == minutes
+    assert set(counts) == {at_ms // 60_000 * 60_000 for at_ms in range(window.lo_ms, window.hi_ms, 60_000)}
+    with pytest.raises(PollError, match="1000 counts may not be all"):
+        reader.client.count(found, window.lo_ms, window.hi_ms, 60)
 
 
 def test_version(mlflow: Mlflow) -> None:

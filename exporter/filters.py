@@ -1,0 +1,50 @@
+"""What MLflow is asked for, in the words of its search filters. Pure.
+
+They know AND only.
+"""
+
+import re
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import replace
+
+from exporter.horizon import Window
+
+
+def of_window(window: Window) -> list[str]:
+    """The traces of a window. ``end_time_ms`` is computed and has no index, hence always beside a range of starts."""
+    terms = [f"trace.timestamp_ms >= {window.lo_ms}", f"trace.timestamp_ms < {window.hi_ms}"]
+    return terms if window.ended_after_ms is None else [*terms, f"trace.end_time_ms >= {window.ended_after_ms}"]
+
+
+def with_ids(trace_ids: Iterable[str]) -> str:
+    """The traces with these ids."""
+    return f"trace.request_id IN ({_quoted(trace_ids)})"
+
+
+def without_ids(trace_ids: Collection[str]) -> list[str]:
+    """The traces but those with these ids."""
+    return [f"trace.request_id NOT IN ({_quoted(sorted(trace_ids))})"] if trace_ids else []
+
+
+def parts(window: Window, step_ms: int, steps: int) -> Iterator[Window]:
+    """The window in parts of no more than so many steps, of which no two share one. Example: [59 s, 181 s) in parts of
+    two steps of a minute is [59 s, 120 s) and [120 s, 181 s)."""
+    lo_ms = window.lo_ms
+    while lo_ms < window.hi_ms:
+        hi_ms = min(window.hi_ms, (lo_ms // step_ms + steps) * step_ms)
+        yield replace(window, lo_ms=lo_ms, hi_ms=hi_ms)
+        lo_ms = hi_ms
+
+
+def _quoted(trace_ids: Iterable[str]) -> str:
+    """Ids as they are written in a list. MLflow reads a list as Python would, so any character can be written by its
+    number. Example: it's is 'it\\x27s'."""
+    return ",".join(f"'{_ODD.sub(_numbered, trace_id)}'" for trace_id in trace_ids)
+
+
+_ODD = re.compile(r"[^\w.:/-]", re.ASCII)
+
+
+def _numbered(odd: re.Match[str]) -> str:
+    number = ord(odd[0])
+    return f"\\x{number:02x}" if number < 0x100 else f"\\u{number:04x}" if number < 0x10000 else f"\\U{number:08x}"
