@@ -125,7 +125,7 @@ def _table(
         ),
         TraceFamily(
             "mlflow_trace_input_tokens_total",
-            f"Input tokens of finished traces, from polls of MLflow. {_CACHED}",
+            f"Input tokens of finished traces, and totals that MLflow does not split, from polls of MLflow. {_CACHED}",
             _tokens("input"),
         ),
         TraceFamily(
@@ -152,7 +152,7 @@ def _table(
         ),
         TraceFamily(
             "mlflow_trace_input_cost_usd_total",
-            "Cost of the input of finished traces in USD, as MLflow worked it out, from polls of MLflow.",
+            "Cost of the input of finished traces in USD, and what MLflow does not split, from polls of MLflow.",
             _cost("input_usd"),
         ),
         TraceFamily(

@@ -11,6 +11,9 @@ from exporter.trace import Cost, State, TokenUsage, TraceRecord
 MAX_AMOUNT = 10**12
 """No trace has more tokens or costs more USD; what claims to would spoil a counter for good."""
 
+ROUNDING = 1e-9
+"""By what part of it a total may differ from the sum of its parts."""
+
 
 def to_record(found: Mapping[str, Any], experiments: Mapping[str, str], seen_ms: int) -> TraceRecord:
     """What we keep of a trace, from its JSON object (TraceInfo of MLflow's REST API 3.0); ``experiments`` are names by
@@ -90,10 +93,21 @@ def _duration_ms(text: object) -> int | None:
 
 
 def _usage(text: str | None) -> TokenUsage | None:
+    """The tokens. What a total has beyond the parts belongs to the part that is absent or 0; where both are, it is
+    counted as input, or it would not be counted at all. Where neither is, they stay as they are: the total of Gemini
+    also has the tokens that it thinks in."""
     found = _object(text)
+    given, made, total = (_tokens(found.get(f"{name}_tokens")) for name in ("input", "output", "total"))
+    rest = (total or 0) - (given or 0) - (made or 0)
+    if given is None and made is None:
+        given = total
+    elif rest > 0 and not given:
+        given = rest
+    elif rest > 0 and not made:
+        made = rest
     usage = TokenUsage(
-        input=_tokens(found.get("input_tokens")),
-        output=_tokens(found.get("output_tokens")),
+        input=given,
+        output=made,
         cache_read_input=_tokens(found.get("cache_read_input_tokens")),
         cache_creation_input=_tokens(found.get("cache_creation_input_tokens")),
     )
@@ -101,8 +115,16 @@ def _usage(text: str | None) -> TokenUsage | None:
 
 
 def _cost(text: str | None) -> Cost | None:
+    """The cost; what a total has beyond its parts, which is all of it where MLflow does not split it, is counted with
+    the input."""
     found = _object(text)
-    cost = Cost(input_usd=_amount(found.get("input_cost")), output_usd=_amount(found.get("output_cost")))
+    given, made, total = (_amount(found.get(f"{name}_cost")) for name in ("input", "output", "total"))
+    rest = (total or 0.0) - (given or 0.0) - (made or 0.0)
+    if given is None and made is None:
+        given = total
+    elif total and rest > ROUNDING * total:
+        given = (given or 0.0) + rest
+    cost = Cost(input_usd=given, output_usd=made)
     return None if cost == Cost() else cost
 
 

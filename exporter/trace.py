@@ -28,7 +28,8 @@ class State(Enum):
 
 @dataclass(frozen=True, slots=True)
 class TokenUsage:
-    """Tokens of all LLM calls of a trace. None means unknown, which is not zero.
+    """Tokens of all LLM calls of a trace. None means unknown, which is not zero. A total that MLflow does not split is
+    ``input``.
 
     Most of MLflow's integrations count the tokens of the two cache counts in ``input`` as well. ``mlflow.claude_code``
     does not, nor does Bedrock's before MLflow 3.16.1: there the cache counts can exceed ``input``.
@@ -42,7 +43,8 @@ class TokenUsage:
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """Cost of all LLM calls of a trace in USD, as MLflow worked it out. None means unknown."""
+    """Cost of all LLM calls of a trace in USD, as MLflow worked it out. None means unknown. ``input_usd`` also has what
+    MLflow does not split."""
 
     input_usd: float | None = None
     output_usd: float | None = None

@@ -47,6 +47,7 @@ LABELS = "tests/unit/test_labels.py"
 NAMES = "tests/integration/test_names.py"
 QUERY = "tests/unit/test_query.py"
 SOURCE = "tests/integration/test_source.py"
+RECORDS = "tests/unit/test_records.py"
 ANSWERS = "tests/unit/test_source.py"
 BOUNDED = "tests/unit/test_bounded.py"
 REAL_FAULTS = "tests/integration/test_faults.py"
@@ -325,6 +326,20 @@ BREAKAGES = (
         "if len(points) >= MAX_COUNTS or _token(answer):",
         "if False:",
         f"{ANSWERS} -k may_not_be_all",
+    ),
+    Breakage(
+        "lose the tokens of a total that is not split",
+        "exporter/records.py",
+        "    elif rest > 0 and not given:\n        given = rest\n",
+        "",
+        f"{RECORDS} -k total",
+    ),
+    Breakage(
+        "lose the cost of a total that is not split",
+        "exporter/records.py",
+        "        given = (given or 0.0) + rest\n",
+        "        pass\n",
+        f"{RECORDS} -k total",
     ),
     Breakage(
         "ask for all counts at once",

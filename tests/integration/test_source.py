@@ -193,6 +193,18 @@ def test_traces_are_what_mlflow_s_own_client_makes_of_them(mlflow: Mlflow) -> No
         assert record.state is (State.IN_PROGRESS if unspecified else State(info.state.value))
 
 
+def test_totals_that_are_not_split_are_counted(mlflow: Mlflow) -> None:
+    """MLflow 3.17 keeps the parts as columns, and gives 0 for a part that is not there."""
+    experiment = mlflow.experiment()
+    metadata = {"mlflow.trace.tokenUsage": '{"total_tokens": 120}', "mlflow.trace.cost": '{"total_cost": 0.25}'}
+    mlflow.log(experiment, Trace(START_MS, metadata=metadata))
+    (record,) = read(source(mlflow, experiment))
+    assert record.usage is not None
+    assert record.cost is not None
+    assert (record.usage.input, record.usage.output or 0) == (120, 0)
+    assert (record.cost.input_usd, record.cost.output_usd or 0) == (0.25, 0)
+
+
 def test_counts_of_more_steps_than_mlflow_gives_at_once(mlflow: Mlflow) -> None:
     """It gives the first 1,000 and does not say that there are more."""
     experiment, minutes = mlflow.experiment(), MAX_COUNTS + 100

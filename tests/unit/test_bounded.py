@@ -127,10 +127,10 @@ def test_an_answer_that_cannot_be_read_is_a_bad_one(
 @pytest.mark.parametrize(
     ("body", "header"),
     [
-        (NOTHING_FOUND, b"Content-Encoding: identity"),
-        (gzip.compress(NOTHING_FOUND), GZIP),
-        (gzip.compress(NOTHING_FOUND), b"content-encoding: X-GZIP"),
-        (gzip.compress(NOTHING_FOUND[:5]) + gzip.compress(NOTHING_FOUND[5:]), GZIP),
+        pytest.param(NOTHING_FOUND, b"Content-Encoding: identity", id="not at all"),
+        pytest.param(gzip.compress(NOTHING_FOUND), GZIP, id="as is asked for"),
+        pytest.param(gzip.compress(NOTHING_FOUND), b"content-encoding: X-GZIP", id="by its old name"),
+        pytest.param(gzip.compress(NOTHING_FOUND[:5]) + gzip.compress(NOTHING_FOUND[5:]), GZIP, id="in two members"),
     ],
 )
 def test_answers_may_be_compressed(body: bytes, header: bytes) -> None:

@@ -73,6 +73,30 @@ def test_what_can_be_read_of_a_usage_is_kept() -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "given", "made"),
+    [
+        ('{"total_tokens": 120}', 120, None),
+        ('{"input_tokens": 0, "output_tokens": 0, "total_tokens": 120}', 120, 0),  # as MLflow 3.17 stores the one above
+        ('{"input_tokens": 0, "total_tokens": 120}', 120, None),
+        ('{"output_tokens": 0, "total_tokens": 120}', 120, 0),
+        ('{"input_tokens": 100, "total_tokens": 120}', 100, 20),
+        ('{"input_tokens": 100, "output_tokens": 0, "total_tokens": 120}', 100, 20),
+        ('{"output_tokens": 20, "total_tokens": 120}', 100, 20),
+        ('{"input_tokens": 0, "output_tokens": 20, "total_tokens": 120}', 100, 20),
+        ('{"input_tokens": -1, "output_tokens": 20, "total_tokens": 120}', 100, 20),
+        ('{"input_tokens": 100, "output_tokens": 20, "total_tokens": 150}', 100, 20),  # thinking tokens
+        ('{"input_tokens": 100, "output_tokens": 20, "total_tokens": 7}', 100, 20),
+        ('{"input_tokens": 100, "total_tokens": 100}', 100, None),
+        ('{"input_tokens": 100, "total_tokens": "120"}', 100, None),
+        ('{"input_tokens": 0, "output_tokens": 0, "total_tokens": 0}', 0, 0),
+        ('{"total_tokens": 0}', 0, None),
+    ],
+)
+def test_tokens_of_a_total_that_its_parts_do_not_say(text: str, given: int | None, made: int | None) -> None:
+    assert to_record(trace(tokenUsage=text), {}, 0).usage == TokenUsage(given, made)
+
+
+@pytest.mark.parametrize(
     "text",
     [
         *("", "{}", '{"input_cost": "1"}', '{"output_cost": -0.1}', '{"input_cost": NaN}'),
@@ -81,6 +105,24 @@ def test_what_can_be_read_of_a_usage_is_kept() -> None:
 )
 def test_a_cost_that_cannot_be_read_is_none(text: str) -> None:
     assert to_record(trace(cost=text), {}, 0).cost is None
+
+
+@pytest.mark.parametrize(
+    ("text", "given", "made"),
+    [
+        ('{"total_cost": 0.25}', 0.25, None),
+        ('{"input_cost": 0.0, "output_cost": 0.0, "total_cost": 0.25}', 0.25, 0.0),  # as MLflow 3.17 stores it
+        ('{"output_cost": 0.25, "total_cost": 0.75}', 0.5, 0.25),
+        ('{"input_cost": 0.25, "total_cost": 0.75}', 0.75, None),
+        ('{"input_cost": 0.25, "output_cost": 0.25, "total_cost": 0.75}', 0.5, 0.25),
+        ('{"input_cost": 0.1, "output_cost": 0.2, "total_cost": 0.30000000004}', 0.1, 0.2),  # rounding
+        ('{"input_cost": 0.5, "output_cost": 0.25, "total_cost": 0.5}', 0.5, 0.25),
+        ('{"input_cost": 0.5, "total_cost": "0.75"}', 0.5, None),
+        ('{"total_cost": 0}', 0, None),
+    ],
+)
+def test_the_cost_of_a_total_that_its_parts_do_not_say(text: str, given: float | None, made: float | None) -> None:
+    assert to_record(trace(cost=text), {}, 0).cost == Cost(given, made)
 
 
 @pytest.mark.parametrize(
