@@ -1,7 +1,7 @@
 """Which traces somebody asks about: in MLflow's words as far as it knows them, in ours for the rest."""
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from exporter.horizon import Window
@@ -55,6 +55,7 @@ class Query:
         return (
             record.ended()
             and (self.state is None or (self.state is State.ERROR) is (record.state is State.ERROR))
+            and (self.min_duration_ms is None or _lasted(record, self.min_duration_ms))
             and (self.user is None or clean(record.user) == self.user)
             and all(labels[name] == value for name, value in self.labels.items())
         )
@@ -65,6 +66,10 @@ _STATE_TERMS = {State.ERROR: "trace.status = 'ERROR'", State.OK: "trace.status !
 
 _MLFLOWS_OWN = {"name", "prompt", "run_id", "text", "timestamp", "execution_time", "end_time"}
 """Keys, in any case, that MLflow takes for other things than a tag or metadata of that name."""
+
+
+def _lasted(record: TraceRecord, min_ms: int) -> bool:
+    return record.duration_ms is not None and record.duration_ms >= min_ms
 
 
 def _label_terms(value: str, sources: tuple[LabelSource, ...]) -> list[str]:

@@ -9,7 +9,8 @@ from typing import Any
 from exporter.trace import Cost, State, TokenUsage, TraceRecord
 
 MAX_AMOUNT = 10**12
-"""No trace has more tokens or costs more USD; what claims to would spoil a counter for good."""
+"""No trace has more tokens, costs more USD or takes longer in ms (31 years); what claims to would spoil a counter for
+good."""
 
 ROUNDING = 1e-9
 """By what part of it a total may differ from the sum of its parts."""
@@ -23,14 +24,15 @@ def to_record(found: Mapping[str, Any], experiments: Mapping[str, str], seen_ms:
     """
     metadata, tags = _texts(found, "trace_metadata"), _texts(found, "tags")
     experiment_id = _experiment_id(found)
+    duration = found.get("execution_duration")
     return TraceRecord(
         trace_id=_trace_id(found),
         experiment_id=experiment_id,
         experiment=experiments.get(experiment_id, experiment_id),
-        state=_STATES.get(str(found.get("state")), State.IN_PROGRESS),
+        state=_state(found.get("state"), ended=duration is not None),
         start_ms=_unix_ms(found.get("request_time")),
         seen_ms=seen_ms,
-        duration_ms=_duration_ms(found.get("execution_duration")),
+        duration_ms=_duration_ms(duration),
         finalized=metadata.get("mlflow.trace.infoFinalized") == "true",
         name=tags.get("mlflow.traceName"),
         user=metadata.get("mlflow.trace.user"),
@@ -64,7 +66,14 @@ def _texts(found: Mapping[str, Any], key: str) -> Mapping[str, str]:
     return texts
 
 
-_STATES = {state.value: state for state in State}
+def _state(state: object, ended: bool) -> State:
+    """MLflow counts STATE_UNSPECIFIED (no state, or one that it does not know) among its end states: such a trace is in
+    progress only as long as it has no duration."""
+    match state:
+        case "IN_PROGRESS" | "OK" | "ERROR":
+            return State(state)
+    return State.OK if ended else State.IN_PROGRESS
+
 
 _EPOCH = datetime.fromtimestamp(0, UTC)
 _MS = timedelta(milliseconds=1)
@@ -85,11 +94,12 @@ _DURATION = re.compile(r"(\d{1,15})(?:\.(\d{1,9}))?s", re.ASCII)
 
 def _duration_ms(text: object) -> int | None:
     """A duration as Protocol Buffers write it, in ms, cut to whole ones; None where it cannot be one. Examples: 0.051s
-    is 51, -1.500s is none."""
+    is 51, 1780000000s (a start of 1970) and -1.500s are none."""
     found = _DURATION.fullmatch(text) if isinstance(text, str) else None
     if found is None:
         return None
-    return int(found[1]) * 1000 + int((found[2] or "").ljust(3, "0")[:3])
+    duration_ms = int(found[1]) * 1000 + int((found[2] or "").ljust(3, "0")[:3])
+    return duration_ms if duration_ms <= MAX_AMOUNT else None
 
 
 def _usage(text: str | None) -> TokenUsage | None:

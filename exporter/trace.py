@@ -19,7 +19,8 @@ progress."""
 
 
 class State(Enum):
-    """What MLflow says of a trace: still running (or not said), ended well, or ended with an error."""
+    """What MLflow says of a trace: still running, ended well, or ended with an error. One whose state it does not know
+    ended well if it has a duration, and is running if not."""
 
     IN_PROGRESS = "IN_PROGRESS"
     OK = "OK"

@@ -36,7 +36,11 @@ class Kind(Enum):
     IN_PROGRESS = "in_progress"
 
 
-_TERMS = {Kind.ERROR: "trace.status = 'ERROR'", Kind.IN_PROGRESS: "trace.status = 'IN_PROGRESS'"}
+_TERMS = {
+    Kind.ERROR: ["trace.status = 'ERROR'"],
+    Kind.IN_PROGRESS: ["trace.status != 'OK'", "trace.status != 'ERROR'"],  # also one that MLflow does not know
+}
+_STATES = {Kind.ERROR: State.ERROR, Kind.IN_PROGRESS: State.IN_PROGRESS}
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +87,7 @@ class Question:
     def terms(self, objectives: Objectives) -> list[str]:
         """What MLflow can look for. It does not know which environment has which latency: the least goes for all."""
         if self.kind is not Kind.SLOW:
-            return [_TERMS[self.kind]] if self.kind else []
+            return _TERMS[self.kind] if self.kind else []
         least_s = objectives.least_latency_s
         return [f"trace.execution_time_ms > {int(least_s * 1000)}"] if least_s is not None else []
 
@@ -104,6 +108,8 @@ def answer(
     """The first MAX_ROWS that are asked for of ``newest``, of which no more than necessary are taken."""
 
     def is_asked_for(record: TraceRecord) -> bool:
+        if question.kind in _STATES and record.state is not _STATES[question.kind]:
+            return False
         values = rules.values(record)
         if any(values[name] != value for name, value in question.labels.items()):
             return False

@@ -40,7 +40,7 @@ class Pair:
                     experiment_id=self.experiment_id,
                     start_ms=trace.start_ms,
                     duration_ms=trace.duration_ms,
-                    state=State(trace.state),
+                    state=_state(trace),
                     finalized=trace.finalized,
                 )
             )
@@ -62,9 +62,16 @@ def pair(mlflow: Mlflow, monkeypatch: pytest.MonkeyPatch, request: pytest.Fixtur
     return pair
 
 
+def _state(trace: Trace) -> State:
+    if trace.state == "STATE_UNSPECIFIED":
+        return State.IN_PROGRESS if trace.duration_ms is None else State.OK
+    return State(trace.state)
+
+
 def some_traces(dice: random.Random, count: int) -> list[Trace]:
     """Traces of some minutes, many of them in the same milliseconds, some with ids that no SDK makes."""
     states = [("OK", dice.randrange(100_000)), ("ERROR", 0), ("IN_PROGRESS", None), ("OK", None)]
+    states += [("STATE_UNSPECIFIED", 10), ("STATE_UNSPECIFIED", None)]
     made = []
     for _ in range(count):
         state, duration_ms = dice.choice(states)

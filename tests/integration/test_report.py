@@ -63,7 +63,11 @@ def some_traces() -> list[Trace]:
     alone = Trace(NOW_MS - HOUR_MS, 1_234, tags={"environment": "canary"})
     unmeasured = Trace(NOW_MS - HOUR_MS, None, "ERROR", tags={"environment": "unmeasured"})
     other = Trace(NOW_MS - HOUR_MS, 10, tags={"environment": "not-staging"})
-    return [*made, *running, alone, unmeasured, other]
+    unsaid = [
+        Trace(NOW_MS - HOUR_MS, duration_ms, "STATE_UNSPECIFIED", tags={"environment": "unsaid"})
+        for duration_ms in (5, 500, None)
+    ]
+    return [*made, *running, *unsaid, alone, unmeasured, other]
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +84,11 @@ def config(mlflow: Mlflow, traces: list[Trace], tmp_path: Path) -> Path:  # noqa
 
 
 def counted(traces: Iterable[Trace]) -> list[Trace]:
-    return [each for each in traces if each.state != "IN_PROGRESS" and "mlflow.eval.requestId" not in each.tags]
+    return [each for each in traces if ended(each) and "mlflow.eval.requestId" not in each.tags]
+
+
+def ended(trace: Trace) -> bool:
+    return trace.state in ("OK", "ERROR") or (trace.state == "STATE_UNSPECIFIED" and trace.duration_ms is not None)
 
 
 def truth(traces: Iterable[Trace]) -> dict[str, Any]:
@@ -146,6 +154,8 @@ def test_filters_choose_the_same_traces_as_a_loop_over_all(traces: list[Trace], 
         ({"environment": "staging"}, lambda each: VALUES["environment"](each) == "staging"),
         ({"version": "2"}, lambda each: VALUES["version"](each) == "2"),
         ({"status": "error"}, lambda each: each.state == "ERROR"),
+        ({"status": "ok"}, lambda each: each.state != "ERROR"),
+        ({"status": "ok", "environment": "unsaid"}, lambda each: each.state == "STATE_UNSPECIFIED"),
         ({"min_duration_s": 0.25}, lambda each: (each.duration_ms or 0) >= 250),
         ({"user": "user-3"}, lambda each: VALUES["user"](each) == "user-3"),
         ({"filter_string": "trace.name = 'billing'"}, lambda each: each.name == "billing"),

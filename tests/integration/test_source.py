@@ -171,7 +171,7 @@ def test_traces_are_what_mlflow_s_own_client_makes_of_them(mlflow: Mlflow) -> No
     experiment = mlflow.experiment()
     metadata = {"mlflow.trace.tokenUsage": '{"input_tokens": 3, "output_tokens": 4, "total_tokens": 7}', "a": "\u2028"}
     times = [(0, 0), (1, 1), (999, None), (START_MS + 123, 999), (START_MS, 60_000), (5, 1_000_001), (9, -1_500)]
-    times += [(253_402_300_799_999, 1), (7, START_MS), (4, 315_576_000_000_000)]
+    times += [(253_402_300_799_999, 1), (7, START_MS), (8, 10**12), (6, 10**12 + 1), (4, 315_576_000_000_000)]
     for start_ms, duration_ms in times:
         mlflow.log(experiment, Trace(start_ms, duration_ms, tags={"environment": "日本 "}, metadata=metadata))
     for state in ("OK", "ERROR", "IN_PROGRESS", "STATE_UNSPECIFIED"):
@@ -187,10 +187,10 @@ def test_traces_are_what_mlflow_s_own_client_makes_of_them(mlflow: Mlflow) -> No
     for info in infos:
         record, ms = found[info.trace_id], info.execution_duration
         assert (record.start_ms, record.experiment_id) == (info.request_time, info.experiment_id)
-        assert record.duration_ms == (ms if ms is not None and ms >= 0 else None)
+        assert record.duration_ms == (ms if ms is not None and 0 <= ms <= 10**12 else None)
         assert (record.tags, record.metadata) == (info.tags, info.trace_metadata)
-        unspecified = info.state.value == "STATE_UNSPECIFIED"
-        assert record.state is (State.IN_PROGRESS if unspecified else State(info.state.value))
+        unspecified = State.IN_PROGRESS if ms is None else State.OK
+        assert record.state is (unspecified if info.state.value == "STATE_UNSPECIFIED" else State(info.state.value))
 
 
 def test_totals_that_are_not_split_are_counted(mlflow: Mlflow) -> None:

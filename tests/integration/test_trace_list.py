@@ -27,6 +27,8 @@ def test_the_page_lists_what_is_asked_for_the_newest_first(mlflow: Mlflow, tmp_p
             "well": Trace(now - 25_000, tags=PRODUCTION),
             "elsewhere": Trace(now - 10_000, state="ERROR", tags=STAGING),
             "running": Trace(now - 10_000, duration_ms=None, state="IN_PROGRESS", tags=STAGING),
+            "no state": Trace(now - 11_000, duration_ms=None, state="STATE_UNSPECIFIED", tags=STAGING),
+            "no state, and ended": Trace(now - 12_000, state="STATE_UNSPECIFIED", tags=STAGING),
         }.items()
     }
     mlflow.insert(experiment, [Trace(now - 40_000, tags=PRODUCTION)] * 1_200)  # more than a page, at one moment
@@ -39,7 +41,7 @@ def test_the_page_lists_what_is_asked_for_the_newest_first(mlflow: Mlflow, tmp_p
         eventually(lambda: exporter.samples().get("mlflow_up"), "it has polled")
         assert listed(environment="production", status="error") == [made["failed later"], made["failed"]]
         assert listed(environment="production", status="slow") == [made["failed later"]]
-        assert listed(status="in_progress") == [made["running"]]
+        assert listed(status="in_progress") == [made["running"], made["no state"]]
         assert listed(version="1.5.0", status="error", start="0", end=str(now / 1000 - 3_600)) == [made["old"]]
         assert listed(status="error", experiment="another") == []
         assert len(listed(environment="production")) == 50

@@ -100,3 +100,11 @@ def test_a_trace_that_mlflow_never_ends_is_one_that_ended_well(
 @given(texts)
 def test_a_user_is_compared_as_reports_show_them(user: str) -> None:
     assert chosen(query(user=clean(user)), user=user)
+
+
+@pytest.mark.parametrize(("duration_ms", "taken"), [(0, False), (499, False), (500, True), (None, False)])
+def test_a_duration_that_is_not_known_is_not_long(duration_ms: int | None, taken: bool) -> None:
+    """Though MLflow may have one that cannot be."""
+    trace = record(duration_ms=duration_ms)
+    assert query(min_duration_ms=500).matches(trace, RULES.values(trace)) is taken
+    assert query(min_duration_ms=0).matches(trace, RULES.values(trace)) is (duration_ms is not None)

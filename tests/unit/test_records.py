@@ -125,18 +125,14 @@ def test_the_cost_of_a_total_that_its_parts_do_not_say(text: str, given: float |
     assert to_record(trace(cost=text), {}, 0).cost == Cost(given, made)
 
 
-@pytest.mark.parametrize(
-    ("given", "state"),
-    [
-        ("OK", State.OK),
-        ("ERROR", State.ERROR),
-        ("IN_PROGRESS", State.IN_PROGRESS),
-        ("STATE_UNSPECIFIED", State.IN_PROGRESS),
-        (None, State.IN_PROGRESS),
-    ],
-)
-def test_states(given: str | None, state: State) -> None:
-    assert but(state=given).state is state
+@pytest.mark.parametrize("duration", ["0s", "0.010s", None])
+@pytest.mark.parametrize("given", ["OK", "ERROR", "IN_PROGRESS", "STATE_UNSPECIFIED", "ok", "DONE", "", 1, None])
+def test_a_state_that_mlflow_does_not_know_is_an_end_where_there_is_a_duration(
+    given: Any, duration: str | None
+) -> None:
+    known = {"OK": State.OK, "ERROR": State.ERROR, "IN_PROGRESS": State.IN_PROGRESS}
+    expected = known.get(given) or (State.IN_PROGRESS if duration is None else State.OK)
+    assert but(state=given, execution_duration=duration).state is expected
 
 
 @pytest.mark.parametrize(
@@ -155,7 +151,7 @@ def test_durations_are_exact_to_the_millisecond(text: str, duration_ms: int) -> 
 @pytest.mark.parametrize(
     "text",
     [
-        *("-0.005s", "-1.500s", f"{10**300}s"),
+        *("-0.005s", "-1.500s", "1000000000.001s", "1780000000s", "315576000000s", f"{10**300}s"),
         *(
             "NaN",
             "NaNs",

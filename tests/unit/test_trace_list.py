@@ -36,6 +36,7 @@ def test_all_that_can_be_said() -> None:
     assert question == Question({"environment": "production"}, [], Kind.ERROR, 1_789_990_000_000, 1_789_990_060_500)
     assert question.terms(OBJECTIVES) == ["trace.status = 'ERROR'"]
     assert ask(experiment="chatbot").experiment == "chatbot"
+    assert ask(status="in_progress").terms(OBJECTIVES) == ["trace.status != 'OK'", "trace.status != 'ERROR'"]
 
 
 def test_mlflow_looks_for_what_is_slower_than_the_least_objective() -> None:
@@ -104,6 +105,14 @@ def test_slow_is_slower_than_the_objective_where_there_is_one() -> None:
     )
     traces = [record(trace_id=key, duration_ms=ms, **({"tags": tags} if tags else {})) for key, ms, tags in durations]
     assert found(ask(status="slow"), *traces) == ["tr-slow"]
+
+
+def test_the_state_is_looked_at_again() -> None:
+    """MLflow finds more than is asked for where it does not know a state."""
+    traces = [record(trace_id=state.value, state=state) for state in State]
+    assert found(ask(status="in_progress"), *traces) == ["IN_PROGRESS"]
+    assert found(ask(status="error"), *traces) == ["ERROR"]
+    assert found(ask(), *traces) == [state.value for state in State]
 
 
 def test_no_more_is_taken_than_is_shown_or_can_be_looked_at() -> None:
