@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import takewhile
 from pathlib import Path
+from queue import SimpleQueue
 from threading import Lock, Thread
 from urllib.parse import urlsplit
 
@@ -242,7 +243,7 @@ def run(config_file: Path | None, settings: Config, web: Web) -> int:
     # uvicorn stops by itself on these and then raises them once more for whoever had them before
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: service.stop())
-    signal.signal(signal.SIGHUP, lambda *_: Thread(target=_reload_quietly, args=(service,), daemon=True).start())
+    reload_at_each_sighup(service)
     log.info(
         "started",
         extra={
@@ -265,6 +266,16 @@ def _for_a_while(records: Iterable[TraceRecord]) -> Iterable[TraceRecord]:
     return takewhile(lambda _: time.monotonic() < until, records)
 
 
-def _reload_quietly(service: Service) -> None:
-    with suppress(UserError):  # it is logged, and in the metric
-        service.reload()
+def reload_at_each_sighup(service: Service) -> None:
+    """Have the configuration read again, one time after the other; signals that come while one of them waits for its
+    turn are one with it."""
+    asked: SimpleQueue[None] = SimpleQueue()  # of all queues the one that a signal handler may put something into
+
+    def reload() -> None:
+        while True:
+            asked.get()
+            with suppress(UserError):  # it is logged, and in the metric
+                service.reload()
+
+    signal.signal(signal.SIGHUP, lambda *_: asked.put(None) if asked.empty() else None)
+    Thread(target=reload, name="reload", daemon=True).start()

@@ -50,6 +50,7 @@ SOURCE = "tests/integration/test_source.py"
 RECORDS = "tests/unit/test_records.py"
 ANSWERS = "tests/unit/test_source.py"
 BOUNDED = "tests/unit/test_bounded.py"
+SERVE = "tests/integration/test_serve.py"
 REAL_FAULTS = "tests/integration/test_faults.py"
 RULES = "tests/unit/test_rules.py"
 ALERTS = "tests/e2e/test_alerts.py"
@@ -681,6 +682,13 @@ BREAKAGES = (
         "if user in users and hmac",
         "if hmac",
         f"{WEB} -k taken_away",
+    ),
+    Breakage(
+        "a thread for each SIGHUP",
+        "exporter/service.py",
+        "lambda *_: asked.put(None) if asked.empty() else None)",
+        "lambda *_: Thread(target=service.reload, daemon=True).start())",
+        f"{SERVE} -k does_not_end",
     ),
     Breakage(
         "queue all guesses",

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -18,6 +19,7 @@ import requests
 from prometheus_client.utils import floatToGoString
 
 from exporter.demo.processes import HOST, Processes, free_port
+from tests import endless
 from tests.real import Exporter, Mlflow, Samples, Trace, eventually, now_ms, tool
 
 START_MS = 1_790_000_000_000
@@ -352,6 +354,33 @@ def test_a_reload_is_all_or_nothing_and_no_counter_falls(mlflow: Mlflow, tmp_pat
         eventually(lambda: 'team="search"' in exporter.text(), "the new label shows")
         assert "its labels or buckets have changed" in exporter.log()
     assert "Traceback" not in exporter.log()
+
+
+def test_an_answer_that_does_not_end_is_an_outage(tmp_path: Path) -> None:
+    """The poll fails, a reload and the pages end, and neither they nor signals leave anything behind."""
+    drips = endless.again_and_again(endless.OK + b"Connection: close\r\n\r\n", b" ", 0.1)
+    with endless.server(drips) as uri:
+        settings = {"mlflow": {"tracking_uri": uri, "timeout": "1s"}, "poll": {"interval": "1s"}}
+        with Exporter(tmp_path, settings).running() as exporter:
+            timeouts = 'mlflow_trace_exporter_poll_errors_total{reason="timeout"}'
+            eventually(lambda: exporter.samples().get(timeouts, 0) >= 1, "the poll has failed")
+            assert exporter.samples()["mlflow_up"] == 0
+            threads = exporter.threads()
+            file = tmp_path / "exporter.yml"
+            for number in range(20):
+                file.write_text(file.read_text().partition("buckets:")[0] + f"buckets: {{tokens: [{number + 1}]}}\n")
+                exporter.process.send_signal(signal.SIGHUP)
+                time.sleep(0.02)  # each reaches it
+            assert exporter.threads() <= threads + 3, "one reads, and one waits for MLflow"
+            assert requests.get(f"{exporter.url}/trace/tr-1", timeout=20).status_code == 502
+            assert requests.get(f"{exporter.url}/traces", timeout=20).status_code == 502
+            assert requests.post(f"{exporter.url}/-/reload", timeout=20).status_code == 200
+            before = exporter.samples()[timeouts]
+            eventually(lambda: exporter.samples()[timeouts] >= before + 2, "polls go on to fail")
+            assert exporter.threads() <= threads + 5
+            assert exporter.stop() < 5
+        assert "the whole answer was not there after 2 s" in exporter.log()
+        assert "Traceback" not in exporter.log()
 
 
 def test_it_reloads_and_stops_while_mlflow_does_not_answer(tmp_path: Path) -> None:
