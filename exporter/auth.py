@@ -27,6 +27,8 @@ class Authentication:
 
     bcrypt is slow on purpose, so a password that was right is remembered (as a keyed digest); others are looked at one
     at a time, and one for each address, so that guessing takes one core at most and keeps no other address waiting.
+    Whoever is refused has waited as long as the most expensive hash takes: how long it takes tells nobody which users
+    there are.
     """
 
     def __init__(self, app: ASGIApp, settings: Settings) -> None:
@@ -56,9 +58,9 @@ class Authentication:
         user, password = _credentials(Headers(scope=scope).get("authorization", ""))
         if not user and not password:
             return _UNAUTHORIZED
-        # who asks for a user that there is not must wait as long as for one that there is
-        password_hash = users.get(user, next(iter(users.values()))).encode()
-        digest = hmac.digest(self._secret, password_hash + password, "sha256")
+        most = max(map(_cost, users.values()))
+        password_hash = users.get(user) or next(each for each in users.values() if _cost(each) == most)
+        digest = hmac.digest(self._secret, password_hash.encode() + password, "sha256")
         if user in users and hmac.compare_digest(self._right.get(user, b""), digest):
             return None
         address = (scope.get("client") or ("",))[0]
@@ -67,13 +69,31 @@ class Authentication:
         self._guessing.add(address)
         try:
             async with self._one_at_a_time:
-                right = await asyncio.to_thread(bcrypt.checkpw, password[:MAX_PASSWORD_BYTES], password_hash)
+                right = await asyncio.to_thread(_is_right, password[:MAX_PASSWORD_BYTES], password_hash, most)
         finally:
             self._guessing.discard(address)
         if not right or user not in users:
             return _UNAUTHORIZED
         self._right[user] = digest
         return None
+
+
+def _is_right(password: bytes, password_hash: str, most: int) -> bool:
+    """Whether it is the password; where it is not, this takes as long as with a hash of cost ``most``.
+
+    Each cost takes twice as long as the one before it. Example: after a check at cost 10, of 2^10 rounds, others at 10,
+    11 and 12 make it 2^13.
+    """
+    if bcrypt.checkpw(password, password_hash.encode()):
+        return True
+    for cost in range(_cost(password_hash), most):
+        bcrypt.checkpw(password, f"{password_hash[:4]}{cost:02}{password_hash[6:]}".encode())
+    return False
+
+
+def _cost(password_hash: str) -> int:
+    """Of a hash such as $2y$10$…: 10."""
+    return int(password_hash[4:6])
 
 
 def _credentials(authorization: str) -> tuple[str, bytes]:

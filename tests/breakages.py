@@ -50,6 +50,7 @@ SOURCE = "tests/integration/test_source.py"
 RECORDS = "tests/unit/test_records.py"
 ANSWERS = "tests/unit/test_source.py"
 BOUNDED = "tests/unit/test_bounded.py"
+AUTH = "tests/unit/test_auth.py"
 SERVE = "tests/integration/test_serve.py"
 REAL_FAULTS = "tests/integration/test_faults.py"
 RULES = "tests/unit/test_rules.py"
@@ -672,7 +673,7 @@ BREAKAGES = (
     Breakage(
         "remember a password for good",
         "exporter/auth.py",
-        'password_hash + password, "sha256"',
+        'password_hash.encode() + password, "sha256"',
         'password, "sha256"',
         f"{WEB} -k right_password",
     ),
@@ -689,6 +690,13 @@ BREAKAGES = (
         "lambda *_: asked.put(None) if asked.empty() else None)",
         "lambda *_: Thread(target=service.reload, daemon=True).start())",
         f"{SERVE} -k does_not_end",
+    ),
+    Breakage(
+        "answer sooner where there is no such user, or a cheaper hash",
+        "exporter/auth.py",
+        "for cost in range(_cost(password_hash), most):",
+        "for cost in ():",
+        AUTH,
     ),
     Breakage(
         "queue all guesses",
