@@ -198,7 +198,7 @@ def doctor(config_file: Path | None, sample: int) -> None:
     with flags.mlflow_loaded():
         from exporter.doctor import doctor as examine
     logs.setup("error", "logfmt")
-    examine(config.load(config_file), sample, click.echo)
+    examine(config.load(config_file), sample, flags.tell)
 
 
 @click.command()

@@ -9,6 +9,7 @@ from typing import TypeVar
 from anyio import CapacityLimiter, to_thread
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
+from starlette.convertors import PathConvertor, register_url_convertor
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.routing import BaseRoute, Route, Router
@@ -38,6 +39,15 @@ _PAGE_HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-store",
 }
+
+
+class _AnyPath(PathConvertor):
+    """The rest of a path, line ends included: ids of traces can have them."""
+
+    regex = r"[\s\S]*"
+
+
+register_url_convertor("path", _AnyPath())  # also for what is mounted
 
 
 @dataclass(frozen=True, slots=True)

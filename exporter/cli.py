@@ -19,6 +19,7 @@ from exporter import __version__, analysis, config, flags, logs, web_config
 from exporter import dashboards as packaged_dashboards
 from exporter import rules as packaged_rules
 from exporter.errors import PollError, UserError
+from exporter.shown import shown_lines
 
 STOPPED = 128 + signal.SIGINT
 """The exit code after Ctrl-C, as shells give it; 1 would be an answer of `health`."""
@@ -41,7 +42,7 @@ class _Mend(click.ClickException):
     exit_code = 2
 
     def show(self, file: IO[Any] | None = None) -> None:
-        click.echo(f"mlflow-trace-exporter: {self.format_message()}", file=file, err=True)
+        click.echo(f"mlflow-trace-exporter: {shown_lines(self.format_message())}", file=file, err=True)
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -278,7 +279,7 @@ def _check(settings: config.Config) -> None:
     with flags.mlflow_loaded():
         from exporter.check import check as run_check
     logs.setup("error", "logfmt")
-    run_check(settings, click.echo)
+    run_check(settings, flags.tell)
 
 
 for command in (analysis.report, analysis.health, analysis.doctor, analysis.backfill):

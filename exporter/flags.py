@@ -10,6 +10,7 @@ import click
 
 from exporter import config
 from exporter.errors import UserError
+from exporter.shown import shown
 
 T = TypeVar("T")
 
@@ -40,6 +41,11 @@ config_file = click.option(
     type=click.Path(path_type=Path),
     help="Configuration file (YAML). Without one everything has its default.",
 )
+
+
+def tell(line: str) -> None:
+    """Print a line; it may quote what others wrote."""
+    click.echo(shown(line))
 
 
 @contextmanager

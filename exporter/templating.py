@@ -1,12 +1,21 @@
-"""What the pages for people have in common. Templates escape all that they are given."""
+"""What the pages for people have in common. Templates escape all that they show, and show no control characters."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime
 
 import jinja2
+from markupsafe import Markup
+
+from exporter.shown import shown
+
+
+def _fit(value: object) -> object:
+    """What a template shows of a value; what is HTML already is ours."""
+    return shown(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
 
 _TEMPLATES = jinja2.Environment(
-    loader=jinja2.PackageLoader("exporter"), autoescape=True, undefined=jinja2.StrictUndefined
+    loader=jinja2.PackageLoader("exporter"), autoescape=True, undefined=jinja2.StrictUndefined, finalize=_fit
 )
 
 

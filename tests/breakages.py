@@ -50,6 +50,7 @@ SOURCE = "tests/integration/test_source.py"
 RECORDS = "tests/unit/test_records.py"
 ANSWERS = "tests/unit/test_source.py"
 BOUNDED = "tests/unit/test_bounded.py"
+SHOWN = "tests/unit/test_shown.py"
 AUTH = "tests/unit/test_auth.py"
 SERVE = "tests/integration/test_serve.py"
 REAL_FAULTS = "tests/integration/test_faults.py"
@@ -697,6 +698,20 @@ BREAKAGES = (
         "for cost in range(_cost(password_hash), most):",
         "for cost in ():",
         AUTH,
+    ),
+    Breakage(
+        "show control characters on a page",
+        "exporter/templating.py",
+        ", finalize=_fit",
+        "",
+        SHOWN,
+    ),
+    Breakage(
+        "quote control characters of MLflow's answers",
+        "exporter/failures.py",
+        "detail = shown(",
+        "detail = str(",
+        SHOWN,
     ),
     Breakage(
         "queue all guesses",
