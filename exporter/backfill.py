@@ -11,9 +11,9 @@ from exporter import ledger_file, parts
 from exporter.config import Config
 from exporter.errors import UserError, what_failed
 from exporter.history import History, Span
-from exporter.labels import breaks
 from exporter.moments import asked_ms, text, utc
 from exporter.query import Progress, Query
+from exporter.shown import is_fit
 
 HEAD_MS = 3 * 3_600_000
 """Prometheus keeps about three hours in memory before it makes a block of them (two, and half of that more)."""
@@ -51,7 +51,7 @@ def plan(settings: Config, since: str, until: str | None, step: timedelta, targe
     if step_ms < LEAST_STEP_MS:
         raise UserError("--step: must be at least 1s")
     for flag, value in target.items():
-        if not value or breaks(value):
+        if not value or not is_fit(value):
             raise UserError(f"--{flag}: {value!r} is no label that Prometheus gives")
     since_ms = asked_ms("--since", since, now_ms)
     end_ms = until_ms(None if until is None else asked_ms("--until", until, now_ms), origin_ms, now_ms)

@@ -6,7 +6,7 @@ from exporter.client import CLIENT_VERSION, PAGE_SIZE
 from exporter.config import Config
 from exporter.errors import PollError, UserError
 from exporter.horizon import AHEAD_MS, Window
-from exporter.labels import LabelRules, unbroken
+from exporter.labels import LabelRules
 from exporter.ledger_file import examine
 from exporter.parts import now_ms, open_meter, open_source
 from exporter.source import MlflowSource
@@ -48,10 +48,10 @@ def _say_experiments(source: MlflowSource, say: Callable[[str], None]) -> None:
     selection = source.selection()
     if not selection.chosen:
         raise UserError(selection.complaint(source.client.tracking_uri))
-    names = unbroken(", ".join(sorted(selection.names.values())))
+    names = ", ".join(sorted(selection.names.values()))
     say(f"experiments  {len(selection.chosen)} of {len(selection.active)} selected: {names}")
     if selection.unmatched:
-        selectors, active = (unbroken(", ".join(each)) for each in (selection.unmatched, selection.active))
+        selectors, active = (", ".join(each) for each in (selection.unmatched, selection.active))
         say(f"             warning: {selectors} selects none of {active}")
 
 

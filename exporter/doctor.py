@@ -10,10 +10,11 @@ from exporter.config import PERSONAL, Config
 from exporter.errors import PollError, UserError
 from exporter.families import MISSING
 from exporter.horizon import AHEAD_MS, Window
-from exporter.labels import PLACE_LABELS, UNKNOWN, breaks, clean
+from exporter.labels import PLACE_LABELS, UNKNOWN, clean
 from exporter.metrics import Meter
 from exporter.moments import text
 from exporter.parts import ms, now_ms, objectives_of, open_meter, open_source
+from exporter.shown import is_fit
 from exporter.source import MlflowSource
 from exporter.trace import ORPHAN_MS, State, TokenUsage, TraceRecord
 from exporter.traffic import Traffic, traffic_of
@@ -165,7 +166,7 @@ def _clock(off_ms: int | None) -> str:
 def _values(values: set[str], personal: bool) -> str:
     """How many there are and, of a few short ones that are nobody's secret, which."""
     count = f"{len(values):,} value{'s' if len(values) > 1 else ''}"
-    if personal or len(values) > MAX_VALUES_SHOWN or any(len(value) > 40 or breaks(value) for value in values):
+    if personal or len(values) > MAX_VALUES_SHOWN or any(len(value) > 40 or not is_fit(value) for value in values):
         return count
     return f"{count} ({', '.join(sorted(values))})"
 

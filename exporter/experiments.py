@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
-from exporter.labels import unbroken
+from exporter.shown import shown
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +34,7 @@ class Selection:
 
     def complaint(self, uri: str) -> str:
         """What to say where none is chosen."""
-        selectors, active = (unbroken(", ".join(each)) for each in (self.unmatched, self.active))
+        selectors, active = (shown(", ".join(each)) for each in (self.unmatched, self.active))
         return (
             f"mlflow.experiments: {selectors or 'all'} selects none of the {len(self.active)} active experiments"
             f" at {uri}: {active}"

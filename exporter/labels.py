@@ -1,10 +1,10 @@
 """Which tag or metadata of a trace becomes which label. Pure."""
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from exporter.shown import shown
 from exporter.trace import TraceRecord
 
 UNKNOWN = "unknown"
@@ -75,28 +75,8 @@ def _first(sources: Sequence[LabelSource], record: TraceRecord) -> str | None:
     return next((value for value in found if value and value.strip()), None)
 
 
-_BREAKING = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
-"""Unicode's categories Cc (control characters) and Cs (surrogates), which no version of Unicode will add to."""
-
-
-def breaks(value: str) -> bool:
-    """Whether a text has a character in it that an exposition, or what reads one, cannot take: a control character or a
-    lone surrogate."""
-    return _BREAKING.search(value) is not None
-
-
-def unbroken(value: str) -> str:
-    """A text with U+FFFD in the place of each such character.
-
-    One lone surrogate makes a whole exposition impossible to encode, and a newline or NUL confuses what reads it. All
-    else stays, because it is part of how people write: no-break and ideographic spaces, the joiners of emoji and of
-    Indic and Arabic scripts, private use.
-    """
-    return _BREAKING.sub("\N{REPLACEMENT CHARACTER}", value)
-
-
 def clean(value: str | None) -> str:
-    """The label value that a text becomes: without space around it, at most MAX_VALUE_LENGTH characters, ``unbroken``;
+    """The label value that a text becomes: without space around it, at most MAX_VALUE_LENGTH characters, and ``shown``;
     ``unknown`` where nothing is left.
 
     Whatever is compared with a label passes this once, where it enters the program: what a trace says, and what a user
@@ -104,4 +84,4 @@ def clean(value: str | None) -> str:
     """
     if value is None:
         return UNKNOWN
-    return unbroken(value.lstrip()[:MAX_VALUE_LENGTH].rstrip()) or UNKNOWN
+    return shown(value.lstrip()[:MAX_VALUE_LENGTH].rstrip()) or UNKNOWN

@@ -8,7 +8,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
-from exporter.labels import clean, unbroken
+from exporter.labels import clean
+from exporter.shown import shown
 
 WILDCARDS = frozenset("*?[")
 
@@ -18,7 +19,7 @@ def pattern(environment: str) -> str:
     is not cut, because it can be longer than what it matches. Raises ValueError for one that is blank."""
     if not environment.strip():
         raise ValueError("name an environment, or a glob of their names")
-    return unbroken(environment.strip()) if WILDCARDS & set(environment) else clean(environment)
+    return shown(environment.strip()) if WILDCARDS & set(environment) else clean(environment)
 
 
 @dataclass(frozen=True, slots=True)

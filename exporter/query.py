@@ -1,7 +1,7 @@
 """Which traces somebody asks about: in MLflow's words as far as it knows them, in ours for the rest."""
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from exporter.horizon import Window

@@ -1,13 +1,23 @@
-"""What somebody else wrote, made fit to be shown on a page, in a terminal or in a message. Pure."""
+"""What somebody else wrote, made fit for an exposition, a page, a terminal or a message. Pure."""
 
 import re
 
 _UNFIT = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
-"""Control characters and lone surrogates: Unicode's categories Cc and Cs."""
+"""Unicode's categories Cc (control characters) and Cs (surrogates), which no version of Unicode will add to."""
+
+
+def is_fit(text: str) -> bool:
+    """Whether a text has neither control characters nor lone surrogates in it."""
+    return _UNFIT.search(text) is None
 
 
 def shown(text: str) -> str:
-    """The text with a sign in place of each character that could move a cursor, end a line or break an encoding."""
+    """The text with U+FFFD in the place of each control character and lone surrogate.
+
+    One lone surrogate makes a whole exposition impossible to encode, and a control character can end a line or move a
+    cursor. All else stays, because it is part of how people write: no-break and ideographic spaces, the joiners of
+    emoji and of Indic and Arabic scripts, private use.
+    """
     return _UNFIT.sub("\N{REPLACEMENT CHARACTER}", text)
 
 

@@ -40,7 +40,6 @@ _TERMS = {
     Kind.ERROR: ["trace.status = 'ERROR'"],
     Kind.IN_PROGRESS: ["trace.status != 'OK'", "trace.status != 'ERROR'"],  # also one that MLflow does not know
 }
-_STATES = {Kind.ERROR: State.ERROR, Kind.IN_PROGRESS: State.IN_PROGRESS}
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,18 +107,24 @@ def answer(
     """The first MAX_ROWS that are asked for of ``newest``, of which no more than necessary are taken."""
 
     def is_asked_for(record: TraceRecord) -> bool:
-        if question.kind in _STATES and record.state is not _STATES[question.kind]:
-            return False
         values = rules.values(record)
         if any(values[name] != value for name, value in question.labels.items()):
             return False
-        if question.kind is Kind.IN_PROGRESS and record.ended():
-            return False
-        latency_s = objectives.latency_s(values["environment"])
-        slow = None not in (latency_s, record.duration_s) and record.duration_s > latency_s  # type: ignore[operator]
-        return question.kind is not Kind.SLOW or slow
+        return _is_of(question.kind, record, objectives.latency_s(values["environment"]))
 
     return list(islice(filter(is_asked_for, islice(newest, MAX_LOOKED_AT)), MAX_ROWS))
+
+
+def _is_of(kind: Kind | None, record: TraceRecord, latency_s: float | None) -> bool:
+    """Whether a trace is of a kind, where MLflow may have given more; above ``latency_s`` it is slow."""
+    match kind:
+        case Kind.ERROR:
+            return record.state is State.ERROR
+        case Kind.IN_PROGRESS:
+            return not record.ended()
+        case Kind.SLOW:
+            return latency_s is not None and record.duration_s is not None and record.duration_s > latency_s
+    return True
 
 
 def trace_url(mlflow_url: str, experiment_id: str, trace_id: str) -> str:

@@ -109,7 +109,6 @@ def triage(
     records: Sequence[TraceRecord], known: Known, closed_ms: int, place_of: Callable[[TraceRecord], Place]
 ) -> Batch:
     """Sort out traces as they were read, each id once. ``closed_ms``: up to which start times are closed."""
-    records = list({record.trace_id: record for record in records}.values())  # be it that MLflow gives one twice
     again = [record for record in records if record.trace_id in known.done]
     looked_at = [
         (record, look_at(record, known.pending.get(record.trace_id), place_of(record)))

@@ -549,13 +549,6 @@ BREAKAGES = (
         f"{FAULTS} -k otlp",
     ),
     Breakage(
-        "count a trace as often as an answer has it",
-        "exporter/triage.py",
-        "    records = list({record.trace_id: record for record in records}.values())",
-        "    records = list(records)",
-        f"{FAULTS} -k twice",
-    ),
-    Breakage(
         "show a new series at its value",
         "exporter/release.py",
         "now_s - held_since_s.get(group, now_s) >= zero_hold_s",
@@ -858,9 +851,9 @@ BREAKAGES = (
     Breakage(
         "find traces of any state",
         "exporter/trace_list.py",
-        "if question.kind in _STATES and record.state is not _STATES[question.kind]:",
-        "if False:",
-        "tests/integration/test_trace_list.py",
+        "            return not record.ended()\n",
+        "            return True\n",
+        "tests/integration/test_trace_list.py tests/unit/test_trace_list.py",
     ),
     Breakage(
         "leave it to us to look for a state",
@@ -868,13 +861,6 @@ BREAKAGES = (
         "return _TERMS[self.kind] if self.kind else []",
         "return []",
         "tests/unit/test_trace_list.py",
-    ),
-    Breakage(
-        "have MLflow leave out traces whose state it does not know",
-        "exporter/query.py",
-        """State.OK: ["trace.status != 'ERROR'", "trace.status != 'IN_PROGRESS'"]""",
-        """State.OK: ["trace.status = 'OK'"]""",
-        f"{REPORT} -k 'filters'",
     ),
     Breakage(
         "wait a week for a trace whose state MLflow does not know",
@@ -974,12 +960,12 @@ BREAKAGES = (
     ),
     Breakage(
         "replace what people write in a label",
-        "exporter/labels.py",
-        'return _BREAKING.sub("\\N{REPLACEMENT CHARACTER}", value)',
-        'return "".join(char if char.isprintable() else "\\N{REPLACEMENT CHARACTER}" for char in value)',
+        "exporter/shown.py",
+        'return _UNFIT.sub("\\N{REPLACEMENT CHARACTER}", text)',
+        'return "".join(char if char.isprintable() else "\\N{REPLACEMENT CHARACTER}" for char in text)',
         LABELS,
     ),
-    Breakage("let a surrogate into a label", "exporter/labels.py", "\\ud800-\\udfff]", "]", LABELS),
+    Breakage("let a surrogate into a label", "exporter/shown.py", "\\ud800-\\udfff]", "]", LABELS),
     Breakage("compare a raw name with labels", "exporter/api.py", "return clean(value)", "return value", NAMES),
     Breakage(
         "take a blank name for unknown", "exporter/api.py", "if not value.strip():", "if False:", f"{NAMES} -k nothing"
@@ -994,7 +980,7 @@ BREAKAGES = (
     Breakage(
         "cut a glob",
         "exporter/objectives.py",
-        "unbroken(environment.strip()) if",
+        "shown(environment.strip()) if",
         "clean(environment) if",
         "tests/unit/test_objectives.py",
     ),

@@ -1,9 +1,9 @@
 """The invariants, over random histories: the real poller and the real ledger on a simulated MLflow.
 
-A step is something that happens: traces appear, end, change, move, disappear; MLflow fails or is away, or gives a trace
-twice; clocks are wrong, by days and back; the configuration is read again with other objectives, caps and limits; the
-ledger is damaged; the process is killed; time passes and a poll is made. All invariants are checked after every step,
-and at the end of a history that nothing is lost which the guarantee covers.
+A step is something that happens: traces appear, end, change, move, disappear; MLflow fails or is away; clocks
+are wrong, by days and back; the configuration is read again with other objectives, caps and limits; the ledger is
+damaged; the process is killed; time passes and a poll is made. All invariants are checked after every step, and at the
+end of a history that nothing is lost which the guarantee covers.
 """
 
 import sqlite3
@@ -299,10 +299,6 @@ class History(RuleBasedStateMachine):
             self._tick(every_ms)
         self.mlflow.own_error_ms, self.mlflow.server_error_ms = before
         self.doubtful |= any(record.start_ms > self.mlflow.clock_ms for record in self.mlflow.traces.values())
-
-    @rule(repeats=st.booleans())
-    def mlflow_gives_traces_twice_or_once(self, repeats: bool) -> None:
-        self.mlflow.repeats = repeats
 
     @rule(
         objectives=st.sampled_from(OBJECTIVES_OF),

@@ -22,10 +22,8 @@ class SimulatedMlflow:
     """Holds traces and answers as MLflow would.
 
     ``clock_ms`` is the time. Its own clock is wrong by ``server_error_ms``, that of whoever polls it by
-    ``own_error_ms``. A trace is there from its
-    ``visible_ms`` on. ``before_request`` is called with the number of each request, counted from 1, before it is
-    answered: to move, add or delete traces between two pages, or to raise. ``repeats``: each answer has its first trace
-    twice.
+    ``own_error_ms``. A trace is there from its ``visible_ms`` on. ``before_request`` is called with the number of each
+    request, counted from 1, before it is answered: to move, add or delete traces between two pages, or to raise.
     """
 
     def __init__(self, page_size: int = 500) -> None:
@@ -38,7 +36,6 @@ class SimulatedMlflow:
         self.visible_ms: dict[str, int] = {}
         self.selected = {CHATBOT.experiment_id: CHATBOT}
         self.lacks: set[Feature] = set()
-        self.repeats = False
         self.requests = 0
         self.before_request: Callable[[int], None] = lambda _: None
         self.fail_at_request: dict[int, Exception] = {}
@@ -111,7 +108,7 @@ class SimulatedMlflow:
         while True:
             found = self._search(window, read)
             if found:
-                yield Page((*found, *found[: self.repeats]), found[-1].start_ms)
+                yield Page(tuple(found), found[-1].start_ms)
             if len(found) < self.page_size:
                 return
             last_ms = found[-1].start_ms

@@ -511,15 +511,6 @@ def test_longer_lateness_opens_start_times_again(make_rig: MakeRig, mlflow: Simu
     assert (rig.traces, rig.total(LATE)) == (1, 0)
 
 
-def test_a_trace_that_an_answer_has_twice_is_counted_once(started: Rig, mlflow: SimulatedMlflow) -> None:
-    mlflow.repeats = True
-    mlflow.trace(start_ms=0)
-    mlflow.trace(start_ms=-HOUR_MS)
-    assert started.tick()
-    started.run(3 * MINUTE_MS)
-    assert started.traces == 2
-
-
 @pytest.mark.parametrize("odd", ["it's", "a\0b"])
 def test_a_trace_that_cannot_be_asked_for_is_counted_however_old_it_is(
     started: Rig, mlflow: SimulatedMlflow, odd: str

@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.labels import MAX_VALUE_LENGTH, LabelRules, LabelSource, breaks, clean, unbroken
+from exporter.labels import MAX_VALUE_LENGTH, LabelRules, LabelSource, clean
+from exporter.shown import is_fit, shown
 from tests.builders import RULES, record
 
 REPLACED = "\N{REPLACEMENT CHARACTER}"
@@ -73,16 +74,16 @@ def test_what_people_write_stays(name: str) -> None:
 
 
 def test_nothing_but_two_categories_is_replaced() -> None:
-    replaced = {category(char) for char in map(chr, range(0x110000)) if unbroken(char) != char}
+    replaced = {category(char) for char in map(chr, range(0x110000)) if shown(char) != char}
     assert replaced == {"Cc", "Cs"}
-    assert not [char for char in map(chr, range(0x110000)) if category(char) in replaced and unbroken(char) == char]
+    assert not [char for char in map(chr, range(0x110000)) if category(char) in replaced and shown(char) == char]
 
 
 @given(st.text(st.characters(exclude_categories=())))
 def test_a_label_value_has_no_control_character_and_no_surrogate_and_all_else(raw: str) -> None:
     expected = "".join(REPLACED if category(char) in ("Cc", "Cs") else char for char in raw)
-    assert unbroken(raw) == expected
-    assert breaks(raw) is (unbroken(raw) != raw)
+    assert shown(raw) == expected
+    assert is_fit(raw) is not (shown(raw) != raw)
     cleaned = clean(raw)
     assert cleaned in expected or cleaned == "unknown"
     assert cleaned.encode("utf-8")
