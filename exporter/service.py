@@ -144,6 +144,8 @@ class Service:
                     self._begin_again(self._poller.damage)
                 if not self._stopped:
                     self._poller.run()
+        except UserError as error:
+            log.error("no new ledger can be begun; the process ends", extra={"error": str(error)})
         except Exception:
             log.exception("the poller has failed; the process ends")
         finally:
