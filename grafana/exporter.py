@@ -90,6 +90,13 @@ BEHIND = over_time(
     Query(q.age(f"{_EXPORTER}_audited_until_timestamp_seconds"), f"{_INSTANCE} compared"),
 )
 
+CLOCK_DIFFERENCE = over_time(
+    "Clock difference",
+    "How far MLflow's clock is ahead of the exporter's. Normal: within two seconds, because MLflow tells it to the second.",
+    "s",
+    Query(q.own(f"{_EXPORTER}_clock_difference_seconds"), _INSTANCE),
+)
+
 TIME_UNTIL_A_TRACE_IS_SEEN = over_time(
     "Time until a trace is seen",
     "From the end of a trace to the poll that saw it. Normal: the p50 near half the interval, and the"
@@ -194,7 +201,7 @@ BOARD = Board(
         line(
             5, MLFLOW, LAST_SUCCESSFUL_POLL, READING_WHAT_WAS_MISSED, UNACCOUNTED_TRACES, SERIES_OF_LIMIT, CONFIGURATION
         ),
-        line(8, POLLS, DURATION_OF_A_POLL, BEHIND),
+        line(8, POLLS, DURATION_OF_A_POLL, BEHIND, CLOCK_DIFFERENCE),
         line(8, TIME_UNTIL_A_TRACE_IS_SEEN, LATE_READ_TWICE_CHANGED, PENDING),
         line(8, MEMORY, CPU, LEDGER, SERIES),
         line(8, COUNTED_AS_OTHER, SERVER_FEATURES, VERSIONS_AND_RESETS),
