@@ -24,6 +24,11 @@ def read(source: MlflowSource, window: Window = ALL) -> list[TraceRecord]:
     return [record for page in source.scan(window) for record in page.records]
 
 
+def storable(mlflow: Mlflow, trace_id: str) -> bool:
+    """Whether the server's database can hold it."""
+    return "\0" not in trace_id or mlflow.dialect != "postgresql"
+
+
 def ids(records: list[TraceRecord]) -> list[str]:
     return [record.trace_id for record in records]
 
@@ -53,6 +58,8 @@ def test_an_overfull_millisecond_is_read_whatever_the_ids_are(
     mlflow: Mlflow, trace_id: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """First without what is read, then by page tokens."""
+    if not storable(mlflow, trace_id):
+        pytest.skip("PostgreSQL cannot hold a NUL")
     monkeypatch.setattr(source_module, "MAX_EXCLUDED", PAGE_SIZE)
     experiment, run = mlflow.experiment(), f"{now_ms()} "
     many = [Trace(START_MS, trace_id=run + trace_id.format(number)) for number in range(3 * PAGE_SIZE + 7)]
@@ -80,7 +87,7 @@ def test_an_overfull_millisecond_of_which_a_trace_is_deleted_meanwhile(
 def test_any_id_can_be_asked_for(mlflow: Mlflow) -> None:
     """Or a trace that is pending could not be told from one that was deleted."""
     experiment, run = mlflow.experiment(), now_ms()
-    odd = [f"{each}{run}{each}" for each in ODD_IDS]
+    odd = [f"{each}{run}{each}" for each in ODD_IDS if storable(mlflow, each)]
     for trace_id in odd:
         mlflow.log(experiment, Trace(START_MS, trace_id=trace_id))
     reader = source(mlflow, experiment)
