@@ -134,16 +134,22 @@ class Service:
         change.done.result()
         return True
 
+    def _run(self) -> None:
+        """Poll, with another poller after a change of the configuration or of the ledger."""
+        self._poller.run()
+        while not self._stopped:
+            if self._next is not None:
+                self._make(self._next)
+            elif self._poller.damage is not None:
+                self._begin_again(self._poller.damage)
+            else:
+                return
+            if not self._stopped:
+                self._poller.run()
+
     def _poll(self) -> None:
         try:
-            self._poller.run()
-            while not self._stopped and (self._next is not None or self._poller.damage is not None):
-                if self._next is not None:
-                    self._make(self._next)
-                elif self._poller.damage is not None:
-                    self._begin_again(self._poller.damage)
-                if not self._stopped:
-                    self._poller.run()
+            self._run()
         except UserError as error:
             log.error("no new ledger can be begun; the process ends", extra={"error": str(error)})
         except Exception:

@@ -92,7 +92,7 @@ BEHIND = over_time(
 
 CLOCK_DIFFERENCE = over_time(
     "Clock difference",
-    "How far MLflow's clock is ahead of the exporter's. Normal: within two seconds, because MLflow tells it to the second.",
+    "How far MLflow's clock is ahead of the exporter's. Normal: within two seconds; MLflow tells it to the second.",
     "s",
     Query(q.own(f"{_EXPORTER}_clock_difference_seconds"), _INSTANCE),
 )
