@@ -38,8 +38,8 @@ LONGEST_WAIT_MS = 2 * RETRY_MS
 """No trace is put off for longer than this."""
 
 LOOKED_AT_MS = 24 * 3_600_000
-"""A trace is given up only by a look that is no more overdue than this. One that is was missed: we were away, or the
-clock has just jumped, and a clock alone must not end anything."""
+"""A trace is given up only by a look that is due, and no more overdue than this. One that is was missed: we were away, or
+the clock has just jumped, and a clock alone must not end anything."""
 
 
 class Place(NamedTuple):
@@ -179,7 +179,7 @@ def judge(record: TraceRecord, before: Pending | None, at: Pending) -> Verdict:
 def _waited_long(before: Pending | None, at: Pending, now_ms: int) -> bool:
     """Whether a trace, ``before`` a look and ``at`` it, has been pending for so long that it must be done with now."""
     overdue_ms = 0 if before is None else now_ms - before.next_ms
-    return now_ms - at.first_ms >= GIVE_UP_MS and overdue_ms < LOOKED_AT_MS
+    return now_ms - at.first_ms >= GIVE_UP_MS and 0 <= overdue_ms < LOOKED_AT_MS
 
 
 def amounts_of(record: TraceRecord) -> int:

@@ -523,7 +523,7 @@ BREAKAGES = (
     Breakage(
         "give up at the first look by a clock that has jumped",
         "exporter/triage.py",
-        " and overdue_ms < LOOKED_AT_MS",
+        " and 0 <= overdue_ms < LOOKED_AT_MS",
         "",
         f"{FAULTS} -k both_clocks_are_ahead",
     ),

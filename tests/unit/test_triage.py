@@ -116,6 +116,7 @@ def test_a_look_that_is_long_overdue_ends_nothing_by_the_clock_alone() -> None:
     (waiting,) = after([jumped], pending(running)).pending
     assert not after([jumped], pending(running)).abandoned
     assert not unseen(list(pending(running).pending.values()), GIVE_UP_MS).abandoned
+    assert not after([jumped], Known({}, {"tr-1": waiting})).abandoned, "another pass reads it at the same time"
     in_time = replace(running, seen_ms=waiting.next_ms)
     assert after([in_time], Known({}, {"tr-1": waiting})).abandoned
     assert unseen([waiting], waiting.next_ms).abandoned == (waiting,)
