@@ -38,7 +38,7 @@ LONGEST_WAIT_MS = 2 * RETRY_MS
 """No trace is put off for longer than this."""
 
 LOOKED_AT_MS = 24 * 3_600_000
-"""A trace is given up only by a look that is due, and no more overdue than this. One that is more overdue was missed: we
+"""A trace is given up only by a look that is due, and no more overdue than this. One that is later was missed: we
 were away, or the clock has just jumped, and a clock alone must not end anything."""
 
 
