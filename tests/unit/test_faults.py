@@ -172,8 +172,10 @@ def test_visible_after_the_audit_horizon_is_told_as_unaccounted(started: Rig, ml
     started.run(25 * HOUR_MS, every_ms=MINUTE_MS)
     assert started.reading.unaccounted == 0
     started.restart()
+    mlflow.trace(start_ms=25 * HOUR_MS)
     started.run(2 * HOUR_MS, every_ms=MINUTE_MS)
-    assert (started.traces, started.reading.unaccounted) == (1, 1)
+    assert not started.ledger.counts(Window(EPOCH_MS, EPOCH_MS + 1), 60_000), "its id is forgotten"
+    assert (started.traces, started.reading.unaccounted) == (2, 1)
 
 
 def test_a_difference_that_reading_again_does_not_mend_is_told_and_not_read_for_ever(
