@@ -546,7 +546,7 @@ BREAKAGES = (
         "exporter/triage.py",
         "        return ORPHAN_MS\n",
         "        return SETTLE_MS\n",
-        f"{FAULTS} -k otlp",
+        TRIAGE,
     ),
     Breakage(
         "show a new series at its value",

@@ -358,17 +358,16 @@ def test_a_kill_while_a_ledger_is_begun_leaves_none_or_a_whole_one(
     copies: list[Path] = []
     connect = sqlite3.connect
 
-    def copy() -> int:
+    def copy(_: str) -> None:
         copies.append(tmp_path / f"{len(copies)}" / "ledger.db")
         copies[-1].parent.mkdir()
         for suffix in ("", "-journal", "-wal"):
             if Path(f"{path}{suffix}").exists():
                 shutil.copy(f"{path}{suffix}", f"{copies[-1]}{suffix}")
-        return 0
 
     def connect_and_watch(*args: object, **options: object) -> sqlite3.Connection:
         db = connect(*args, **options)  # type: ignore[call-overload]  # whatever it is called with
-        db.set_progress_handler(copy, 100)
+        db.set_trace_callback(copy)  # at the beginning of each statement
         return db  # type: ignore[no-any-return]  # as above
 
     with monkeypatch.context() as patched:
