@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +17,30 @@ from exporter.errors import UserError
 from tests.commands import config_file, invoke
 from tests.real import Mlflow, Trace, now_ms
 
-NOW_MS = now_ms()
 SLOW_MS = [100] * 18 + [4_000, 8_000]
 """Durations of 20 traces: their p95 is 4.2 s."""
 
 
-@pytest.fixture(scope="module", autouse=True)
-def traces(mlflow: Mlflow) -> None:
-    """Of production one in twenty fails, which is 5 %; staging fails always; older ones are worse."""
-    mlflow.experiment("health")
+@dataclass(frozen=True)
+class Checked:
+    """An experiment, and a configuration that reads it and no other."""
 
-    def made(environment: str, errors: int, durations: list[int], at_ms: int = NOW_MS - 60_000) -> list[Trace]:
+    mlflow: Mlflow
+    experiment: str
+
+    def config(self, directory: Path, **settings: Any) -> Path:
+        return config_file(directory, self.mlflow, self.experiment, **settings)
+
+    def run(self, directory: Path, *arguments: str, **settings: Any) -> Result:
+        return invoke("health", f"--config.file={self.config(directory, **settings)}", *arguments)
+
+
+@pytest.fixture(scope="module")
+def checked(mlflow: Mlflow) -> Checked:
+    """Of production one in twenty fails, which is 5 %; staging fails always; older ones are worse."""
+    experiment, now = mlflow.experiment(), now_ms()
+
+    def made(environment: str, errors: int, durations: list[int], at_ms: int = now - 60_000) -> list[Trace]:
         tags = {"environment": environment}
         cost = {"mlflow.trace.cost": json.dumps({"input_cost": 1, "output_cost": 1})}
         return [
@@ -34,29 +48,25 @@ def traces(mlflow: Mlflow) -> None:
             for at, ms in enumerate(durations)
         ]
 
-    mlflow.insert("health", made("production", 1, SLOW_MS))
-    mlflow.insert("health", made("production", 20, [60_000] * 20, NOW_MS - 7_200_000))
-    mlflow.insert("health", made("staging", 20, SLOW_MS))
-    mlflow.insert("health", made("canary", 3, [100] * 3))
+    mlflow.insert(experiment, made("production", 1, SLOW_MS))
+    mlflow.insert(experiment, made("production", 20, [60_000] * 20, now - 7_200_000))
+    mlflow.insert(experiment, made("staging", 20, SLOW_MS))
+    mlflow.insert(experiment, made("canary", 3, [100] * 3))
+    return Checked(mlflow, experiment)
 
 
-def run(server: Mlflow, directory: Path, *arguments: str, **settings: Any) -> Result:
-    file = config_file(directory, server, "health", **settings)
-    return invoke("health", f"--config.file={file}", *arguments)
-
-
-def test_exit_code_0_at_the_thresholds_exactly(mlflow: Mlflow, tmp_path: Path) -> None:
+def test_exit_code_0_at_the_thresholds_exactly(checked: Checked, tmp_path: Path) -> None:
     p95_ms = np.quantile(SLOW_MS, 0.95)
     assert p95_ms == pytest.approx(4_200)
-    done = run(mlflow, tmp_path, "--environment=production", "--error-rate=5%", "--p95=4201ms")
+    done = checked.run(tmp_path, "--environment=production", "--error-rate=5%", "--p95=4201ms")
     assert done.exit_code == 0, done.output
     within, summary = done.stdout.splitlines()
     assert within == "within: production: error rate 5%, at most 5%, p95 latency 4.2s, at most 4.201s"
     assert summary.startswith("healthy: 20 finished traces from ")
 
 
-def test_exit_code_1_with_a_line_for_each_breach(mlflow: Mlflow, tmp_path: Path) -> None:
-    done = run(mlflow, tmp_path, "--environment=production", "--error-rate=4.9%", "--p95=4199ms")
+def test_exit_code_1_with_a_line_for_each_breach(checked: Checked, tmp_path: Path) -> None:
+    done = checked.run(tmp_path, "--environment=production", "--error-rate=4.9%", "--p95=4199ms")
     assert done.exit_code == 1
     *breaches, summary = done.stdout.splitlines()
     assert breaches == [
@@ -66,55 +76,56 @@ def test_exit_code_1_with_a_line_for_each_breach(mlflow: Mlflow, tmp_path: Path)
     assert summary.startswith("BREACHED: 20 finished traces")
 
 
-def test_exit_code_2_where_it_could_not_be_checked(mlflow: Mlflow, tmp_path: Path) -> None:
+def test_exit_code_2_where_it_could_not_be_checked(checked: Checked, tmp_path: Path) -> None:
     nowhere = {"tracking_uri": f"http://{HOST}:{free_port()}"}
     for done, words in (
-        (run(mlflow, tmp_path, mlflow=nowhere), "cannot be reached"),
-        (run(mlflow, tmp_path, "--environment=staging"), "'staging' has no objective"),
-        (run(mlflow, tmp_path, objectives=[{"environment": "prod*", "error_ratio": "5%"}]), "name none but by globs"),
-        (run(mlflow, tmp_path, "--error-rate=500%"), "is not a share"),
-        (run(mlflow, tmp_path, "--lookback=soon"), "is not a duration"),
-        (run(mlflow, tmp_path, "--lookback=0s"), "is not before"),
+        (checked.run(tmp_path, mlflow=nowhere), "cannot be reached"),
+        (checked.run(tmp_path, "--environment=staging"), "'staging' has no objective"),
+        (checked.run(tmp_path, objectives=[{"environment": "prod*", "error_ratio": "5%"}]), "name none but by globs"),
+        (checked.run(tmp_path, "--error-rate=500%"), "is not a share"),
+        (checked.run(tmp_path, "--lookback=soon"), "is not a duration"),
+        (checked.run(tmp_path, "--lookback=0s"), "is not before"),
     ):
         assert done.exit_code == 2, done.output
         assert words in done.stderr
         assert done.stdout == ""
 
 
-def test_exit_code_2_after_a_mistake_of_ours(mlflow: Mlflow, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_exit_code_2_after_a_mistake_of_ours(checked: Checked, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(api, "health", lambda *_: 1 / 0)
-    done = run(mlflow, tmp_path)
+    done = checked.run(tmp_path)
     assert done.exit_code == 2, "1 would say that something is breached"
     assert "could not be checked: unexpected ZeroDivisionError" in done.stderr
 
 
-def test_exit_code_3_with_too_few_traces(mlflow: Mlflow, tmp_path: Path) -> None:
-    done = run(mlflow, tmp_path, "--environment=canary", "--error-rate=5%")
+def test_exit_code_3_with_too_few_traces(checked: Checked, tmp_path: Path) -> None:
+    done = checked.run(tmp_path, "--environment=canary", "--error-rate=5%")
     assert done.exit_code == 3
     assert done.stdout.splitlines()[0] == "too few traces: canary: error rate of 3, at least 20 are needed"
-    assert run(mlflow, tmp_path, "--environment=canary", "--error-rate=5%", "--min-traces=3").exit_code == 1
-    assert run(mlflow, tmp_path, "--environment=nowhere", "--error-rate=5%").exit_code == 3
+    assert checked.run(tmp_path, "--environment=canary", "--error-rate=5%", "--min-traces=3").exit_code == 1
+    assert checked.run(tmp_path, "--environment=nowhere", "--error-rate=5%").exit_code == 3
 
 
 def test_exit_code_3_where_traces_do_not_tell_what_is_asked(mlflow: Mlflow, tmp_path: Path) -> None:
-    tags = {"environment": "unmeasured"}
+    tags, checked = {"environment": "unmeasured"}, Checked(mlflow, mlflow.experiment())
     mlflow.insert(
-        "health", [Trace(now_ms() - 60_000, None, tags=tags)] * 30 + [Trace(now_ms() - 60_000, 9_000, tags=tags)]
+        checked.experiment,
+        [Trace(now_ms() - 60_000, None, tags=tags)] * 30 + [Trace(now_ms() - 60_000, 9_000, tags=tags)],
     )
-    done = run(mlflow, tmp_path, "--environment=unmeasured", "--p95=5s", "--error-rate=5%")
+    done = checked.run(tmp_path, "--environment=unmeasured", "--p95=5s", "--error-rate=5%")
     assert done.exit_code == 3, "nobody knows how long they took"
     too_few, within, _ = done.stdout.splitlines()
     assert too_few == "too few traces: unmeasured: p95 latency of 1, at least 20 are needed"
     assert within == "within: unmeasured: error rate 0%, at most 5%"
-    assert run(mlflow, tmp_path, objectives=[{"environment": "unmeasured", "cost_usd_per_day": 1}]).exit_code == 3
+    assert checked.run(tmp_path, objectives=[{"environment": "unmeasured", "cost_usd_per_day": 1}]).exit_code == 3
 
 
 @pytest.mark.parametrize(("error_rate", "code"), [("50%", 0), ("1%", 1)])
 @pytest.mark.parametrize("ending", [">/dev/full", "2>&-", ">&-", "| true"])
 def test_the_exit_code_is_the_answer_whoever_reads(
-    mlflow: Mlflow, tmp_path: Path, error_rate: str, code: int, ending: str
+    checked: Checked, tmp_path: Path, error_rate: str, code: int, ending: str
 ) -> None:
-    run(mlflow, tmp_path)  # for the file
+    checked.config(tmp_path)
     flags = f"--config.file={tmp_path}/exporter.yml --environment=production --error-rate={error_rate}"
     command = f"set -o pipefail; {sys.executable} -m exporter health {flags} {ending}"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
@@ -136,32 +147,32 @@ def test_a_mistake_in_a_notebook_is_told_and_not_called_healthy(mistake: dict[st
         check_health(**mistake)
 
 
-def test_the_worst_of_several_environments_is_told(mlflow: Mlflow, tmp_path: Path) -> None:
-    done = run(mlflow, tmp_path, "--environment=canary", "--environment=staging", "--error-rate=50%")
+def test_the_worst_of_several_environments_is_told(checked: Checked, tmp_path: Path) -> None:
+    done = checked.run(tmp_path, "--environment=canary", "--environment=staging", "--error-rate=50%")
     assert done.exit_code == 1
     assert "breached: staging: error rate 100%, at most 50%" in done.stdout
     assert "too few traces: canary: error rate of 3" in done.stdout
-    assert run(mlflow, tmp_path, "--environment=canary", "--environment=production", "--p95=9s").exit_code == 3
+    assert checked.run(tmp_path, "--environment=canary", "--environment=production", "--p95=9s").exit_code == 3
 
 
-def test_the_objectives_of_the_configuration(mlflow: Mlflow, tmp_path: Path) -> None:
-    assert run(mlflow, tmp_path).exit_code == 0, "production: 5 % errors, 95 % within 5 s"
+def test_the_objectives_of_the_configuration(checked: Checked, tmp_path: Path) -> None:
+    assert checked.run(tmp_path).exit_code == 0, "production: 5 % errors, 95 % within 5 s"
     objective = {"environment": "production", "latency": "100ms", "latency_ratio": "50%", "cost_usd_per_day": 39.99}
-    done = run(mlflow, tmp_path, objectives=[objective])
+    done = checked.run(tmp_path, objectives=[objective])
     assert done.exit_code == 1
     assert "within: production: p50 latency 0.1s, at most 0.1s" in done.stdout
     assert "breached: production: cost a day $40.00, at most $39.99" in done.stdout
     strict = {"environment": "production", "error_ratio": "5%", "min_traces": 21}
-    assert run(mlflow, tmp_path, objectives=[strict]).exit_code == 3
+    assert checked.run(tmp_path, objectives=[strict]).exit_code == 3
 
 
-def test_older_traces_are_not_looked_at(mlflow: Mlflow, tmp_path: Path) -> None:
-    assert run(mlflow, tmp_path, "--error-rate=5%", "--environment=production").exit_code == 0
-    assert run(mlflow, tmp_path, "--error-rate=5%", "--environment=production", "--lookback=3h").exit_code == 1
+def test_older_traces_are_not_looked_at(checked: Checked, tmp_path: Path) -> None:
+    assert checked.run(tmp_path, "--error-rate=5%", "--environment=production").exit_code == 0
+    assert checked.run(tmp_path, "--error-rate=5%", "--environment=production", "--lookback=3h").exit_code == 1
 
 
-def test_json_says_all_of_it(mlflow: Mlflow, tmp_path: Path) -> None:
-    done = run(mlflow, tmp_path, "--error-rate=4%", "--format=json")
+def test_json_says_all_of_it(checked: Checked, tmp_path: Path) -> None:
+    done = checked.run(tmp_path, "--error-rate=4%", "--format=json")
     found = json.loads(done.stdout)
     assert (found["verdict"], found["exit_code"], done.exit_code) == ("breached", 1, 1)
     (production,) = found["environments"]
@@ -183,9 +194,9 @@ def test_json_says_all_of_it(mlflow: Mlflow, tmp_path: Path) -> None:
     }
 
 
-def test_what_is_not_asked_for_is_not_read(mlflow: Mlflow, tmp_path: Path) -> None:
+def test_what_is_not_asked_for_is_not_read(checked: Checked, tmp_path: Path) -> None:
     read: list[int] = []
-    file = config_file(tmp_path, mlflow, "health")
+    file = checked.config(tmp_path)
     found = check_health(
         environments=["canary"], p95_s=1, min_traces=1, config=file, progress=lambda n, _: read.append(n)
     )

@@ -71,16 +71,20 @@ def some_traces() -> list[Trace]:
 
 
 @pytest.fixture(scope="module")
-def traces(mlflow: Mlflow) -> list[Trace]:
-    mlflow.experiment("reports")
+def experiment(mlflow: Mlflow) -> str:
+    return mlflow.experiment()
+
+
+@pytest.fixture(scope="module")
+def traces(mlflow: Mlflow, experiment: str) -> list[Trace]:
     made = some_traces()
-    mlflow.insert("reports", made)
+    mlflow.insert(experiment, made)
     return made
 
 
 @pytest.fixture
-def config(mlflow: Mlflow, traces: list[Trace], tmp_path: Path) -> Path:  # noqa: ARG001 - they must be there
-    return config_file(tmp_path, mlflow, "reports")
+def config(mlflow: Mlflow, experiment: str, traces: list[Trace], tmp_path: Path) -> Path:  # noqa: ARG001 - they must be there
+    return config_file(tmp_path, mlflow, experiment)
 
 
 def counted(traces: Iterable[Trace]) -> list[Trace]:
@@ -179,15 +183,17 @@ def test_no_traces_are_no_numbers(config: Path) -> None:
     assert report.total.as_dict() == truth([])
 
 
-def test_slowest_and_latest_errors_with_links(mlflow: Mlflow, traces: list[Trace], config: Path) -> None:
+def test_slowest_and_latest_errors_with_links(
+    mlflow: Mlflow, experiment: str, traces: list[Trace], config: Path
+) -> None:
     report = exporter.make_report(since="12h", slowest=5, errors=4, config=config)
     measured = sorted((each.duration_ms for each in counted(traces) if each.duration_ms is not None), reverse=True)
     assert [line.duration_s for line in report.slowest] == [ms / 1000 for ms in measured[:5]]
     failed = sorted((each.start_ms for each in counted(traces) if each.state == "ERROR"), reverse=True)
     assert [line.start.timestamp() for line in report.errors] == [ms / 1000 for ms in failed[:4]]
-    experiment = mlflow.experiment_id("reports")
+    place = f"{mlflow.uri}/#/experiments/{mlflow.experiment_id(experiment)}"
     for line in (*report.slowest, *report.errors):
-        assert line.url == f"{mlflow.uri}/#/experiments/{experiment}/traces/{line.trace_id}"
+        assert line.url == f"{place}/traces/{line.trace_id}"
 
 
 def test_past_a_size_quantiles_are_of_a_sketch_and_it_says_so(
