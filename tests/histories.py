@@ -15,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
+import hypothesis
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -472,15 +473,17 @@ def _bucket(ms: int) -> int:
     return ms // BUCKET_MS * BUCKET_MS
 
 
-def explore(histories: int, steps: int, repeatable: bool) -> None:
-    """Try so many random histories of at most so many steps; fails with the shortest one that breaks an invariant."""
+def explore(histories: int, steps: int, seed: int | None = None) -> None:
+    """Try so many random histories of at most so many steps; fails with the shortest one that breaks an invariant.
+
+    The same modules and the same ``seed`` make the same histories; with None they are others each time.
+    """
     run_state_machine_as_test(
-        History,
+        History if seed is None else hypothesis.seed(seed)(History),
         settings=settings(
             max_examples=histories,
             stateful_step_count=steps,
             deadline=None,
-            derandomize=repeatable,
             database=None,
             suppress_health_check=list(HealthCheck),
         ),

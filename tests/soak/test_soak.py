@@ -29,7 +29,7 @@ def say(capsys: pytest.CaptureFixture[str]) -> Say:
 def test_invariants_hold_over_many_random_histories(say: Say) -> None:
     began = time.monotonic()
     while History.steps < STEPS:
-        explore(histories=100, steps=60, repeatable=False)
+        explore(histories=100, steps=60)
         found = ", ".join(f"{count:,} {name}" for name, count in History.found.items())
         say(f"{time.monotonic() - began:.0f} s: {History.steps:,} steps; {found}; no invariant broken")
 
