@@ -1,0 +1,68 @@
+"""What every run starts from, whoever starts it and where: signals, environment, hypothesis, the order of the tests."""
+
+import os
+import re
+import signal
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+if TYPE_CHECKING:
+    from tests.real import Mlflow
+
+IGNORED_BY_PYTHON = {signal.SIGPIPE, signal.SIGXFSZ}
+"""subprocess gives both back to the processes that it starts."""
+
+OF_WHO_STARTS_IT = re.compile(
+    r"(MLFLOW|OTEL|OPENAI|LC)_.*|LANG|LANGUAGE"  # they may name a server that is somebody's, or a language
+    r"|COLUMNS|LINES|TERM|COLORTERM|NO_COLOR|FORCE_COLOR|CLICOLOR(_FORCE)?|TTY_(COMPATIBLE|INTERACTIVE)"
+    r"|(?i:(http|https|ftp|all|no)_proxy)"  # all servers of the tests are on this machine
+)
+"""Variables of the environment that change what the tests see. A test sets those that it needs."""
+
+
+def pytest_configure() -> None:
+    catch_ignored_signals()
+    for name in filter(OF_WHO_STARTS_IT.fullmatch, list(os.environ)):
+        del os.environ[name]
+    os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+    os.umask(0o022)  # PostgreSQL runs as a user of its own, and has to get at its files
+    # CI=1 in the environment selects another profile; how long an example takes depends on what else the machine does
+    settings.register_profile(
+        "any machine", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow]
+    )
+    settings.load_profile("any machine")
+
+
+def catch_ignored_signals() -> None:
+    """Let the processes of the tests begin with the signals as a terminal gives them.
+
+    What a parent ignores (SIGHUP under nohup, SIGINT in the background of a script), its children ignore too. A signal
+    that is caught, even by a function that does nothing, has its default action in a child.
+    """
+    for number in signal.valid_signals() - IGNORED_BY_PYTHON:
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, _do_nothing)
+
+
+def _do_nothing(*_: object) -> None:
+    """Here the signal is as good as ignored."""
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Start what takes long first, so that in the end no worker is left with it while the others have nothing to do."""
+    items.sort(key=lambda item: item.get_closest_marker("long") is None)
+
+
+@pytest.fixture(scope="session")
+def mlflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator["Mlflow"]:
+    """One MLflow server for all tests of a worker; each makes an experiment of its own."""
+    from exporter.demo.processes import Processes, free_port
+    from tests.real import Mlflow  # imports mlflow, which reads the environment
+
+    data = tmp_path_factory.mktemp("mlflow")
+    with Processes(data) as processes:
+        yield Mlflow(data, processes, free_port())

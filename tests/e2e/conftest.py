@@ -1,3 +1,0 @@
-from tests.integration.conftest import mlflow
-
-__all__ = ["mlflow"]
