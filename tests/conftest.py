@@ -10,6 +10,9 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
+    from xdist.remote import Producer
+    from xdist.scheduler import LoadScopeScheduling
+
     from tests.real import Mlflow
 
 IGNORED_BY_PYTHON = {signal.SIGPIPE, signal.SIGXFSZ}
@@ -55,6 +58,35 @@ def _do_nothing(*_: object) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Start what takes long first, so that in the end no worker is left with it while the others have nothing to do."""
     items.sort(key=lambda item: item.get_closest_marker("long") is None)
+
+
+ON_ONE_WORKER = (
+    "tests/e2e/test_backfill.py",
+    "tests/e2e/test_dashboards.py",
+    "tests/integration/test_cookbook.py",
+    "tests/integration/test_postgresql.py",
+)
+"""Modules with a fixture that takes long: it is made once, and not for each worker that gets some of their tests."""
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: "Producer") -> "LoadScopeScheduling | None":
+    """Of --dist=loadscope: a worker gets one test after another, or one of these modules as a whole.
+
+    --dist=loadgroup, which is made for this, ignores its groups under pytest 9.2.
+    """
+    from xdist.scheduler import LoadScopeScheduling  # there may be no xdist
+
+    if config.getoption("dist") != "loadscope":
+        return None
+    scheduling = LoadScopeScheduling(config, log)
+    scheduling._split_scope = _what_stays_together
+    return scheduling
+
+
+def _what_stays_together(nodeid: str) -> str:
+    module = nodeid.partition("::")[0]
+    return module if module in ON_ONE_WORKER else nodeid
 
 
 @pytest.fixture(scope="session")

@@ -115,6 +115,7 @@ def settings(mlflow: Mlflow, experiment: str) -> dict[str, Any]:
     return {"mlflow": {"tracking_uri": mlflow.uri, "experiments": experiment}, "poll": {"interval": "1s"}}
 
 
+@pytest.mark.long
 @pytest.mark.timeout(240)
 def test_an_incident_pages_with_its_traces_and_is_resolved(mlflow: Mlflow, tmp_path: Path) -> None:
     experiment = mlflow.experiment()
@@ -164,6 +165,7 @@ def counted(exporter: Exporter) -> float:
     return sum(value for sample, value in exporter.samples().items() if sample.startswith("mlflow_traces_total{"))
 
 
+@pytest.mark.long
 @pytest.mark.timeout(240)
 def test_mlflow_is_killed_and_what_depends_on_it_is_inhibited(tmp_path: Path) -> None:
     (tmp_path / "mlflow").mkdir()

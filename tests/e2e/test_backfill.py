@@ -15,6 +15,8 @@ from tests.builders import FAMILIES
 from tests.commands import invoke
 from tests.real import Exporter, Mlflow, Prometheus, Trace, eventually, now_ms, tool
 
+pytestmark = pytest.mark.long
+
 HOUR_MS = 3_600_000
 STEP_MS = 60_000
 HISTORY_H = 30

@@ -16,6 +16,8 @@ from tests.e2e.test_rule_names import CHECKER, Parse, parse
 from tests.panels import DASHBOARDS, PANELS, Panel, filled
 from tests.real import Exporter, Mlflow, Trace, eventually, now_ms, tool
 
+pytestmark = pytest.mark.long
+
 __all__ = ["parse"]
 
 OLD = {"environment": "production", "app_version": "1.4.0"}

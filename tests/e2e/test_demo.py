@@ -33,6 +33,7 @@ def left_behind(directory: Path, *ports: int) -> list[str]:
     return found
 
 
+@pytest.mark.long
 def test_incident_from_start_to_summary(tmp_path: Path) -> None:
     tool("prometheus")
     tool("alertmanager")
@@ -68,6 +69,7 @@ def test_incident_from_start_to_summary(tmp_path: Path) -> None:
     assert 0 < sum(row[0] for row in rows.values()) < int(asked[1]), "not every question is sampled"
 
 
+@pytest.mark.long
 def test_a_run_ends_after_its_duration_and_a_second_one_goes_on_from_the_first(tmp_path: Path) -> None:
     demo, *ports = start(tmp_path, "--rate=10", "--duration=10s")
     output, _ = demo.communicate(timeout=90)

@@ -26,6 +26,8 @@ from tests.asker import RELEASES, USERS
 from tests.commands import config_file, invoke
 from tests.real import Mlflow, eventually
 
+pytestmark = pytest.mark.long
+
 ASKED = {"support": 240, "billing": 40, "faq": 160}
 DURING_OUTAGE = {"billing": 24}
 RATIO = float(CHATBOT_ENVIRONMENT["MLFLOW_TRACE_SAMPLING_RATIO"])

@@ -2,11 +2,14 @@
 
 from pathlib import Path
 
+import pytest
+
 from exporter.demo.processes import Processes, free_port
 from tests.crashes import Crashes
 from tests.real import Mlflow
 
 
+@pytest.mark.long
 def test_fault_3_killed_at_random_under_traffic(tmp_path: Path) -> None:
     with Processes(tmp_path) as processes:
         crashes = Crashes(Mlflow(tmp_path, processes, free_port()), tmp_path, seed=1)

@@ -11,6 +11,8 @@ from tests.integration.test_source import *  # noqa: F403 - the same tests, with
 from tests.postgresql import PostgreSQL
 from tests.real import Mlflow
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture(scope="module")
 def mlflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mlflow]:

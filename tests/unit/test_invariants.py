@@ -2,12 +2,15 @@
 
 from itertools import count
 
+import pytest
+
 from tests.histories import History, explore
 
 RARE = ("killed", "late", "lost beyond D, and told", "counted")
 """What must have happened in some history, or the invariants were hardly put to the test."""
 
 
+@pytest.mark.long
 def test_invariants_hold_over_random_histories() -> None:
     """Which histories a seed stands for depends on the modules that are loaded: so on until all has happened."""
     before = History.steps
