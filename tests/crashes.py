@@ -47,8 +47,9 @@ class Crashes:
                     self._exporter.process.kill()
                     self._exporter.process.wait()
                     self.kills += 1
+        there = self.truth()["traces"]
         with self._exporter.running():
-            eventually(self._is_complete, "everything is counted", 120)
+            eventually(lambda: self._has_counted(there), "everything is counted", 120)
 
     def counted(self) -> Counter[str]:
         """What the last scrape says, by state and in tokens."""
@@ -80,10 +81,10 @@ class Crashes:
             if not token:
                 return found
 
-    def _is_complete(self) -> bool:
+    def _has_counted(self, traces: int) -> bool:
         self._scrape()
         pending = self._seen.get("mlflow_trace_exporter_pending_traces")
-        return pending == 0 and self.counted()["traces"] == self.truth()["traces"]
+        return pending == 0 and self.counted()["traces"] == traces
 
     def _scrape(self) -> None:
         found = samples(fetch(f"{self._exporter.url}/metrics") or "")

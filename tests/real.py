@@ -29,13 +29,16 @@ from exporter.demo.processes import HOST, Processes, fetch, free_port, sqlite_in
 T = TypeVar("T")
 
 
-def eventually(probe: Callable[[], T | bool | None], what: str, timeout_s: float = 30) -> T:
-    """What ``probe`` returns once that is true; fails the test if it is not within the time."""
+def eventually(probe: Callable[[], T | bool | None], what: str, timeout_s: float = 60, every_s: float = 0.1) -> T:
+    """What ``probe`` returns once that is true; fails the test if it is not within the time.
+
+    A test that passes waits no longer for a longer time; a machine with much else to do needs it.
+    """
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:
         if found := probe():
             return found  # type: ignore[return-value]  # it is true, so it is a T
-        time.sleep(0.05)
+        time.sleep(every_s)
     pytest.fail(f"not within {timeout_s:.0f} s: {what}")
 
 

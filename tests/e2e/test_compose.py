@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -127,6 +128,7 @@ def arguments(service: Mapping[str, Any], volumes: Path) -> list[str]:
     return command
 
 
+@pytest.mark.long
 @pytest.mark.timeout(300)
 def test_its_processes_find_each_other(services: dict[str, dict[str, Any]], tmp_path: Path) -> None:
     data = tmp_path / "postgres"
@@ -145,14 +147,15 @@ def test_its_processes_find_each_other(services: dict[str, dict[str, Any]], tmp_
             start(name, sys.executable)
         start("alertmanager", tool("alertmanager"))
         start("prometheus", tool("prometheus"))
-        eventually(lambda: inside.get("http://mlflow:5000/health"), "MLflow on PostgreSQL", 120)
+        settled = partial(eventually, timeout_s=120, every_s=1)  # each look takes a process
+        settled(lambda: inside.get("http://mlflow:5000/health"), "MLflow on PostgreSQL")
         start("chatbot", sys.executable)
         log = tmp_path / "chatbot.log"  # an experiment that comes later is found within a minute only
         eventually(lambda: "Creating a new experiment" in log.read_text(), "the chatbot has its experiment")
         with_a_disk = ["unshare", "--mount", "sh", "-c", 'mount -t tmpfs tmpfs /var/lib && exec "$@"', "sh"]
         start("exporter", str(here / "mlflow-trace-exporter"), *with_a_disk)
-        eventually(lambda: up(inside) == {"mlflow-trace-exporter", "prometheus", "alertmanager"}, "targets are up", 60)
-        eventually(lambda: value(inside, "sum(mlflow_traces_total)"), "traces of the chatbot are counted", 120)
+        settled(lambda: up(inside) == {"mlflow-trace-exporter", "prometheus", "alertmanager"}, "targets are up")
+        settled(lambda: value(inside, "sum(mlflow_traces_total)"), "traces of the chatbot are counted")
         assert [each["url"] for each in inside.ask("alertmanagers")["activeAlertmanagers"]]
         groups = inside.ask("rules")["groups"]
         assert len(groups) == 11
