@@ -43,7 +43,7 @@ from exporter.status import Snapshot
 from exporter.trace import State, TokenUsage, TraceRecord
 from exporter.triage import Batch
 from tests.builders import CAPS, METER, OBJECTIVES
-from tests.rig import DAY_MS, HOUR_MS, INTERVAL_MS, MINUTE_MS, TRACES, Rig
+from tests.rig import DAY_MS, HOUR_MS, IN_MEMORY, INTERVAL_MS, MINUTE_MS, TRACES, Rig
 from tests.simulated import EPOCH_MS, SimulatedMlflow, unreachable
 
 LIMITS = Limits(
@@ -61,8 +61,6 @@ OBJECTIVES_OF = [
 ]
 CAPS_OF = [CAPS, Caps(values=1, series=100_000), Caps(values=200, series=150)]
 DAMAGE = ["UPDATE totals SET value = -1", "DROP TABLE done", "UPDATE shapes SET shape = '['"]
-IN_MEMORY = "/dev/shm" if Path("/dev/shm").is_dir() else None
-"""SQLite waits for the disk at each commit; what is tried here does not depend on the disk."""
 
 
 def a_meter(objectives: Objectives, caps: Caps) -> Meter:

@@ -1,10 +1,11 @@
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
 
-from tests.rig import Rig
+from tests.rig import IN_MEMORY, Rig
 from tests.simulated import SimulatedMlflow
 
 MakeRig = Callable[..., Rig]
@@ -16,17 +17,18 @@ def mlflow() -> SimulatedMlflow:
 
 
 @pytest.fixture
-def make_rig(tmp_path: Path) -> Iterator[MakeRig]:
+def make_rig() -> Iterator[MakeRig]:
     """Make a rig on this test's ledger."""
     made: list[Rig] = []
+    with TemporaryDirectory(dir=IN_MEMORY) as directory:
 
-    def make(mlflow: SimulatedMlflow, **options: Any) -> Rig:
-        made.append(Rig(mlflow, tmp_path / "ledger.db", **options))
-        return made[-1]
+        def make(mlflow: SimulatedMlflow, **options: Any) -> Rig:
+            made.append(Rig(mlflow, Path(directory) / "ledger.db", **options))
+            return made[-1]
 
-    yield make
-    for rig in made:
-        rig.ledger.close()
+        yield make
+        for rig in made:
+            rig.ledger.close()
 
 
 @pytest.fixture
