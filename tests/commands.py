@@ -1,5 +1,6 @@
 """Commands called in this process, which is quicker than a process each."""
 
+import signal
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -23,6 +24,10 @@ def config_file(directory: Path, mlflow: Mlflow, experiment: str, /, **settings:
 
 
 def invoke(*arguments: str) -> Result:
-    """Call a command; how this process logs, and what it asks of MLflow's client, is as before then."""
-    with patch("exporter.logs.setup"), patch.dict("os.environ"):
-        return CliRunner().invoke(cli, arguments)
+    """Call a command; how this process logs, what it asks of MLflow's client, and what ends it, is as before then."""
+    on_sigterm = signal.getsignal(signal.SIGTERM)
+    try:
+        with patch("exporter.logs.setup"), patch.dict("os.environ"):
+            return CliRunner().invoke(cli, arguments)
+    finally:
+        signal.signal(signal.SIGTERM, on_sigterm)  # backfill has a handler of its own
