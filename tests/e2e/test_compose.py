@@ -129,7 +129,6 @@ def arguments(service: Mapping[str, Any], volumes: Path) -> list[str]:
 
 
 @pytest.mark.long
-@pytest.mark.timeout(300)
 def test_its_processes_find_each_other(services: dict[str, dict[str, Any]], tmp_path: Path) -> None:
     data = tmp_path / "postgres"
     data.mkdir()

@@ -37,7 +37,7 @@ def left_behind(directory: Path, *ports: int) -> list[str]:
 def test_incident_from_start_to_summary(tmp_path: Path) -> None:
     tool("prometheus")
     tool("alertmanager")
-    demo, *ports = start(tmp_path, "--duration=150s", "--rate=5", "--scenario=incident")
+    demo, *ports = start(tmp_path, "--duration=180s", "--rate=5", "--scenario=incident")
     output = read_until(demo, "team: firing MlflowErrorBudgetBurn in production: Traces fail so often")
     output += read_until(demo, "environment=staging")  # the table once more, by then of all three
     demo.send_signal(signal.SIGINT)
@@ -71,8 +71,8 @@ def test_incident_from_start_to_summary(tmp_path: Path) -> None:
 
 @pytest.mark.long
 def test_a_run_ends_after_its_duration_and_a_second_one_goes_on_from_the_first(tmp_path: Path) -> None:
-    demo, *ports = start(tmp_path, "--rate=10", "--duration=10s")
-    output, _ = demo.communicate(timeout=90)
+    demo, *ports = start(tmp_path, "--rate=10", "--duration=20s")
+    output, _ = demo.communicate(timeout=180)
     assert demo.returncode == 0, output
     assert "stopping" in output
     assert left_behind(tmp_path, *ports) == []
@@ -110,7 +110,7 @@ def total(text: str | None) -> float:
 def test_a_process_that_fails_is_told_with_its_last_words(tmp_path: Path) -> None:
     (tmp_path / "mlflow.db").write_text("this is no database\n" * 50)
     demo, *ports = start(tmp_path)
-    output, _ = demo.communicate(timeout=90)
+    output, _ = demo.communicate(timeout=180)
     assert demo.returncode == 2, output
     assert "mlflow has ended with exit code" in output
     assert f"all of it: {tmp_path}/logs/mlflow.log" in output

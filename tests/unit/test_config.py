@@ -255,10 +255,10 @@ def test_fault_27_bombs_are_refused_at_once(file: Path) -> None:
     bomb = "a: &a [x,x]\n" + "".join(
         f"{chr(98 + i)}: &{chr(98 + i)} [*{chr(97 + i)},*{chr(97 + i)}]\n" for i in range(20)
     )
-    began = time.monotonic()
+    began = time.process_time()
     assert "aliases are not supported" in mistakes(file, bomb)
     assert "is larger than" in mistakes(file, b"x: 1\n" * 2_000_000)
-    assert time.monotonic() - began < 5, "neither is expanded, nor is the large one parsed"
+    assert time.process_time() - began < 5, "neither is expanded, nor is the large one parsed"
 
 
 def test_fault_27_a_file_that_cannot_be_read(tmp_path: Path) -> None:
