@@ -28,6 +28,15 @@ from exporter.demo.processes import HOST, Processes, fetch, free_port, sqlite_in
 
 T = TypeVar("T")
 
+_WITH_SKINNY = """
+import sys
+sys.modules |= dict.fromkeys(("numpy", "pandas", "pyarrow", "scipy"))
+from exporter.cli import main
+main()
+"""
+EXPORTER = (sys.executable, "-c", _WITH_SKINNY)
+"""The command as users have it: with mlflow-skinny, without what the full MLflow of the tests takes long to import."""
+
 
 def eventually(probe: Callable[[], T | bool | None], what: str, timeout_s: float = 60, every_s: float = 0.1) -> T:
     """What ``probe`` returns once that is true; fails the test if it is not within the time.
@@ -213,7 +222,7 @@ class Exporter:
         self._file = directory / "exporter.yml"
         defaults = {"ledger": {"path": str(directory / "ledger.db")}, "series": {"zero_hold": "0s"}}
         self._file.write_text(yaml.safe_dump({**defaults, **config}))
-        self._arguments = [sys.executable, "-m", "exporter", "serve", f"--config.file={self._file}"]
+        self._arguments = [*EXPORTER, "serve", f"--config.file={self._file}"]
         self._arguments += [f"--web.listen-address={self.url.partition('://')[2]}", *flags]
         self._environment = {**os.environ, **environment}
         self._log = directory / "exporter.log"

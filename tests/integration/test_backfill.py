@@ -3,7 +3,6 @@
 import signal
 import sqlite3
 import subprocess
-import sys
 from contextlib import closing
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from click.testing import Result
 
 from exporter.ledger import Ledger
 from tests.commands import config_file, invoke
-from tests.real import Exporter, Mlflow, Trace, eventually, now_ms
+from tests.real import EXPORTER, Exporter, Mlflow, Trace, eventually, now_ms
 
 HOUR_MS = 3_600_000
 
@@ -122,7 +121,7 @@ def test_half_a_file_is_not_left(mlflow: Mlflow, tmp_path: Path, number: signal.
     experiment = mlflow.experiment()
     mlflow.insert(experiment, [Trace(now_ms() - hours * HOUR_MS) for hours in range(4, 700)])
     config = config_file(tmp_path, mlflow, experiment)
-    command = [sys.executable, "-m", "exporter", "backfill", f"--config.file={config}", "--step=1s"]
+    command = [*EXPORTER, "backfill", f"--config.file={config}", "--step=1s"]
     with subprocess.Popen([*command, f"--output={tmp_path}/history.om"], stderr=subprocess.PIPE, text=True) as process:
         eventually(lambda: list(tmp_path.glob(".history.om.*")), "it writes")
         process.send_signal(number)

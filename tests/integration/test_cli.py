@@ -12,12 +12,12 @@ import pytest
 from exporter.demo.processes import HOST, free_port
 from exporter.ledger import Ledger
 from exporter.ledger_file import hold
-from tests.real import Mlflow, Trace, now_ms
+from tests.real import EXPORTER, Mlflow, Trace, now_ms
 
 
 def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "exporter", *arguments],
+        [*EXPORTER, *arguments],
         env={**os.environ, "COLUMNS": "200", **environment},
         capture_output=True,
         text=True,

@@ -1,8 +1,8 @@
 """`health` and `check_health` against a real MLflow server: what each exit code stands for."""
 
 import json
+import shlex
 import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from exporter import Verdict, api, check_health
 from exporter.demo.processes import HOST, free_port
 from exporter.errors import UserError
 from tests.commands import config_file, invoke
-from tests.real import Mlflow, Trace, now_ms
+from tests.real import EXPORTER, Mlflow, Trace, now_ms
 
 SLOW_MS = [100] * 18 + [4_000, 8_000]
 """Durations of 20 traces: their p95 is 4.2 s."""
@@ -127,7 +127,7 @@ def test_the_exit_code_is_the_answer_whoever_reads(
 ) -> None:
     checked.config(tmp_path)
     flags = f"--config.file={tmp_path}/exporter.yml --environment=production --error-rate={error_rate}"
-    command = f"set -o pipefail; {sys.executable} -m exporter health {flags} {ending}"
+    command = f"set -o pipefail; {shlex.join(EXPORTER)} health {flags} {ending}"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
     assert done.returncode == code, done.stderr
     assert "Traceback" not in done.stderr

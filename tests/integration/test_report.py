@@ -5,8 +5,8 @@ import json
 import os
 import random
 import re
+import shlex
 import subprocess
-import sys
 from collections.abc import Callable, Iterable
 from datetime import timedelta
 from io import StringIO
@@ -23,7 +23,7 @@ from exporter.errors import UserError
 from exporter.moments import utc
 from exporter.quantiles import Quantiles
 from tests.commands import config_file, invoke
-from tests.real import Mlflow, Trace, now_ms
+from tests.real import EXPORTER, Mlflow, Trace, now_ms
 
 NOW_MS = now_ms()
 HOUR_MS = 3_600_000
@@ -270,7 +270,7 @@ def test_top_shows_the_rows_with_the_most_traces_and_says_how_many_there_are_mor
 
 @pytest.mark.parametrize("columns", [40, 80, 100, 120, 200])
 def test_a_narrow_terminal_gets_fewer_columns_and_no_cut_numbers(config: Path, columns: int) -> None:
-    command = f"{sys.executable} -m exporter report --config.file={config} --since=12h"
+    command = f"{shlex.join(EXPORTER)} report --config.file={config} --since=12h"
     environment = {**os.environ, "COLUMNS": str(columns), "TERM": "xterm"}
     shown = subprocess.run(
         ["script", "-qec", command, "/dev/null"], env=environment, capture_output=True, text=True, check=True
@@ -358,7 +358,7 @@ def test_a_terminal_that_cannot_show_a_character(mlflow: Mlflow, tmp_path: Path)
     mlflow.insert(experiment, [Trace(now_ms() - 60_000, tags={"environment": "żółw"})])
     file = config_file(tmp_path, mlflow, experiment)
     done = subprocess.run(
-        [sys.executable, "-m", "exporter", "report", f"--config.file={file}"],
+        [*EXPORTER, "report", f"--config.file={file}"],
         env={**os.environ, "PYTHONIOENCODING": "latin-1"},
         capture_output=True,
         check=True,
