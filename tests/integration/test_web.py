@@ -220,8 +220,7 @@ def test_a_connection_without_an_answer_is_closed_in_time(serve: Serve, web: dic
             assert kept.sock is not None
             time.sleep(0.3)
         kept.close()
-        assert is_closed(says_nothing)
-        assert is_closed(never_ends)
+        eventually(lambda: is_closed(says_nothing) and is_closed(never_ends), "the others are closed")
 
 
 def is_closed(connection: socket.socket) -> bool:
