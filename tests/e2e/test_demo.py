@@ -88,8 +88,8 @@ def test_a_run_ends_after_its_duration_and_a_second_one_goes_on_from_the_first(t
     read_until(demo, "what was counted")
     for _ in range(3):  # and while it cleans up, somebody cannot wait
         demo.send_signal(signal.SIGINT)
-    demo.communicate(timeout=60)
-    assert left_behind(tmp_path, *ports) == []
+    output, _ = demo.communicate(timeout=60)
+    assert left_behind(tmp_path, *ports) == [], f"exit code {demo.returncode}: {output}"
 
 
 def read_until(demo: subprocess.Popen[str], words: str) -> str:

@@ -125,7 +125,7 @@ def test_half_a_file_is_not_left(mlflow: Mlflow, tmp_path: Path, number: signal.
     with subprocess.Popen([*command, f"--output={tmp_path}/history.om"], stderr=subprocess.PIPE, text=True) as process:
         eventually(lambda: list(tmp_path.glob(".history.om.*")), "it writes")
         process.send_signal(number)
-        _, said = process.communicate(timeout=20)
+        _, said = process.communicate(timeout=60)
     assert process.returncode == 128 + number
     assert "Traceback" not in said
     assert [each.name for each in tmp_path.iterdir()] == ["exporter.yml"]
