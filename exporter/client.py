@@ -30,6 +30,7 @@ os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
 import mlflow.version
 from mlflow.environment_variables import (
+    MLFLOW_HTTP_REQUEST_MAX_RETRIES,
     MLFLOW_HTTP_REQUEST_TIMEOUT,
     MLFLOW_TRACKING_INSECURE_TLS,
     MLFLOW_TRACKING_SERVER_CERT_PATH,
@@ -54,6 +55,9 @@ DEFAULT_TIMEOUT_S = 30
 
 WHOLE_ANSWER = 2
 """A whole answer may take so many times the timeout, which is for each read from the connection."""
+
+RETRY_S = 10
+"""How long MLflow's client waits at most before one of the few retries that ``prepare_client`` lets it make."""
 
 ERROR_BYTES = 64 * 1024
 """How much is read of an answer that says what is wrong."""
@@ -84,8 +88,8 @@ class _Answer:
 class Client:
     """One tracking server. Credentials are MLflow's own environment variables. Every method raises PollError.
 
-    Every question goes through ``_request``, and ends there within WHOLE_ANSWER times MLFLOW_HTTP_REQUEST_TIMEOUT, and
-    with no more than ``bounded.MAX_BYTES`` read.
+    Every question goes through ``_request``, and each try of it ends there within WHOLE_ANSWER times
+    MLFLOW_HTTP_REQUEST_TIMEOUT, with no more than ``bounded.MAX_BYTES`` read.
     """
 
     def __init__(self, tracking_uri: str) -> None:
@@ -185,7 +189,8 @@ class Client:
         return answer
 
     def _patience_s(self) -> float:
-        return float(WHOLE_ANSWER * MLFLOW_HTTP_REQUEST_TIMEOUT.get())
+        retries = MLFLOW_HTTP_REQUEST_MAX_RETRIES.get()
+        return float(WHOLE_ANSWER * MLFLOW_HTTP_REQUEST_TIMEOUT.get() * (1 + retries) + RETRY_S * retries)
 
     def _look_at_clock(self, date: str | None) -> None:
         try:

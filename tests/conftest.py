@@ -3,6 +3,7 @@
 import os
 import re
 import signal
+import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -87,6 +88,16 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: "Producer") -> "Load
 def _what_stays_together(nodeid: str) -> str:
     module = nodeid.partition("::")[0]
     return module if module in ON_ONE_WORKER else nodeid
+
+
+@pytest.fixture(autouse=True)
+def _settings_of_the_client_end_with_the_test() -> Iterator[None]:
+    """It keeps them in the environment, and what the user had set there for as long as the process lives."""
+    yield
+    for name in [name for name in os.environ if name.startswith("MLFLOW_HTTP_REQUEST_")]:
+        del os.environ[name]
+    if client := sys.modules.get("exporter.client"):
+        client._timeout_of_the_user.cache_clear()
 
 
 @pytest.fixture(scope="session")

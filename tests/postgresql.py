@@ -23,7 +23,10 @@ def _anywhere(*command: str) -> list[str]:
 
 @dataclass(frozen=True)
 class PostgreSQL:
-    """A server that keeps what it has in ``data``, a folder that is there; ``within`` is where commands run."""
+    """A server that keeps what it has in ``data``, a folder that is there; ``within`` is where commands run.
+
+    Not a folder of pytest's: another run of it closes them to all other users, and the server runs as one.
+    """
 
     data: Path
     host: str
@@ -37,12 +40,9 @@ class PostgreSQL:
 
     def start(self, processes: Processes) -> None:
         """Start it with an empty database."""
-        for folder in self.data.parents:
-            if not folder.stat().st_mode & 0o001:
-                folder.chmod(folder.stat().st_mode | 0o001)  # its user has to get there
         subprocess.run([tool("chown"), "postgres", str(self.data)], check=True)
-        initdb = self._as_its_user(program("initdb"), f"--pgdata={self.data}", f"--username={USER}", "--no-sync")
-        subprocess.run(initdb, check=True, capture_output=True)
+        options = (f"--pgdata={self.data}", f"--username={USER}", "--encoding=UTF8", "--locale=C", "--no-sync")
+        subprocess.run(self._as_its_user(program("initdb"), *options), check=True, capture_output=True)
         server = [
             program("postgres"),
             "-D",

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 from urllib.parse import quote
 
@@ -130,16 +131,14 @@ def arguments(service: Mapping[str, Any], volumes: Path) -> list[str]:
 
 @pytest.mark.long
 def test_its_processes_find_each_other(services: dict[str, dict[str, Any]], tmp_path: Path) -> None:
-    data = tmp_path / "postgres"
-    data.mkdir()
-    with network(*services) as inside, Processes(tmp_path) as processes:
+    with TemporaryDirectory() as data, network(*services) as inside, Processes(tmp_path) as processes:
 
         def start(name: str, program: str, *before: str) -> None:
             service = services[name]
             command = [*before, program, *arguments(service, tmp_path)[service["command"][0] in ("mlflow", "python") :]]
             processes.start_program(name, inside.command(*command), service.get("environment") or {})
 
-        PostgreSQL(data, "postgres", 5432, inside.command).start(processes)
+        PostgreSQL(Path(data), "postgres", 5432, inside.command).start(processes)
         here = Path(sys.executable).parent
         start("mlflow", str(here / "mlflow"))
         for name in ("llm", "pager"):

@@ -77,7 +77,7 @@ def test_exit_code_1_with_a_line_for_each_breach(checked: Checked, tmp_path: Pat
 
 
 def test_exit_code_2_where_it_could_not_be_checked(checked: Checked, tmp_path: Path) -> None:
-    nowhere = {"tracking_uri": f"http://{HOST}:{free_port()}"}
+    nowhere = {"tracking_uri": f"http://{HOST}:{free_port()}", "timeout": "1s"}
     for done, words in (
         (checked.run(tmp_path, mlflow=nowhere), "cannot be reached"),
         (checked.run(tmp_path, "--environment=staging"), "'staging' has no objective"),

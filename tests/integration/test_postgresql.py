@@ -2,6 +2,8 @@
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -19,9 +21,8 @@ def mlflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mlflow]:
     if os.geteuid() != 0:
         pytest.skip("only root can start PostgreSQL as its own user")
     directory = tmp_path_factory.mktemp("mlflow-on-postgresql")
-    (directory / "postgres").mkdir()
-    database = PostgreSQL(directory / "postgres", "127.0.0.1", free_port())
-    with Processes(directory) as processes:
+    with TemporaryDirectory() as data, Processes(directory) as processes:
+        database = PostgreSQL(Path(data), "127.0.0.1", free_port())
         database.start(processes)
         yield Mlflow(directory, processes, free_port(), database.store)
 

@@ -25,8 +25,6 @@ NOTHING_FOUND = b'{"traces": []}'
 @pytest.fixture(autouse=True)
 def _a_second_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
     """For a read; a third of it for a whole answer, so that nobody has to wait."""
-    for name in ("MLFLOW_HTTP_REQUEST_TIMEOUT", "MLFLOW_HTTP_REQUEST_MAX_RETRIES"):
-        monkeypatch.setenv(name, "1")
     prepare_client(1)
     monkeypatch.setattr(client, "WHOLE_ANSWER", 0.3)
 

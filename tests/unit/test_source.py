@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from exporter import client, filters
+from exporter import filters
 from exporter import source as source_module
 from exporter.client import Client, Found, prepare_client
 from exporter.errors import PollError, Reason
@@ -31,12 +31,6 @@ from exporter.trace import TraceRecord
 )
 def test_credentials_in_an_address_are_not_shown(uri: str, shown: str) -> None:
     assert without_credentials(uri) == shown
-
-
-@pytest.fixture(autouse=True)
-def _settings_end_with_the_test(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("MLFLOW_HTTP_REQUEST_TIMEOUT", "MLFLOW_HTTP_REQUEST_MAX_RETRIES"):
-        monkeypatch.setenv(name, "1")
 
 
 EXPERIMENTS = json.dumps({"experiments": [{"experiment_id": "1", "name": "chatbot", "lifecycle_stage": "active"}]})
@@ -138,7 +132,6 @@ def test_a_token_with_a_line_break_is_not_quoted(monkeypatch: pytest.MonkeyPatch
 
 def test_the_user_s_time_out_is_used_unless_the_configuration_has_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "7")
-    client._timeout_of_the_user.cache_clear()  # as in a new process
     prepare_client(None)
     assert os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] == "7"
     prepare_client(1.2)
