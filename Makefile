@@ -24,7 +24,7 @@ lint: $(STAMP)
 	$(BIN)/mypy
 
 pytest: $(STAMP)
-	$(BIN)/pytest -n 4 --dist loadscope --no-loadscope-reorder $(ARGS)
+	$(BIN)/pytest -n 6 --dist loadscope --no-loadscope-reorder $(ARGS)
 
 soak: $(STAMP)
 	$(BIN)/pytest tests/soak --timeout=0 $(ARGS)
