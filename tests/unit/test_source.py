@@ -207,8 +207,8 @@ def test_a_full_page_with_a_trace_twice_is_not_the_last() -> None:
 
 Read = Callable[[MlflowSource], object]
 SCAN: Read = lambda source: list(source.scan(ALL))  # noqa: E731 - a table of what is asked
-NEWEST: Read = lambda source: list(source.newest(ALL))  # noqa: E731
-GET: Read = lambda source: source.get(["a", "b"])  # noqa: E731
+NEWEST: Read = lambda source: list(source.newest(ALL))  # noqa: E731 - likewise
+GET: Read = lambda source: source.get(["a", "b"])  # noqa: E731 - likewise
 
 
 @pytest.mark.parametrize(
