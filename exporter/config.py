@@ -23,8 +23,9 @@ from exporter.errors import UserError
 from exporter.failures import without_credentials
 from exporter.labels import TRACE_LABELS, LabelSource
 from exporter.objectives import Objective, pattern
+from exporter.shown import shown
 from exporter.traffic import Traffic
-from exporter.yaml_file import Section
+from exporter.yaml_file import Section, as_written
 
 DEFAULT_TRACKING_URI = "http://127.0.0.1:5000"
 MAX_EDGES = 100
@@ -40,7 +41,7 @@ def parse_duration(value: object) -> timedelta:
     if match:
         counts = zip(match.groups(default="0"), _UNITS_S.values(), strict=True)
         return timedelta(seconds=sum(int(count) * unit_s for count, unit_s in counts))
-    raise ValueError(f"{value!r} is not a duration; write one such as 15s, 2m or 1h30m")
+    raise ValueError(f"{as_written(value)} is not a duration; write one such as 15s, 2m or 1h30m")
 
 
 def parse_tracking_uri(value: object) -> str:
@@ -55,6 +56,9 @@ def parse_tracking_uri(value: object) -> str:
         raise complaint from None
     if not usable:
         raise complaint
+    address = re.split("[?#]", value)[0]
+    if address != value:  # it was copied from a browser
+        raise ValueError(f"leave out {shown(value[len(address) :])}; write {without_credentials(address).rstrip('/')}")
     return value
 
 
@@ -62,7 +66,8 @@ def parse_web_url(value: object) -> str:
     """An address of pages, without a slash at its end, so that paths can be put after it; raises ValueError for what is
     not one."""
     try:
-        return without_credentials(parse_tracking_uri(value).partition("#")[0].partition("?")[0].rstrip("/"))
+        address = re.split("[?#]", value)[0] if isinstance(value, str) else value
+        return without_credentials(parse_tracking_uri(address).rstrip("/"))
     except ValueError:
         raise ValueError("not the address of a web page; write one such as https://mlflow.example.com") from None
 
@@ -93,7 +98,7 @@ def _start(value: object) -> timedelta | Literal["now", "earliest"]:
     try:
         return parse_duration(value)
     except ValueError:
-        raise ValueError(f"{value!r} is neither now, earliest nor a duration back such as 24h") from None
+        raise ValueError(f"{as_written(value)} is neither now, earliest nor a duration back such as 24h") from None
 
 
 def _label_sources(value: object) -> tuple[LabelSource, ...]:
@@ -133,7 +138,9 @@ def _extra_labels(value: object) -> tuple[tuple[str, tuple[LabelSource, ...]], .
 
 def _label_name(name: object) -> str:
     if not isinstance(name, str) or not _LABEL_NAME.fullmatch(name):
-        raise ValueError(f"{name!r} is no name of a label: write letters, digits and underscores, no digit first")
+        raise ValueError(
+            f"{as_written(name)} cannot be the name of a label: write letters, digits and underscores, no digit first"
+        )
     if name in _RESERVED_LABELS or name.startswith("__"):
         raise ValueError(f"{name} is a label already, or reserved; choose another name")
     return name
@@ -155,7 +162,7 @@ def parse_ratio(value: object) -> float:
     except ValueError:
         found = None
     if isinstance(found, bool) or not isinstance(found, int | float) or not 0 < found < 1:
-        raise ValueError(f"{value!r} is not a share; write one between 0 and 1, such as 5% or 0.05")
+        raise ValueError(f"{as_written(value)} is not a share; write one between 0 and 1, such as 5% or 0.05")
     return float(found)
 
 
@@ -187,7 +194,7 @@ def _path(value: object) -> Path:
     try:
         return Path(value).expanduser().absolute()
     except RuntimeError:
-        raise ValueError(f"{value} names the home of a user that there is not") from None
+        raise ValueError(f"{value}: there is no such user, so no home directory") from None
 
 
 def _default_ledger() -> Path:

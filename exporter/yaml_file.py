@@ -1,9 +1,10 @@
 """YAML files that people write: read strictly, checked against a schema, every mistake told with its line."""
 
 import difflib
-from collections.abc import Iterator
+import math
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -110,6 +111,14 @@ def _lines(node: yaml.Node | None, file: Path, at: _Path = ()) -> Iterator[tuple
             yield from _lines(value, file, (*at, index))
 
 
+def as_written(value: object) -> str:
+    """A value as it looks in the file, on one line, cut where it is long. Example: 2026-11-20 for a date."""
+    if isinstance(value, str):
+        return f"{value!r:.80}"
+    text = yaml.safe_dump(value, default_flow_style=True, width=math.inf, allow_unicode=True)
+    return f"{text.removesuffix(chr(10)).removesuffix('...').strip():.80}"
+
+
 def _heading(count: int, path: Path) -> str:
     return f"{count} mistake{'s' if count > 1 else ''} in {path}:"
 
@@ -120,12 +129,28 @@ def _mistake(details: ErrorDetails, lines: _Lines, model: type[Section]) -> str:
     place = f"line {line}, {key}" if line else key or "the file"
     match details["type"]:
         case "extra_forbidden":
-            return f"{place}: unknown key{_suggestion(key, model)}"
+            return f"{place}: unknown key{_suggestion(details['loc'], model)}"
         case "value_error":
             return f"{place}: {details['ctx']['error']}"
         case "model_type" | "dict_type":
-            return f"{place}: should hold keys, as in `key: value`"
-    return f"{place}: {details['msg'][0].lower()}{details['msg'][1:]}, not {details['input']!r:.80}"
+            return f"{place}: should hold keys, as in `key: value`, not {as_written(details['input'])}"
+        case "missing":
+            return f"{place}: is required"
+    expected = _EXPECTED.get(details["type"]) or details["msg"][0].lower() + details["msg"][1:]
+    return f"{place}: {expected.format(**details.get('ctx', {}))}, not {as_written(details['input'])}"
+
+
+_EXPECTED = {
+    "tuple_type": "should be a list, as in `- first`",
+    "string_type": "should be a text; put it in quotes",
+    "int_type": "should be a whole number",
+    "float_type": "should be a number",
+    "float_parsing": "should be a number",
+    "greater_than": "should be more than {gt:g}",
+    "greater_than_equal": "should be at least {ge:g}",
+    "less_than_equal": "should be at most {le:g}",
+}
+"""What a value should be, by pydantic's name of the mistake."""
 
 
 def _line(details: ErrorDetails, lines: _Lines) -> int:
@@ -133,8 +158,24 @@ def _line(details: ErrorDetails, lines: _Lines) -> int:
     return lines.get(location) or lines.get(location[:-1]) or 0
 
 
-def _suggestion(key: str, model: type[Section]) -> str:
-    known = list(keys(model))
-    close = difflib.get_close_matches(key, [*known, *model.model_fields], n=1)
-    section = [name for name in known if name.startswith(key.rpartition(".")[0] + ".")]
-    return f"; did you mean {close[0]}?" if close else f"; known are {', '.join(section or known)}"
+def _suggestion(location: _Path, model: type[Section]) -> str:
+    """The key that was meant, of the same section or, by its name, of another; else all that the section can have."""
+    *outer, name = map(str, location)
+    prefix = "".join(f"{each}." for each in outer)
+    siblings = list(_section_at(location[:-1], model).model_fields)
+    if close := difflib.get_close_matches(name, siblings, n=1):
+        return f"; did you mean {prefix}{close[0]}?"
+    elsewhere = {key.rpartition(".")[2]: key for key in keys(model)}
+    if close := difflib.get_close_matches(name, elsewhere, n=1):
+        return f"; did you mean {elsewhere[close[0]]}?"
+    return f"; known are {', '.join(prefix + each for each in siblings)}"
+
+
+def _section_at(location: Iterable[str | int], model: type[Section]) -> type[Section]:
+    """The section that a file has at a place, which may be inside of a list of sections."""
+    for name in location:
+        if isinstance(name, str):
+            annotation = model.model_fields[name].annotation
+            candidates = (annotation, *get_args(annotation))
+            model = next(each for each in candidates if isinstance(each, type) and issubclass(each, Section))
+    return model
