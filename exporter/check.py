@@ -5,6 +5,7 @@ from collections.abc import Callable
 from exporter.client import CLIENT_VERSION, PAGE_SIZE
 from exporter.config import Config
 from exporter.errors import PollError, UserError
+from exporter.features import shortcomings
 from exporter.horizon import AHEAD_MS, Window
 from exporter.labels import LabelRules
 from exporter.ledger_file import examine
@@ -27,21 +28,24 @@ def check(settings: Config, say: Callable[[str], None]) -> None:
 def look(source: MlflowSource, settings: Config, say: Callable[[str], None]) -> None:
     """Do what ``check`` does, with a source that is there."""
     try:
-        _say_server(source, say)
+        version = _say_server(source, say)
         _say_experiments(source, say)
-        _say_features(source, say)
+        _say_features(source, version, say)
         _say_sample(source, open_meter(settings).rules, say)
     except PollError as error:
         raise UserError(str(error)) from None
     _say_ledger(settings, say)
 
 
-def _say_server(source: MlflowSource, say: Callable[[str], None]) -> None:
+def _say_server(source: MlflowSource, say: Callable[[str], None]) -> str:
+    version = ""
     try:
-        version = f"version {source.client.server_version()}"
+        version = source.client.server_version()
+        said = f"version {version}"
     except PollError as error:
-        version = f"version could not be read ({error.reason.value})"
-    say(f"MLflow       {source.client.tracking_uri}, {version}, read with client {CLIENT_VERSION}")
+        said = f"version could not be read ({error.reason.value})"
+    say(f"MLflow       {source.client.tracking_uri}, {said}, read with client {CLIENT_VERSION}")
+    return version
 
 
 def _say_experiments(source: MlflowSource, say: Callable[[str], None]) -> None:
@@ -55,10 +59,10 @@ def _say_experiments(source: MlflowSource, say: Callable[[str], None]) -> None:
         say(f"             warning: {selectors} selects none of {active}")
 
 
-def _say_features(source: MlflowSource, say: Callable[[str], None]) -> None:
-    for feature, has in source.features().items():
-        if not has:
-            say(f"             warning: {feature.without}")
+def _say_features(source: MlflowSource, version: str, say: Callable[[str], None]) -> None:
+    lacking = [feature.without for feature, has in source.features().items() if not has]
+    for without in [*lacking, *shortcomings(version)]:
+        say(f"             warning: {without}")
 
 
 def _say_ledger(settings: Config, say: Callable[[str], None]) -> None:
@@ -72,7 +76,7 @@ def _say_ledger(settings: Config, say: Callable[[str], None]) -> None:
 
 def _say_sample(source: MlflowSource, rules: LabelRules, say: Callable[[str], None]) -> None:
     until_ms = now_ms()
-    page = next(source.scan(Window(until_ms - SAMPLE_MS, until_ms + AHEAD_MS, until_ms - SAMPLE_MS)), None)
+    page = next(source.scan(Window(until_ms - SAMPLE_MS, until_ms + AHEAD_MS)), None)
     records = page.records if page else ()
     say(f"traces       {len(records)}{' or more' if len(records) == PAGE_SIZE else ''} in the last hour")
     for name in (name for name in rules.names if name not in ("experiment", "trace_name")):

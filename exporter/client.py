@@ -23,15 +23,27 @@ import requests
 from exporter import bounded
 from exporter.errors import PollError, UserError
 from exporter.experiments import Experiment
-from exporter.failures import RefusedError, classify, without_credentials
+from exporter.failures import NotAskedError, RefusedError, WebPageError, classify, is_of_network, without_credentials
 
 # Read when mlflow is imported: a monitoring process must not call anybody but its MLflow server unless it is told to.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
 import mlflow.version
 from mlflow.environment_variables import (
+    MLFLOW_ENABLE_DB_SDK,
+    MLFLOW_HTTP_POOL_CONNECTIONS,
+    MLFLOW_HTTP_POOL_MAXSIZE,
+    MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR,
+    MLFLOW_HTTP_REQUEST_BACKOFF_JITTER,
     MLFLOW_HTTP_REQUEST_MAX_RETRIES,
     MLFLOW_HTTP_REQUEST_TIMEOUT,
+    MLFLOW_HTTP_RESPECT_RETRY_AFTER_HEADER,
+    MLFLOW_HTTP_TCP_KEEPALIVE,
+    MLFLOW_HTTP_TCP_KEEPALIVE_COUNT,
+    MLFLOW_HTTP_TCP_KEEPALIVE_IDLE,
+    MLFLOW_HTTP_TCP_KEEPALIVE_INTERVAL,
+    MLFLOW_TRACKING_AWS_SIGV4,
+    MLFLOW_TRACKING_CLIENT_CERT_PATH,
     MLFLOW_TRACKING_INSECURE_TLS,
     MLFLOW_TRACKING_SERVER_CERT_PATH,
 )
@@ -39,6 +51,25 @@ from mlflow.utils.credentials import get_default_host_creds
 from mlflow.utils.rest_utils import http_request
 
 CLIENT_VERSION: str = mlflow.version.VERSION
+
+_READ_BY_THE_CLIENT = (
+    MLFLOW_ENABLE_DB_SDK,
+    MLFLOW_HTTP_POOL_CONNECTIONS,
+    MLFLOW_HTTP_POOL_MAXSIZE,
+    MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR,
+    MLFLOW_HTTP_REQUEST_BACKOFF_JITTER,
+    MLFLOW_HTTP_REQUEST_TIMEOUT,
+    MLFLOW_HTTP_RESPECT_RETRY_AFTER_HEADER,
+    MLFLOW_HTTP_TCP_KEEPALIVE,
+    MLFLOW_HTTP_TCP_KEEPALIVE_COUNT,
+    MLFLOW_HTTP_TCP_KEEPALIVE_IDLE,
+    MLFLOW_HTTP_TCP_KEEPALIVE_INTERVAL,
+    MLFLOW_TRACKING_AWS_SIGV4,
+    MLFLOW_TRACKING_INSECURE_TLS,
+)
+"""What has values that it cannot have, which MLflow's client would find out only when it asks."""
+
+_KINDS = {bool: "true or false", int: "a whole number", float: "a number"}
 
 T = TypeVar("T")
 
@@ -80,9 +111,12 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class _Answer:
+    """``location``: where it redirects to."""
+
     status: int
     date: str | None
     body: bytes
+    location: str = ""
 
 
 class Client:
@@ -141,11 +175,14 @@ class Client:
         for _ in range(MAX_EXPERIMENT_PAGES):
             question = {"view_type": "ACTIVE_ONLY", "max_results": 1_000, **({"page_token": token} if token else {})}
             page, token = self.ask(_EXPERIMENTS, question, _experiments, until_s)
-            if not token:
-                return list({**found, **page}.values())
-            if page.keys() <= found.keys():
-                break
+            is_new = not page.keys() <= found.keys()
             found |= page
+            if not token:
+                if not found:
+                    self.server_version()  # an empty object is MLflow's answer, and that of many who are not MLflow
+                return list(found.values())
+            if not is_new:
+                break
         raise self.bad_answer("the pages of the list do not end", _EXPERIMENTS)
 
     def server_version(self) -> str:
@@ -173,8 +210,7 @@ class Client:
         """What ``read`` makes of the answer's JSON object; what it raises is a bad answer. ``until_s`` (of the
         monotonic clock) is when to give up, if that is sooner than for any other question."""
         with self.errors_classified(endpoint):
-            answer = _checked(self._request(endpoint, "POST", until_s, json=question))
-            found = json.loads(answer.body.decode())
+            found = _read_json(_checked(self._request(endpoint, "POST", until_s, json=question)).body.decode())
             if not isinstance(found, dict):
                 raise ValueError("it is no JSON object")
             return read(found)
@@ -215,25 +251,37 @@ class Client:
 
 
 def _asked(uri: str, endpoint: str, method: str, **request: Any) -> _Answer:
-    """The answer, read up to a limit. Of one that says what is wrong the body is only quoted, so it may be missing."""
-    response: requests.Response = http_request(
-        get_default_host_creds(uri),
-        endpoint,
-        method,
-        stream=True,
-        raise_on_status=False,  # what the answer says is better than that there was one
-        extra_headers={"Accept-Encoding": "gzip"},
-        hooks={"response": bounded.without_body},
-        **request,
-    )
+    """The answer, read up to a limit. Of one that says what is wrong the body is only quoted, so it may be missing.
+
+    Raises NotAskedError where MLflow's client does not get as far as the network.
+    """
+    try:
+        response: requests.Response = http_request(
+            get_default_host_creds(uri),
+            endpoint,
+            method,
+            stream=True,
+            raise_on_status=False,  # what the answer says is better than that there was one
+            extra_headers={"Accept-Encoding": "gzip"},
+            hooks={"response": bounded.without_body},
+            **request,
+        )
+    except Exception as error:
+        if is_of_network(error):
+            raise
+        raise NotAskedError(str(error.__context__ or error)) from error
     with response:
+        date = response.headers.get("Date")
+        if response.request.method != method:  # a redirection that makes a POST a GET: what came back answers that
+            first = response.history[0]
+            return _Answer(first.status_code, date, b"", first.headers.get("Location", ""))
         body = b""
         if response.status_code == 200:
             body = bounded.body(response)
         else:
             with suppress(Exception):
                 body = bounded.body(response, ERROR_BYTES)
-        return _Answer(response.status_code, response.headers.get("Date"), body)
+        return _Answer(response.status_code, date, body, response.headers.get("Location", ""))
 
 
 def _checked(answer: _Answer) -> _Answer:
@@ -243,8 +291,18 @@ def _checked(answer: _Answer) -> _Answer:
     text = answer.body.decode(errors="replace")
     with suppress(ValueError, RecursionError):
         found = json.loads(text)
-        text = str(found.get("message") or text) if isinstance(found, dict) else text
-    raise RefusedError(answer.status, f"HTTP {answer.status}: {text}")
+        if isinstance(found, dict):
+            text = ": ".join(str(found[key]) for key in ("error_code", "message") if found.get(key)) or text
+    raise RefusedError(answer.status, text, answer.location)
+
+
+def _read_json(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        if text.lstrip()[:1] == "<":
+            raise WebPageError(text) from None
+        raise
 
 
 def _found(answer: Mapping[str, Any]) -> Found:
@@ -306,12 +364,14 @@ def prepare_client(timeout_s: float | None, retries: int = 0) -> None:
     os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = str(retries)
     of_the_user = _timeout_of_the_user()  # before it is set, and the same when the configuration is read again
     os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] = of_the_user if timeout_s is None else str(math.ceil(timeout_s))
+    for variable in _READ_BY_THE_CLIENT:
+        _value(variable)
     if _value(MLFLOW_HTTP_REQUEST_TIMEOUT) < 1:
         raise UserError("MLFLOW_HTTP_REQUEST_TIMEOUT: must be at least 1 (second)")
-    certificates = _value(MLFLOW_TRACKING_SERVER_CERT_PATH)
-    if certificates and not Path(certificates).exists():
-        raise UserError(f"MLFLOW_TRACKING_SERVER_CERT_PATH: there is no {certificates}")
-    if certificates and _value(MLFLOW_TRACKING_INSECURE_TLS):
+    for variable in (MLFLOW_TRACKING_SERVER_CERT_PATH, MLFLOW_TRACKING_CLIENT_CERT_PATH):
+        if variable.get() and not Path(variable.get()).exists():
+            raise UserError(f"{variable.name}: there is no file {variable.get()}")
+    if MLFLOW_TRACKING_SERVER_CERT_PATH.get() and MLFLOW_TRACKING_INSECURE_TLS.get():
         raise UserError("MLFLOW_TRACKING_SERVER_CERT_PATH and MLFLOW_TRACKING_INSECURE_TLS: set one of them, not both")
 
 
@@ -324,4 +384,5 @@ def _value(variable: Any) -> Any:
     try:
         return variable.get()
     except ValueError:
-        raise UserError(f"{variable.name}: {os.environ[variable.name]!r} is not a value that it can have") from None
+        given, kind = os.environ[variable.name], _KINDS.get(variable.type, "another value")
+        raise UserError(f"{variable.name}: {given!r} is not a value that it can have; write {kind}") from None

@@ -188,7 +188,8 @@ def advice(sample: Sample, settings: Config, off_ms: int | None) -> Iterator[str
 
 _REMEDIES: Mapping[str, str] = {
     "token_usage": "Log the calls of the LLM by an autolog of MLflow, such as mlflow.openai.autolog().",
-    "cost": "MLflow works it out from the model and the token usage; it does not know the prices of every model.",
+    "cost": "MLflow (3.10 or newer) works it out from the model and the token usage, if it knows the price of the"
+    " model.",
     "environment": "Set it in the application: mlflow.update_current_trace(tags={'environment': 'production'}), or"
     " say in labels.environment where it is.",
     "version": "Set it in the application: mlflow.update_current_trace(tags={'app_version': '1.4.0'}), or say in"

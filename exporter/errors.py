@@ -31,6 +31,14 @@ class PollError(Exception):
         self.reason = reason
 
 
+class NotUnderstoodError(PollError):
+    """MLflow does not understand a request: a filter in it is wrong, or this server lacks what is asked for."""
+
+    def perhaps(self, name: str, filter_string: str) -> "NotUnderstoodError":
+        """The same, with the question whether a filter that the user wrote is to blame."""
+        return NotUnderstoodError(self.reason, f"{self}. Is {name} right ({filter_string!r})?")
+
+
 def what_failed(error: OSError) -> str:
     """The system's words for an error, without what Python adds to them."""
     return os.strerror(error.errno) if error.errno and error.errno > 0 else str(error.strerror or error)

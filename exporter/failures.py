@@ -1,67 +1,123 @@
-"""What to do about a request to MLflow that failed. Pure."""
+"""Why a request to MLflow failed, and what to do about it. Pure."""
 
 import re
+from html import unescape
+from urllib.parse import urljoin, urlsplit
 
 import requests
 import urllib3
 
+from exporter import remedies
 from exporter.bounded import TooLarge, UnknownCoding
-from exporter.errors import PollError, Reason
+from exporter.errors import NotUnderstoodError, PollError
+from exporter.remedies import Diagnosis
 from exporter.shown import shown
 
-_REMEDIES = {
-    Reason.CREDENTIALS: "refused the credentials; set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD,"
-    " or MLFLOW_TRACKING_TOKEN",
-    Reason.CONFIGURATION: "refused the request; check mlflow.filter, and mlflow.tracking_uri if it is no MLflow 3",
-    Reason.THROTTLED: "asks for fewer requests; raise poll.interval if this goes on",
-    Reason.SERVER_ERROR: "failed to answer; its own log says why",
-    Reason.TIMEOUT: "did not answer in time; raise mlflow.timeout if it is only slow",
-    Reason.UNREACHABLE: "cannot be reached; is it running, and is mlflow.tracking_uri right?",
-    Reason.BAD_ANSWER: "gave an answer that cannot be read; is this an MLflow server?",
-}
+MAX_DETAIL = 200
+"""How many characters of what the server or a library said are quoted."""
 
 
 class RefusedError(Exception):
-    """An answer whose HTTP ``status`` is not 200; the message is what it says."""
+    """An answer whose HTTP ``status`` is not 200; the message is what it says. ``location``: where it redirects to."""
 
-    def __init__(self, status: int, message: str) -> None:
+    def __init__(self, status: int, message: str, location: str = "") -> None:
         super().__init__(message)
         self.status = status
+        self.location = location
+
+
+class NotAskedError(Exception):
+    """MLflow's client could not even ask; the message is what it says."""
+
+
+class WebPageError(ValueError):
+    """The answer is a web page, where data was asked for."""
 
 
 def classify(error: Exception, tracking_uri: str, endpoint: str) -> PollError:
     """Say what to do about what a question to MLflow, at one of its endpoints, raised."""
-    reason = _reason(error)
-    if isinstance(_transport(error), requests.exceptions.InvalidHeader):  # whose message quotes the token
-        detail = "a token or password that no HTTP header can carry; has it a line break in it?"
-    else:
-        detail = shown(without_credentials(" ".join(str(_root(error)).split()))[:200])
-    return PollError(reason, f"MLflow at {tracking_uri} {_REMEDIES[reason]} [{endpoint}: {detail}]")
+    diagnosis = _diagnosis(error, endpoint)
+    sentence = diagnosis.sentence.format(
+        uri=tracking_uri,
+        host=urlsplit(tracking_uri).netloc.rpartition("@")[2],
+        name=urlsplit(tracking_uri).hostname,
+        location=_location(error, tracking_uri, endpoint),
+    )
+    kind = NotUnderstoodError if diagnosis is remedies.NOT_UNDERSTOOD else PollError
+    return kind(diagnosis.reason, f"{shown(sentence)} [{endpoint}: {_detail(error)}]")
 
 
-_REASONS = (
-    (requests.exceptions.InvalidHeader, Reason.CREDENTIALS),
-    (requests.exceptions.InvalidURL, Reason.CONFIGURATION),
-    (requests.Timeout, Reason.TIMEOUT),
-    (urllib3.exceptions.ReadTimeoutError, Reason.TIMEOUT),
-    (TooLarge, Reason.BAD_ANSWER),
-    (UnknownCoding, Reason.BAD_ANSWER),
-    (requests.RequestException, Reason.UNREACHABLE),
-    (urllib3.exceptions.HTTPError, Reason.UNREACHABLE),
+_BY_TYPE: tuple[tuple[type[Exception], Diagnosis], ...] = (
+    (NotAskedError, remedies.NOT_ASKED),
+    (WebPageError, remedies.WEB_PAGE),
+    (requests.exceptions.InvalidHeader, remedies.HEADER),
+    (requests.exceptions.InvalidURL, remedies.ADDRESS),
+    (requests.exceptions.MissingSchema, remedies.ADDRESS),
+    (requests.exceptions.InvalidSchema, remedies.ADDRESS),
+    (requests.exceptions.TooManyRedirects, remedies.ENDLESS_REDIRECTION),
+    (requests.Timeout, remedies.TIMEOUT),
+    (urllib3.exceptions.ReadTimeoutError, remedies.TIMEOUT),
+    (TooLarge, remedies.BAD_ANSWER),
+    (UnknownCoding, remedies.BAD_ANSWER),
 )
 """By what the HTTP library raised, or what lies at its bottom; the first that fits."""
 
 
-def _reason(error: Exception) -> Reason:
+def _diagnosis(error: Exception, endpoint: str) -> Diagnosis:
     if isinstance(error, RefusedError):
-        return _reason_of_status(error.status)
-    if isinstance(_root(error), urllib3.exceptions.ReadTimeoutError):
-        return Reason.TIMEOUT
-    for each in (error, _transport(error)):
-        for kind, reason in _REASONS:
-            if isinstance(each, kind):
-                return reason
-    return Reason.BAD_ANSWER
+        return _of_refusal(error, endpoint)
+    causes = [each for each in (_root(error), error, _transport(error)) if each is not None]
+    network = [each for each in causes if isinstance(each, _NETWORK)]
+    by_type = (found for each in causes for kind, found in _BY_TYPE if isinstance(each, kind))
+    words = " ".join(f"{type(each).__name__} {each}" for each in network)
+    by_words = (found for pattern, found in remedies.BY_WORDS if re.search(pattern, words))
+    return next(by_type, None) or next(by_words, None) or (remedies.UNREACHABLE if network else remedies.BAD_ANSWER)
+
+
+def _of_refusal(error: RefusedError, endpoint: str) -> Diagnosis:
+    if found := remedies.BY_STATUS.get(error.status):
+        return next((special for words, special in remedies.BY_REFUSAL if re.search(words, str(error))), found)
+    match error.status // 100:
+        case 2:
+            return remedies.BAD_ANSWER
+        case 3:
+            return remedies.MOVED if urlsplit(error.location).path.endswith(endpoint) else remedies.SOME_REDIRECTION
+        case 4:
+            return remedies.SOME_REFUSAL
+    return remedies.SOME_GATEWAY
+
+
+def _location(error: Exception, tracking_uri: str, endpoint: str) -> str:
+    """Where MLflow seems to have moved, or what an answer redirects to; without what follows a question mark, which may
+    be secret."""
+    if not isinstance(error, RefusedError) or not error.location:
+        return "another address"
+    target = urljoin(tracking_uri, error.location).partition("?")[0].partition("#")[0]
+    return without_credentials(target).removesuffix(endpoint)
+
+
+def _detail(error: Exception) -> str:
+    """What the server or the library said, in short."""
+    if isinstance(_transport(error), requests.exceptions.InvalidHeader):  # whose message quotes the token
+        return "invalid header"
+    words = str(_root(error))
+    if title := _TITLE.search(words):  # of a web page
+        words = unescape(title[1])
+    words = " ".join(without_credentials(words).split())
+    if isinstance(error, RefusedError):
+        words = f"HTTP {error.status}{': ' if words else ''}{words}"
+    return shown(words[:MAX_DETAIL])
+
+
+_TITLE = re.compile("<title[^>]*>(.*?)</title>", re.IGNORECASE | re.DOTALL)
+
+
+def is_of_network(error: BaseException | None) -> bool:
+    """Whether the HTTP library raised it, or what MLflow's client made of it: the request went out, or was to."""
+    return isinstance(error, _NETWORK) or (error is not None and isinstance(_transport(error), _NETWORK))
+
+
+_NETWORK = (requests.RequestException, urllib3.exceptions.HTTPError)
 
 
 def _transport(error: BaseException) -> BaseException | None:
@@ -75,21 +131,6 @@ def _root(error: BaseException) -> BaseException:
     last_try = transport.args[0] if transport is not None and transport.args else None
     reason = getattr(last_try, "reason", None)
     return reason if isinstance(reason, Exception) else error
-
-
-def _reason_of_status(status: int) -> Reason:
-    match status:
-        case 401 | 403:
-            return Reason.CREDENTIALS
-        case 408:
-            return Reason.TIMEOUT
-        case 429:
-            return Reason.THROTTLED
-        case _ if 200 <= status < 300:
-            return Reason.BAD_ANSWER
-        case _ if status < 500:
-            return Reason.CONFIGURATION
-    return Reason.SERVER_ERROR
 
 
 def without_credentials(uri: str) -> str:

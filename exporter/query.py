@@ -4,6 +4,8 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
+from exporter.errors import NotUnderstoodError
+from exporter.features import Feature
 from exporter.horizon import Window
 from exporter.labels import UNKNOWN, LabelRules, Labels, LabelSource, clean
 from exporter.source import MlflowSource
@@ -39,14 +41,16 @@ class Query:
         """The starts to read."""
         return Window(self.since_ms, self.until_ms)
 
-    def terms(self, rules: LabelRules) -> list[str]:
-        """What MLflow can look for, so that what is not asked for is not read. It may find more than ``matches``."""
+    def terms(self, rules: LabelRules, like: bool = True) -> list[str]:
+        """What MLflow can look for, so that what is not asked for is not read. It may find more than ``matches``, above
+        all where it does not know LIKE."""
         terms = [_STATE_TERMS[self.state]] if self.state else []
         if self.min_duration_ms is not None:
             terms.append(f"trace.execution_time_ms >= {self.min_duration_ms}")
-        if self.user is not None:
+        if like and self.user is not None:
             terms += _label_terms(self.user, (LabelSource("metadata", USER_KEY),))
-        for name, sources in (("environment", rules.environment), ("version", rules.version), *rules.extra):
+        sources_of = (("environment", rules.environment), ("version", rules.version), *rules.extra)
+        for name, sources in sources_of if like else ():
             terms += _label_terms(self.labels.get(name, UNKNOWN), sources)
         return [*terms, self.filter_string] if self.filter_string else terms
 
@@ -102,8 +106,15 @@ class Library:
 
     def read(self, query: Query, progress: Progress = no_progress) -> Iterator[tuple[TraceRecord, Labels]]:
         """The traces that are asked for with their labels, by start, a page at a time. Raises PollError."""
+        try:
+            yield from self._read(query, progress)
+        except NotUnderstoodError as error:
+            raise (error.perhaps("the filter", query.filter_string) if query.filter_string else error) from None
+
+    def _read(self, query: Query, progress: Progress) -> Iterator[tuple[TraceRecord, Labels]]:
         count = 0
-        for page in self.source.scan(query.window, *query.terms(self.rules)):
+        like = self.source.features().get(Feature.LIKE, False)
+        for page in self.source.scan(query.window, *query.terms(self.rules, like)):
             for record in page.records:
                 labels = self.rules.values(record)
                 if query.matches(record, labels) and traffic_of(record) in self.traffic:

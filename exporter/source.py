@@ -10,7 +10,7 @@ from typing import Protocol
 from exporter import filters
 from exporter.client import MAX_COUNTS, PAGE_SIZE, Client
 from exporter.clocks import Clocks
-from exporter.errors import PollError, Reason, UserError
+from exporter.errors import NotUnderstoodError, PollError, Reason, UserError
 from exporter.experiments import Experiment, Selection, select
 from exporter.features import Feature
 from exporter.horizon import Window
@@ -242,7 +242,10 @@ class MlflowSource:
         token: str | None = None,
     ) -> _Found:
         all_terms = [*filters.of_window(window), *terms, *([self._filter] if self._filter else [])]
-        found = self._find(all_terms, experiment, newest_first, token)
+        try:
+            found = self._find(all_terms, experiment, newest_first, token)
+        except NotUnderstoodError as error:
+            raise (error.perhaps("mlflow.filter", self._filter) if self._filter else error) from None
         starts = [record.start_ms for record in found.records]
         if starts != sorted(starts, reverse=newest_first):
             raise self.client.bad_answer("its traces are not in the order that was asked for")
@@ -296,12 +299,16 @@ class MlflowSource:
                     self.client.search(experiment_ids, f"{nothing} AND trace.end_time_ms >= 0")
                 case Feature.NOT_IN:
                     self.client.search(experiment_ids, f"{nothing} AND trace.request_id NOT IN ('tr-1','tr-2')")
+                case Feature.LIKE:
+                    self.client.search(experiment_ids, f"{nothing} AND tag.environment LIKE '%a%'")
                 case Feature.TRACE_METRICS:
                     self.client.count(experiment_ids, 0, 0, 60)
                     return self._filter is None  # the counts could not be narrowed by it
+        except NotUnderstoodError:
+            return False
         except PollError as error:
             answered = error.reason not in (Reason.UNREACHABLE, Reason.TIMEOUT, Reason.THROTTLED)
-            if error.reason is Reason.CONFIGURATION or (feature is Feature.TRACE_METRICS and answered):
+            if feature is Feature.TRACE_METRICS and answered:
                 return False
             raise
         return True

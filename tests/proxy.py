@@ -18,6 +18,8 @@ class Proxy:
         self.url = url
         self.requests: list[str] = []
         """The path of each request."""
+        self.bodies: list[bytes] = []
+        """The body of each."""
         self.misbehave: Misbehave = lambda *_: False
 
 
@@ -30,6 +32,7 @@ def proxy(target: str) -> Iterator[Proxy]:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             headers = {name: value for name, value in self.headers.items() if name != "Host"}
             made.requests.append(self.path)
+            made.bodies.append(body)
             answer = requests.request(self.command, target + self.path, headers=headers, data=body, timeout=30)
             if made.misbehave(self, answer.content):
                 self.close_connection = True

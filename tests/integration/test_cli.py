@@ -64,7 +64,7 @@ def test_check_says_what_is_done_without(mlflow: Mlflow, tmp_path: Path, file: P
     )
     done = run("check", f"--config.file={file}", MLFLOW_TRACKING_URI=mlflow.uri)
     assert (done.returncode, done.stderr) == (0, "")
-    assert "             warning: MLflow's own count of traces cannot be had" in done.stdout
+    assert "             warning: MLflow's own count of traces is unavailable" in done.stdout
 
 
 def test_check_names_the_selector_that_matches_nothing(mlflow: Mlflow, tmp_path: Path, file: Path) -> None:
@@ -85,7 +85,17 @@ def test_check_of_an_experiment_that_matches_nothing(mlflow: Mlflow, file: Path)
 
 def test_check_of_a_filter_that_mlflow_refuses(mlflow: Mlflow, file: Path) -> None:
     file.write_text("mlflow: {filter: nonsense}")
-    assert "check mlflow.filter" in complaint("check", f"--config.file={file}", MLFLOW_TRACKING_URI=mlflow.uri)
+    message = complaint("check", f"--config.file={file}", MLFLOW_TRACKING_URI=mlflow.uri)
+    assert "Is mlflow.filter right ('nonsense')?" in message
+
+
+def test_check_of_a_server_that_does_not_allow_its_name(mlflow: Mlflow) -> None:
+    """As in a cluster, where MLflow has a name that it does not know of; who resolves it here is a proxy of MLflow."""
+    message = complaint(
+        "check", MLFLOW_TRACKING_URI="http://mlflow.mlflow.svc:5000", HTTP_PROXY=mlflow.uri, NO_PROXY="", no_proxy=""
+    )
+    assert "does not accept requests for the host mlflow.mlflow.svc:5000; start MLflow with --allowed-hosts" in message
+    assert "Invalid Host header" in message
 
 
 def test_check_of_a_server_that_is_not_there() -> None:

@@ -15,7 +15,7 @@ import pytest
 from exporter import client
 from exporter import source as source_module
 from exporter.client import Client
-from exporter.errors import PollError, Reason
+from exporter.errors import NotUnderstoodError, PollError, Reason
 from exporter.features import Feature
 from exporter.horizon import Window
 from exporter.source import MlflowSource
@@ -212,6 +212,9 @@ def test_fault_30_told_to_stop_in_the_middle_of_a_poll(mlflow: Mlflow, tmp_path:
     assert "Traceback" not in exporter.log()
 
 
+REFUSED = {Feature.END_TIME_FILTER: "end_time_ms", Feature.NOT_IN: "NOT IN", Feature.LIKE: "LIKE"}
+
+
 class OlderClient(Client):
     """A client of a server that refuses what some servers do not know."""
 
@@ -220,9 +223,9 @@ class OlderClient(Client):
         self._lacks = lacks
 
     def search(self, experiment_ids: Any, filter_string: str, *more: Any) -> Any:
-        for feature, term in ((Feature.END_TIME_FILTER, "end_time_ms"), (Feature.NOT_IN, "NOT IN")):
+        for feature, term in REFUSED.items():
             if feature in self._lacks and term in filter_string:
-                raise PollError(Reason.CONFIGURATION, f"what is {term}?")
+                raise NotUnderstoodError(Reason.CONFIGURATION, f"what is {term}?")
         return super().search(experiment_ids, filter_string, *more)
 
     def count(self, *args: Any) -> Any:

@@ -291,7 +291,7 @@ def test_a_narrow_terminal_gets_fewer_columns_and_no_cut_numbers(config: Path, c
         (["--by=colour"], "by: 'colour' is none of experiment, environment"),
         (["--since=yesterday"], "since: 'yesterday' is neither"),
         (["--since=1h", "--until=2h"], "since: 1h is not before 2h"),
-        (["--filter=colour"], "refused the request"),
+        (["--filter=colour"], "Is the filter right ('colour')?"),
         (["--format=csv", "--errors=1"], "--slowest and --errors go with"),
         (["--since=3000y"], "since: "),
     ],

@@ -169,7 +169,7 @@ def test_the_user_s_filter_narrows_every_scan(mlflow: Mlflow) -> None:
 
 def test_a_filter_that_mlflow_does_not_understand(mlflow: Mlflow) -> None:
     experiment = mlflow.experiment()
-    with pytest.raises(PollError, match=r"refused the request; check mlflow\.filter.*team") as caught:
+    with pytest.raises(PollError, match=r"'team', 'is', 'a'\]\. Is mlflow\.filter right \('team is a'\)\?") as caught:
         read(source(mlflow, experiment, filter_string="team is a"))
     assert caught.value.reason is Reason.CONFIGURATION
 

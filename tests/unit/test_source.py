@@ -126,7 +126,7 @@ def test_a_token_with_a_line_break_is_not_quoted(monkeypatch: pytest.MonkeyPatch
     with server(200, "") as uri:
         error = failure(uri)
     assert error.reason is Reason.CREDENTIALS
-    assert "has it a line break in it?" in str(error)
+    assert "does it contain a line break?" in str(error)
     assert "eyJ" not in str(error)
 
 
