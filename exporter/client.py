@@ -175,14 +175,13 @@ class Client:
         for _ in range(MAX_EXPERIMENT_PAGES):
             question = {"view_type": "ACTIVE_ONLY", "max_results": 1_000, **({"page_token": token} if token else {})}
             page, token = self.ask(_EXPERIMENTS, question, _experiments, until_s)
-            is_new = not page.keys() <= found.keys()
+            if token and page.keys() <= found.keys():
+                break
             found |= page
             if not token:
                 if not found:
                     self.server_version()  # an empty object is MLflow's answer, and that of many who are not MLflow
                 return list(found.values())
-            if not is_new:
-                break
         raise self.bad_answer("the pages of the list do not end", _EXPERIMENTS)
 
     def server_version(self) -> str:

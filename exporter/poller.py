@@ -101,10 +101,10 @@ class Poller:
 
     def _look_at_ledger(self) -> None:
         """Take from the ledger what is committed: nothing else may be exposed."""
-        self._totals = self._gate.totals(self._reader.changes, self._reader.now_ms)
-        self._reader.changes.clear()
+        self._totals = self._gate.totals(self._reader.tally.changes, self._reader.tally.now_ms)
+        self._reader.tally.changes.clear()
         self._active_ms = {group: state.active_ms for group, state in self._gate.groups.items()}
-        self._reader.keep_exemplars(self._totals)
+        self._reader.tally.keep_exemplars(self._totals)
         reading = self._reader.reading()
         none_running = {cell.labels: 0 for cell in self._totals if cell.family == ABANDONED}  # where traces were seen
         self.status = replace(self.status, reading=replace(reading, running={**none_running, **reading.running}))
@@ -119,7 +119,7 @@ class Poller:
 
     def _expose(self) -> None:
         self._exposed_at = monotonic()
-        exemplars = {cell: each for cell, each in self._reader.exemplars.items() if self._totals.get(cell)}
+        exemplars = {cell: each for cell, each in self._reader.tally.exemplars.items() if self._totals.get(cell)}
         self._publish(Snapshot(self._families, self._totals, self.status, exemplars, self._active_ms))
 
     def _error_of(self, step: Callable[[], None]) -> PollError | None:

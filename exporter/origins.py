@@ -1,0 +1,61 @@
+"""From which start time on the traces of each experiment count."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from exporter.clocks import Clocks
+from exporter.errors import PollError, Reason
+from exporter.experiments import Experiment
+from exporter.horizon import BUCKET_MS, Horizon
+from exporter.ledger import Ledger, Origin
+from exporter.trace import TraceRecord
+
+
+class Origins:
+    """What the ledger knows of experiments. A new experiment counts from its beginning, and one that was there before
+    and is selected only now counts from now on."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._known: Mapping[str, Origin] = {}
+
+    def of(self, experiment_id: str) -> int:
+        """From which start on (Unix ms) the traces of an experiment count; 0 for one that is not known."""
+        origin = self._known.get(experiment_id)
+        return 0 if origin is None else origin.origin_ms
+
+    def count(self, record: TraceRecord) -> bool:
+        """Whether a trace started late enough to count."""
+        return record.start_ms >= self.of(record.experiment_id)
+
+    def learn(self, experiments: Mapping[str, Experiment], now: Clocks, horizon: Horizon, overlap_ms: int) -> None:
+        """Keep where each experiment begins. Raises PollError where the ledger is of another MLflow server."""
+        self._known = self._known or self._ledger.origins()
+        ahead = {key: each for key, each in self._known.items() if each.origin_ms > now.latest_ms + BUCKET_MS}
+        if ahead:  # by a clock that was
+            self._add({key: replace(each, origin_ms=now.latest_ms) for key, each in ahead.items()})
+        new = [each for each in experiments.values() if not self._is_known(each)]
+        missed = {each for each in new if _was_there(each, horizon, overlap_ms)}
+        for each in missed:
+            if each.experiment_id in self._known:
+                raise PollError(
+                    Reason.LEDGER,
+                    f"the ledger is of another MLflow server, whose experiment {each.experiment_id} is not the"
+                    f" {each.name!r} of this one; set another ledger.path, or move the ledger away",
+                )
+        if new:
+            begun = {each: now.earliest_ms if each in missed else 0 for each in new}
+            self._add({each.experiment_id: Origin(each.created_ms, begun[each]) for each in new})
+
+    def _add(self, origins: Mapping[str, Origin]) -> None:
+        self._ledger.add_origins(origins)
+        self._known = self._ledger.origins()
+
+    def _is_known(self, experiment: Experiment) -> bool:
+        known = self._known.get(experiment.experiment_id)
+        return known is not None and known.created_ms == experiment.created_ms
+
+
+def _was_there(experiment: Experiment, horizon: Horizon, overlap_ms: int) -> bool:
+    """Whether it was there at the last fresh pass, and not selected: what it has by now was left out on purpose."""
+    return horizon.fresh_ms is not None and experiment.created_ms < horizon.fresh_ms - overlap_ms

@@ -1,0 +1,81 @@
+"""Counts traces: what a batch of them adds to which totals, in one transaction with how far reading has come."""
+
+import logging
+from collections.abc import Container, Sequence
+from dataclasses import replace
+
+from exporter.admission import Admission
+from exporter.families import events
+from exporter.horizon import Horizon
+from exporter.ledger import Ledger
+from exporter.metrics import Cell, Exemplar, Meter, later
+from exporter.trace import TraceRecord
+from exporter.triage import Batch, Pending, triage, unseen
+
+log = logging.getLogger(__name__)
+
+
+class Tally:
+    """The totals of a ledger. ``horizon`` is how far reading had come at the last commit. Methods raise PollError."""
+
+    def __init__(self, ledger: Ledger, meter: Meter, origin_ms: int) -> None:
+        """``origin_ms``: where counting begins if the ledger is new; from then on restarts count from there too."""
+        self._ledger = ledger
+        self._meter = meter
+        self.now_ms: int | None = None
+        """When the tick under way began, by the earlier clock; None before the first that reached MLflow."""
+        self.changes: dict[Cell, float] = {}
+        """What was added to which totals, or was to be, until somebody has looked at them."""
+        self.exemplars: dict[Cell, Exemplar] = {}
+        """For each bucket the trace that was counted in it and ended last, of those that this process counted."""
+        self.horizon = ledger.horizon() or Horizon.at(origin_ms)
+        if ledger.horizon() is None:
+            ledger.commit(self.horizon)
+
+    def refresh(self) -> None:
+        """Take the horizon from the ledger again: an error may have left ours ahead of what was committed."""
+        self.horizon = self._ledger.horizon() or self.horizon
+
+    def keep_exemplars(self, cells: Container[Cell]) -> None:
+        """Forget the exemplars of other cells."""
+        self.exemplars = {cell: exemplar for cell, exemplar in self.exemplars.items() if cell in cells}
+
+    def store(self, records: Sequence[TraceRecord], horizon: Horizon, gone: Sequence[str] = ()) -> None:
+        """Count those of the traces that are final and not counted yet, and remember those that are not final; ``gone``
+        are the ids of pending traces that are deleted."""
+        known = self._ledger.known([record.trace_id for record in records])
+        admission = self._meter.admission(self._ledger.groups())
+        batch = triage(records, known, horizon.closed_ms, lambda record: self._meter.place(record, admission))
+        self.commit(horizon, replace(batch, gone=(*batch.gone, *gone)), admission)
+        log.debug(
+            "page read",
+            extra={"traces": len(records), "counted": len(batch.counted), "pending": len(batch.pending)},
+        )
+        if batch.late:
+            log.info("traces became visible late", extra={"traces": batch.late})
+        for each in batch.abandoned:
+            log.warning("gave up on a trace that does not end", extra={"trace_id": each.trace_id})
+
+    def store_unseen(self, pending: Sequence[Pending], now_ms: int) -> None:
+        """Look at pending traces again later, or give up on them, where MLflow cannot say anything about them. Their
+        places were admitted when they were seen, and may have slept since."""
+        batch = unseen(pending, now_ms)
+        admission = self._meter.admission(self._ledger.groups())
+        abandoned = []
+        for each in batch.abandoned:
+            experiment, environment = admission.place({"experiment": each.experiment, "environment": each.environment})
+            abandoned.append(replace(each, experiment=experiment, environment=environment))
+        self.commit(self.horizon, replace(batch, abandoned=tuple(abandoned)), admission)
+
+    def commit(self, horizon: Horizon, batch: Batch | None = None, admission: Admission | None = None) -> None:
+        """Store the horizon and what a batch adds. Without ``admission`` the batch holds no trace to count."""
+        batch = batch or Batch()
+        increments = self._meter.measure(batch, admission or self._meter.admission(()))
+        amounts = {**increments.amounts, **events(batch, increments)}
+        for cell, amount in amounts.items():
+            self.changes[cell] = self.changes.get(cell, 0) + amount
+        active_ms = dict.fromkeys(increments.groups, self.now_ms or 0)
+        self._ledger.commit(horizon, batch, amounts, active_ms, increments.first_ms)
+        self.horizon = horizon
+        for cell, exemplar in increments.exemplars.items():
+            self.exemplars[cell] = later(exemplar, self.exemplars.get(cell))
