@@ -9,7 +9,8 @@ from time import monotonic
 from exporter.admission import Group
 from exporter.errors import PollError, Reason
 from exporter.families import ABANDONED
-from exporter.ledger import Ledger, LedgerDamagedError
+from exporter.ledger import Ledger
+from exporter.ledger_connection import LedgerDamagedError
 from exporter.metrics import Cell, Meter
 from exporter.reader import PollSettings, Reader
 from exporter.release import Gate
@@ -52,7 +53,7 @@ class Poller:
         self._publish = publish
         self._families = meter.families
         self._interval_s = settings.interval_s
-        self._gate = Gate(ledger, meter.families, settings.series, clock.monotonic_s)
+        self._gate = Gate(ledger.totals, meter.families, settings.series, clock.monotonic_s)
         self._clock = clock
         self._stopping = threading.Event()
         self.status = status

@@ -114,7 +114,8 @@ class Reader:
 
     def reading(self) -> Reading:
         """How complete the ledger is. Raises PollError if the ledger cannot be read."""
-        groups = self._ledger.groups()
+        totals = self._ledger.totals
+        groups = totals.groups()
         shown = {group[: len(VERSION_LABELS)] for group in groups}
         return Reading(
             experiments=tuple(sorted(each.name for each in self._experiments.values())),
@@ -124,7 +125,7 @@ class Reader:
             behind=self._is_behind(),
             pending=self._ledger.pending(),
             running=self._ledger.running(),
-            first_seen_s={labels: ms / 1000 for labels, ms in self._ledger.first_seen().items() if labels in shown},
+            first_seen_s={labels: ms / 1000 for labels, ms in totals.first_seen().items() if labels in shown},
             series=self._meter.admission(groups).series,
             series_limit=self._meter.caps.series,
             ledger_bytes=self._ledger.size_bytes(),

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from math import inf
 
 from exporter.admission import Group
-from exporter.ledger import GroupState, Ledger, Stage
+from exporter.ledger_totals import GroupState, Stage, Totals
 from exporter.metrics import Cell, TraceFamily
 
 
@@ -59,21 +59,21 @@ class Gate:
     """
 
     def __init__(
-        self, ledger: Ledger, families: Iterable[TraceFamily], settings: SeriesSettings, clock_s: Callable[[], float]
+        self, totals: Totals, families: Iterable[TraceFamily], settings: SeriesSettings, clock_s: Callable[[], float]
     ) -> None:
         """Raises PollError if the ledger cannot be read."""
-        self._ledger = ledger
+        self._totals = totals
         self._settings = settings
         self._clock_s = clock_s
         self._held_since_s: dict[Group, float] = {}
         self._lengths = {family.name: len(family.labels) for family in families if family.is_of_groups}
         self._slept: dict[Group, Mapping[Cell, float]] = {}
         """What is shown of the groups that are held."""
-        self.groups: Mapping[Group, GroupState] = ledger.groups()
+        self.groups: Mapping[Group, GroupState] = totals.groups()
         """Those that are shown, as of the last look."""
         self._values: dict[Group, dict[Cell, float]] = {}
         """The totals of each group that is shown; of the empty one those that are not about traces."""
-        self._take(ledger.totals())
+        self._take(totals.all())
 
     def totals(self, changes: Mapping[Cell, float], now_ms: int | None) -> dict[Cell, float]:
         """The totals as they may be shown from now on. ``changes``: what was added to them since the last look;
@@ -81,8 +81,8 @@ class Gate:
         changed = [
             cell for cell, amount in changes.items() if amount or cell not in self._values.get(self._group_of(cell), {})
         ]
-        self.groups = self._ledger.groups()
-        self._take(self._ledger.values(changed))
+        self.groups = self._totals.groups()
+        self._take(self._totals.values(changed))
         self._stage(now_ms)
         self._note_held()
         shown: dict[Cell, float] = {}
@@ -110,15 +110,15 @@ class Gate:
         asleep = set() if now_ms is None else to_sleep(self.groups, now_ms, self._settings.ttl_ms)
         if not (released or asleep):
             return
-        self._ledger.stage(released, asleep, [cell for group in asleep for cell in self._values.get(group, ())])
+        self._totals.stage(released, asleep, [cell for group in asleep for cell in self._values.get(group, ())])
         for group in asleep:
             self._values.pop(group, None)
-        self.groups = self._ledger.groups()
+        self.groups = self._totals.groups()
 
     def _note_held(self) -> None:
         now_s = self._clock_s()
         held = [group for group, state in self.groups.items() if state.stage is Stage.HELD]
         self._held_since_s = {group: self._held_since_s.get(group, now_s) for group in held}
         self._slept = {
-            group: self._slept.get(group) or self._ledger.slept(self._values.get(group, ())) for group in held
+            group: self._slept.get(group) or self._totals.slept(self._values.get(group, ())) for group in held
         }

@@ -21,7 +21,8 @@ from exporter.config import Config
 from exporter.errors import PollError, UserError
 from exporter.exposition import Exposition
 from exporter.failures import without_credentials
-from exporter.ledger import Ledger, LedgerDamagedError
+from exporter.ledger import Ledger
+from exporter.ledger_connection import LedgerDamagedError
 from exporter.parts import label_rules, mlflow_url, now_ms, objectives_of, open_meter, open_source, poll_settings
 from exporter.poller import Clock, Poller
 from exporter.source import MlflowSource
@@ -188,7 +189,7 @@ class Service:
     def _open_poller(self, settings: Config, source: MlflowSource, status: Status) -> Poller:
         meter = open_meter(settings)
         try:
-            for name in self._ledger.adopt(meter.families):
+            for name in self._ledger.totals.adopt(meter.families):
                 log.warning("its labels or buckets have changed: a metric begins again at zero", extra={"metric": name})
             return Poller(source, self._ledger, meter, self._publish, poll_settings(settings), status, Clock(now_ms))
         except PollError as error:

@@ -44,7 +44,7 @@ class Tally:
         """Count those of the traces that are final and not counted yet, and remember those that are not final; ``gone``
         are the ids of pending traces that are deleted."""
         known = self._ledger.known([record.trace_id for record in records])
-        admission = self._meter.admission(self._ledger.groups())
+        admission = self._meter.admission(self._ledger.totals.groups())
         batch = triage(records, known, horizon.closed_ms, lambda record: self._meter.place(record, admission))
         self.commit(horizon, replace(batch, gone=(*batch.gone, *gone)), admission)
         log.debug(
@@ -60,7 +60,7 @@ class Tally:
         """Look at pending traces again later, or give up on them, where MLflow cannot say anything about them. Their
         places were admitted when they were seen, and may have slept since."""
         batch = unseen(pending, now_ms)
-        admission = self._meter.admission(self._ledger.groups())
+        admission = self._meter.admission(self._ledger.totals.groups())
         abandoned = []
         for each in batch.abandoned:
             experiment, environment = admission.place({"experiment": each.experiment, "environment": each.environment})

@@ -182,25 +182,23 @@ BREAKAGES = (
     Breakage(
         "prune by wall clock",
         "exporter/ledger.py",
-        'start_ms < ?", (horizon.forgotten_ms,))',
-        "start_ms < ?\", (int(__import__('time').time() * 1000) - 86_400_000,))",
+        'start_ms < ?", horizon.forgotten_ms)',
+        "start_ms < ?\", int(__import__('time').time() * 1000) - 86_400_000)",
         f"{INVARIANTS} {LEDGER}",
     ),
     Breakage(
         "prune what is closed",
         "exporter/ledger.py",
-        '("DELETE FROM done WHERE start_ms < ?", (horizon.forgotten_ms,))',
-        '("DELETE FROM done WHERE start_ms < ?", (horizon.closed_ms,))',
+        '("DELETE FROM done WHERE start_ms < ?", horizon.forgotten_ms)',
+        '("DELETE FROM done WHERE start_ms < ?", horizon.closed_ms)',
         f"{LEDGER} {INVARIANTS}",
     ),
     Breakage(
         "amounts outside of the transaction",
         "exporter/ledger.py",
-        "        with self._transaction():\n            self._store(batch, horizon.forgotten_ms)\n"
-        "            self._db.executemany(",
-        "        with self._transaction():\n            self._store(batch, horizon.forgotten_ms)\n"
-        "            self._db.execute('COMMIT')\n            self._db.execute('BEGIN')\n"
-        "            self._db.executemany(",
+        "            self._store(batch, horizon.forgotten_ms)\n",
+        "            self._store(batch, horizon.forgotten_ms)\n"
+        "            self._db.execute('COMMIT')\n            self._db.execute('BEGIN')\n",
         LEDGER,
     ),
     Breakage(
@@ -558,25 +556,25 @@ BREAKAGES = (
     Breakage(
         "show before it is stored that it may be shown",
         "exporter/release.py",
-        "        self._ledger.stage(released, asleep, [",
+        "        self._totals.stage(released, asleep, [",
         "        from dataclasses import replace\n"
         "        shown = {group: replace(self.groups[group], stage=Stage.RELEASED) for group in released}\n"
         "        self.groups = {**self.groups, **shown}\n"
         "        return\n"
-        "        self._ledger.stage(released, asleep, [",
+        "        self._totals.stage(released, asleep, [",
         RELEASE,
     ),
     Breakage(
         "come back from sleep at 0",
         "exporter/release.py",
-        "self._ledger.slept(self._values.get(group, ())) for",
+        "self._totals.slept(self._values.get(group, ())) for",
         "dict.fromkeys(self._values.get(group, ()), 0) for",
         f"{RELEASE} {INVARIANTS}",
     ),
     Breakage(
         "forget what changed while the ledger could not be read",
         "exporter/release.py",
-        "        self._take(self._ledger.values(changed))\n",
+        "        self._take(self._totals.values(changed))\n",
         "",
         f"{RELEASE} {INVARIANTS}",
     ),
@@ -596,9 +594,9 @@ BREAKAGES = (
     ),
     Breakage(
         "values that sleep keep their room",
-        "exporter/ledger.py",
-        'FROM groups WHERE stage != ?", Stage.ASLEEP)\n        return {_load(labels): GroupState(',
-        'FROM groups WHERE stage != ?", 99)\n        return {_load(labels): GroupState(',
+        "exporter/ledger_totals.py",
+        'FROM groups WHERE stage != ?", Stage.ASLEEP)\n        return {load(labels): GroupState(',
+        'FROM groups WHERE stage != ?", 99)\n        return {load(labels): GroupState(',
         f"{ADMISSION} {RELEASE}",
     ),
     Breakage(
@@ -610,7 +608,7 @@ BREAKAGES = (
     ),
     Breakage(
         "a family that begins inside a group is not held",
-        "exporter/ledger.py",
+        "exporter/ledger_totals.py",
         "        self._set_stages(dict.fromkeys(held, Stage.HELD), at_rest)\n",
         "",
         LEDGER,
@@ -750,14 +748,14 @@ BREAKAGES = (
     ),
     Breakage(
         "lock the name of a ledger and not the file",
-        "exporter/ledger.py",
+        "exporter/ledger_connection.py",
         "        self._path = resolve(path)\n",
         "        self._path = path\n",
         f"{LEDGER} -k link",
     ),
     Breakage(
         "go on writing to a log that has no name",
-        "exporter/ledger.py",
+        "exporter/ledger_connection.py",
         "if self._log_inode is not None and",
         "if False and",
         f"{LEDGER} -k write_ahead",
@@ -883,7 +881,9 @@ BREAKAGES = (
         "] = max(record",
         LEDGER,
     ),
-    Breakage("forget when a version was first seen", "exporter/ledger.py", "= min(first_ms", "= max(first_ms", LEDGER),
+    Breakage(
+        "forget when a version was first seen", "exporter/ledger_totals.py", "= min(first_ms", "= max(first_ms", LEDGER
+    ),
     Breakage(
         "let containers write to themselves",
         "docker-compose.yml",
@@ -900,7 +900,11 @@ BREAKAGES = (
     ),
     Breakage("do not wait for the disk", "exporter/ledger_file.py", "synchronous = FULL", "synchronous = OFF", LEDGER),
     Breakage(
-        "commit to a file that was deleted", "exporter/ledger.py", "            self._require_in_place()\n", "", LEDGER
+        "commit to a file that was deleted",
+        "exporter/ledger_connection.py",
+        "            self._require_in_place()\n",
+        "",
+        LEDGER,
     ),
     Breakage(
         "begin a series of the history at its value",

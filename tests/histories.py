@@ -378,7 +378,7 @@ class History(RuleBasedStateMachine):
         type(self).steps += 1
         witness = self.rig.witness
         assert all(count == 1 for count in witness.counted.values()), "invariant 2"
-        committed = self.rig.ledger.totals()
+        committed = self.rig.ledger.totals.all()
         total = sum(value for cell, value in committed.items() if cell.family == TRACES)
         assert total == len(witness.counted), "invariant 1"
 

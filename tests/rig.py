@@ -58,7 +58,7 @@ class Rig:
         self._open_poller(self.poller.status)
 
     def _open_poller(self, status: Status) -> None:
-        self.ledger.adopt(self._meter.families)
+        self.ledger.totals.adopt(self._meter.families)
         clock = Clock(self.mlflow.own_ms, lambda: self.mlflow.clock_ms / 1000)
         self.poller = Poller(self.mlflow, self.ledger, self._meter, self.publish, self._settings, status, clock)
 

@@ -13,8 +13,9 @@ from exporter.errors import PollError, Reason, UserError
 from exporter.families import LEDGER_RESETS, trace_families
 from exporter.horizon import BUCKET_MS, Horizon, Kind, Pass, Window
 from exporter.labels import PLACE_LABELS, TRACE_LABELS
-from exporter.ledger import Ledger, Origin, Stage
+from exporter.ledger import Ledger, Origin
 from exporter.ledger_file import examine
+from exporter.ledger_totals import Stage
 from exporter.metrics import Cell
 from exporter.objectives import Objective, Objectives
 from exporter.release import Gate, SeriesSettings
@@ -27,7 +28,7 @@ TRACES = Cell("mlflow_traces_total", ("chatbot", "production", 'na"me\\', "æ—¥æœ
 
 def totals(ledger: Ledger) -> dict[Cell, float]:
     """All totals but for what every ledger begins with."""
-    return {cell: value for cell, value in ledger.totals().items() if cell.family != LEDGER_RESETS}
+    return {cell: value for cell, value in ledger.totals.all().items() if cell.family != LEDGER_RESETS}
 
 
 @pytest.fixture
@@ -78,40 +79,43 @@ def test_a_commit_that_fails_leaves_nothing_of_itself(ledger: Ledger) -> None:
 
 
 def test_a_family_with_other_buckets_begins_again_and_the_others_go_on(ledger: Ledger) -> None:
-    assert ledger.adopt(FAMILIES) == []
+    assert ledger.totals.adopt(FAMILIES) == []
     duration = Cell("mlflow_trace_duration_seconds", ("chatbot",), "0.05")
     ledger.commit(HORIZON, Batch(counted=(record(),)), {TRACES: 1, duration: 1})
-    assert ledger.adopt(FAMILIES) == []
+    assert ledger.totals.adopt(FAMILIES) == []
     other = [replace(each, edges=(1.0, 2.0)) if each.name == duration.family else each for each in FAMILIES]
-    assert ledger.adopt(other) == [duration.family]
+    assert ledger.totals.adopt(other) == [duration.family]
     assert totals(ledger) == {TRACES: 1}
 
 
 def test_a_family_that_begins_inside_a_group_is_shown_at_0_first(ledger: Ledger) -> None:
-    ledger.adopt(FAMILIES[1:])
+    ledger.totals.adopt(FAMILIES[1:])
     made = increments(record())
     before = {cell: amount for cell, amount in made.amounts.items() if cell.family != FAMILIES[0].name}
     ledger.commit(HORIZON, Batch(counted=(record(),)), before, dict.fromkeys(made.groups, 1))
-    ledger.stage(made.groups, [], [])
-    assert ledger.adopt(FAMILIES) == []
+    ledger.totals.stage(made.groups, [], [])
+    assert ledger.totals.adopt(FAMILIES) == []
     group, place = made.groups
-    assert {each: state.stage for each, state in ledger.groups().items()} == {group: Stage.HELD, place: Stage.RELEASED}
+    assert {each: state.stage for each, state in ledger.totals.groups().items()} == {
+        group: Stage.HELD,
+        place: Stage.RELEASED,
+    }
     shown = {cell: amount for cell, amount in before.items() if cell.labels[: len(group)] == group}
-    assert ledger.slept(shown) == shown, "others stay as they are"
+    assert ledger.totals.slept(shown) == shown, "others stay as they are"
     assert totals(ledger)[Cell(FAMILIES[0].name, made.groups[0])] == 0
 
 
 def test_a_counter_that_applies_to_more_groups_than_before_is_there_at_0(ledger: Ledger) -> None:
     """Before what it counts comes, or its first increments would not be seen."""
-    ledger.adopt(FAMILIES)
+    ledger.totals.adopt(FAMILIES)
     made = increments(record(tags={"environment": "staging", "app_version": "1"}))
     ledger.commit(HORIZON, Batch(counted=(record(),)), made.amounts, dict.fromkeys(made.groups, 1))
     slow = Cell("mlflow_trace_slow_total", made.groups[0])
-    assert slow not in ledger.totals()
+    assert slow not in ledger.totals.all()
     edges = Buckets()
     everywhere = Objectives((Objective("*", latency_s=5.0),))
-    ledger.adopt(trace_families(edges.duration_seconds, edges.tokens, objectives=everywhere))
-    assert ledger.totals()[slow] == 0
+    ledger.totals.adopt(trace_families(edges.duration_seconds, edges.tokens, objectives=everywhere))
+    assert ledger.totals.all()[slow] == 0
 
 
 def test_a_version_is_first_seen_at_its_earliest_start(ledger: Ledger) -> None:
@@ -119,7 +123,7 @@ def test_a_version_is_first_seen_at_its_earliest_start(ledger: Ledger) -> None:
         traces = [record(trace_id=f"tr-{start_ms}", start_ms=start_ms) for start_ms in starts_ms]
         made = increments(*traces)
         ledger.commit(HORIZON, Batch(counted=tuple(traces)), made.amounts, {}, made.first_ms)
-    assert ledger.first_seen() == {("chatbot", "production", "1.4.0"): 300}
+    assert ledger.totals.first_seen() == {("chatbot", "production", "1.4.0"): 300}
 
 
 def test_a_ledger_of_schema_2_goes_on_and_knows_no_first_trace_of_its_versions(path: Path) -> None:
@@ -131,9 +135,9 @@ def test_a_ledger_of_schema_2_goes_on_and_knows_no_first_trace_of_its_versions(p
         db.executescript("DROP TABLE versions; ALTER TABLE horizon DROP COLUMN forgotten_ms; PRAGMA user_version = 2")
     new = increments(record(trace_id="tr-2"), record(trace_id="tr-3", tags={"app_version": "2"}, start_ms=7))
     with closing(Ledger(path)) as ledger:
-        assert ledger.totals().items() >= made.amounts.items()
+        assert ledger.totals.all().items() >= made.amounts.items()
         ledger.commit(HORIZON, Batch(), {}, {}, new.first_ms)
-        assert ledger.first_seen() == {("chatbot", "unknown", "2"): 7}
+        assert ledger.totals.first_seen() == {("chatbot", "unknown", "2"): 7}
 
 
 def test_a_ledger_of_schema_3_goes_on_and_knows_which_ids_it_has_forgotten(path: Path) -> None:
@@ -148,12 +152,12 @@ def test_a_ledger_of_schema_3_goes_on_and_knows_which_ids_it_has_forgotten(path:
 
 
 def test_groups_of_other_labels_are_forgotten(ledger: Ledger) -> None:
-    ledger.adopt(FAMILIES)
+    ledger.totals.adopt(FAMILIES)
     made = increments(record())
     ledger.commit(HORIZON, Batch(counted=(record(),)), made.amounts, dict.fromkeys(made.groups, 1))
     with_team = trace_families((1.0,), (1.0,), (*TRACE_LABELS, "team"))
-    assert FAMILIES[0].name in ledger.adopt(with_team)
-    assert list(ledger.groups()) == [group for group in made.groups if len(group) == len(PLACE_LABELS)]
+    assert FAMILIES[0].name in ledger.totals.adopt(with_team)
+    assert list(ledger.totals.groups()) == [group for group in made.groups if len(group) == len(PLACE_LABELS)]
 
 
 def test_fault_22_a_second_process_is_told_who_holds_the_ledger(path: Path) -> None:
@@ -379,14 +383,14 @@ def test_a_kill_while_a_ledger_is_begun_leaves_none_or_a_whole_one(
             if db.execute("SELECT count(*) FROM sqlite_master").fetchone() != (0,):
                 assert db.execute("SELECT value FROM totals").fetchall() == [(0,)]
         with closing(Ledger(each)) as found:
-            assert found.totals() == {Cell(LEDGER_RESETS, ()): 0}
+            assert found.totals.all() == {Cell(LEDGER_RESETS, ()): 0}
 
 
 def test_a_ledger_that_lacks_its_first_row_is_given_it(path: Path) -> None:
     with closing(Ledger(path)) as ledger:
         ledger._db.execute("DELETE FROM totals")
     with closing(Ledger(path)) as ledger:
-        assert ledger.totals() == {Cell(LEDGER_RESETS, ()): 0}
+        assert ledger.totals.all() == {Cell(LEDGER_RESETS, ()): 0}
 
 
 def test_size(path: Path, ledger: Ledger) -> None:
@@ -411,7 +415,7 @@ def test_fault_21_a_damaged_ledger_is_set_aside_and_said(
         damaged = path.read_bytes()
         with closing(Ledger(path)) as ledger:
             assert ledger.horizon() is None
-            assert ledger.totals() == {Cell(LEDGER_RESETS, ()): number}
+            assert ledger.totals.all() == {Cell(LEDGER_RESETS, ()): number}
         assert Path(f"{path}.damaged-{number}").read_bytes() == damaged
     assert "the ledger is damaged; it is set aside, and all counters begin again at zero" in caplog.text
 
@@ -422,7 +426,7 @@ def test_a_kill_while_a_ledger_is_set_aside_is_made_good(path: Path) -> None:
         ledger.commit(HORIZON, Batch(counted=(record(),)), {TRACES: 1})
     Path(f"{path}.damaged-7-wal").touch()
     with closing(Ledger(path)) as ledger:
-        assert ledger.totals() == {Cell(LEDGER_RESETS, ()): 1}
+        assert ledger.totals.all() == {Cell(LEDGER_RESETS, ()): 1}
     assert Path(f"{path}.damaged-7").exists()
     damage(path, 100)
     Ledger(path).close()
@@ -433,7 +437,7 @@ def in_use(path: Path) -> None:
     """Make a ledger with something in every table."""
     made = increments(record())
     with closing(Ledger(path)) as ledger:
-        ledger.adopt(FAMILIES)
+        ledger.totals.adopt(FAMILIES)
         at = Horizon(1, 2 * BUCKET_MS, BUCKET_MS, 0, {Kind.FRESH: Pass(4, 5, Window(6, 7, 8))})
         ledger.commit(at, Batch(counted=(record(),)), made.amounts, dict.fromkeys(made.groups, 1), made.first_ms)
         ledger.commit(at, Batch(counted=(record(trace_id="tr-2"),), pending=(WAITING,)), {})
@@ -480,7 +484,7 @@ def test_fault_21_what_cannot_have_been_written_is_damage(path: Path, wrong: str
     with closing(sqlite3.connect(path)) as db, db:
         db.execute(wrong)
     with closing(Ledger(path)) as ledger:
-        assert ledger.totals() == {Cell(LEDGER_RESETS, ()): 1}
+        assert ledger.totals.all() == {Cell(LEDGER_RESETS, ()): 1}
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -499,11 +503,12 @@ def test_fault_21_a_flipped_bit_is_damage_or_does_no_harm(tmp_path: Path, seed: 
         except UserError:  # nothing in it says that it is ours
             continue
         with closing(opened) as ledger:
-            ledger.adopt(FAMILIES)
-            Gate(ledger, FAMILIES, SeriesSettings(0, 1), lambda: 0.0).totals({}, 1)
+            ledger.totals.adopt(FAMILIES)
+            Gate(ledger.totals, FAMILIES, SeriesSettings(0, 1), lambda: 0.0).totals({}, 1)
             ledger.commit(ledger.horizon() or Horizon.at(0), Batch(counted=(record(trace_id="tr-3"),)), {})
-            read = (ledger.known(["tr-1", "tr-3", "tr-9"]), ledger.due(10**15), ledger.origins(), ledger.first_seen())
-            assert "tr-3" in read[0].done
+            assert "tr-3" in ledger.known(["tr-1", "tr-3", "tr-9"]).done
+            for read in (lambda: ledger.due(10**15), ledger.origins, ledger.totals.first_seen):
+                read()
 
 
 def test_a_ledger_is_not_set_aside_because_the_disk_fails(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -536,10 +541,10 @@ def test_faults_1_and_2_killed_at_every_point_of_a_commit(tmp_path: Path, path: 
                 shutil.copy(f"{path}{suffix}", f"{copies[-1]}{suffix}")
             return 0
 
-        ledger._db.set_progress_handler(copy, 5)
+        ledger._db._db.set_progress_handler(copy, 5)
         more = tuple(record(trace_id=f"tr-{number}") for number in range(2, 30))
         ledger.commit(later, Batch(counted=more, gone=("tr-9",), changed=(record(start_ms=7),)), {TRACES: 28})
-        ledger._db.set_progress_handler(None, 0)
+        ledger._db._db.set_progress_handler(None, 0)
         after = everything(ledger)
     assert len(copies) > 50
     for each in copies:
@@ -549,9 +554,9 @@ def test_faults_1_and_2_killed_at_every_point_of_a_commit(tmp_path: Path, path: 
 
 def everything(ledger: Ledger) -> object:
     ids = [f"tr-{number}" for number in range(30)]
-    return ledger.horizon(), ledger.known(ids), ledger.totals(), ledger.counts(Window(0, 10**9), BUCKET_MS)
+    return ledger.horizon(), ledger.known(ids), ledger.totals.all(), ledger.counts(Window(0, 10**9), BUCKET_MS)
 
 
 def test_it_waits_for_the_disk(ledger: Ledger) -> None:
-    assert ledger._db.execute("PRAGMA journal_mode").fetchone() == ("wal",)
-    assert ledger._db.execute("PRAGMA synchronous").fetchone() == (2,), "FULL"
+    assert ledger._db.rows("PRAGMA journal_mode")[0] == ("wal",)
+    assert ledger._db.rows("PRAGMA synchronous")[0] == (2,), "FULL"

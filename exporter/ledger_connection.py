@@ -1,0 +1,141 @@
+"""The connection to a ledger file: queries, transactions, and what to do if it is damaged or goes away. SQLite."""
+
+import json
+import logging
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from exporter.errors import PollError, Reason
+from exporter.ledger_contents import DamagedError
+from exporter.ledger_file import hold, is_damage, open_database, resolve, set_aside
+
+log = logging.getLogger(__name__)
+
+
+class LedgerDamagedError(PollError):
+    """What was read of the ledger cannot be what was written; see ``Ledger.begin_again``."""
+
+    def __init__(self, cause: sqlite3.Error) -> None:
+        super().__init__(Reason.LEDGER, f"the ledger is damaged: {cause}")
+        self.cause = cause
+
+
+class Connection:
+    """One ledger file, held by this process alone until ``close``.
+
+    Every method but the constructor raises PollError with Reason.LEDGER where SQLite cannot do what it is asked (disk
+    full, file gone): nothing of that call is kept then. It is a LedgerDamagedError where the file holds what cannot be
+    read.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Open the ledger at ``path``, or begin a new one. Raises UserError as ``resolve``, ``hold`` and
+        ``open_database`` do."""
+        self._path = resolve(path)
+        self._lock = hold(self._path)
+        try:
+            self._open()
+        except BaseException:
+            self._lock.close()
+            raise
+
+    def _open(self) -> None:
+        self._db = open_database(self._path)
+        self._inode = self._path.stat().st_ino
+        self._log_inode: int | None = None
+
+    def begin_again(self, damage: LedgerDamagedError) -> None:
+        """Set the file aside, which is damaged, and begin a new ledger. Raises UserError as the constructor does."""
+        self._db.close()
+        set_aside(self._path, damage.cause)
+        self._open()
+
+    def close(self) -> None:
+        """Close the file and let other processes have it."""
+        self._db.close()
+        self._lock.close()
+
+    def size_bytes(self) -> int:
+        """What the ledger takes on disk."""
+        beside = (Path(f"{self._path}{suffix}") for suffix in ("", "-wal"))
+        return sum(each.stat().st_size for each in beside if each.exists())
+
+    def rows(self, query: str, *parameters: object) -> list[tuple[Any, ...]]:
+        """All rows of a query."""
+        with ledger_errors():
+            return self._db.execute(query, parameters).fetchall()
+
+    def execute(self, statement: str, *parameters: object) -> None:
+        """Run a statement inside of a transaction."""
+        self._db.execute(statement, parameters)
+
+    def each(self, statement: str, rows: Iterable[Sequence[object]]) -> None:
+        """Run a statement for each of the rows, inside of a transaction."""
+        self._db.executemany(statement, rows)
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """All that ``execute`` and ``each`` do in the block is stored, or nothing."""
+        with ledger_errors():
+            self._require_in_place()
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                self._db.execute("COMMIT")
+            except BaseException:
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
+                raise
+            self._log_inode = self._log_inode or _inode_of(self._log_path)
+
+    @property
+    def _log_path(self) -> Path:
+        """SQLite's write-ahead log, which holds what was committed lately."""
+        return Path(f"{self._path}-wal")
+
+    def _require_in_place(self) -> None:
+        """What is committed to a file that was deleted is gone with the process, so it must not be committed.
+
+        What a deleted log holds can still be moved into the ledger itself.
+        """
+        if _inode_of(self._path) != self._inode:
+            raise PollError(Reason.LEDGER, f"{self._path} was removed or replaced; start the exporter again")
+        if self._log_inode is not None and _inode_of(self._log_path) != self._log_inode:
+            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            self._db.close()
+            self._open()
+            log.warning("the ledger's write-ahead log was removed; nothing is lost", extra={"ledger": self._path})
+
+
+def dump(value: object) -> str:
+    """Labels as the ledger keeps them."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+def load(text: str) -> tuple[str, ...]:
+    """Labels that the ledger has kept. Raises LedgerDamagedError for what are none."""
+    try:
+        return tuple(json.loads(text))
+    except (ValueError, TypeError):
+        raise LedgerDamagedError(DamagedError(f"{text!r:.100} is no list of labels")) from None
+
+
+def _inode_of(path: Path) -> int | None:
+    try:
+        return path.stat().st_ino
+    except OSError:
+        return None
+
+
+@contextmanager
+def ledger_errors() -> Iterator[None]:
+    """Raise what SQLite raises as PollError."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        if is_damage(error):
+            raise LedgerDamagedError(error) from error
+        raise PollError(Reason.LEDGER, f"the ledger cannot be used: {error}") from error
