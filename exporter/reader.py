@@ -16,7 +16,7 @@ from exporter.admission import Admission
 from exporter.audit import Span, closed_span, missing, open_span
 from exporter.clocks import Clocks
 from exporter.errors import PollError, Reason
-from exporter.experiments import Experiment
+from exporter.experiments import Experiment, created_s
 from exporter.families import events
 from exporter.features import Feature
 from exporter.horizon import (
@@ -173,6 +173,7 @@ class Reader:
             audited_until_s=None if self._audited_ms is None else self._audited_ms / 1000,
             unaccounted=sum(sum(found.values()) for found in self._unaccounted.values()) if self._unaccounted else None,
             clock_difference_s=self._clock_difference_s,
+            created_s=created_s(self._experiments.values(), {group[0] for group in groups}),
         )
 
     def _is_behind(self) -> bool:

@@ -835,6 +835,13 @@ BREAKAGES = (
         f"{RULES} -k 'do_what and exporter'",
     ),
     Breakage(
+        "take two MLflow servers for a pair",
+        ON_EXPORTER,
+        "!= min without (instance, pod) (mlflow_experiment",
+        "!= min without (pod) (mlflow_experiment",
+        f"{RULES} -k 'do_what and exporter'",
+    ),
+    Breakage(
         "page about what is not known",
         "prometheus/alertmanager.yml",
         '[alertname="MlflowTracesStale"]',
