@@ -5,11 +5,17 @@ ENV PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 PATH=/opt/venv/bin:$PATH
 # The number is fixed so that volumes keep their owner.
 RUN useradd --uid 10500 --home-dir /var/lib/mlflow-trace-exporter --create-home exporter
 WORKDIR /var/lib/mlflow-trace-exporter
+LABEL org.opencontainers.image.title="mlflow-trace-exporter" \
+      org.opencontainers.image.description="Prometheus metrics for LLM applications, from the traces that MLflow stores" \
+      org.opencontainers.image.version="0.1.0" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.base.name="docker.io/library/python:3.13.9-slim-bookworm"
 
 FROM base AS wheel
+COPY requirements-build.lock /
+RUN python -m venv /opt/build && /opt/build/bin/pip install --no-cache-dir --require-hashes -r /requirements-build.lock
 COPY . /src
-RUN python -m venv /opt/build && /opt/build/bin/pip install --no-cache-dir hatchling \
- && cd /src && /opt/build/bin/python -m hatchling build -t wheel -d /dist
+RUN cd /src && /opt/build/bin/python -m hatchling build -t wheel -d /dist
 
 FROM base AS exporter-packages
 COPY requirements-run.lock /
@@ -24,6 +30,8 @@ COPY --from=wheel /dist /dist
 RUN pip install --no-cache-dir --no-deps /dist/*.whl
 
 FROM base AS demo
+LABEL org.opencontainers.image.title="mlflow-trace-exporter-demo" \
+      org.opencontainers.image.description="MLflow, and a chatbot with a stand-in for its LLM, to try mlflow-trace-exporter"
 COPY --from=demo-packages /opt/venv /opt/venv
 USER exporter
 

@@ -4,7 +4,8 @@
 #   make soak    the invariants over 100,000 random steps, and 200 times kill -9     (a quarter of an hour)
 #   make breakages  take each protection out and see its test go red              make breakages ARGS="audit"
 #   make bench   scrapes of 1,000 to 100,000 samples while polling goes on, and what the rules cost a Prometheus, and reports
-#   make lock    renew requirements.lock, and requirements-run.lock: what the exporter alone needs
+#   make lock    renew requirements.lock, and of it requirements-run.lock, what the exporter alone needs, and
+#                requirements-build.lock, what the Dockerfile builds it with
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -43,6 +44,8 @@ lock: $(STAMP)
 	  --generate-hashes --no-header --quiet --upgrade --output-file requirements.lock
 	$(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --constraints requirements.lock \
 	  --generate-hashes --no-header --quiet --output-file requirements-run.lock
+	$(BIN)/uv pip compile --group build --universal --python-version 3.11 --constraints requirements.lock \
+	  --generate-hashes --no-header --quiet --output-file requirements-build.lock
 
 clean:
 	rm -rf $(VENV)

@@ -203,16 +203,19 @@ def rules(form: str, exporter_url: str, grafana_url: str, labels: dict[str, str]
     help="Where to write them; the folder is made if it is not there.",
 )
 @_EXPORTER_URL
-def dashboards(output: Path, exporter_url: str) -> None:
+@flags.config_file
+def dashboards(output: Path, exporter_url: str, config_file: Path | None) -> None:
     """Write the dashboards for Grafana.
 
     They show what a Prometheus has of the exporter; those of objectives and cost also need the recording rules
-    (mlflow-trace-exporter rules). Import them in Grafana, or provision them from the folder.
+    (mlflow-trace-exporter rules). Import them in Grafana, or provision them from the folder. With the exporter's
+    configuration file they have a variable for each label of labels.extra.
 
     \b
     mlflow-trace-exporter dashboards --output /var/lib/grafana/dashboards
     """
-    for file in packaged_dashboards.write(output, packaged_rules.Links(exporter_url)):
+    extra = [name for name, _ in config.load(config_file).labels.extra]
+    for file in packaged_dashboards.write(output, packaged_rules.Links(exporter_url), extra):
         click.echo(file)
 
 

@@ -1,20 +1,94 @@
 """`dashboards`: the dashboards that come with the exporter, as files for Grafana."""
 
-from collections.abc import Iterator
+import json
+import re
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from exporter import packaged
 from exporter.errors import UserError, what_failed
+from exporter.families import trace_families
+from exporter.labels import TRACE_LABELS
 from exporter.rules import Links
 
+Json = dict[str, Any]
 
-def write(folder: Path, links: Links) -> Iterator[Path]:
-    """Write them, and name each as it is written. Raises UserError where that cannot be done."""
+_COUNTED = "|".join(family.name for family in trace_families((1.0,), (1.0,)) if family.labels == TRACE_LABELS)
+_SELECTED = re.compile(rf"\b((?:{_COUNTED})(?:_bucket|_count|_sum)?\{{)")
+"""The beginning of a selector of series that have the labels of `labels.extra`."""
+
+
+def write(folder: Path, links: Links, extra: Sequence[str] = ()) -> Iterator[Path]:
+    """Write them, with a variable for each of the ``extra`` labels, and name each file as it is written. Raises
+    UserError where that cannot be done."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for file in sorted(packaged.grafana("dashboards").glob("*.json")):
             made = folder / file.name
-            made.write_text(links.put_into(file.read_text(encoding="utf-8")), encoding="utf-8")
+            board = _with_filters(json.loads(file.read_text(encoding="utf-8")), extra)
+            made.write_text(links.put_into(as_text(board)), encoding="utf-8")
             yield made
     except OSError as error:
         raise UserError(f"--output: cannot write {folder}: {what_failed(error)}; choose another folder") from None
+
+
+def as_text(board: object, encoder: type[json.JSONEncoder] | None = None) -> str:
+    """A dashboard as it stands in its file."""
+    return json.dumps(board, cls=encoder, indent=1, ensure_ascii=False) + "\n"
+
+
+def label_of(variable: str) -> str:
+    """What a variable is called on a dashboard."""
+    return variable.replace("_", " ").capitalize()
+
+
+def not_filtered_by(variables: Sequence[str]) -> str:
+    """What a panel says of variables that make no difference to it."""
+    *others, last = map(label_of, variables)
+    return f"Not filtered by {', '.join(others)} or {last}." if others else f"Not filtered by {last}."
+
+
+def _with_filters(board: Json, labels: Sequence[str]) -> Json:
+    """The dashboard with a variable for each of these labels, which filters the series that have them. Objectives, and
+    what rules record, do not have them; a dashboard of nothing else stays as it is."""
+    variables: list[Json] = board["templating"]["list"]
+    panels = [panel for panel in board["panels"] if _asks_for_traces(panel)]
+    taken = {each["name"] for each in variables}
+    names = {label: f"label_{label}" if label in taken else label for label in labels if panels}
+    for panel in board["panels"]:
+        if panel in panels:
+            for target in panel["targets"]:
+                target["expr"] = _narrowed(target["expr"], names)
+        elif names:
+            panel["description"] += f" {not_filtered_by(list(names.values()))}"
+    like = [each for each in variables if each["name"] in ("job", "instance", *TRACE_LABELS)]
+    at = variables.index(like[-1]) + 1
+    matchers = [f'{each["name"]}=~"${each["name"]}"' for each in like]
+    for label, name in names.items():
+        query = f"label_values(mlflow_traces_total{{{', '.join(matchers)}}}, {label})"
+        variables.insert(at, _variable(like[-1], name, label, query))
+        matchers, at = [*matchers, f'{label}=~"${name}"'], at + 1
+    return board
+
+
+def _asks_for_traces(panel: Json) -> bool:
+    return any(_SELECTED.search(target["expr"]) for target in panel["targets"])
+
+
+def _narrowed(expr: str, names: dict[str, str]) -> str:
+    matchers = "".join(f'{label}=~"${name}", ' for label, name in names.items())
+    return _SELECTED.sub(lambda found: found[1] + matchers, expr)
+
+
+def _variable(like: Json, name: str, label: str, query: str) -> Json:
+    """A variable as another one, for another label. `All` is also series from before there was the label."""
+    return {
+        **like,
+        "name": name,
+        "label": label_of(name),
+        "description": f"The label {label}, of labels.extra in the exporter's configuration.",
+        "query": {"query": query, "refId": f"variable-{name}"},
+        "definition": query,
+        "allValue": ".*",
+    }

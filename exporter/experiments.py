@@ -1,10 +1,11 @@
 """Which experiments are read. Pure."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
+from exporter.labels import clean
 from exporter.shown import shown
 
 log = logging.getLogger(__name__)
@@ -57,6 +58,13 @@ def select(active: Sequence[Experiment], selectors: Sequence[str]) -> Selection:
         tuple(selector for selector, matches in found.items() if not matches),
         tuple(sorted(each.name for each in active)),
     )
+
+
+def created_s(experiments: Iterable[Experiment], shown_labels: Container[str]) -> dict[str, float]:
+    """When the experiments with these labels were created (Unix seconds), as far as MLflow knows; of several with one
+    label the oldest."""
+    found = [(clean(each.name), each.created_ms) for each in experiments if each.created_ms]
+    return {label: created_ms / 1000 for label, created_ms in sorted(found, reverse=True) if label in shown_labels}
 
 
 def _selects(selector: str, experiment: Experiment) -> bool:

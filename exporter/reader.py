@@ -14,7 +14,7 @@ from time import monotonic
 from exporter.auditor import Auditor, Scope
 from exporter.clocks import Clocks
 from exporter.errors import PollError, Reason
-from exporter.experiments import Experiment
+from exporter.experiments import Experiment, created_s
 from exporter.features import Feature
 from exporter.horizon import (
     BUCKET_MS,
@@ -134,6 +134,7 @@ class Reader:
             audited_until_s=None if self._auditor.audited_ms is None else self._auditor.audited_ms / 1000,
             unaccounted=self._auditor.unaccounted,
             clock_difference_s=self._clock_difference_s,
+            created_s=created_s(self._experiments.values(), {group[0] for group in groups}),
         )
 
     def _is_behind(self) -> bool:

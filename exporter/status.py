@@ -28,7 +28,8 @@ class Reading:
     to poll. ``behind``: whether there is more to read than what just came. ``complete_until_s`` and
     ``audited_until_s`` are Unix seconds, the latter None where there was no audit yet. ``running`` counts traces in
     progress by experiment and environment, and ``first_seen_s`` is when the first trace of a version started, by
-    VERSION_LABELS (Unix seconds). ``series`` is how many series about traces are shown. ``features`` says of
+    VERSION_LABELS (Unix seconds). ``created_s`` is when each experiment of which series are shown was created, by its
+    label (Unix seconds). ``series`` is how many series about traces are shown. ``features`` says of
     each feature of the server whether it can be used; empty as long as that is not known. ``clock_difference_s``: by
     how many seconds MLflow's clock is ahead of ours, None where MLflow does not say.
     """
@@ -49,6 +50,7 @@ class Reading:
     audited_until_s: float | None
     unaccounted: int | None
     clock_difference_s: float | None = None
+    created_s: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,6 +206,13 @@ STATUS_FAMILIES = (
         "When the first trace of a version started, in Unix seconds, from polls of MLflow.",
         lambda status: [] if status.reading is None else status.reading.first_seen_s.items(),
         VERSION_LABELS,
+    ),
+    StatusFamily(
+        "mlflow_experiment_created_timestamp_seconds",
+        "gauge",
+        "When an experiment was created, in Unix seconds, from polls of MLflow: it is the same for all who read it.",
+        lambda status: [((name,), at_s) for name, at_s in (status.reading.created_s if status.reading else {}).items()],
+        ("experiment",),
     ),
     _objective("error_ratio", "Which share of its traces may fail.", lambda objective: objective.error_ratio),
     _objective("latency_seconds", "Within how many seconds a trace should end.", lambda objective: objective.latency_s),

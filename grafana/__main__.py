@@ -1,11 +1,11 @@
 """Write the dashboards: python -m grafana [FOLDER]."""
 
-import json
 import sys
 from pathlib import Path
 
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 
+from exporter.dashboards import as_text
 from grafana import cost, exporter, objectives, overview, versions
 from grafana.panels import dashboard
 
@@ -14,10 +14,7 @@ BOARDS = (overview.BOARD, objectives.BOARD, versions.BOARD, cost.BOARD, exporter
 
 def texts() -> dict[str, str]:
     """Each dashboard as JSON, by the name of its file."""
-    return {
-        f"{board.uid}.json": json.dumps(dashboard(board).build(), cls=JSONEncoder, indent=1, ensure_ascii=False) + "\n"
-        for board in BOARDS
-    }
+    return {f"{board.uid}.json": as_text(dashboard(board).build(), JSONEncoder) for board in BOARDS}
 
 
 def write(folder: Path) -> None:

@@ -90,7 +90,7 @@ COST_A_DAY = over_time(
     "The cost of a day at the pace of the moment, by environment, and the objective: dashed.",
     "currencyUSD",
     Query(_cost_of_a_day(), "{{environment}}"),
-    Query(q.objective("cost_usd_per_day"), "{{environment}} objective"),
+    Query(q.objective("cost_usd_per_day"), "{{environment}} objective", dashed=True),
 )
 
 COST_A_DAY_BY_VERSION = over_time(

@@ -78,7 +78,7 @@ DURATION_OF_A_POLL = over_time(
     "How long the last poll took, and how often there is one: dashed. Normal: well below the interval.",
     "s",
     Query(q.own(f"{_EXPORTER}_poll_duration_seconds"), _INSTANCE),
-    Query(q.own(f"{_EXPORTER}_poll_interval_seconds"), f"{_INSTANCE} interval, objective"),
+    Query(q.own(f"{_EXPORTER}_poll_interval_seconds"), f"{_INSTANCE} interval", dashed=True),
 )
 
 BEHIND = over_time(

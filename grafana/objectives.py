@@ -112,7 +112,7 @@ FIRING_ALERTS = rows(
     Column(
         "Alerts",
         "count by (alertname, severity, environment, version)"
-        ' (ALERTS{alertstate="firing", alertname=~"Mlflow.+", job=~"$job|"})',
+        ' (ALERTS{alertstate="firing", alertname=~"Mlflow.+", job=~"$job|", environment=~"$environment|"})',
     ),
 )
 

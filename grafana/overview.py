@@ -69,7 +69,7 @@ FAILED_TRACES = over_time(
         q.ratio(q.rate("mlflow_trace_errors_total"), q.rate("mlflow_traces_total")),
         "{{environment}}",
     ),
-    Query(q.objective("error_ratio"), "{{environment}} objective"),
+    Query(q.objective("error_ratio"), "{{environment}} objective", dashed=True),
     link=("Failed traces of this environment", traces_url("error", **OF_SERIES)),
 )
 
@@ -79,7 +79,7 @@ P95_LATENCY = over_time(
     " histogram buckets, so about right.",
     "s",
     Query(q.quantile(0.95), "{{environment}}", exemplars=True),
-    Query(q.objective("latency_seconds"), "{{environment}} objective"),
+    Query(q.objective("latency_seconds"), "{{environment}} objective", dashed=True),
     link=("Slow traces of this environment", traces_url("slow", **OF_SERIES)),
 )
 

@@ -1,6 +1,8 @@
 """Panels and dashboards as all of ours are: their colours, variables, links, annotations and layout."""
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -10,8 +12,9 @@ from grafana_foundation_sdk.builders import prometheus as prom
 from grafana_foundation_sdk.models import common as looks
 from grafana_foundation_sdk.models import dashboard as model
 from grafana_foundation_sdk.models.heatmap import HeatmapColorMode
-from grafana_foundation_sdk.models.prometheus import PromQueryFormat
+from grafana_foundation_sdk.models.prometheus import Dataquery, PromQueryFormat
 
+from exporter.dashboards import label_of, not_filtered_by
 from exporter.rules import EXPORTER_URL
 from grafana import queries as q
 
@@ -22,15 +25,18 @@ BLUE, ORANGE, RED, SKY, PURPLE, GREY = "#0072B2", "#E69F00", "#D55E00", "#56B4E9
 
 SOURCE = looks.DataSourceRef(type_val="prometheus", uid="${datasource}")
 NO_DATA = "no data"
+EXPORTER = "${exporter_url:raw}"
+"""Where the exporter is, in a link: a variable, so that it is set once for a dashboard."""
 
 
 @dataclass(frozen=True)
 class Query:
-    """What a panel asks, and what the answer is called there."""
+    """What a panel asks, and what the answer is called there; ``dashed`` is for what the others are held against."""
 
     expr: str
     legend: str = ""
     exemplars: bool = False
+    dashed: bool = False
 
 
 @dataclass(frozen=True)
@@ -86,8 +92,7 @@ def over_time(
     lines_at: Sequence[float] = (),
     stacked: bool = False,
 ) -> timeseries.Panel:
-    """Lines over time. A series whose name ends in `objective` is dashed; ``colors`` are by name; ``lines_at`` are
-    values to draw a line at."""
+    """Lines over time. ``colors`` are by name; ``lines_at`` are values to draw a line at."""
     panel = (
         _with_head(timeseries.Panel(), title, description, unit)
         .targets([_target(query, at) for at, query in enumerate(asked)])
@@ -103,8 +108,10 @@ def over_time(
         .fill_opacity(30 if stacked else 0)
         .min(0)
         .show_points(looks.VisibilityMode.NEVER)
-        .override_by_regexp("/objective$/", _DASHED)
     )
+    for at, query in enumerate(asked):
+        if query.dashed:
+            panel.override_by_query(_ref_id(at), _DASHED)
     for name, color in (colors or {}).items():
         panel.override_by_name(name, [_fixed(color)])
     if link:
@@ -139,8 +146,8 @@ def number(
     return panel.time_from(time_from) if time_from else panel
 
 
-def by_bucket(title: str, description: str, *asked: Query, colors: Mapping[str, str]) -> bargauge.Panel:
-    """Shares side by side."""
+def by_bucket(title: str, description: str, *asked: Query, colors: Sequence[str]) -> bargauge.Panel:
+    """Shares side by side; ``colors`` are those of the queries."""
     panel = (
         _with_head(bargauge.Panel(), title, description, "percentunit")
         .targets([_instant(query.expr, at, query.legend) for at, query in enumerate(asked)])
@@ -148,8 +155,8 @@ def by_bucket(title: str, description: str, *asked: Query, colors: Mapping[str, 
         .min(0)
         .max(1)
     )
-    for name, color in colors.items():
-        panel.override_by_regexp(f"/^{name}/", [_fixed(color)])
+    for at, color in enumerate(colors):
+        panel.override_by_query(_ref_id(at), [_fixed(color)])
     return panel
 
 
@@ -235,7 +242,7 @@ def link_to(title: str, url: str) -> build.DashboardLink:
 def traces_url(status: str = "", **labels: str) -> str:
     """The exporter's list of traces, with these labels, at the time that is shown."""
     query = "".join(f"{name}={value}&" for name, value in labels.items()) + (f"status={status}&" if status else "")
-    return f"{EXPORTER_URL}/traces?{query}start=${{__from:date:seconds}}&end=${{__to:date:seconds}}"
+    return f"{EXPORTER}/traces?{query}start=${{__from:date:seconds}}&end=${{__to:date:seconds}}"
 
 
 OF_ROW = {
@@ -249,28 +256,35 @@ OF_SERIES = {"environment": "${__field.labels.environment:percentencode}"}
 """The environment of the series that was clicked on."""
 
 
-def _variable(name: str, query: str, description: str) -> build.QueryVariable:
+def _variable(name: str, query: str, description: str, sort: model.VariableSort) -> build.QueryVariable:
     return (
         build.QueryVariable(name)
-        .label(name.replace("_", " ").capitalize())
+        .label(label_of(name))
         .description(description)
         .datasource(SOURCE)
         .query({"query": query, "refId": f"variable-{name}"})
         .definition(query)
         .refresh(model.VariableRefresh.ON_TIME_RANGE_CHANGED)
-        .sort(model.VariableSort.ALPHABETICAL_ASC)
+        .sort(sort)
     )
 
 
-def one_of(name: str, query: str, description: str, last: bool) -> build.QueryVariable:
-    """A variable with one value: at first the last one of the alphabet, or the first."""
-    order = model.VariableSort.ALPHABETICAL_DESC if last else model.VariableSort.ALPHABETICAL_ASC
-    return _variable(name, query, description).multi(False).include_all(False).sort(order)
+def version(name: str, description: str, *matchers: str) -> build.QueryVariable:
+    """A variable with one version: at first the one that was seen first most lately, of those that were there in the
+    time that is shown. Versions that are not known cannot be compared."""
+    selector = ", ".join((q.PLACE, 'version!~"unknown|other"', *matchers))
+    first_seen = f"last_over_time(mlflow_trace_version_first_seen_timestamp_seconds{{{selector}}}[{q.SHOWN}])"
+    query = f"query_result(sort_desc(min by (version) ({first_seen})))"
+    made = _variable(name, query, description, model.VariableSort.DISABLED).multi(False).include_all(False)
+    return made.regex(r'/^\{version="(.*)"\} \S+ \S+$/')  # as query_result writes a series, its value and the time
 
 
 def _some_of(name: str, query: str, description: str) -> build.QueryVariable:
     everything = model.VariableOption(selected=True, text=["All"], value=["$__all"])
-    return _variable(name, query, description).multi(True).include_all(True).all_value(".+").current(everything)
+    natural = model.VariableSort.NATURAL_ASC  # 1.10 after 1.9; before Grafana 10.3 as Prometheus has them
+    return (
+        _variable(name, query, description, natural).multi(True).include_all(True).all_value(".+").current(everything)
+    )
 
 
 def values_of(label: str, metric: str = "mlflow_traces_total", selector: str = "") -> str:
@@ -278,14 +292,33 @@ def values_of(label: str, metric: str = "mlflow_traces_total", selector: str = "
     return f"label_values({metric}{{{selector}}}, {label})" if selector else f"label_values({metric}, {label})"
 
 
-_VARIABLES = {
-    "job": (values_of("job", "mlflow_up"), "The job by which Prometheus scrapes the exporter."),
-    "instance": (values_of("instance", "mlflow_up", 'job=~"$job"'), "The exporter."),
-    "experiment": (values_of("experiment", selector=q.OWN), "The experiment in MLflow."),
-    "environment": (values_of("environment", selector=f'{q.OWN}, experiment=~"$experiment"'), "Where it runs."),
-    "version": (values_of("version", selector=q.PLACE), "The version of the application."),
-    "trace_name": (values_of("trace_name", selector=q.VERSION), "The name of the trace."),
+_LABELS = {
+    "experiment": "The experiment in MLflow.",
+    "environment": "Where it runs.",
+    "version": "The version of the application.",
+    "trace_name": "The name of the trace.",
 }
+
+
+def _filters(by: Iterable[str]) -> Iterable[build.QueryVariable]:
+    """Variables for job and instance and the labels ``by``, each with the values that there are of what is chosen in
+    those before it."""
+    yield _some_of("job", values_of("job", "mlflow_up"), "The job by which Prometheus scrapes the exporter.")
+    yield _some_of("instance", values_of("instance", "mlflow_up", 'job=~"$job"'), "The exporter.")
+    selector = q.OWN
+    for name in by:
+        yield _some_of(name, values_of(name, selector=selector), _LABELS[name])
+        selector += f', {name}=~"${name}"'
+
+
+def _exporter_url() -> build.ConstantVariable:
+    text = "Where people reach the exporter: links lead to its pages."
+    made = build.ConstantVariable("exporter_url").label("Exporter URL").description(text).value(EXPORTER_URL)
+    chosen = model.VariableOption(selected=True, text=EXPORTER_URL, value=EXPORTER_URL)
+    content = made.build()
+    content.current, content.options = chosen, [chosen]  # where Grafana 10 reads it
+    content.skip_url_sync = True  # nobody's link chooses where our links lead
+    return made
 
 
 @dataclass(frozen=True)
@@ -304,7 +337,8 @@ def line(height: int, *panels: AnyPanel, widths: Sequence[int] = ()) -> Line:
 
 @dataclass(frozen=True)
 class Board:
-    """A dashboard; ``by`` are the variables beside job and instance."""
+    """A dashboard; ``by`` are the labels that it can be filtered by beside job and instance, in the order in which each
+    narrows the values of the next."""
 
     uid: str
     title: str
@@ -322,20 +356,28 @@ def dashboard(board: Board) -> build.Dashboard:
         .uid(board.uid)
         .description(board.description)
         .tags([TAG])
-        .readonly()
+        .editable()
         .tooltip(model.DashboardCursorSync.CROSSHAIR)
         .time(board.shown, "now")
         .timezone("browser")
         .refresh("1m")
         .with_variable(build.DatasourceVariable("datasource").label("Data source").type("prometheus"))
     )
-    for name in ("job", "instance", *board.by):
-        made.with_variable(_some_of(name, *_VARIABLES[name]))
-    for variable in board.more_variables:
+    for variable in (*_filters(board.by), *board.more_variables, _exporter_url()):
         made.with_variable(variable)
+    names = ["job", "instance", *board.by, *(each.build().name for each in board.more_variables)]
     for panel in _laid_out(board.panels):
-        made.with_panel(panel)
+        made.with_panel(_with_limits(panel, names))
     return made.annotation(_deployments(set(board.by))).links([_others(), _exporter()])
+
+
+def _with_limits(panel: AnyPanel, variables: Iterable[str]) -> AnyPanel:
+    """The panel, whose description also says which variables make no difference to it."""
+    panel = deepcopy(panel)  # or what is said would be said again for the next dashboard that is made of it
+    content = panel.build()
+    asked = " ".join(target.expr for target in content.targets or [] if isinstance(target, Dataquery))
+    unused = [name for name in variables if not re.search(rf"\$\{{?{name}\b", asked)]
+    return panel.description(f"{content.description} {not_filtered_by(unused)}") if unused else panel
 
 
 def _laid_out(lines: Iterable[Line]) -> Iterable[AnyPanel]:
@@ -378,7 +420,7 @@ def _others() -> build.DashboardLink:
 
 
 def _exporter() -> build.DashboardLink:
-    link = build.DashboardLink("Exporter").url(f"{EXPORTER_URL}/").icon("external link").target_blank(True)
+    link = build.DashboardLink("Exporter").url(f"{EXPORTER}/").icon("external link").target_blank(True)
     link.tooltip("The exporter's own page, from where MLflow is one click away")
     link.build().placement = None  # type: ignore[assignment]
     return link

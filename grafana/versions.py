@@ -10,11 +10,10 @@ from grafana.panels import (
     Query,
     by_bucket,
     line,
-    one_of,
     over_time,
     rows,
     traces_url,
-    values_of,
+    version,
 )
 
 _NAMES = ("candidate", "baseline")
@@ -117,7 +116,7 @@ LATENCY_DISTRIBUTION = by_bucket(
     "Which share of the traces of each version took no longer than an edge, over the time that is shown:"
     " the version whose bars are longer is quicker.",
     *(Query(_share_of_bucket(name), f"{name} ≤ {{{{le}}}} s") for name in _NAMES),
-    colors=_COLORS,
+    colors=[_COLORS[name] for name in _NAMES],
 )
 
 TOKENS_A_TRACE = _lines(
@@ -140,8 +139,8 @@ BOARD = Board(
     description="Two versions side by side: is the candidate worse than the baseline?",
     by=("experiment", "environment", "trace_name"),
     more_variables=(
-        one_of("candidate", values_of("version", selector=q.PLACE), "The version in question.", last=True),
-        one_of("baseline", values_of("version", selector=q.PLACE), "The version to compare it with.", last=False),
+        version("candidate", "The version in question: the newest, if nothing is chosen."),
+        version("baseline", "The version to compare it with: the newest of the others.", 'version!="$candidate"'),
     ),
     panels=(
         line(6, SUMMARY),

@@ -833,6 +833,27 @@ BREAKAGES = (
         f"{RULES} -k 'do_what and exporter'",
     ),
     Breakage(
+        "filter what has no such label",
+        "exporter/dashboards.py",
+        " if family.labels == TRACE_LABELS",
+        "",
+        "tests/unit/test_dashboards.py",
+    ),
+    Breakage(
+        "let the chatbot reach PostgreSQL",
+        "docker-compose.yml",
+        "networks: [tracing, llm]",
+        "networks: [tracing, llm, database]",
+        "tests/e2e/test_compose.py -k everybody_reaches",
+    ),
+    Breakage(
+        "take two MLflow servers for a pair",
+        ON_EXPORTER,
+        "!= min without (instance, pod) (mlflow_experiment",
+        "!= min without (pod) (mlflow_experiment",
+        f"{RULES} -k 'do_what and exporter'",
+    ),
+    Breakage(
         "page about what is not known",
         "prometheus/alertmanager.yml",
         '[alertname="MlflowTracesStale"]',

@@ -39,6 +39,20 @@ def panels() -> Iterator[Panel]:
 
 
 PANELS = list(panels())
+NATURAL = 7
+"""How Grafana sorts the values of a variable: as people sort versions."""
+
+
+def naturally(text: str) -> list[tuple[int, str]]:
+    """The key of that order."""
+    return [(int(part), "") if part.isdigit() else (0, part) for part in re.split(r"(\d+)", text)]
+
+
+def query_variables(board: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The variables whose values Grafana asks Prometheus for."""
+    return [each for each in board["templating"]["list"] if each["type"] == "query"]
+
+
 ALL_OF_IT = dict.fromkeys(("job", "instance", "experiment", "environment", "version", "trace_name"), ".+")
 
 

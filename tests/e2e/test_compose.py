@@ -10,7 +10,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -36,10 +36,16 @@ def compose(*arguments: str, environment: Mapping[str, str] = PASSWORDS) -> subp
 
 
 @pytest.fixture(scope="module")
-def services() -> dict[str, dict[str, Any]]:
+def project() -> dict[str, Any]:
     done = compose("config", "--format=json")
     assert done.returncode == 0, done.stderr
-    found: dict[str, dict[str, Any]] = json.loads(done.stdout)["services"]
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+@pytest.fixture(scope="module")
+def services(project: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    found: dict[str, dict[str, Any]] = project["services"]
     return found
 
 
@@ -59,9 +65,51 @@ def test_what_every_service_is_held_to(services: dict[str, dict[str, Any]]) -> N
         assert service["restart"] == "unless-stopped", name
         assert int(service["user"]) > 0, name
         assert int(service["mem_limit"]) > 0, name
+        assert int(service["pids_limit"]) > 0, name
+        assert service["logging"] == {"driver": "json-file", "options": {"max-size": "10m", "max-file": "3"}}, name
         assert {port["host_ip"] for port in service.get("ports", [])} <= {"127.0.0.1"}, name
         assert service["image"] in ours or re.search(r":v?\d+\.\d+", service["image"]), f"{name} has no pinned version"
         assert "healthcheck" in service or name in ("pager", "chatbot"), name
+
+
+def peers(services: dict[str, dict[str, Any]], name: str) -> set[str]:
+    """Who shares a network with a service."""
+    own = services[name]["networks"].keys()
+    return {other for other, service in services.items() if own & service["networks"].keys()} - {name}
+
+
+def addresses(services: dict[str, dict[str, Any]], name: str) -> set[str]:
+    """The services whose addresses a service is given, in its command, its environment and its files."""
+    service = services[name]
+    mounts = [Path(mount["source"]) for mount in service.get("volumes", []) if mount["type"] == "bind"]
+    files = [file for mount in mounts for file in (mount.rglob("*.yml") if mount.is_dir() else [mount])]
+    given = [json.dumps([service.get("command"), service.get("environment")]), *(file.read_text() for file in files)]
+    return {other for other in services if re.search(rf"\b{other}:\d", " ".join(given))} - {name}
+
+
+def test_everybody_reaches_what_they_are_told_to_and_nobody_else_the_database(
+    project: dict[str, Any], services: dict[str, dict[str, Any]]
+) -> None:
+    assert addresses(services, "mlflow") == {"postgres"}
+    assert addresses(services, "prometheus") == {"exporter", "alertmanager"}
+    assert addresses(services, "chatbot") == {"mlflow", "llm"}
+    for name in services:
+        assert addresses(services, name) <= peers(services, name), name
+    assert peers(services, "postgres") == {"mlflow"}
+    assert peers(services, "llm") == {"chatbot"}
+    assert "default" not in project["networks"]
+    inside = {name for name, network in project["networks"].items() if network.get("internal")}
+    assert {name for name, service in services.items() if service["networks"].keys() <= inside} == {"postgres", "llm"}
+
+
+def test_the_passwords_are_for_their_owner_only(tmp_path: Path) -> None:
+    """By the command at the top of the file, and in the README."""
+    (command,) = re.findall(r"^#   (.* > \.env\S*)$", FILE.read_text(), re.MULTILINE)
+    assert command in (PROJECT / "README.md").read_text()
+    subprocess.run(["sh", "-c", f"umask 022; {command}"], cwd=tmp_path, check=True)  # umask is the shell's
+    made = tmp_path / ".env"
+    assert made.stat().st_mode & 0o077 == 0
+    assert re.fullmatch(r"(POSTGRES|GRAFANA)_PASSWORD=[0-9a-f]{32}\n" * 2, made.read_text())
 
 
 def test_nobody_waits_for_what_has_no_health(services: dict[str, dict[str, Any]]) -> None:
@@ -132,11 +180,13 @@ def arguments(service: Mapping[str, Any], volumes: Path) -> list[str]:
 @pytest.mark.long
 def test_its_processes_find_each_other(services: dict[str, dict[str, Any]], tmp_path: Path) -> None:
     with TemporaryDirectory() as data, network(*services) as inside, Processes(tmp_path) as processes:
+        started: dict[str, int] = {}
 
         def start(name: str, program: str, *before: str) -> None:
             service = services[name]
             command = [*before, program, *arguments(service, tmp_path)[service["command"][0] in ("mlflow", "python") :]]
-            processes.start_program(name, inside.command(*command), service.get("environment") or {})
+            process = processes.start_program(name, inside.command(*command), service.get("environment") or {})
+            started[name] = process.popen.pid
 
         PostgreSQL(Path(data), "postgres", 5432, inside.command).start(processes)
         here = Path(sys.executable).parent
@@ -159,6 +209,17 @@ def test_its_processes_find_each_other(services: dict[str, dict[str, Any]], tmp_
         assert len(groups) == 11
         assert {rule["health"] for group in groups for rule in group["rules"]} <= {"ok", "unknown"}
         assert 'href="http://127.0.0.1:5000"' in (inside.get("http://exporter:10500/") or "")
+        for name, session in started.items():
+            assert 0 < tasks(session) < services[name]["pids_limit"] / 2, f"{name} comes near its limit"
+
+
+def tasks(session: int) -> int:
+    """How many processes and threads there are in a session."""
+    count = 0
+    for each in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):  # it has ended
+            count += len(list((each / "task").iterdir())) if os.getsid(int(each.name)) == session else 0
+    return count
 
 
 def up(inside: Network) -> set[str]:

@@ -2,18 +2,21 @@
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
 import pytest
+from click.testing import CliRunner
 
+from exporter.cli import cli
 from exporter.demo.monitoring import Stack
 from exporter.demo.processes import Processes, fetch, free_port
 from tests.e2e.test_rule_names import CHECKER, Parse, parse
-from tests.panels import DASHBOARDS, PANELS, Panel, filled
+from tests.panels import DASHBOARDS, NATURAL, PANELS, Panel, filled, naturally, query_variables
 from tests.real import Exporter, Mlflow, Trace, eventually, now_ms, tool
 
 pytestmark = pytest.mark.long
@@ -24,7 +27,8 @@ OLD = {"environment": "production", "app_version": "1.4.0"}
 NEW = {"environment": "production", "app_version": "1.5.0+b(2)"}
 STAGING = {**NEW, "environment": "staging"}
 COMPARED = {"candidate": NEW["app_version"], "baseline": OLD["app_version"]}
-
+CHOSEN = {**COMPARED, "environment": "production|staging"}
+"""Of all that is scraped what the panels are asked about."""
 
 WITHIN = '{"input_tokens": 100, "output_tokens": 20, "total_tokens": 120, "cache_read_input_tokens": 40}'
 BESIDE = '{"input_tokens": 7, "output_tokens": 20, "total_tokens": 27, "cache_read_input_tokens": 15000}'
@@ -34,7 +38,8 @@ BESIDE = '{"input_tokens": 7, "output_tokens": 20, "total_tokens": 27, "cache_re
 def of(tags: dict[str, str], duration_ms: int, state: str = "OK", **more: str) -> Trace:
     usage = BESIDE if tags is STAGING else WITHIN
     metadata = {"mlflow.trace.tokenUsage": usage, "mlflow.trace.cost": '{"input_cost": 0.25, "output_cost": 0.5}'}
-    return Trace(now_ms() - 60_000, duration_ms, state, tags=tags, metadata={**metadata, **more})
+    start_ms = now_ms() - (60_000 if tags is OLD else 50_000)
+    return Trace(start_ms, duration_ms, state, tags=tags, metadata={**metadata, **more})
 
 
 def known() -> list[Trace]:
@@ -47,32 +52,70 @@ def known() -> list[Trace]:
     ]
 
 
+def of_another_application() -> list[Trace]:
+    """Its newest version is neither the last of the alphabet nor known."""
+    versions = {"1.9": ("red", 90_000), "1.10": ("blue", 80_000), None: (None, 70_000)}
+    return [
+        Trace(
+            now_ms() - ago_ms,
+            name="batch",
+            tags={"environment": "dev", **({"app_version": version, "team": team} if version and team else {})},
+        )
+        for version, (team, ago_ms) in versions.items()
+    ]
+
+
 @dataclass(frozen=True)
 class Asked:
-    """A Prometheus that has scraped the known traces, within ``range_s``."""
+    """A Prometheus that has scraped the known traces, within ``range_s``, and those of the application ``other``."""
 
     url: str
     range_s: int
+    other: str
+
+    def get(self, path: str, **parameters: str) -> Any:
+        answer = fetch(f"{self.url}/api/v1/{path}?{urlencode(parameters)}")
+        assert answer is not None, f"cannot be asked: {parameters}"
+        return json.loads(answer)["data"]
 
     def query(self, expr: str) -> list[dict[str, Any]]:
-        answer = fetch(f"{self.url}/api/v1/query?{urlencode({'query': expr})}")
-        assert answer is not None, f"cannot be asked: {expr}"
-        found: list[dict[str, Any]] = json.loads(answer)["data"]["result"]
+        found: list[dict[str, Any]] = self.get("query", query=expr)["result"]
         return found
 
     def values(self, expr: str, label: str) -> dict[str, float]:
-        found = self.query(filled(expr, COMPARED, self.range_s, rate=f"{self.range_s}s"))
+        found = self.query(filled(expr, CHOSEN, self.range_s, rate=f"{self.range_s}s"))
         return {each["metric"].get(label, ""): float(each["value"][1]) for each in found}
+
+    def options(self, variable: Mapping[str, Any], chosen: Mapping[str, str]) -> list[str]:
+        """The values that Grafana offers, in its order, where those of other variables are ``chosen``."""
+        query = filled(variable["query"]["query"], chosen, self.range_s)
+        if values := re.fullmatch(r"label_values\((.*), (\w+)\)", query):
+            found: list[str] = self.get(f"label/{values[2]}/values", **{"match[]": values[1]})
+            return sorted(found, key=naturally) if variable["sort"] == NATURAL else found
+        asked = re.fullmatch(r"query_result\((.*)\)", query)
+        assert asked is not None
+        assert variable["sort"] == 0, "Prometheus has put them in order"
+        texts = map(_as_text, self.query(asked[1]))
+        matches = (re.search(variable["regex"].strip("/"), text) for text in texts)
+        return [match[1] for match in matches if match]
+
+
+def _as_text(series: Mapping[str, Any]) -> str:
+    """A series as query_result() writes it, which escapes nothing."""
+    at_s, value = series["value"]
+    labels = ",".join(f'{name}="{value}"' for name, value in series["metric"].items())
+    return f"{{{labels}}} {value} {at_s * 1000}"
 
 
 @pytest.fixture(scope="module")
 def asked(mlflow: Mlflow, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Asked]:
     directory = tmp_path_factory.mktemp("dashboards")
-    experiment = mlflow.experiment()
+    experiment, other = mlflow.experiment(), mlflow.experiment()
     settings = {
-        "mlflow": {"tracking_uri": mlflow.uri, "experiments": experiment},
+        "mlflow": {"tracking_uri": mlflow.uri, "experiments": [experiment, other]},
         "poll": {"interval": "1s", "start": "1h"},
         "series": {"zero_hold": "4s"},
+        "labels": {"extra": {"team": "tag.team"}},
         "objectives": [
             {
                 "environment": "production",
@@ -90,10 +133,13 @@ def asked(mlflow: Mlflow, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         command = stack.prometheus_command(tool("prometheus"), directory / "stack")
         processes.start_program("prometheus", command, {})
         processes.wait_until_ready(f"{stack.prometheus}/-/ready", lambda: False)
-        prometheus = Asked(stack.prometheus, range_s=600)  # longer than the tests take, on a busy machine too
+        prometheus = Asked(
+            stack.prometheus, range_s=600, other=other
+        )  # longer than the tests take, on a busy machine too
         eventually(lambda: prometheus.query("mlflow_up == 1"), "it scrapes")
         mlflow.log(experiment, *known())
-        eventually(lambda: prometheus.query("sum(mlflow_traces_total) == 35"), "all is scraped", 60)
+        mlflow.log(other, *of_another_application())
+        eventually(lambda: prometheus.query("sum(mlflow_traces_total) == 38"), "all is scraped", 60)
         eventually(lambda: prometheus.query("min(count_over_time(mlflow_traces_total[2m])) >= 25"), "it has a past", 60)
         for recorded in (
             "environment:mlflow_trace_errors:increase1h > 3.9",
@@ -184,20 +230,59 @@ def test_a_quantile_lies_in_its_bucket(asked: Asked) -> None:
 
 def test_a_deployment_is_marked_when_its_first_trace_started(asked: Asked) -> None:
     (annotation,) = DASHBOARDS["mlflow-overview"]["annotations"]["list"]
-    found = asked.query(filled(annotation["expr"]))
+    found = asked.query(filled(annotation["expr"], CHOSEN))
     assert {(each["metric"]["environment"], each["metric"]["version"]) for each in found} == {
         (tags["environment"], tags["app_version"]) for tags in (OLD, NEW, STAGING)
     }
     assert all(0 < now_ms() - float(each["value"][1]) < 600_000 for each in found)
 
 
+OFFERED = {
+    "job": ["mlflow-trace-exporter"],
+    "environment": ["dev", "production", "staging"],
+    "version": ["1.4.0", NEW["app_version"], "1.9", "1.10", "unknown"],
+    "trace_name": ["batch", "support"],
+    "candidate": [NEW["app_version"], OLD["app_version"], "1.10", "1.9"],
+    "baseline": [OLD["app_version"], "1.10", "1.9"],
+    "team": ["blue", "red", "unknown"],
+}
+"""What each variable offers while nothing is chosen: labels in natural order, versions the newest first."""
+
+
 @pytest.mark.parametrize("uid", DASHBOARDS)
-def test_variables_have_values(uid: str, asked: Asked) -> None:
-    for variable in DASHBOARDS[uid]["templating"]["list"]:
-        if variable["type"] == "query":
-            found = re.fullmatch(r"label_values\((.*), (\w+)\)", variable["query"]["query"])
-            assert found is not None
-            assert asked.values(f"count by ({found[2]}) ({found[1]})", found[2])
+def test_variables_have_the_values_that_there_are(uid: str, asked: Asked) -> None:
+    chosen: dict[str, str] = {}
+    for variable in query_variables(DASHBOARDS[uid]):
+        offered = asked.options(variable, chosen)
+        expected = OFFERED.get(variable["name"])
+        assert offered == expected if expected else len(offered) == {"instance": 1, "experiment": 2}[variable["name"]]
+        if not variable["includeAll"]:
+            chosen[variable["name"]] = offered[0]
+
+
+def test_each_variable_is_narrowed_by_those_before_it(asked: Asked) -> None:
+    of_versions = {each["name"]: each for each in query_variables(DASHBOARDS["mlflow-versions"])}
+    chosen = {"experiment": asked.other}
+    found = {name: asked.options(variable, {**chosen, "candidate": "1.10"}) for name, variable in of_versions.items()}
+    assert found["environment"] == ["dev"]
+    assert found["trace_name"] == ["batch"]
+    assert (found["candidate"], found["baseline"]) == (["1.10", "1.9"], ["1.9"])
+
+
+def test_a_label_of_the_configuration_has_a_variable_that_filters(asked: Asked, tmp_path: Path) -> None:
+    (tmp_path / "exporter.yml").write_text("labels: {extra: {team: tag.team}}")
+    arguments = ["dashboards", f"--output={tmp_path / 'boards'}", f"--config.file={tmp_path / 'exporter.yml'}"]
+    assert CliRunner().invoke(cli, arguments).exit_code == 0
+    boards = {file.stem: json.loads(file.read_text()) for file in (tmp_path / "boards").iterdir()}
+    for uid in ("mlflow-overview", "mlflow-objectives", "mlflow-versions", "mlflow-cost"):
+        team = next(each for each in query_variables(boards[uid]) if each["name"] == "team")
+        assert asked.options(team, {}) == OFFERED["team"]
+    traces = next(panel for panel in boards["mlflow-overview"]["panels"] if panel["title"] == "Environments")
+    expr = traces["targets"][0]["expr"]
+    for teams, expected in (("blue|red", {"dev": 2}), (".*", {"dev": 3, "production": 30, "staging": 5})):
+        found = asked.query(filled(expr, {"team": teams}, asked.range_s))
+        counted = {each["metric"]["environment"]: float(each["value"][1]) for each in found}
+        assert counted == pytest.approx(expected, rel=0.1), "within what Prometheus extrapolates"
 
 
 def test_nothing_is_shown_of_what_is_not_there(asked: Asked) -> None:

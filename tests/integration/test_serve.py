@@ -143,6 +143,8 @@ def test_known_traces_give_exactly_these_totals_before_and_after_a_restart(mlflo
         found = exporter.after_next_poll()
         assert over_traces(found) == pytest.approx(expected(experiment))
         assert found["mlflow_up"] == 1
+        created_ms = mlflow.client.get_experiment_by_name(experiment).creation_time
+        assert found[f'mlflow_experiment_created_timestamp_seconds{{experiment="{experiment}"}}'] == created_ms / 1000
         exporter.stop()
         assert exporter.process.returncode == 0
 

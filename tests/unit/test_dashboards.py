@@ -6,6 +6,7 @@ The linter is https://github.com/grafana/dashboard-linter; the names of its rule
 import json
 import re
 import subprocess
+from collections.abc import Mapping
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,8 @@ from click.testing import CliRunner
 from exporter import packaged
 from exporter.cli import cli
 from grafana.__main__ import texts
-from tests.panels import DASHBOARDS, PANELS, Panel, filled
+from tests.builders import FAMILIES
+from tests.panels import DASHBOARDS, PANELS, Panel, filled, query_variables
 from tests.real import tool
 from tests.unit.test_rules import ALERTS, Rule
 
@@ -29,6 +31,11 @@ WITHOUT_INSTANCE = re.compile(r"environment:\w+:\w+|ALERTS")
 """An exception to target-instance-rule: what rules record is of all exporters of a job."""
 
 SELECTOR = re.compile(r"([a-zA-Z_:][\w:]*)\{([^}]*)\}")
+
+
+def used_in(*texts: str) -> set[str]:
+    """The variables that stand there."""
+    return set(re.findall(r"\$\{?(\w+)", " ".join(texts)))
 
 
 def variables(board: dict[str, Any]) -> dict[str, dict[str, Any]]:
@@ -67,14 +74,36 @@ def test_template_on_time_change_reload_rule(board: dict[str, Any]) -> None:
 
 
 @boards
-def test_uneditable_dashboard_rule_and_what_else_a_dashboard_has(board: dict[str, Any]) -> None:
-    assert board["editable"] is False
+def test_a_variable_is_narrowed_only_by_those_that_the_dashboard_has(board: dict[str, Any]) -> None:
+    known = {"datasource", "__range"}
+    for variable in query_variables(board):
+        assert used_in(variable["query"]["query"]) <= known
+        known.add(variable["name"])
+
+
+@boards
+def test_what_a_dashboard_has(board: dict[str, Any]) -> None:
+    """Against the linter's uneditable-dashboard-rule: who imports one wants to change it."""
+    assert board["editable"] is True
     assert (board["timezone"], board["refresh"], board["tags"]) == ("browser", "1m", ["mlflow-trace-exporter"])
     assert board["description"].endswith((".", "?"))
     (deployments,) = board["annotations"]["list"]
     assert "mlflow_trace_version_first_seen_timestamp_seconds" in deployments["expr"]
     others = next(link for link in board["links"] if link["type"] == "dashboards")
     assert (others["tags"], others["keepTime"], others["includeVars"]) == (board["tags"], True, True)
+
+
+@boards
+def test_links_lead_to_the_exporter_that_one_variable_names(board: dict[str, Any]) -> None:
+    url = "http://127.0.0.1:10500"
+    variable = variables(board)["exporter_url"]
+    assert (variable["type"], variable["query"], variable["current"]["value"]) == ("constant", url, url)
+    assert variable["skipUrlSync"] is True, "nobody's link chooses where ours lead"
+    elsewhere = json.dumps({**board, "templating": None})
+    assert "127.0.0.1" not in elsewhere
+    urls = re.findall(r'"url": "([^"]+)"', elsewhere)
+    assert urls
+    assert all(found.startswith("${exporter_url:raw}/") for found in urls)
 
 
 @each_panel
@@ -120,8 +149,36 @@ def test_target_counter_agg_rule(panel: Panel) -> None:
 @each_panel
 def test_a_panel_knows_the_variables_that_it_uses(panel: Panel) -> None:
     known = {*variables(DASHBOARDS[panel.uid]), "__range", "__range_s", "__rate_interval"}
-    for expr in panel.queries.values():
-        assert set(re.findall(r"\$\{?(\w+)", expr)) <= known
+    assert used_in(*panel.queries.values()) <= known
+
+
+def unused(board: dict[str, Any], panel: Mapping[str, Any]) -> list[str]:
+    """The labels of the variables that none of its queries has."""
+    used = used_in(*(target["expr"] for target in panel["targets"]))
+    return [each["label"] for each in query_variables(board) if each["name"] not in used]
+
+
+@each_panel
+def test_a_panel_says_which_variables_make_no_difference(panel: Panel) -> None:
+    missing = unused(DASHBOARDS[panel.uid], panel.content)
+    said = re.findall(r"Not filtered by (.*)\.", panel.content["description"])
+    assert said == ([" or ".join(filter(None, [", ".join(missing[:-1]), missing[-1]]))] if missing else [])
+
+
+@each_panel
+def test_what_the_others_are_held_against_is_dashed_by_its_query(panel: Panel) -> None:
+    """And not by what it is called: an environment could be called so."""
+    overrides = [each for each in panel.content["fieldConfig"]["overrides"] if "lineStyle" in json.dumps(each)]
+    dashed = {each["matcher"]["options"] for each in overrides if each["matcher"]["id"] == "byFrameRefID"}
+    assert len(dashed) == len(overrides)
+    if panel.content["type"] == "timeseries":
+        lines = {
+            ref
+            for ref, expr in panel.queries.items()
+            if re.search(r"^max by \(environment\) \(mlflow_objective|_poll_interval_seconds", expr)
+        }
+        assert dashed == lines
+    assert "byRegexp" not in json.dumps(panel.content["fieldConfig"])
 
 
 OF_CACHE = {
@@ -230,9 +287,57 @@ def test_the_command_writes_them_with_links_that_lead_where_they_are_told_to(tmp
     done = CliRunner().invoke(cli, ["dashboards", f"--output={folder}", f"--exporter-url={url}"])
     assert done.exit_code == 0, done.output
     assert done.output.splitlines() == [str(folder / f"{uid}.json") for uid in DASHBOARDS]
-    written = "".join(file.read_text() for file in folder.iterdir())
-    assert f"{url}/traces?environment=" in written
-    assert "127.0.0.1" not in written
+    for file in folder.iterdir():
+        assert variables(json.loads(file.read_text()))["exporter_url"]["query"] == url
+        assert "127.0.0.1" not in file.read_text()
+
+
+def written(folder: Path, extra: str) -> dict[str, dict[str, Any]]:
+    """The dashboards for a configuration with these labels.extra."""
+    config_file = folder / "exporter.yml"
+    config_file.write_text(f"labels: {{extra: {extra}}}")
+    done = CliRunner().invoke(cli, ["dashboards", f"--output={folder / 'boards'}", f"--config.file={config_file}"])
+    assert done.exit_code == 0, done.output
+    return {file.stem: json.loads(file.read_text()) for file in (folder / "boards").iterdir()}
+
+
+def test_labels_of_the_configuration_have_variables(tmp_path: Path) -> None:
+    found = written(tmp_path, "{team: tag.team, candidate: tag.candidate, team_name: tag.name}")
+    for uid, board in found.items():
+        extra = [name for name in variables(board) if name not in variables(DASHBOARDS[uid])]
+        taken = "label_candidate" if uid == "mlflow-versions" else "candidate"
+        assert extra == ([] if uid == "mlflow-exporter" else ["team", taken, "team_name"])
+        assert len(variables(board)) == len(board["templating"]["list"])
+        for panel in board["panels"]:
+            used = used_in(*(target["expr"] for target in panel["targets"]))
+            said = f" {panel['description']} "
+            for name in extra:
+                label = variables(board)[name]["label"]
+                assert (name in used) is not bool(re.search(rf"Not filtered by [^.]*\b{label}( or |, |\.)", said)), (
+                    name,
+                    said,
+                )
+
+
+def test_only_series_that_have_the_label_are_filtered_by_it(tmp_path: Path) -> None:
+    have = {family.name for family in FAMILIES if "trace_name" in family.label_names}
+    for board in written(tmp_path, "{team: tag.team}").values():
+        for panel in board["panels"]:
+            for metric, matchers in SELECTOR.findall(" ".join(target["expr"] for target in panel["targets"])):
+                name = re.sub("_(bucket|count|sum)$", "", metric)
+                assert ('team=~"$team"' in matchers) is (name in have), metric
+
+
+def test_without_such_labels_they_are_as_they_stand_in_a_clone(tmp_path: Path) -> None:
+    assert written(tmp_path, "{}") == DASHBOARDS
+
+
+def test_a_mistake_in_the_configuration_is_told(tmp_path: Path) -> None:
+    (tmp_path / "exporter.yml").write_text("labels: {extra: {version: tag.x}}")
+    arguments = ["dashboards", f"--output={tmp_path / 'boards'}", f"--config.file={tmp_path / 'exporter.yml'}"]
+    done = CliRunner().invoke(cli, arguments)
+    assert (done.exit_code, "version is a label already" in done.output) == (2, True), done.output
+    assert not (tmp_path / "boards").exists()
 
 
 def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:

@@ -56,6 +56,7 @@ STATUS = Status(
         pending=3,
         running={("chatbot", "production"): 2, ("chatbot", "staging"): 0},
         first_seen_s={("chatbot", "production", "1.4.0"): 1_789_000_000.0},
+        created_s={"chatbot": 1_780_000_000.125},
         series=96,
         series_limit=100_000,
         ledger_bytes=40_960,

@@ -655,6 +655,26 @@ def test_an_experiment_with_the_id_of_one_that_was_deleted_for_good_is_counted(
     assert started.traces == 2
 
 
+def test_it_is_told_when_the_experiments_that_are_shown_were_created(
+    make_rig: MakeRig, mlflow: SimulatedMlflow
+) -> None:
+    """By which exporters of two MLflow servers are told apart: of one label the oldest experiment, and none of which
+    there is no series, or of which MLflow does not know it."""
+    at_ms = CHATBOT.created_ms
+    same, idle, unknown = (
+        Experiment("2", " chatbot", at_ms - 500),
+        Experiment("3", "no traces", at_ms),
+        Experiment("4", "no time", 0),
+    )
+    mlflow.selected |= {each.experiment_id: each for each in (same, idle, unknown)}
+    for each in (CHATBOT, same, unknown):
+        mlflow.change(mlflow.trace(start_ms=0), experiment_id=each.experiment_id, experiment=each.name)
+    rig = make_rig(mlflow)
+    rig.settle()
+    assert rig.labels() == {(name, "production", "1.0", "unknown") for name in ("chatbot", "no time")}
+    assert rig.reading.created_s == {"chatbot": (at_ms - 500) / 1000}
+
+
 def test_fault_17_counting_from_now_by_a_clock_that_was_ahead(make_rig: MakeRig, mlflow: SimulatedMlflow) -> None:
     mlflow.own_error_ms = DAY_MS
     rig = make_rig(mlflow, origin_ms=mlflow.own_ms())
