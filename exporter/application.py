@@ -31,6 +31,8 @@ PIECE_BYTES = 262_144
 MAX_WAITING = 10
 """How many can wait for an answer that takes MLflow, or a look at a file; who comes then is told to come again."""
 
+HEALTHY, READY = "/-/healthy", "/-/ready"
+
 _BUSY = PlainTextResponse("too many ask for this; try again\n", 503, {"Retry-After": "1"})
 
 _PAGE_HEADERS = {
@@ -71,6 +73,11 @@ class Site:
     one_reload: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(1))
     few_questions: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(2))
     """Who asks for many traces keeps neither MLflow nor our threads from others."""
+
+    @property
+    def open_paths(self) -> frozenset[str]:
+        """What may be read without a password: it tells nothing, and what checks health has none."""
+        return frozenset(root + path for root in ("", self.prefix) for path in (HEALTHY, READY))
 
     async def metrics(self, request: Request) -> Response:
         """The latest snapshot in the format that is asked for; at once if it was asked for before."""
@@ -150,8 +157,8 @@ def application(site: Site) -> Starlette:
     routes: Sequence[BaseRoute] = [
         Route(site.telemetry_path, site.metrics),
         Route("/", site.status),
-        Route("/-/healthy", site.healthy),
-        Route("/-/ready", site.ready),
+        Route(HEALTHY, site.healthy),
+        Route(READY, site.ready),
         Route("/-/reload", site.reload_configuration, methods=["POST"]),
         Route("/trace/{trace_id:path}", site.trace),
         Route("/traces", site.traces),

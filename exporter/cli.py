@@ -6,9 +6,8 @@ import os
 import re
 import signal
 import sys
-import urllib.request
+from dataclasses import replace
 from datetime import timedelta
-from http.client import HTTPException
 from io import TextIOWrapper
 from pathlib import Path
 from typing import IO, Any, Literal
@@ -17,6 +16,7 @@ import click
 
 from exporter import __version__, analysis, config, flags, logs, web_config
 from exporter import dashboards as packaged_dashboards
+from exporter import probe as probing
 from exporter import rules as packaged_rules
 from exporter.errors import PollError, UserError
 from exporter.shown import shown_lines
@@ -217,18 +217,47 @@ def dashboards(output: Path, exporter_url: str) -> None:
 
 
 @cli.command()
-@click.argument("url", default="http://127.0.0.1:10500/-/healthy")
-def probe(url: str) -> None:
+@click.argument("url", metavar="[URL]", default=":10500")
+@click.option(
+    "--ca-file",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Certificate to trust: the exporter's own, or its authority's.  [default: those of this machine]",
+)
+@click.option("--insecure", is_flag=True, help="Take any certificate, as is all right for an exporter on this machine.")
+@click.option(
+    "--cert-file",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Certificate to show to an exporter that wants one of its clients.",
+)
+@click.option("--key-file", type=click.Path(path_type=Path), metavar="FILE", help="Its key, where that file lacks it.")
+def probe(url: str, **tls: Any) -> None:
     """Ask a running exporter whether it works: exit code 0 if it does, 1 if not.
 
-    URL is http://127.0.0.1:10500/-/healthy unless it is said; /-/ready is ready from the end of the first poll on. For
-    health checks in containers, which have no curl.
+    URL can be HOST:PORT or :PORT, and is http://127.0.0.1:10500/-/healthy by default; /-/ready is ready from the end of
+    the first poll on. Neither needs a password. No proxy is used. For health checks in containers, which have no curl.
+
+    \b
+    mlflow-trace-exporter probe
+    mlflow-trace-exporter probe --ca-file ca.pem https://exporter.example.com:10500/-/ready
+    mlflow-trace-exporter probe --insecure https://127.0.0.1:10500
     """
     try:
-        with urllib.request.urlopen(url, timeout=3) as answer:  # noqa: S310 - who runs it names the address
-            click.echo(answer.read().decode(errors="replace"), nl=False)
-    except (OSError, ValueError, HTTPException) as error:
-        click.echo(f"{url}: {error}", err=True)
+        target = probing.Target.parse(url)
+    except ValueError as error:
+        raise UserError(str(error)) from None
+    given = [f"--{name.replace('_', '-')}" for name, value in tls.items() if value]
+    if given and target.scheme != "https":
+        raise UserError(f"{given[0]}: goes with https; write {replace(target, scheme='https').url}")
+    if tls["insecure"] and tls["ca_file"]:
+        raise UserError("--insecure, --ca-file: give one of them, not both")
+    if tls["key_file"] and not tls["cert_file"]:
+        raise UserError("--key-file: goes with --cert-file")
+    try:
+        click.echo(probing.ask(target, probing.Tls(**tls)), nl=False)
+    except probing.ProbeError as error:
+        click.echo(f"{target.url}: {error}", err=True)
         sys.exit(1)
 
 

@@ -4,6 +4,7 @@ import errno
 import gc
 import socket
 import sys
+from collections.abc import Collection
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -66,11 +67,16 @@ def address(listener: socket.socket, scheme: str) -> str:
     return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
-def web_server(app: ASGIApp, settings: Settings, limits: ConnectionLimits | None = None) -> uvicorn.Server:
-    """A server for ``run(sockets=[listener])``: it runs until SIGINT, SIGTERM, or its ``should_exit`` is set."""
+def web_server(
+    app: ASGIApp, settings: Settings, limits: ConnectionLimits | None = None, open_paths: Collection[str] = ()
+) -> uvicorn.Server:
+    """A server for ``run(sockets=[listener])``: it runs until SIGINT, SIGTERM, or its ``should_exit`` is set.
+
+    ``open_paths`` can be read without a password.
+    """
     keeper = Doorkeeper(settings, limits or ConnectionLimits())
     config = uvicorn.Config(
-        Authentication(app, settings),
+        Authentication(app, settings, open_paths),
         http=keeper.protocol,  # type: ignore[arg-type]  # it is called like the class that is asked for
         ws="none",
         log_config=None,
