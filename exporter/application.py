@@ -16,6 +16,7 @@ from starlette.routing import BaseRoute, Route, Router
 from starlette.types import Receive, Scope, Send
 
 from exporter import runbook
+from exporter.accept import qualities
 from exporter.errors import PollError, UserError
 from exporter.exposition import Exposition, Format
 from exporter.page import Links, StatusPage
@@ -81,8 +82,8 @@ class Site:
 
     async def metrics(self, request: Request) -> Response:
         """The latest snapshot in the format that is asked for; at once if it was asked for before."""
-        fmt = Format.accepted(request.headers.get("accept", ""))
-        compress = _accepts_gzip(request.headers.get("accept-encoding", ""))
+        fmt = Format.accepted(_all_of(request, "accept"))
+        compress = _accepts_gzip(_all_of(request, "accept-encoding"))
         text = self.exposition.ready((fmt, compress))
         if text is None:
             text = await run_in_threadpool(self.exposition.render, (fmt, compress))
@@ -184,6 +185,10 @@ class _InPieces(Response):
 
 
 def _accepts_gzip(header: str) -> bool:
-    codings = dict(part.replace(" ", "").lower().partition(";q=")[::2] for part in header.split(","))
-    quality = codings.get("gzip")
-    return quality is not None and (not quality or bool(quality.strip("0.")))
+    liked = qualities(header)
+    return liked.get("gzip", 0.0) > 0 and liked["gzip"] >= liked.get("identity", 0.0)
+
+
+def _all_of(request: Request, header: str) -> str:
+    """A header that may be there several times."""
+    return ",".join(request.headers.getlist(header))

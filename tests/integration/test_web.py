@@ -385,6 +385,8 @@ def test_a_proxy_may_keep_its_prefix(serve: Serve) -> None:
         ("identity", False),
         ("gzip;q=0", False),
         ("gzip; q=0.0", False),
+        ("GZIP;q=0.5, identity;q=0.5", True),
+        ("gzip;q=0.2, identity;q=0.8", False),
         ("", False),
     ],
 )
@@ -392,6 +394,23 @@ def test_gzip_by_negotiation(serve: Serve, encodings: str, gzipped: bool) -> Non
     answer = serve().get(headers={"Accept-Encoding": encodings})
     assert (answer.headers.get("Content-Encoding") == "gzip") is gzipped
     assert answer.text.startswith("# HELP mlflow_traces_total")
+
+
+def test_the_format_by_negotiation(serve: Serve) -> None:
+    served = serve()
+    for accept, content_type in (
+        ("application/openmetrics-text;q=0", "text/plain"),
+        ("application/openmetrics-text;q=0.3,text/plain;q=0.5", "text/plain"),
+        ("application/openmetrics-text;q=0.5,text/plain;q=0.3", "application/openmetrics-text"),
+    ):
+        assert served.get(headers={"Accept": accept}).headers["Content-Type"].startswith(content_type)
+    with closing(http.client.HTTPConnection("127.0.0.1", served.port, timeout=5)) as client:
+        client.putrequest("GET", "/metrics")
+        client.putheader("Accept", "text/plain;q=0.3")
+        client.putheader("Accept", "application/openmetrics-text;q=0.5")
+        client.endheaders()
+        answer = client.getresponse()
+        assert answer.headers["Content-Type"].startswith("application/openmetrics-text")
 
 
 def test_a_reload_is_asked_for_by_post_and_tells_nobody_what_the_file_holds(serve: Serve) -> None:
