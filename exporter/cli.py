@@ -6,6 +6,8 @@ import os
 import re
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
 from io import TextIOWrapper
@@ -14,12 +16,14 @@ from typing import IO, Any, Literal
 
 import click
 
-from exporter import __version__, analysis, config, flags, logs, web_config
+from exporter import __version__, analysis, config, flags, home, logs, web_config
 from exporter import dashboards as packaged_dashboards
 from exporter import probe as probing
 from exporter import rules as packaged_rules
 from exporter.errors import PollError, UserError
 from exporter.shown import shown_lines
+
+log = logging.getLogger(__name__)
 
 STOPPED = 128 + signal.SIGINT
 """The exit code after Ctrl-C, as shells give it; 1 would be an answer of `health`."""
@@ -72,7 +76,7 @@ def cli() -> None:
     default="127.0.0.1:10500",
     show_default=True,
     metavar="HOST:PORT",
-    help="Where to serve metrics; :10500 is every address of this machine.",
+    help="Where to serve metrics; :10500 and [::]:10500 are every address of this machine, IPv4 and IPv6.",
 )
 @click.option(
     "--web.telemetry-path",
@@ -105,23 +109,45 @@ def serve(
     the same ledger it goes on where it was, and every counter keeps its value. While MLflow is away it keeps trying,
     and says mlflow_up 0.
     """
-    settings = config.load(config_file)
-    if only_check:
-        if web_config_file:
-            web_config.load(web_config_file)
-        _check(settings)
-        return
-    if not re.fullmatch(r"(/[\w.~-]+)+", telemetry_path, re.ASCII) or _is_taken(telemetry_path):
-        raise UserError(f"--web.telemetry-path: {telemetry_path!r} is no path for metrics; write one such as /metrics")
-    logs.setup(log_level, log_format)
-    from exporter import (
-        service,
-    )  # with it comes mlflow: a second that --help and a wrong flag need not wait for
+    logs.setup("error" if only_check else log_level, log_format)
+    with logs.all_of_stderr(), _end_is_logged(log_format):
+        settings = config.load(config_file)
+        if only_check:
+            if web_config_file:
+                web_config.load(web_config_file)
+            _check(settings)
+            return
+        if not re.fullmatch(r"(/[\w.~-]+)+", telemetry_path, re.ASCII) or _is_taken(telemetry_path):
+            raise UserError(
+                f"--web.telemetry-path: {telemetry_path!r} is no path for metrics; write one such as /metrics"
+            )
+        with flags.mlflow_loaded():
+            from exporter import service
 
-    code = service.run(config_file, settings, service.Web(listen_address, telemetry_path, web_config_file))
-    logging.shutdown()
-    sys.stderr.flush()
-    os._exit(code)  # threads that still wait for MLflow hold nothing; Python would wait for them
+        code = service.run(config_file, settings, service.Web(listen_address, telemetry_path, web_config_file))
+        sys.stderr.flush()
+        logging.shutdown()
+        os._exit(code)  # threads that still wait for MLflow hold nothing; Python would wait for them
+
+
+@contextmanager
+def _end_is_logged(log_format: str) -> Iterator[None]:
+    """Log why a block ended where people would be told in their own words: all of the log is JSON if it is to be."""
+    try:
+        yield
+    except (UserError, PollError) as error:
+        if log_format != "json":
+            raise
+        log.error(str(error))
+        sys.exit(_Mend.exit_code)
+    except KeyboardInterrupt:
+        if log_format != "json":
+            raise
+        log.info("stopped")
+        sys.exit(STOPPED)
+    except Exception:
+        log.exception("unexpected error; the process ends")
+        sys.exit(1)
 
 
 @cli.command()
@@ -131,6 +157,7 @@ def check(config_file: Path | None) -> None:
 
     Exit code 0 where `serve` would work, 2 where something has to be mended first.
     """
+    logs.setup("error", "logfmt")
     _check(config.load(config_file))
 
 
@@ -307,7 +334,6 @@ def demo(duration: timedelta | None, rate: float, scenario: str, data_dir: Path,
 def _check(settings: config.Config) -> None:
     with flags.mlflow_loaded():
         from exporter.check import check as run_check
-    logs.setup("error", "logfmt")
     run_check(settings, flags.tell)
 
 
@@ -316,7 +342,8 @@ for command in (analysis.report, analysis.health, analysis.doctor, analysis.back
 
 
 def main() -> None:
-    """Run the command line; the console script `mlflow-trace-exporter`."""
+    """Run the command line."""
+    os.environ.setdefault("HOME", home.directory())  # also for the processes of the demo
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):  # a terminal that cannot show a character is shown its number
             stream.reconfigure(errors="backslashreplace")
