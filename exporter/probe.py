@@ -137,7 +137,7 @@ def _why(error: Exception, target: Target) -> str:
     """What happened, and what to do."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return _distrust(error)
-    if isinstance(error, ssl.SSLError) and not isinstance(error, ssl.SSLEOFError) and "ALERT" not in error.reason:
+    if isinstance(error, ssl.SSLError) and not isinstance(error, ssl.SSLEOFError) and "ALERT" not in str(error.reason):
         return f"what answers does not speak TLS ({error.reason}); for an exporter without TLS write http://"
     no_answer = (
         "it closed the connection; if it wants a certificate of its clients, give --cert-file and --key-file"
