@@ -2,8 +2,10 @@
 # docker build --target demo -t mlflow-trace-exporter-demo .     MLflow, the chatbot and its stand-ins for docker-compose.yml
 FROM python:3.13.9-slim-bookworm AS base
 ENV PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 PATH=/opt/venv/bin:$PATH
-# The number is fixed so that volumes keep their owner.
-RUN useradd --uid 10500 --home-dir /var/lib/mlflow-trace-exporter --create-home exporter
+# The number is fixed so that volumes keep their owner. Others of group 0 have the same rights: OpenShift takes a number
+# of its own, which has no entry in /etc/passwd and so no home but this.
+ENV HOME=/var/lib/mlflow-trace-exporter
+RUN useradd --uid 10500 --home-dir $HOME --create-home exporter && chgrp 0 $HOME && chmod g=u $HOME
 WORKDIR /var/lib/mlflow-trace-exporter
 LABEL org.opencontainers.image.title="mlflow-trace-exporter" \
       org.opencontainers.image.description="Prometheus metrics for LLM applications, from the traces that MLflow stores" \
@@ -40,6 +42,7 @@ COPY --from=exporter-packages /opt/venv /opt/venv
 USER exporter
 VOLUME /var/lib/mlflow-trace-exporter
 EXPOSE 10500
+# With TLS in --web.config.file: docker run --health-cmd="mlflow-trace-exporter probe --insecure https://127.0.0.1:10500"
 HEALTHCHECK --interval=15s --timeout=5s --start-period=30s CMD ["mlflow-trace-exporter", "probe"]
 ENTRYPOINT ["mlflow-trace-exporter"]
 CMD ["serve", "--web.listen-address=:10500"]

@@ -16,6 +16,7 @@ from starlette.routing import BaseRoute, Route, Router
 from starlette.types import Receive, Scope, Send
 
 from exporter import runbook
+from exporter.accept import qualities
 from exporter.errors import PollError, UserError
 from exporter.exposition import Exposition, Format
 from exporter.page import Links, StatusPage
@@ -30,6 +31,8 @@ PIECE_BYTES = 262_144
 
 MAX_WAITING = 10
 """How many can wait for an answer that takes MLflow, or a look at a file; who comes then is told to come again."""
+
+HEALTHY, READY = "/-/healthy", "/-/ready"
 
 _BUSY = PlainTextResponse("too many ask for this; try again\n", 503, {"Retry-After": "1"})
 
@@ -72,10 +75,15 @@ class Site:
     few_questions: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(2))
     """Who asks for many traces keeps neither MLflow nor our threads from others."""
 
+    @property
+    def open_paths(self) -> frozenset[str]:
+        """What may be read without a password: it tells nothing, and what checks health has none."""
+        return frozenset(root + path for root in ("", self.prefix) for path in (HEALTHY, READY))
+
     async def metrics(self, request: Request) -> Response:
         """The latest snapshot in the format that is asked for; at once if it was asked for before."""
-        fmt = Format.accepted(request.headers.get("accept", ""))
-        compress = _accepts_gzip(request.headers.get("accept-encoding", ""))
+        fmt = Format.accepted(_all_of(request, "accept"))
+        compress = _accepts_gzip(_all_of(request, "accept-encoding"))
         text = self.exposition.ready((fmt, compress))
         if text is None:
             text = await run_in_threadpool(self.exposition.render, (fmt, compress))
@@ -150,8 +158,8 @@ def application(site: Site) -> Starlette:
     routes: Sequence[BaseRoute] = [
         Route(site.telemetry_path, site.metrics),
         Route("/", site.status),
-        Route("/-/healthy", site.healthy),
-        Route("/-/ready", site.ready),
+        Route(HEALTHY, site.healthy),
+        Route(READY, site.ready),
         Route("/-/reload", site.reload_configuration, methods=["POST"]),
         Route("/trace/{trace_id:path}", site.trace),
         Route("/traces", site.traces),
@@ -177,6 +185,10 @@ class _InPieces(Response):
 
 
 def _accepts_gzip(header: str) -> bool:
-    codings = dict(part.replace(" ", "").lower().partition(";q=")[::2] for part in header.split(","))
-    quality = codings.get("gzip")
-    return quality is not None and (not quality or bool(quality.strip("0.")))
+    liked = qualities(header)
+    return liked.get("gzip", 0.0) > 0 and liked["gzip"] >= liked.get("identity", 0.0)
+
+
+def _all_of(request: Request, header: str) -> str:
+    """A header that may be there several times."""
+    return ",".join(request.headers.getlist(header))

@@ -1,11 +1,11 @@
-"""Basic authentication for every path, as the Prometheus exporter toolkit does it."""
+"""Basic authentication, as the Prometheus exporter toolkit does it, but for health checks, which have no password."""
 
 import asyncio
 import base64
 import binascii
 import hmac
 import secrets
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import bcrypt
 from starlette.datastructures import Headers, MutableHeaders
@@ -31,8 +31,10 @@ class Authentication:
     there are.
     """
 
-    def __init__(self, app: ASGIApp, settings: Settings) -> None:
+    def __init__(self, app: ASGIApp, settings: Settings, open_paths: Collection[str] = ()) -> None:
+        """``open_paths`` can be read by everybody."""
         self._app = app
+        self._open_paths = open_paths
         self._settings = settings
         self._right: dict[str, bytes] = {}
         self._secret = secrets.token_bytes()
@@ -50,8 +52,11 @@ class Authentication:
                 MutableHeaders(scope=message).update(headers)
             await send(message)
 
-        refusal = await self._refusal(scope, users) if users else None
+        refusal = await self._refusal(scope, users) if users and not self._is_open(scope) else None
         await (refusal or self._app)(scope, receive, send_with_headers)
+
+    def _is_open(self, scope: Scope) -> bool:
+        return scope["path"] in self._open_paths and scope["method"] in ("GET", "HEAD")
 
     async def _refusal(self, scope: Scope, users: Mapping[str, str]) -> ASGIApp | None:
         """What to answer whom we do not let in; None for those whom we do."""

@@ -6,20 +6,24 @@ import os
 import re
 import signal
 import sys
-import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from datetime import timedelta
-from http.client import HTTPException
 from io import TextIOWrapper
 from pathlib import Path
 from typing import IO, Any, Literal
 
 import click
 
-from exporter import __version__, analysis, config, flags, logs, web_config
+from exporter import __version__, analysis, config, flags, home, logs, web_config
 from exporter import dashboards as packaged_dashboards
+from exporter import probe as probing
 from exporter import rules as packaged_rules
 from exporter.errors import PollError, UserError
 from exporter.shown import shown_lines
+
+log = logging.getLogger(__name__)
 
 STOPPED = 128 + signal.SIGINT
 """The exit code after Ctrl-C, as shells give it; 1 would be an answer of `health`."""
@@ -72,7 +76,7 @@ def cli() -> None:
     default="127.0.0.1:10500",
     show_default=True,
     metavar="HOST:PORT",
-    help="Where to serve metrics; :10500 is every address of this machine.",
+    help="Where to serve metrics; :10500 and [::]:10500 are every address of this machine, IPv4 and IPv6.",
 )
 @click.option(
     "--web.telemetry-path",
@@ -105,23 +109,45 @@ def serve(
     the same ledger it goes on where it was, and every counter keeps its value. While MLflow is away it keeps trying,
     and says mlflow_up 0.
     """
-    settings = config.load(config_file)
-    if only_check:
-        if web_config_file:
-            web_config.load(web_config_file)
-        _check(settings)
-        return
-    if not re.fullmatch(r"(/[\w.~-]+)+", telemetry_path, re.ASCII) or _is_taken(telemetry_path):
-        raise UserError(f"--web.telemetry-path: {telemetry_path!r} is no path for metrics; write one such as /metrics")
-    logs.setup(log_level, log_format)
-    from exporter import (
-        service,
-    )  # with it comes mlflow: a second that --help and a wrong flag need not wait for
+    logs.setup("error" if only_check else log_level, log_format)
+    with logs.all_of_stderr(), _end_is_logged(log_format):
+        settings = config.load(config_file)
+        if only_check:
+            if web_config_file:
+                web_config.load(web_config_file)
+            _check(settings)
+            return
+        if not re.fullmatch(r"(/[\w.~-]+)+", telemetry_path, re.ASCII) or _is_taken(telemetry_path):
+            raise UserError(
+                f"--web.telemetry-path: {telemetry_path!r} is no path for metrics; write one such as /metrics"
+            )
+        with flags.mlflow_loaded():
+            from exporter import service
 
-    code = service.run(config_file, settings, service.Web(listen_address, telemetry_path, web_config_file))
-    logging.shutdown()
-    sys.stderr.flush()
-    os._exit(code)  # threads that still wait for MLflow hold nothing; Python would wait for them
+        code = service.run(config_file, settings, service.Web(listen_address, telemetry_path, web_config_file))
+        sys.stderr.flush()
+        logging.shutdown()
+        os._exit(code)  # threads that still wait for MLflow hold nothing; Python would wait for them
+
+
+@contextmanager
+def _end_is_logged(log_format: str) -> Iterator[None]:
+    """Log why a block ended where people would be told in their own words: all of the log is JSON if it is to be."""
+    try:
+        yield
+    except (UserError, PollError) as error:
+        if log_format != "json":
+            raise
+        log.error(str(error))
+        sys.exit(_Mend.exit_code)
+    except KeyboardInterrupt:
+        if log_format != "json":
+            raise
+        log.info("stopped")
+        sys.exit(STOPPED)
+    except Exception:
+        log.exception("unexpected error; the process ends")
+        sys.exit(1)
 
 
 @cli.command()
@@ -131,6 +157,7 @@ def check(config_file: Path | None) -> None:
 
     Exit code 0 where `serve` would work, 2 where something has to be mended first.
     """
+    logs.setup("error", "logfmt")
     _check(config.load(config_file))
 
 
@@ -220,18 +247,47 @@ def dashboards(output: Path, exporter_url: str, config_file: Path | None) -> Non
 
 
 @cli.command()
-@click.argument("url", default="http://127.0.0.1:10500/-/healthy")
-def probe(url: str) -> None:
+@click.argument("url", metavar="[URL]", default=":10500")
+@click.option(
+    "--ca-file",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Certificate to trust: the exporter's own, or its authority's.  [default: those of this machine]",
+)
+@click.option("--insecure", is_flag=True, help="Take any certificate, as is all right for an exporter on this machine.")
+@click.option(
+    "--cert-file",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Certificate to show to an exporter that wants one of its clients.",
+)
+@click.option("--key-file", type=click.Path(path_type=Path), metavar="FILE", help="Its key, where that file lacks it.")
+def probe(url: str, **tls: Any) -> None:
     """Ask a running exporter whether it works: exit code 0 if it does, 1 if not.
 
-    URL is http://127.0.0.1:10500/-/healthy unless it is said; /-/ready is ready from the end of the first poll on. For
-    health checks in containers, which have no curl.
+    URL can be HOST:PORT or :PORT, and is http://127.0.0.1:10500/-/healthy by default; /-/ready is ready from the end of
+    the first poll on. Neither needs a password. No proxy is used. For health checks in containers, which have no curl.
+
+    \b
+    mlflow-trace-exporter probe
+    mlflow-trace-exporter probe --ca-file ca.pem https://exporter.example.com:10500/-/ready
+    mlflow-trace-exporter probe --insecure https://127.0.0.1:10500
     """
     try:
-        with urllib.request.urlopen(url, timeout=3) as answer:  # noqa: S310 - who runs it names the address
-            click.echo(answer.read().decode(errors="replace"), nl=False)
-    except (OSError, ValueError, HTTPException) as error:
-        click.echo(f"{url}: {error}", err=True)
+        target = probing.Target.parse(url)
+    except ValueError as error:
+        raise UserError(str(error)) from None
+    given = [f"--{name.replace('_', '-')}" for name, value in tls.items() if value]
+    if given and target.scheme != "https":
+        raise UserError(f"{given[0]}: goes with https; write {replace(target, scheme='https').url}")
+    if tls["insecure"] and tls["ca_file"]:
+        raise UserError("--insecure, --ca-file: give one of them, not both")
+    if tls["key_file"] and not tls["cert_file"]:
+        raise UserError("--key-file: goes with --cert-file")
+    try:
+        click.echo(probing.ask(target, probing.Tls(**tls)), nl=False)
+    except probing.ProbeError as error:
+        click.echo(f"{target.url}: {error}", err=True)
         sys.exit(1)
 
 
@@ -281,7 +337,6 @@ def demo(duration: timedelta | None, rate: float, scenario: str, data_dir: Path,
 def _check(settings: config.Config) -> None:
     with flags.mlflow_loaded():
         from exporter.check import check as run_check
-    logs.setup("error", "logfmt")
     run_check(settings, flags.tell)
 
 
@@ -290,7 +345,8 @@ for command in (analysis.report, analysis.health, analysis.doctor, analysis.back
 
 
 def main() -> None:
-    """Run the command line; the console script `mlflow-trace-exporter`."""
+    """Run the command line."""
+    os.environ.setdefault("HOME", home.directory())  # also for the processes of the demo
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):  # a terminal that cannot show a character is shown its number
             stream.reconfigure(errors="backslashreplace")

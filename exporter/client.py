@@ -20,12 +20,14 @@ from typing import Any, TypeVar
 
 import requests
 
-from exporter import bounded
+from exporter import bounded, home
 from exporter.errors import PollError, UserError
 from exporter.experiments import Experiment
 from exporter.failures import NotAskedError, RefusedError, WebPageError, classify, is_of_network, without_credentials
 
-# Read when mlflow is imported: a monitoring process must not call anybody but its MLflow server unless it is told to.
+# Read when mlflow is imported. It needs a home; and a monitoring process must not call anybody but its MLflow server
+# unless it is told to.
+os.environ.setdefault("HOME", home.directory())
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
 import mlflow.version

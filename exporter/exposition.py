@@ -23,6 +23,7 @@ from prometheus_client.openmetrics.exposition import generate_latest as encode_o
 from prometheus_client.registry import Collector
 from prometheus_client.samples import Exemplar as ExemplarSample
 
+from exporter.accept import qualities
 from exporter.metrics import SUM, Cell, Exemplar, TraceFamily
 from exporter.status import STATUS_FAMILIES, Snapshot, Status, StatusFamily
 
@@ -35,9 +36,17 @@ class Format(Enum):
 
     @classmethod
     def accepted(cls, accept_header: str) -> "Format":
-        """The best format that an Accept header admits. Its version and escaping parameters do not matter here: all our
-        names are valid in every version."""
-        return cls.OPENMETRICS if "application/openmetrics-text" in accept_header else cls.TEXT
+        """The format that an Accept header likes best. OpenMetrics is for those who name it. TEXT is for all others,
+        also where none of both is accepted: Prometheus, too, falls back to it.
+
+        Versions and escaping do not matter here, because all our names are valid in every version.
+        """
+        liked = qualities(accept_header)
+        openmetrics = liked.get("application/openmetrics-text", 0.0)
+        named = [each for each in liked if each in ("application/openmetrics-text", "text/plain")]
+        text = next((liked[each] for each in ("text/plain", "text/*", "*/*") if each in liked), 0.0)
+        first = named[:1] == ["application/openmetrics-text"]  # of two that are liked alike
+        return cls.OPENMETRICS if openmetrics > text or (openmetrics == text > 0 and first) else cls.TEXT
 
 
 Variant = tuple[Format, bool]

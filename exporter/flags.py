@@ -1,5 +1,6 @@
 """What flags of several commands can be, and how a mistake in one is told."""
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -8,7 +9,7 @@ from typing import Any, TypeVar
 
 import click
 
-from exporter import config
+from exporter import config, logs
 from exporter.errors import UserError
 from exporter.shown import shown
 
@@ -51,8 +52,14 @@ def tell(line: str) -> None:
 @contextmanager
 def mlflow_loaded() -> Iterator[None]:
     """Import mlflow only here: it takes a second that --help and a wrong flag need not wait for, and it reads some of
-    its environment variables at once. Raises UserError where it refuses one."""
+    its environment variables at once. Its own log handlers go. Raises UserError where it cannot be imported."""
     try:
         yield
     except ValueError as error:
         raise UserError(f"MLflow's client refuses one of its environment variables: {error}") from None
+    except Exception as error:  # it does much at its import
+        raise UserError(
+            f"MLflow's client cannot be loaded: {type(error).__name__}: {error}\nfind out where it fails by"
+            f" {sys.executable} -c 'import mlflow'"
+        ) from error
+    logs.quiet_mlflow()

@@ -4,6 +4,9 @@ import errno
 import gc
 import socket
 import sys
+from collections.abc import Collection
+from contextlib import suppress
+from ipaddress import IPv6Address
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -34,30 +37,42 @@ def answer_promptly() -> None:
 
 
 def listen(address: str) -> socket.socket:
-    """A listening socket for ``host:port``, ``[ipv6]:port`` or ``:port`` (all addresses).
+    """A listening socket for ``host:port`` or ``[ipv6]:port``; for all addresses, IPv4 and IPv6, ``:port`` or
+    ``[::]:port``.
 
-    Raises UserError where the address is not of that form or cannot be had.
+    Raises UserError where the address is not of that form or is unavailable.
     """
     host, separator, port = address.rpartition(":")
     host = host.removeprefix("[").removesuffix("]")
     if not separator or not port.isdecimal() or int(port) > 65535:
         raise UserError(f"--web.listen-address: {address!r} is not an address; write HOST:PORT, as in 127.0.0.1:10500")
     try:
-        if host:
-            family = socket.getaddrinfo(host, int(port), type=socket.SOCK_STREAM)[0][0]
-            return socket.create_server((host, int(port)), family=family, backlog=BACKLOG)
-        dual = socket.has_dualstack_ipv6()
-        return socket.create_server(
-            ("", int(port)),
-            family=socket.AF_INET6 if dual else socket.AF_INET,
-            backlog=BACKLOG,
-            dualstack_ipv6=dual,
-        )
+        return _listen_everywhere(int(port)) if _is_everywhere(host) else _listen_at(host, int(port))
     except UnicodeError:
         raise UserError(f"--web.listen-address: {host!r} is not the name of a host") from None
     except OSError as error:
         remedy = "; stop what uses it, or choose another port" if error.errno == errno.EADDRINUSE else ""
         raise UserError(f"--web.listen-address: cannot listen on {address}: {what_failed(error)}{remedy}") from None
+
+
+def _is_everywhere(host: str) -> bool:
+    """Whether it is nothing, or the unspecified address of IPv6, however that is written."""
+    with suppress(ValueError):
+        return IPv6Address(host).is_unspecified
+    return not host
+
+
+def _listen_everywhere(port: int) -> socket.socket:
+    dual = socket.has_dualstack_ipv6()  # not where the kernel runs without IPv6
+    family = socket.AF_INET6 if dual else socket.AF_INET
+    return socket.create_server(("", port), family=family, backlog=BACKLOG, dualstack_ipv6=dual)
+
+
+def _listen_at(host: str, port: int) -> socket.socket:
+    """By IPv4 where a name has both, as programs in Go do."""
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    family, _, _, _, place = min(found, key=lambda each: each[0] != socket.AF_INET)
+    return socket.create_server(place, family=family, backlog=BACKLOG)
 
 
 def address(listener: socket.socket, scheme: str) -> str:
@@ -66,11 +81,16 @@ def address(listener: socket.socket, scheme: str) -> str:
     return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
-def web_server(app: ASGIApp, settings: Settings, limits: ConnectionLimits | None = None) -> uvicorn.Server:
-    """A server for ``run(sockets=[listener])``: it runs until SIGINT, SIGTERM, or its ``should_exit`` is set."""
+def web_server(
+    app: ASGIApp, settings: Settings, limits: ConnectionLimits | None = None, open_paths: Collection[str] = ()
+) -> uvicorn.Server:
+    """A server for ``run(sockets=[listener])``: it runs until SIGINT, SIGTERM, or its ``should_exit`` is set.
+
+    ``open_paths`` can be read without a password.
+    """
     keeper = Doorkeeper(settings, limits or ConnectionLimits())
     config = uvicorn.Config(
-        Authentication(app, settings),
+        Authentication(app, settings, open_paths),
         http=keeper.protocol,  # type: ignore[arg-type]  # it is called like the class that is asked for
         ws="none",
         log_config=None,

@@ -248,7 +248,7 @@ def run(config_file: Path | None, settings: Config, web: Web) -> int:
         traces_page=service.traces_page,
         reload=service.reload,
     )
-    http = server.web_server(application(site), web_settings.settings)
+    http = server.web_server(application(site), web_settings.settings, open_paths=site.open_paths)
     # uvicorn stops by itself on these and then raises them once more for whoever had them before
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: service.stop())

@@ -52,6 +52,7 @@ ANSWERS = "tests/unit/test_source.py"
 BOUNDED = "tests/unit/test_bounded.py"
 SHOWN = "tests/unit/test_shown.py"
 AUTH = "tests/unit/test_auth.py"
+STARTUP = "tests/integration/test_startup.py"
 SERVE = "tests/integration/test_serve.py"
 REAL_FAULTS = "tests/integration/test_faults.py"
 RULES = "tests/unit/test_rules.py"
@@ -703,6 +704,69 @@ BREAKAGES = (
         "return shown(words[:MAX_DETAIL])",
         "return words[:MAX_DETAIL]",
         SHOWN,
+    ),
+    Breakage(
+        "ask health checks for a password",
+        "exporter/auth.py",
+        "and not self._is_open(scope)",
+        "",
+        f"{WEB} -k health_checks",
+    ),
+    Breakage(
+        "answer anything else without a password",
+        "exporter/auth.py",
+        'in self._open_paths and scope["method"] in ("GET", "HEAD")',
+        "not in self._open_paths",
+        f"{WEB} -k asked_for",
+    ),
+    Breakage(
+        "probe through a proxy",
+        "exporter/probe.py",
+        "    try:\n        connection.request(",
+        "    __import__('urllib.request').request.urlopen(target.url)\n    try:\n        connection.request(",
+        f"{WEB} -k no_proxy",
+    ),
+    Breakage(
+        "let MLflow's client log",
+        "exporter/flags.py",
+        "    logs.quiet_mlflow()\n",
+        "",
+        f"{SERVE} -k others_write",
+    ),
+    Breakage(
+        "let others write plain lines",
+        "exporter/logs.py",
+        "    sys.stderr = _Lines()\n",
+        "",
+        "tests/unit/test_logs.py",
+    ),
+    Breakage(
+        "import MLflow's client without a home",
+        "exporter/home.py",
+        'return "/"',
+        'return "~"',
+        f"{STARTUP} -k demo",
+    ),
+    Breakage(
+        "ignore SIGTERM as process 1",
+        "exporter/__main__.py",
+        "if os.getpid() == 1:",
+        "if False:",
+        f"{STARTUP} -k container",
+    ),
+    Breakage(
+        "listen by IPv6 alone",
+        "exporter/server.py",
+        "dualstack_ipv6=dual",
+        "dualstack_ipv6=False",
+        "tests/unit/test_server.py",
+    ),
+    Breakage(
+        "give OpenMetrics to those who do not want it",
+        "exporter/exposition.py",
+        "cls.OPENMETRICS if openmetrics > text or",
+        'cls.OPENMETRICS if "application/openmetrics-text" in liked or',
+        "tests/unit/test_accept.py",
     ),
     Breakage(
         "queue all guesses",

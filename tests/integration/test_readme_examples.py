@@ -5,7 +5,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.integration.test_cli import run
+import yaml
+
+from tests.integration.test_cli import complaint, run
 from tests.real import Mlflow, Trace, now_ms
 
 README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
@@ -24,12 +26,19 @@ def test_python(mlflow: Mlflow, tmp_path: Path) -> None:
 
 
 def test_every_flag_that_is_shown_exists() -> None:
-    for command in ("report", "health", "doctor", "backfill"):
+    for command in ("report", "health", "doctor", "backfill", "probe", "serve"):
         known = set(FLAG.findall(run(command, "--help").stdout))
         shown = {
             flag for line in re.findall(rf"mlflow-trace-exporter {command} (.*)", README) for flag in FLAG.findall(line)
         }
         assert shown <= known, command
+
+
+def test_the_probe_of_kubernetes_with_certificates() -> None:
+    (shown,) = re.findall(r"```yaml\n(livenessProbe:.*?)```", README, re.DOTALL)
+    program, *arguments = yaml.safe_load(shown)["livenessProbe"]["exec"]["command"]
+    message = complaint(*arguments)
+    assert message == f"{program}: --cert-file: cannot read /etc/{program}/client.pem: No such file or directory\n"
 
 
 def test_the_type_checker_sees_what_is_exported(tmp_path: Path) -> None:

@@ -428,6 +428,95 @@ def test_no_secret_and_nothing_of_a_trace_is_in_the_log(mlflow: Mlflow, tmp_path
     assert all(line.startswith("ts=") or json.loads(line)["ts"] for line in lines), "one line an event"
 
 
+def test_every_line_of_the_log_is_json_from_start_to_stop(tmp_path: Path) -> None:
+    """MLflow's client logs plain lines, if it is let."""
+    (tmp_path / "web.yml").write_text("basic_auth_users: {}\n")
+    flags = ("--log.format=json", "--log.level=debug", f"--web.config.file={tmp_path}/web.yml")
+    with Processes(tmp_path) as processes:
+        mlflow = Mlflow(tmp_path, processes, free_port())
+        experiment = mlflow.experiment()
+        mlflow.log(experiment, *KNOWN)
+        settings = configuration(mlflow, experiment)
+        exporter = Exporter(tmp_path, settings, *flags, MLFLOW_LOGGING_LEVEL="DEBUG", PYTHONWARNINGS="always")
+        file = tmp_path / "exporter.yml"
+        good = file.read_text()
+        with exporter.running():
+            exporter.after_next_poll()
+            file.write_text(good + "\nnonsense: 1\n")
+            requests.post(f"{exporter.url}/-/reload")
+            file.write_text(good + "\nlabels: {extra: {team: tag.team}}\n")
+            exporter.process.send_signal(signal.SIGHUP)
+            eventually(lambda: "the configuration was read again" in exporter.log(), "it is read again")
+            (tmp_path / "web.yml").write_text("nonsense: 1\n")
+            with socket.create_connection((HOST, int(exporter.url.rpartition(":")[2]))) as odd:
+                odd.sendall(b"\0\r\n\r\n")
+                assert odd.recv(100)
+            mlflow.stop()
+            eventually(lambda: exporter.samples().get("mlflow_up") == 0, "mlflow_up 0")
+            assert requests.get(f"{exporter.url}/traces").status_code == 502
+            exporter.stop()
+    events = [json.loads(line) for line in exporter.log().splitlines()]
+    assert all(each.keys() >= {"ts", "level", "msg"} for each in events)
+    said = " ".join(each["msg"] for each in events)
+    for part in ("started", "page read", "cannot be used", "begins again at zero", "cannot be reached", "stopped"):
+        assert part in said
+
+
+def test_what_others_write_is_json(tmp_path: Path) -> None:
+    """Once MLflow's client is imported, which installs handlers."""
+    code = """
+import logging, os, signal, sys, threading, warnings
+from exporter import cli, server
+def say_much():
+    logging.getLogger("mlflow.tracking").error("an answer of MLflow's")
+    print("a line", file=sys.stderr)
+    warnings.warn("a warning")
+    threading.Thread(target=lambda: 1 / 0, name="careless").start()
+    os.kill(os.getpid(), signal.SIGUSR1)
+    raise ValueError("at the end")
+signal.signal(signal.SIGUSR1, lambda *_: print("a handler", file=sys.stderr))
+server.answer_promptly = say_much
+cli.main()
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code, "serve", "--log.format=json", f"--web.listen-address={HOST}:{free_port()}"],
+        env={**os.environ, "XDG_STATE_HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert done.returncode == 1
+    said = [json.loads(line)["msg"] for line in done.stderr.splitlines()]
+    for part in ("started", "a line", "a handler", "the thread careless has failed", "unexpected error"):
+        assert any(each.startswith(part) for each in said), said
+    assert any("UserWarning: a warning" in each for each in said), said
+    assert not any("answer" in each for each in said), said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((), "1 mistake in "),
+        (("--web.listen-address=nonsense",), "--web.listen-address: 'nonsense' is not an address"),
+        (("--web.telemetry-path=/traces",), "--web.telemetry-path: "),
+        (("--web.config.file=/absent",), "--web.config.file: cannot read /absent"),
+        (("--config.check",), "1 mistake in "),
+    ],
+)
+def test_why_it_does_not_start_is_one_event(tmp_path: Path, arguments: tuple[str, ...], message: str) -> None:
+    file = tmp_path / "exporter.yml"
+    file.write_text("nonsense: 1\n" if "mistake" in message else f"ledger: {{path: {tmp_path}/ledger.db}}\n")
+    for fmt in ("json", "logfmt"):
+        command = [sys.executable, "-m", "exporter", "serve", f"--log.format={fmt}", f"--config.file={file}"]
+        done = subprocess.run([*command, *arguments], capture_output=True, text=True, timeout=30, check=False)
+        assert done.returncode == 2
+        if fmt == "json":
+            assert json.loads(done.stderr)["msg"].startswith(message)
+        else:
+            assert done.stderr.startswith(f"mlflow-trace-exporter: {message}")
+
+
 def test_a_poller_that_dies_takes_the_process_with_it(tmp_path: Path) -> None:
     """Better a restart than metrics that nobody renews."""
     broken = "from exporter import cli, poller; poller.Poller.run = lambda self: 1 / 0; cli.main()"

@@ -6,7 +6,7 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,8 +23,10 @@ from exporter.errors import UserError
 from exporter.exposition import Exposition
 from exporter.status import Snapshot, Status
 from exporter.web_config import WebConfigFile
+from tests import endless
 from tests.builders import BUILD, FAMILIES, increments, record
 from tests.certificates import Certificates, make_certificates
+from tests.commands import invoke
 from tests.real import eventually
 
 HASH = bcrypt.hashpw(b"open sesame", bcrypt.gensalt(4)).decode()
@@ -88,8 +90,10 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
             }
             listener = server.listen("127.0.0.1:0")
             port = listener.getsockname()[1]
-            app = application(Site(exposition=exposition, **options))
-            uvicorn = server.web_server(app, WebConfigFile(file).settings, limits)
+            served = Site(exposition=exposition, **options)
+            uvicorn = server.web_server(
+                application(served), WebConfigFile(file).settings, limits, open_paths=served.open_paths
+            )
             thread = threading.Thread(target=uvicorn.run, kwargs={"sockets": [listener]}, daemon=True)
             thread.start()
 
@@ -248,17 +252,48 @@ def test_a_slow_reader_gets_all_of_it(serve: Serve) -> None:
     assert len(received) > size, "and then it gets all of it"
 
 
+PREFIX = "/mlflow-exporter"
+
+
 @pytest.mark.parametrize(
-    "path", ["/", "/metrics", "/-/healthy", "/-/ready", "/trace/x", "/traces", "/runbook", "/nothing"]
+    "path", ["/", "/metrics", "/-/reload", "/trace/x", "/traces", "/runbook", "/nothing", f"{PREFIX}/metrics"]
 )
 def test_users_are_asked_for_everywhere(serve: Serve, path: str) -> None:
-    served = serve(basic_auth_users={"alice": HASH})
+    served = serve(basic_auth_users={"alice": HASH}, site={"prefix": PREFIX})
     for wrong in (None, ("alice", "wrong"), ("bob", "open sesame"), ("", ""), ("alice", "")):
         answer = served.get(path, auth=wrong)
         assert answer.status_code == 401
         assert answer.headers["WWW-Authenticate"].startswith("Basic")
     assert served.get(path, auth=ALICE).status_code != 401
     assert requests.head(served.url + path, timeout=5).status_code == 401
+
+
+@pytest.mark.parametrize("root", ["", PREFIX])
+def test_but_not_by_health_checks_which_have_no_password(serve: Serve, root: str) -> None:
+    served = serve(basic_auth_users={"alice": HASH}, site={"prefix": PREFIX})
+    for path, status in (("/-/healthy", 200), ("/-/ready", 503), ("/-/healthy?verbose", 200)):
+        for auth in (None, ("alice", "wrong"), ALICE):
+            assert served.get(root + path, auth=auth).status_code == status
+        assert requests.head(served.url + root + path, timeout=5).status_code == status
+        for method in ("POST", "PUT", "DELETE", "OPTIONS"):
+            assert requests.request(method, served.url + root + path, timeout=5).status_code == 401
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("/-/healthy/", "/-/healthy/../../metrics", "/-/healthy%2F", "//-/healthy", "/-/HEALTHY", "/-/healthy;a"),
+        *("/-/healthy%00", "/-/healthy%0a", "/-/healthy%3f", "/trace/-/healthy", f"/trace{PREFIX}/-/healthy"),
+        *("/x/-/healthy", f"{PREFIX}{PREFIX}/-/healthy", f"{PREFIX}//-/healthy", "http://a/-/healthy"),
+    ],
+)
+def test_nor_does_a_path_that_looks_like_one_open_another(serve: Serve, path: str) -> None:
+    """As it stands here: other clients would tidy it up."""
+    served = serve(basic_auth_users={"alice": HASH}, site={"prefix": PREFIX})
+    with closing(http.client.HTTPConnection("127.0.0.1", served.port, timeout=5)) as client:
+        client.putrequest("GET", path)
+        client.endheaders()
+        assert client.getresponse().status == 401
 
 
 @pytest.mark.parametrize(
@@ -350,6 +385,8 @@ def test_a_proxy_may_keep_its_prefix(serve: Serve) -> None:
         ("identity", False),
         ("gzip;q=0", False),
         ("gzip; q=0.0", False),
+        ("GZIP;q=0.5, identity;q=0.5", True),
+        ("gzip;q=0.2, identity;q=0.8", False),
         ("", False),
     ],
 )
@@ -357,6 +394,23 @@ def test_gzip_by_negotiation(serve: Serve, encodings: str, gzipped: bool) -> Non
     answer = serve().get(headers={"Accept-Encoding": encodings})
     assert (answer.headers.get("Content-Encoding") == "gzip") is gzipped
     assert answer.text.startswith("# HELP mlflow_traces_total")
+
+
+def test_the_format_by_negotiation(serve: Serve) -> None:
+    served = serve()
+    for accept, content_type in (
+        ("application/openmetrics-text;q=0", "text/plain"),
+        ("application/openmetrics-text;q=0.3,text/plain;q=0.5", "text/plain"),
+        ("application/openmetrics-text;q=0.5,text/plain;q=0.3", "application/openmetrics-text"),
+    ):
+        assert served.get(headers={"Accept": accept}).headers["Content-Type"].startswith(content_type)
+    with closing(http.client.HTTPConnection("127.0.0.1", served.port, timeout=5)) as client:
+        client.putrequest("GET", "/metrics")
+        client.putheader("Accept", "text/plain;q=0.3")
+        client.putheader("Accept", "application/openmetrics-text;q=0.5")
+        client.endheaders()
+        answer = client.getresponse()
+        assert answer.headers["Content-Type"].startswith("application/openmetrics-text")
 
 
 def test_a_reload_is_asked_for_by_post_and_tells_nobody_what_the_file_holds(serve: Serve) -> None:
@@ -482,3 +536,80 @@ def test_who_asks_for_many_traces_keeps_nobody_else_waiting(serve: Serve) -> Non
             assert served.get(path).status_code == 200
         assert len(asked) <= 2, "MLflow is not asked for all of them at once"
         assert served.get("/trace/one-more").status_code == 503
+
+
+def probe(*arguments: object) -> tuple[int, str]:
+    """What the command makes of it: its exit code, and what it says."""
+    done = invoke("probe", *map(str, arguments))
+    assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
+    return done.exit_code, done.output
+
+
+IS_HEALTHY = (0, "mlflow-trace-exporter is healthy\n")
+
+
+def test_a_probe_needs_no_password_and_no_proxy(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    served = serve(basic_auth_users={"alice": HASH})
+    for name in ("http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    place = f"127.0.0.1:{served.port}"
+    written = (place, f":{served.port}", f"http://{place}", f"HTTP://{place}/-/healthy", f"{place}/-/healthy?verbose")
+    assert {probe(each) for each in (*written, f"localhost:{served.port}")} == {IS_HEALTHY}
+    not_ready = f"http://{place}/-/ready: HTTP 503: not ready: the first poll has not ended\n"
+    assert probe(f"{place}/-/ready") == (1, not_ready)
+    assert probe(f"http://{place}/") == (1, f"http://{place}/: HTTP 401: Unauthorized\n")
+
+
+def test_a_probe_of_an_exporter_with_tls(serve: Serve, tmp_path: Path) -> None:
+    served = serve(tls_server_config=TLS)
+    for trust in (
+        ["--insecure"],
+        [f"--ca-file={served.certificates.ca}"],
+        [f"--ca-file={tmp_path}/server.pem"],
+    ):
+        assert probe(*trust, f"https://127.0.0.1:{served.port}") == IS_HEALTHY
+    (tmp_path / "strangers").mkdir()
+    stranger = make_certificates(tmp_path / "strangers").ca
+    address = f"https://127.0.0.1:{served.port}"
+    for trust, url, complaint in (
+        ([], address, "local issuer certificate; name a certificate to trust by --ca-file, or"),
+        ([f"--ca-file={stranger}"], address, "local issuer certificate; name a certificate to trust by --ca-file, or"),
+        ([f"--ca-file={served.certificates.ca}"], f"https://localhost:{served.port}", "the name that it is valid for"),
+        ([], address.replace("https", "http"), "does not speak HTTP; for an exporter with TLS write https://"),
+    ):
+        code, said = probe(*trust, url)
+        assert (code, said.count("\n"), complaint in said) == (1, 1, True), said
+
+
+@pytest.mark.parametrize("version", ["TLS12", "TLS13"])
+def test_a_probe_of_an_exporter_that_wants_certificates(serve: Serve, version: str) -> None:
+    verify = {"client_ca_file": "ca.pem", "client_auth_type": "RequireAndVerifyClientCert", "max_version": version}
+    served = serve(tls_server_config={**TLS, **verify})
+    address = f"https://127.0.0.1:{served.port}"
+    code, said = probe("--insecure", address)
+    assert (code, "give --cert-file and --key-file" in said) == (1, True), said
+    certificate, key = served.certificates.client
+    assert probe("--insecure", f"--cert-file={certificate}", f"--key-file={key}", address) == IS_HEALTHY
+    both = Path(key).with_name("both.pem")
+    both.write_text(Path(certificate).read_text() + Path(key).read_text())
+    assert probe("--insecure", f"--cert-file={both}", address) == IS_HEALTHY
+    other = Path(key).with_name("other.key")
+    for wrong in (other, "/absent.key", Path(key).with_name("encrypted.key")):
+        code, said = probe("--insecure", f"--cert-file={certificate}", f"--key-file={wrong}", address)
+        assert (code, said.count("\n"), str(wrong) in said) == (2, 1, True), said
+
+
+def test_a_probe_by_tls_of_what_has_none(serve: Serve) -> None:
+    served = serve()
+    code, said = probe(f"https://127.0.0.1:{served.port}")
+    assert code == 1
+    assert "what answers does not speak TLS (WRONG_VERSION_NUMBER); for an exporter without TLS write http://" in said
+
+
+@pytest.mark.parametrize(
+    "answer", [b"", b"\0" * 100, b"SSH-2.0-x\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nx"]
+)
+def test_a_probe_of_what_is_no_exporter(answer: bytes) -> None:
+    with endless.server(endless.once(answer)) as uri:
+        code, said = probe(uri)
+    assert (code, said.count("\n")) == (1, 1), said

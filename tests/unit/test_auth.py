@@ -37,7 +37,8 @@ def costs(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 def ask(door: Authentication, user: str, password: str) -> int:
     """The status of the answer."""
     said = base64.b64encode(f"{user}:{password}".encode())
-    scope = {"type": "http", "client": ("192.0.2.1", 1), "headers": [(b"authorization", b"Basic " + said)]}
+    headers = [(b"authorization", b"Basic " + said)]
+    scope = {"type": "http", "method": "GET", "path": "/", "client": ("192.0.2.1", 1), "headers": headers}
     statuses: list[int] = []
 
     async def send(message: MutableMapping[str, Any]) -> None:

@@ -1,0 +1,167 @@
+"""Whether a running exporter says that it works: one request, without a proxy and without following redirects."""
+
+import re
+import ssl
+from dataclasses import dataclass
+from http.client import HTTPConnection, HTTPException, HTTPSConnection
+from pathlib import Path
+from socket import gaierror
+from urllib.parse import urlsplit
+
+from exporter.errors import UserError, what_failed
+from exporter.shown import shown
+
+TIMEOUT_S = 3.0
+"""How long to wait for the connection, and for each part of the answer."""
+
+HEALTHY = "/-/healthy"
+LOOPBACK = "127.0.0.1"
+
+_OTHER_NAME = {62, 64}
+_UNKNOWN_AUTHORITY = {18, 19, 20, 21}
+"""OpenSSL's codes (X509_V_ERR_…): a certificate for another name or address, and one whose authority is not known."""
+
+
+class ProbeError(Exception):
+    """There was no good answer. The message says why, and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What to ask, and where."""
+
+    scheme: str
+    host: str
+    port: int
+    path: str
+
+    @property
+    def url(self) -> str:
+        """It as a URL."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{self.scheme}://{host}:{self.port}{self.path}"
+
+    @classmethod
+    def parse(cls, text: str) -> "Target":
+        """The target that somebody writes: a URL, or ``host:port``, ``[ipv6]:port`` or ``:port`` (this machine) for
+        http. Without a path it is HEALTHY. Raises ValueError for what is none."""
+        has_scheme = "://" in text
+        try:
+            parts = urlsplit(text if has_scheme else f"http://{text}")
+            port = parts.port
+        except ValueError:
+            raise _no_address(text) from None
+        host = parts.hostname or (LOOPBACK if port else "")
+        path = (parts.path or HEALTHY) + (f"?{parts.query}" if parts.query else "")
+        if parts.scheme not in ("http", "https") or not re.fullmatch("[!-~]+", host + path) or not host:
+            raise _no_address(text)
+        if port == 0 or (port is None and not has_scheme):
+            raise _no_address(text)
+        if "@" in parts.netloc:
+            raise ValueError(f"leave the user and the password out: {HEALTHY} and /-/ready need none")
+        return cls(parts.scheme, host, port or (443 if parts.scheme == "https" else 80), path)
+
+
+def _no_address(text: str) -> ValueError:
+    return ValueError(
+        f"{text!r} is not an address; write HOST:PORT, as in 127.0.0.1:10500, or a URL, as in"
+        " https://exporter.example.com/-/ready"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """Whom to trust (None: whom this machine trusts), whether anybody at all, and with which certificate to ask."""
+
+    ca_file: Path | None = None
+    insecure: bool = False
+    cert_file: Path | None = None
+    key_file: Path | None = None
+
+    def context(self) -> ssl.SSLContext:
+        """Raises UserError where a file cannot be used."""
+        context = ssl.create_default_context()
+        if self.insecure:
+            context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        elif self.ca_file:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # trusts nobody yet
+            context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # the exporter's own certificate will do
+            _require_readable("--ca-file", self.ca_file)
+            try:
+                context.load_verify_locations(self.ca_file)
+            except OSError:
+                raise UserError(f"--ca-file: {self.ca_file} holds no certificate that can be used") from None
+        if self.cert_file:
+            self._show(self.cert_file, context)
+        return context
+
+    def _show(self, certificate: Path, context: ssl.SSLContext) -> None:
+        key = self.key_file or certificate
+        _require_readable("--cert-file", certificate)
+        _require_readable("--key-file", key)
+        try:  # a password that is given, be it none, keeps OpenSSL from asking the terminal
+            context.load_cert_chain(certificate, key, password="")
+        except (OSError, ValueError):
+            raise UserError(f"--cert-file: {certificate} is no pair with the key in {key}") from None
+
+
+def _require_readable(flag: str, file: Path) -> None:
+    try:
+        file.open("rb").close()
+    except OSError as error:
+        raise UserError(f"{flag}: cannot read {file}: {what_failed(error)}") from None
+
+
+def ask(target: Target, tls: Tls) -> str:
+    """What the target answers. Raises ProbeError where that is not 200, or nothing; UserError for files of ``tls``."""
+    connection = (
+        HTTPSConnection(target.host, target.port, timeout=TIMEOUT_S, context=tls.context())
+        if target.scheme == "https"
+        else HTTPConnection(target.host, target.port, timeout=TIMEOUT_S)
+    )
+    try:
+        connection.request("GET", target.path)
+        answer = connection.getresponse()
+        text = answer.read().decode(errors="replace")
+    except (OSError, ValueError, HTTPException) as error:
+        raise ProbeError(_why(error, target)) from None
+    finally:
+        connection.close()
+    if answer.status != 200:
+        lines = text.splitlines() or [answer.reason]
+        raise ProbeError(f"HTTP {answer.status}: {shown(lines[0][:200])}")
+    return text
+
+
+def _why(error: Exception, target: Target) -> str:
+    """What happened, and what to do."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return _distrust(error)
+    if isinstance(error, ssl.SSLError) and not isinstance(error, ssl.SSLEOFError) and "ALERT" not in str(error.reason):
+        return f"what answers does not speak TLS ({error.reason}); for an exporter without TLS write http://"
+    no_answer = (
+        "it closed the connection; if it wants a certificate of its clients, give --cert-file and --key-file"
+        if target.scheme == "https"
+        else "what answers does not speak HTTP; for an exporter with TLS write https://"
+    )
+    reasons: tuple[tuple[type[Exception], str], ...] = (
+        (TimeoutError, f"no answer within {TIMEOUT_S:g} s"),
+        (ConnectionRefusedError, "Connection refused; is the exporter running, with this --web.listen-address?"),
+        (gaierror, f"there is no address for the host {target.host}"),
+        (UnicodeError, f"{target.host!r} is not the name of a host"),
+        (ssl.SSLError, no_answer),
+        (ConnectionError, no_answer),
+        (HTTPException, no_answer),
+    )
+    unexpected = what_failed(error) if isinstance(error, OSError) else str(error)
+    return next((reason for kind, reason in reasons if isinstance(error, kind)), unexpected)
+
+
+def _distrust(error: ssl.SSLCertVerificationError) -> str:
+    if error.verify_code in _OTHER_NAME:
+        remedy = "write the name that it is valid for"
+    elif error.verify_code in _UNKNOWN_AUTHORITY:
+        remedy = "name a certificate to trust by --ca-file"
+    else:
+        remedy = "renew the certificate"
+    return f"{error.verify_message.rstrip('.')}; {remedy}, or, for an exporter on this machine, use --insecure"
