@@ -30,6 +30,7 @@ from exporter.horizon import (
     begin,
     complete,
     due,
+    first_closing_ms,
     forget,
     taken_back,
 )
@@ -156,6 +157,7 @@ class Reader:
         """How complete the ledger is. Raises PollError if the ledger cannot be read."""
         groups = self._ledger.groups()
         shown = {group[: len(VERSION_LABELS)] for group in groups}
+        first_ms = first_closing_ms(self._horizon, self._settings.limits)
         return Reading(
             experiments=tuple(sorted(each.name for each in self._experiments.values())),
             objectives=self._meter.objectives.by_environment(group[1] for group in groups),
@@ -173,6 +175,8 @@ class Reader:
             audited_until_s=None if self._audited_ms is None else self._audited_ms / 1000,
             unaccounted=sum(sum(found.values()) for found in self._unaccounted.values()) if self._unaccounted else None,
             clock_difference_s=self._clock_difference_s,
+            counts_from_s=self._horizon.origin_ms / 1000,
+            first_complete_s=None if first_ms is None else first_ms / 1000,
         )
 
     def _is_behind(self) -> bool:

@@ -30,7 +30,9 @@ class Reading:
     progress by experiment and environment, and ``first_seen_s`` is when the first trace of a version started, by
     VERSION_LABELS (Unix seconds). ``series`` is how many series about traces are shown. ``features`` says of
     each feature of the server whether it can be used; empty as long as that is not known. ``clock_difference_s``: by
-    how many seconds MLflow's clock is ahead of ours, None where MLflow does not say.
+    how many seconds MLflow's clock is ahead of ours, None where MLflow does not say. ``counts_from_s``: traces that
+    started before are not counted (Unix seconds). ``first_complete_s``: when ``complete_until_s`` can move for the
+    first time, None once it has.
     """
 
     experiments: tuple[str, ...]
@@ -49,6 +51,8 @@ class Reading:
     audited_until_s: float | None
     unaccounted: int | None
     clock_difference_s: float | None = None
+    counts_from_s: float | None = None
+    first_complete_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
