@@ -22,7 +22,6 @@ from exporter.objectives import WILDCARDS, Objective
 from exporter.query import Library, Progress, Query, no_progress
 from exporter.report import DEFAULT_BY, Report, Wanted
 from exporter.trace import State
-from exporter.trace_list import trace_url
 
 STATES = {"ok": State.OK, "error": State.ERROR}
 P95 = 0.95
@@ -72,12 +71,12 @@ def make_report(  # noqa: PLR0913 - each is a question of its own
         if unknown := [name for name in by if name not in known]:
             raise UserError(f"by: {unknown[0]!r} is none of {', '.join(known)}")
         wanted = Wanted(tuple(dict.fromkeys(by)), slowest, errors)
-        pages = parts.mlflow_url(settings)
+        pages = parts.mlflow_pages(settings)
         return report.report(
             library,
             query,
             wanted,
-            lambda record: trace_url(pages, record.experiment_id, record.trace_id),
+            lambda record: pages.trace(record.experiment_id, record.trace_id),
             progress,
         )
 

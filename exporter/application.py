@@ -4,22 +4,25 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TypeVar
 
 from anyio import CapacityLimiter, to_thread
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.convertors import PathConvertor, register_url_convertor
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.routing import BaseRoute, Route, Router
 from starlette.types import Receive, Scope, Send
 
-from exporter import runbook
+from exporter import refusals, runbook
 from exporter.accept import qualities
 from exporter.errors import PollError, UserError
 from exporter.exposition import Exposition, Format
 from exporter.page import Links, StatusPage
+from exporter.refusals import PAGE_HEADERS
 
 log = logging.getLogger(__name__)
 
@@ -34,14 +37,9 @@ MAX_WAITING = 10
 
 HEALTHY, READY = "/-/healthy", "/-/ready"
 
-_BUSY = PlainTextResponse("too many ask for this; try again\n", 503, {"Retry-After": "1"})
 
-_PAGE_HEADERS = {
-    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'",
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "Cache-Control": "no-store",
-}
+def _busy() -> HTTPException:
+    return HTTPException(503, "Too many ask for this at the moment: try again.", {"Retry-After": "1"})
 
 
 class _AnyPath(PathConvertor):
@@ -94,9 +92,7 @@ class Site:
         """The status page."""
         snapshot = self.exposition.snapshot
         links = Links(self.telemetry_path.lstrip("/"), self.mlflow_url())
-        return HTMLResponse(
-            await run_in_threadpool(self.page.text, snapshot, links, time.time()), headers=_PAGE_HEADERS
-        )
+        return HTMLResponse(await run_in_threadpool(self.page.text, snapshot, links, time.time()), headers=PAGE_HEADERS)
 
     async def healthy(self, _: Request) -> Response:
         """Whether the process works."""
@@ -111,7 +107,7 @@ class Site:
     async def reload_configuration(self, _: Request) -> Response:
         """Read the configuration file again, and use it if it is right in all."""
         if self.one_reload.statistics().tasks_waiting >= MAX_WAITING:
-            return _BUSY
+            raise _busy()
         try:
             await to_thread.run_sync(self.reload, limiter=self.one_reload)
         except UserError:  # its message quotes from the file, which is not for everybody
@@ -121,10 +117,8 @@ class Site:
     async def trace(self, request: Request) -> Response:
         """The way from an exemplar to its trace in MLflow."""
         url = await self._ask(request, self.trace_url, request.path_params["trace_id"])
-        if isinstance(url, Response):
-            return url
         if url is None:
-            return PlainTextResponse("MLflow has no trace of this id in the experiments that are read\n", 404)
+            raise HTTPException(404, "MLflow has no trace of this id in the experiments that are read.")
         return RedirectResponse(url, 302, headers={"Cache-Control": "no-store"})
 
     async def traces(self, request: Request) -> Response:
@@ -132,25 +126,25 @@ class Site:
         try:
             page = await self._ask(request, self.traces_page, request.query_params.multi_items())
         except ValueError as error:
-            return PlainTextResponse(f"{error}\n", 400)
-        return page if isinstance(page, Response) else HTMLResponse(page, headers=_PAGE_HEADERS)
+            raise HTTPException(400, str(error)) from None
+        return HTMLResponse(page, headers=PAGE_HEADERS)
 
     async def runbook(self, _: Request) -> Response:
         """What to do about an alert."""
-        return HTMLResponse(runbook.page(), headers=_PAGE_HEADERS)
+        return HTMLResponse(runbook.page(), headers=PAGE_HEADERS)
 
-    async def _ask(self, request: Request, question: Callable[[T], R], about: T) -> R | Response:
-        """The answer of MLflow to a question of somebody's, or why there is none."""
+    async def _ask(self, request: Request, question: Callable[[T], R], about: T) -> R:
+        """The answer of MLflow to a question of somebody's. Raises HTTPException where there is none."""
         if self.few_questions.statistics().tasks_waiting >= MAX_WAITING:
-            return _BUSY
+            raise _busy()
         try:
             async with self.few_questions:
                 if await request.is_disconnected():
-                    return Response()  # nobody waits for it any more
+                    raise _busy()  # nobody waits for it any more
                 return await to_thread.run_sync(question, about)
         except PollError as error:
             log.debug(str(error), extra={"reason": error.reason.value})
-            return PlainTextResponse("MLflow cannot be asked now\n", 502)
+            raise HTTPException(502, "MLflow does not answer now. The status page says more.") from None
 
 
 def application(site: Site) -> Starlette:
@@ -165,7 +159,8 @@ def application(site: Site) -> Starlette:
         Route("/traces", site.traces),
         Route("/runbook", site.runbook),
     ]
-    app = Starlette(routes=routes)
+    refuse = partial(refusals.of_exception, site.prefix)
+    app = Starlette(routes=routes, exception_handlers={HTTPException: refuse, Exception: refuse})
     app.router.redirect_slashes = False  # it would send clients to whatever their Host header says
     if site.prefix:
         app.add_route(site.prefix, lambda _: RedirectResponse(f"{site.prefix}/"))

@@ -31,7 +31,8 @@ MISSING_FIELDS = ("token_usage", "cost", "user", "session", "environment", "vers
 _CACHED = "Most of MLflow's integrations also count cached tokens as input tokens, but mlflow.claude_code does not."
 
 
-def _missing(record: TraceRecord, labels: Labels) -> Observations:
+def missing_fields(record: TraceRecord, labels: Labels) -> list[str]:
+    """Which of MISSING_FIELDS a trace lacks."""
     present = {
         "token_usage": record.usage is not None,
         "cost": record.cost is not None,
@@ -41,7 +42,11 @@ def _missing(record: TraceRecord, labels: Labels) -> Observations:
         "version": labels["version"] != UNKNOWN,
         "duration": record.duration_ms is not None,
     }
-    return [(name, 1) for name in MISSING_FIELDS if not present[name]]
+    return [name for name in MISSING_FIELDS if not present[name]]
+
+
+def _missing(record: TraceRecord, labels: Labels) -> Observations:
+    return [(name, 1) for name in missing_fields(record, labels)]
 
 
 def _duration(record: TraceRecord, _: Labels) -> Observations:

@@ -27,8 +27,8 @@ _WITHOUT = {
     Feature.TRACE_METRICS: "MLflow's own count of traces is unavailable (it exists from 3.10 on, without"
     " mlflow.filter): traces that become visible late are found only when their start times are closed or retired,"
     " after poll.lateness or poll.audit_horizon",
-    Feature.LIKE: "MLflow cannot search for part of a tag (it can from 3.6 on): reports and health checks of one"
-    " environment, version or user read all traces of that time, which takes longer",
+    Feature.LIKE: "MLflow cannot search for part of a tag (it can from 3.6 on): reports, health checks and /traces of"
+    " one environment, version or user read all traces of that time, which takes longer",
 }
 
 _SINCE = (

@@ -153,6 +153,13 @@ def complete(horizon: Horizon, kind: Kind, limits: Limits) -> Horizon:
     )
 
 
+def first_closing_ms(horizon: Horizon, limits: Limits) -> int | None:
+    """From when on start times can be closed for the first time; None once some are."""
+    if horizon.closed_ms > horizon.origin_ms:
+        return None
+    return _bucket(horizon.origin_ms) + BUCKET_MS + limits.lateness_ms + limits.margin_ms
+
+
 def taken_back(horizon: Horizon, latest_ms: int, newest_ms: int, limits: Limits) -> Horizon:
     """The horizon without what cannot be true if no clock is past ``latest_ms``; the same horizon if all of it can.
 

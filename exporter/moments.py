@@ -8,6 +8,9 @@ from exporter.errors import UserError
 Moment = str | timedelta | datetime
 """How long ago (a timedelta, or a text such as 24h), or a date with or without a time, in UTC if it does not say."""
 
+LATEST_MS = 253_402_300_799_000
+"""The end of the year 9999: no calendar goes further."""
+
 
 def unix_ms(moment: Moment, now_ms: int) -> int:
     """A moment in Unix ms. Raises ValueError for a text that is none."""

@@ -1,4 +1,4 @@
-"""Totals as rows for people: one for each environment and version."""
+"""Totals as rows for people: one for each version of an application in an environment."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
@@ -6,13 +6,17 @@ from dataclasses import dataclass
 
 from prometheus_client.samples import Sample
 
+from exporter.families import MISSING
+from exporter.labels import VERSION_LABELS
 from exporter.metrics import histogram_quantile
 
 
 @dataclass(frozen=True)
 class Row:
-    """What was counted for a version in an environment. Quantiles are in seconds and estimated from the histogram."""
+    """What was counted for a version of an experiment's application in an environment. Quantiles are in seconds and
+    estimated from the histogram; tokens and cost are None where no trace says them."""
 
+    experiment: str
     environment: str
     version: str
     traces: int
@@ -20,37 +24,43 @@ class Row:
     p50_s: float | None
     p95_s: float | None
     p99_s: float | None
-    tokens: int
-    cost_usd: float
+    tokens: int | None
+    cost_usd: float | None
 
 
 def rows(samples: Iterable[Sample]) -> list[Row]:
-    """One row for each environment and version, from the samples of the metrics over traces."""
-    found: dict[tuple[str, str], list[Sample]] = defaultdict(list)
+    """One row for each experiment, environment and version, from the samples of the metrics over traces."""
+    found: dict[tuple[str, ...], list[Sample]] = defaultdict(list)
     for sample in samples:
-        if "version" in sample.labels and "environment" in sample.labels:
-            found[sample.labels["environment"], sample.labels["version"]].append(sample)
-    return [_row(environment, version, found[environment, version]) for environment, version in sorted(found)]
+        if sample.labels.keys() >= {*VERSION_LABELS}:
+            found[tuple(sample.labels[name] for name in VERSION_LABELS)].append(sample)
+    return [_row(names, found[names]) for names in sorted(found)]
 
 
-def _row(environment: str, version: str, samples: Iterable[Sample]) -> Row:
+def _row(names: tuple[str, ...], samples: Iterable[Sample]) -> Row:
+    experiment, environment, version = names
     sums: dict[str, float] = defaultdict(float)
     buckets: dict[float, float] = defaultdict(float)
+    without: dict[str, float] = defaultdict(float)
     for sample in samples:
         sums[sample.name] += sample.value
         if sample.name == "mlflow_trace_duration_seconds_bucket":
             buckets[float(sample.labels["le"])] += sample.value
+        elif sample.name == MISSING:
+            without[sample.labels["field"]] += sample.value
+    traces = sums["mlflow_traces_total"]
     durations = sorted(buckets.items())
     return Row(
+        experiment=experiment,
         environment=environment,
         version=version,
-        traces=int(sums["mlflow_traces_total"]),
+        traces=int(traces),
         errors=int(sums["mlflow_trace_errors_total"]),
         p50_s=histogram_quantile(0.5, durations),
         p95_s=histogram_quantile(0.95, durations),
         p99_s=histogram_quantile(0.99, durations),
-        tokens=int(_both(sums, "mlflow_trace_{}_tokens_total")),
-        cost_usd=_both(sums, "mlflow_trace_{}_cost_usd_total"),
+        tokens=int(_both(sums, "mlflow_trace_{}_tokens_total")) if traces > without["token_usage"] else None,
+        cost_usd=_both(sums, "mlflow_trace_{}_cost_usd_total") if traces > without["cost"] else None,
     )
 
 

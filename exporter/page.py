@@ -5,8 +5,10 @@ from dataclasses import dataclass
 from threading import Lock
 
 from exporter import templating
+from exporter.admission import Group
 from exporter.exposition import trace_metrics
 from exporter.families import LATE
+from exporter.labels import VERSION_LABELS
 from exporter.metrics import Cell
 from exporter.overview import Row, rows
 from exporter.status import Reading, Snapshot, Status
@@ -24,8 +26,14 @@ class Links:
     mlflow: str
 
 
-Fact = tuple[str, str, str]
-"""A name, a value, and how it is: good, bad, or neither."""
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """A name, a value, what it means, and how it is: good, bad, or neither."""
+
+    name: str
+    value: str
+    meaning: str
+    tone: str = ""
 
 
 class StatusPage:
@@ -52,69 +60,98 @@ def write(snapshot: Snapshot, links: Links, now_s: float) -> bytes:
     return _write(
         version=status.build.version,
         links=links,
-        facts=[*_of_mlflow(status, now_s), *(_of_reading(reading) if reading else ()), *_of_totals(snapshot)],
+        facts=[*_of_mlflow(status, now_s), *(_of_reading(reading, now_s) if reading else ()), *_of_totals(snapshot)],
         failure=status.failure and {"message": status.failure.message, "at": templating.time_text(status.failure.at_s)},
         experiments=reading.experiments if reading else (),
-        rows=[_texts(row, last_ms.get((row.environment, row.version))) for row in table[:MAX_ROWS]],
+        rows=[_texts(row, last_ms.get((row.experiment, row.environment, row.version))) for row in table[:MAX_ROWS]],
         more_rows=max(0, len(table) - MAX_ROWS),
         as_of=templating.time_text(now_s),
     )
 
 
 def _of_mlflow(status: Status, now_s: float) -> Iterator[Fact]:
+    meaning = "Whether it answered the last poll."
     since = f"since {templating.time_text(status.mlflow_since_s)}"
     match status.mlflow_up:
         case None:
-            yield "MLflow", "not asked yet", ""
+            yield Fact("MLflow", "not asked yet", meaning)
         case True:
-            yield "MLflow", f"reachable {since}", "good"
+            yield Fact("MLflow", f"reachable {since}", meaning, "good")
         case False:
-            yield "MLflow", f"not reachable {since}", "bad"
-    yield "Last successful poll", templating.time_text(status.last_success_s), ""
-    yield "Lag", "-" if status.last_success_s is None else _age(now_s - status.last_success_s), ""
+            yield Fact("MLflow", f"not reachable {since}", meaning, "bad")
+    lag = "-" if status.last_success_s is None else _age(now_s - status.last_success_s)
+    yield Fact("Last successful poll", templating.time_text(status.last_success_s), "When MLflow was last read.")
+    yield Fact("Lag", lag, "How long ago that is. Normally no longer than poll.interval.")
     if status.reload and not status.reload.successful:
-        yield "Configuration", "the file cannot be used; the one before it goes on", "bad"
+        yield Fact("Configuration", "the file cannot be used", "The one before it is in use. The log says why.", "bad")
 
 
-def _of_reading(reading: Reading) -> Iterator[Fact]:
-    yield "Complete until", templating.time_text(reading.complete_until_s or None), ""
-    yield "Audited until", templating.time_text(reading.audited_until_s), ""
-    yield "Pending", f"{reading.pending:,}", ""
-    yield (
+def _of_reading(reading: Reading, now_s: float) -> Iterator[Fact]:
+    yield _complete(reading, now_s)
+    yield _audited(reading)
+    yield Fact("Pending", f"{reading.pending:,}", "Traces that still run, or ended just now: not counted yet.")
+    yield Fact(
         "Unaccounted",
         "-" if reading.unaccounted is None else f"{reading.unaccounted:,}",
-        ("bad" if reading.unaccounted else ""),
+        "Traces that MLflow has and the counters miss. Normally 0.",
+        "bad" if reading.unaccounted else "",
     )
     full = reading.series > 0.9 * reading.series_limit
-    yield "Series", f"{reading.series:,} of {reading.series_limit:,}", "bad" if full else ""
+    series = f"{reading.series:,} of {reading.series_limit:,}"
+    meaning = "In use, of series.limit. Beyond it, new label values are counted as other."
+    yield Fact("Series", series, meaning, "bad" if full else "")
+
+
+def _complete(reading: Reading, now_s: float) -> Fact:
+    """Up to when all traces are known. In the beginning that is not known of any time, for poll.lateness at least."""
+    if reading.first_complete_s is None:
+        meaning = "All traces that started before are known. It stays poll.lateness (normally 2 h) behind."
+        return Fact("Complete until", templating.time_text(reading.complete_until_s or None), meaning)
+    origin_s, first = reading.counts_from_s, templating.time_text(reading.first_complete_s)
+    since = f"Traces from {templating.time_text(origin_s) if origin_s else 'the earliest'} on are counted."
+    meaning = f"{since} The first time is complete after poll.lateness, at {first}."
+    if reading.first_complete_s <= now_s:
+        meaning = f"{since} What MLflow has of the past is being read."
+    return Fact("Complete until", "not yet", meaning)
+
+
+def _audited(reading: Reading) -> Fact:
+    meaning = "When MLflow's own count of traces was last compared with the counters."
+    if reading.audit_supported is False:
+        return Fact("Audited", "not possible", "This server has no count of its own, or mlflow.filter is set.")
+    at = "not yet" if reading.audited_until_s is None else templating.time_text(reading.audited_until_s)
+    return Fact("Audited", at, meaning)
 
 
 def _of_totals(snapshot: Snapshot) -> Iterator[Fact]:
-    yield "Catching up", "yes" if snapshot.status.catching_up else "no", ""
+    catching_up = "yes" if snapshot.status.catching_up else "no"
+    yield Fact("Catching up", catching_up, "Whether traces that were missed meanwhile are being read.")
     late = snapshot.totals.get(Cell(LATE, ()), 0)
-    yield "Late", f"{late:,.0f}", "bad" if late else ""
+    meaning = "Traces that MLflow showed later than poll.lateness. They are counted all the same."
+    yield Fact("Late", f"{late:,.0f}", meaning, "bad" if late else "")
 
 
-def _last_ms(snapshot: Snapshot) -> dict[tuple[str, str], int]:
-    """When traces of an environment and version were last counted."""
-    last: dict[tuple[str, str], int] = {}
+def _last_ms(snapshot: Snapshot) -> dict[Group, int]:
+    """When traces of a version were last counted, by VERSION_LABELS."""
+    last: dict[Group, int] = {}
     for group, active_ms in snapshot.active_ms.items():
-        if len(group) > 3:
-            key = (group[1], group[2])
+        if len(group) > len(VERSION_LABELS):
+            key = group[: len(VERSION_LABELS)]
             last[key] = max(active_ms, last.get(key, 0))
     return last
 
 
 def _texts(row: Row, last_ms: int | None) -> dict[str, str]:
     return {
+        "experiment": row.experiment,
         "environment": row.environment,
         "version": row.version,
         "traces": f"{row.traces:,}",
         "errors": f"{row.errors / row.traces:.1%}" if row.traces else "-",
         "p50": "-" if row.p50_s is None else f"{row.p50_s:.2f} s",
         "p95": "-" if row.p95_s is None else f"{row.p95_s:.2f} s",
-        "tokens": f"{row.tokens:,}",
-        "cost": f"${row.cost_usd:,.2f}" if row.cost_usd >= 1 else f"${row.cost_usd:.4f}",
+        "tokens": "-" if row.tokens is None else f"{row.tokens:,}",
+        "cost": templating.usd_text(row.cost_usd),
         "last": templating.time_text(last_ms / 1000 if last_ms else None).removesuffix(" UTC"),
     }
 

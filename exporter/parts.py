@@ -1,5 +1,6 @@
 """The parts of the program as the configuration describes them."""
 
+import os
 import time
 from datetime import timedelta
 from typing import Literal
@@ -14,6 +15,7 @@ from exporter.families import trace_families
 from exporter.horizon import Limits
 from exporter.labels import LabelRules
 from exporter.metrics import Meter
+from exporter.mlflow_pages import MlflowPages
 from exporter.moments import text
 from exporter.objectives import Objectives
 from exporter.query import Library
@@ -44,9 +46,10 @@ def open_library(settings: Config) -> Library:
     return Library(open_source(settings, RETRIES), label_rules(settings), settings.mlflow.traffic)
 
 
-def mlflow_url(settings: Config) -> str:
-    """Where people open MLflow."""
-    return settings.web.mlflow_ui_url or without_credentials(settings.mlflow.tracking_uri).rstrip("/")
+def mlflow_pages(settings: Config) -> MlflowPages:
+    """Where people open MLflow, in the workspace that MLflow's client reads."""
+    url = settings.web.mlflow_ui_url or without_credentials(settings.mlflow.tracking_uri).rstrip("/")
+    return MlflowPages(url, os.environ.get("MLFLOW_WORKSPACE", "").strip() or None)
 
 
 def open_meter(settings: Config) -> Meter:

@@ -1,8 +1,9 @@
 """Which traces somebody asks about: in MLflow's words as far as it knows them, in ours for the rest."""
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import chain, product
 
 from exporter.errors import NotUnderstoodError
 from exporter.features import Feature
@@ -13,6 +14,9 @@ from exporter.trace import State, TraceRecord
 from exporter.traffic import Traffic, traffic_of
 
 USER_KEY = "mlflow.trace.user"
+
+MAX_SEARCHES = 4
+"""In how many searches labels are looked for; where it takes more, MLflow does not look for them."""
 
 Progress = Callable[[int, int], None]
 """Is told after each page how many traces were read, and up to which start (Unix ms)."""
@@ -49,8 +53,7 @@ class Query:
             terms.append(f"trace.execution_time_ms >= {self.min_duration_ms}")
         if like and self.user is not None:
             terms += _label_terms(self.user, (LabelSource("metadata", USER_KEY),))
-        sources_of = (("environment", rules.environment), ("version", rules.version), *rules.extra)
-        for name, sources in sources_of if like else ():
+        for name, sources in _sources(rules) if like else ():
             terms += _label_terms(self.labels.get(name, UNKNOWN), sources)
         return [*terms, self.filter_string] if self.filter_string else terms
 
@@ -74,6 +77,23 @@ _MLFLOWS_OWN = {"name", "prompt", "run_id", "text", "timestamp", "execution_time
 
 def _lasted(record: TraceRecord, min_ms: int) -> bool:
     return record.duration_ms is not None and record.duration_ms >= min_ms
+
+
+def _sources(rules: LabelRules) -> Iterable[tuple[str, tuple[LabelSource, ...]]]:
+    return (("environment", rules.environment), ("version", rules.version), *rules.extra)
+
+
+def label_searches(labels: Mapping[str, str], rules: LabelRules) -> list[list[str]]:
+    """Searches, as terms that all must match, which together find all traces with these labels, and may find others.
+
+    One for each place that a value can come from, as MLflow knows no OR. Example: with the version 1.5.0 a trace has
+    that in a tag, or in its metadata.
+    """
+    each_place = [
+        [_label_terms(labels.get(name, UNKNOWN), (source,)) for source in sources] for name, sources in _sources(rules)
+    ]
+    found = [list(chain(*terms)) for terms in product(*(terms for terms in each_place if all(terms)))]
+    return found if len(found) <= MAX_SEARCHES else [[]]
 
 
 def _label_terms(value: str, sources: tuple[LabelSource, ...]) -> list[str]:

@@ -27,6 +27,7 @@ from exporter.horizon import (
     begin,
     complete,
     due,
+    first_closing_ms,
     forget,
     taken_back,
 )
@@ -117,6 +118,7 @@ class Reader:
         totals = self._ledger.totals
         groups = totals.groups()
         shown = {group[: len(VERSION_LABELS)] for group in groups}
+        first_ms = first_closing_ms(self._horizon, self._settings.limits)
         return Reading(
             experiments=tuple(sorted(each.name for each in self._experiments.values())),
             objectives=self._meter.objectives.by_environment(group[1] for group in groups),
@@ -135,6 +137,8 @@ class Reader:
             unaccounted=self._auditor.unaccounted,
             clock_difference_s=self._clock_difference_s,
             created_s=created_s(self._experiments.values(), {group[0] for group in groups}),
+            counts_from_s=self._horizon.origin_ms / 1000,
+            first_complete_s=None if first_ms is None else first_ms / 1000,
         )
 
     def _is_behind(self) -> bool:

@@ -3,31 +3,30 @@
 import logging
 import platform
 import signal
-import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from itertools import takewhile
 from pathlib import Path
 from queue import SimpleQueue
 from threading import Lock, Thread
 from urllib.parse import urlsplit
 
-from exporter import __version__, config, server, trace_list
+from exporter import __version__, config, server, trace_list, trace_page
 from exporter.application import Site, application
 from exporter.client import CLIENT_VERSION
 from exporter.config import Config
 from exporter.errors import PollError, UserError
 from exporter.exposition import Exposition
 from exporter.failures import without_credentials
+from exporter.features import Feature
 from exporter.ledger import Ledger
 from exporter.ledger_connection import LedgerDamagedError
-from exporter.parts import label_rules, mlflow_url, now_ms, objectives_of, open_meter, open_source, poll_settings
+from exporter.parts import label_rules, mlflow_pages, now_ms, objectives_of, open_meter, open_source, poll_settings
 from exporter.poller import Clock, Poller
 from exporter.source import MlflowSource
 from exporter.status import Build, Reload, Snapshot, Status
-from exporter.trace import TraceRecord
+from exporter.trace_search import Newest
 from exporter.web_config import WebConfigFile
 
 log = logging.getLogger(__name__)
@@ -36,9 +35,6 @@ STOP_S = 3.0
 """How long a stop waits for the poll under way. What that waits for is MLflow, never a transaction of ours, so nothing
 is lost if it is left behind."""
 
-
-ANSWER_S = 20.0
-"""How long MLflow is asked for more traces for a page: nobody waits longer for one."""
 
 BUILD = Build(__version__, platform.python_version(), CLIENT_VERSION)
 
@@ -100,23 +96,29 @@ class Service:
 
     def mlflow_url(self) -> str:
         """Where people open MLflow."""
-        return mlflow_url(self._settings)
+        return mlflow_pages(self._settings).home
 
     def trace_url(self, trace_id: str) -> str | None:
         """The page of a trace in MLflow; None if it is not there. Raises PollError where MLflow cannot be asked."""
         experiment_id = self._source.experiment_of(trace_id)
         if experiment_id is None:
             return None
-        return trace_list.trace_url(self.mlflow_url(), experiment_id, trace_id)
+        return mlflow_pages(self._settings).trace(experiment_id, trace_id)
 
     def traces_page(self, query: Iterable[tuple[str, str]]) -> bytes:
         """A page with the latest traces that are asked for. Raises ValueError for what cannot be asked, and PollError
         where MLflow cannot be."""
-        rules, objectives = label_rules(self._settings), objectives_of(self._settings)
+        settings, source = self._settings, self._source
+        rules, objectives = label_rules(settings), objectives_of(settings)
         question = trace_list.Question.parse(query, rules.names, now_ms())
-        newest = self._source.newest(question.window, *question.terms(objectives), experiment=question.experiment)
-        found = trace_list.answer(question, _for_a_while(newest), rules, objectives)
-        return trace_list.write(question, found, rules, self.mlflow_url())
+        has = source.features()
+        searches = question.searches(rules, objectives, has.get(Feature.LIKE, False))
+        steps = trace_list.steps(question, searches, has.get(Feature.END_TIME_FILTER, False))
+        newest = Newest(source, steps, question.experiment)
+        records = trace_list.answer(question, newest, rules, objectives, settings.mlflow.traffic)
+        found = trace_page.Found(records, newest.ended_early)
+        known = trace_page.values_of(rules.names, self.exposition.snapshot.active_ms)
+        return trace_page.write(question, found, rules, mlflow_pages(settings), known)
 
     def _use(self, settings: Config) -> bool:
         """Whether they are others than before."""
@@ -268,11 +270,6 @@ def run(config_file: Path | None, settings: Config, web: Web) -> int:
     service.close()
     log.info("stopped")
     return int(bool(failures))
-
-
-def _for_a_while(records: Iterable[TraceRecord]) -> Iterable[TraceRecord]:
-    until = time.monotonic() + ANSWER_S
-    return takewhile(lambda _: time.monotonic() < until, records)
 
 
 def reload_at_each_sighup(service: Service) -> None:

@@ -31,7 +31,9 @@ class Reading:
     VERSION_LABELS (Unix seconds). ``created_s`` is when each experiment of which series are shown was created, by its
     label (Unix seconds). ``series`` is how many series about traces are shown. ``features`` says of
     each feature of the server whether it can be used; empty as long as that is not known. ``clock_difference_s``: by
-    how many seconds MLflow's clock is ahead of ours, None where MLflow does not say.
+    how many seconds MLflow's clock is ahead of ours, None where MLflow does not say. ``counts_from_s``: traces that
+    started before are not counted (Unix seconds). ``first_complete_s``: when ``complete_until_s`` can move for the
+    first time, None once it has.
     """
 
     experiments: tuple[str, ...]
@@ -51,6 +53,8 @@ class Reading:
     unaccounted: int | None
     clock_difference_s: float | None = None
     created_s: Mapping[str, float] = field(default_factory=dict)
+    counts_from_s: float | None = None
+    first_complete_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,3 +32,10 @@ def page(template: str) -> Callable[..., bytes]:
 def time_text(at_s: float | None) -> str:
     """A moment in Unix seconds as people read it."""
     return "-" if at_s is None else f"{datetime.fromtimestamp(at_s, UTC):%Y-%m-%d %H:%M:%S} UTC"
+
+
+def usd_text(usd: float | None) -> str:
+    """An amount of money; - where it is not known."""
+    if usd is None:
+        return "-"
+    return f"${usd:,.2f}" if usd >= 1 else f"${usd:.4f}"

@@ -1,123 +1,246 @@
-"""The traces that an alert or a panel is about, as a page: which are asked for, and how they are shown.
+"""The traces that an alert, a panel or a person asks about: what is asked, where to look, and which are the answer.
 
 MLflow's own list of traces cannot be opened with a filter for their state: its address knows times and tags only, and
 changes from version to version. So the list is ours, and each trace leads to MLflow.
+
+Traces count when they end, and an alert is about those that were counted in a window of time. So ``since`` means the
+end of a trace, and not its start: of traces that take hours, none both starts and ends in the last half hour. A trace
+that runs is in any such window. Pure.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from itertools import islice
 from math import isfinite
-from urllib.parse import quote
 
-from exporter import templating
 from exporter.admission import OTHER
+from exporter.families import MISSING_FIELDS, missing_fields
 from exporter.horizon import AHEAD_MS, Window
 from exporter.labels import LabelRules, clean
+from exporter.moments import LATEST_MS, unix_ms
 from exporter.objectives import Objectives
+from exporter.query import label_searches
+from exporter.shown import shown
 from exporter.trace import State, TraceRecord
+from exporter.traffic import Traffic, traffic_of
+from exporter.triage import GIVE_UP_MS
 
 MAX_ROWS = 50
 MAX_LOOKED_AT = 5_000
-"""At how many traces is looked for those that have the labels: MLflow does not know what a label is."""
+"""At how many traces is looked for those that are asked for: MLflow does not know all that can be asked."""
 
 HOUR_MS = 3_600_000
-
-_write = templating.page("traces.html")
 
 
 class Kind(Enum):
     """Which traces."""
 
+    OK = "ok"
     ERROR = "error"
     SLOW = "slow"
     IN_PROGRESS = "in_progress"
 
 
-_TERMS = {
-    Kind.ERROR: ["trace.status = 'ERROR'"],
-    Kind.IN_PROGRESS: ["trace.status != 'OK'", "trace.status != 'ERROR'"],  # also one that MLflow does not know
+RUNNING_TERMS = ("trace.status != 'OK'", "trace.status != 'ERROR'")
+"""Also one whose state MLflow does not know."""
+
+_TERMS: Mapping[Kind | None, Sequence[str]] = {
+    Kind.OK: ("trace.status != 'ERROR'",),  # one that MLflow calls in progress may have ended all the same
+    Kind.ERROR: ("trace.status = 'ERROR'",),
+    Kind.IN_PROGRESS: RUNNING_TERMS,
 }
+
+TIMES = ("since", "start", "end")
+AMOUNTS = ("duration_above", "tokens_above", "cost_above")
+PARAMETERS = ("status", *TIMES, *AMOUNTS, "missing")
+"""What can be asked for beside labels."""
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """Traces with these values of labels, of a kind (None: any), that start in [start_ms, end_ms). ``others`` are the
-    labels that were asked for as `other`, which can be any value."""
+    """Traces with these values of ``labels`` and of a ``kind`` (None: any) that start in [start_ms, end_ms), and that
+    run or ended at ``since_ms`` or later where that is set.
+
+    ``others`` are the labels that were asked for as `other`, which can be any value. ``above``: what a trace takes more
+    of, by AMOUNTS, in seconds, tokens and USD. ``missing``: the field that it lacks, one of MISSING_FIELDS, or "".
+    ``given`` is the query as it was read.
+    """
 
     labels: Mapping[str, str]
     others: Sequence[str]
     kind: Kind | None
+    since_ms: int | None
     start_ms: int
     end_ms: int
+    above: Mapping[str, float] = field(default_factory=dict)
+    missing: str = ""
+    given: Mapping[str, str] = field(default_factory=dict, compare=False)
 
     @classmethod
     def parse(cls, query: Iterable[tuple[str, str]], label_names: Sequence[str], now_ms: int) -> "Question":
-        """Read it from the query of an address; ``start`` and ``end`` are Unix seconds, an hour ago and open if they
-        are not said. Raises ValueError with what is wrong."""
-        given = dict(query)
-        start, end, status = given.pop("start", ""), given.pop("end", ""), given.pop("status", "")
-        unknown = sorted(set(given) - set(label_names))
-        if unknown:
-            known = ", ".join(("status", "start", "end", *label_names))
+        """Read it from the query of an address; times are Unix seconds, or written as in ``moments``. Without
+        ``since`` and ``start`` it is the hour before ``end``, or the last one. Raises ValueError with what is wrong."""
+        given = {name: value for name, value in query if value}
+        if unknown := sorted(set(given) - {*PARAMETERS, *label_names}):
+            known = ", ".join((*PARAMETERS, *label_names))
             raise ValueError(f"{unknown[0]!r} cannot be asked for; there are {known}")
-        kinds = [kind.value for kind in Kind]
-        if status and status not in kinds:
-            raise ValueError(f"status {status!r}: there are {', '.join(kinds)}")
-        values = {name: clean(value) for name, value in given.items() if value}
-        labels = {name: value for name, value in values.items() if value != OTHER}
-        others = [name for name, value in values.items() if value == OTHER]
-        start_ms = _unix_ms("start", start) if start else now_ms - HOUR_MS
-        end_ms = _unix_ms("end", end) if end else now_ms + AHEAD_MS
-        return cls(labels, others, Kind(status) if status else None, start_ms, end_ms)
-
-    @property
-    def window(self) -> Window:
-        """The starts to look at."""
-        return Window(self.start_ms, self.end_ms)
+        _require("status", given.get("status"), [kind.value for kind in Kind])
+        _require("missing", given.get("missing"), MISSING_FIELDS)
+        values = {name: clean(value) for name, value in given.items() if name not in PARAMETERS}
+        times = {name: _unix_ms(name, given[name], now_ms) for name in TIMES if name in given}
+        end_ms = times.get("end", now_ms + AHEAD_MS)
+        since_ms = times.get("since")
+        if since_ms is None and "start" not in times:
+            since_ms = min(now_ms, end_ms) - HOUR_MS
+        return cls(
+            labels={name: value for name, value in values.items() if value != OTHER},
+            others=[name for name, value in values.items() if value == OTHER],
+            kind=Kind(given["status"]) if "status" in given else None,
+            since_ms=since_ms,
+            start_ms=times.get("start", max(0, (since_ms or 0) - GIVE_UP_MS)),
+            end_ms=end_ms,
+            above={name: _amount(name, given[name]) for name in AMOUNTS if name in given},
+            missing=given.get("missing", ""),
+            given={name: shown(value) for name, value in given.items()},
+        )
 
     @property
     def experiment(self) -> str | None:
         """The label of the only one to look at, or of all of them; None for any."""
         return self.labels.get("experiment")
 
-    def terms(self, objectives: Objectives) -> list[str]:
-        """What MLflow can look for. It does not know which environment has which latency: the least goes for all."""
-        if self.kind is not Kind.SLOW:
-            return _TERMS[self.kind] if self.kind else []
-        least_s = objectives.least_latency_s
-        return [f"trace.execution_time_ms > {int(least_s * 1000)}"] if least_s is not None else []
+    def searches(self, rules: LabelRules, objectives: Objectives, like: bool = True) -> list[list[str]]:
+        """What MLflow can look for: searches, as terms that all must match, which together find all that is asked for.
+        MLflow does not know which environment has which latency: the least goes for all. ``like``: whether it knows
+        LIKE, without which it cannot look for labels."""
+        above_s = [self.above["duration_above"]] if "duration_above" in self.above else []
+        if self.kind is Kind.SLOW and objectives.least_latency_s is not None:
+            above_s.append(objectives.least_latency_s)
+        durations = [f"trace.execution_time_ms > {int(max(above_s) * 1000)}"] if above_s else []
+        labels = self.labels if like else {}
+        return [[*_TERMS.get(self.kind, ()), *durations, *each] for each in label_searches(labels, rules)]
 
 
-def _unix_ms(name: str, text: str) -> int:
+def _require(name: str, value: str | None, known: Sequence[str]) -> None:
+    if value is not None and value not in known:
+        raise ValueError(f"{name} {value!r}: there are {', '.join(known)}")
+
+
+def _unix_ms(name: str, text: str, now_ms: int) -> int:
     try:
         seconds = float(text)
     except ValueError:
-        seconds = float("nan")
-    if not isfinite(seconds) or abs(seconds) > 1e11:
-        raise ValueError(f"{name} {text!r}: write Unix seconds")
+        try:
+            seconds = unix_ms(text, now_ms) / 1000
+        except (ValueError, OverflowError):
+            seconds = float("nan")
+    if not isfinite(seconds) or abs(seconds) > LATEST_MS / 1000:
+        raise ValueError(
+            f"{name} {text!r}: write Unix seconds, a time such as 2026-11-25T14:30, or how long ago, as 6h"
+        )
     return max(0, int(seconds * 1000))
 
 
+def _amount(name: str, text: str) -> float:
+    try:
+        amount = float(text)
+    except ValueError:
+        amount = float("nan")
+    if not 0 <= amount <= 1e12:
+        raise ValueError(f"{name} {text!r}: write a number that is 0 or more")
+    return amount
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """Something to ask MLflow for: the traces of a window that match all terms."""
+
+    window: Window
+    terms: Sequence[str]
+
+
+def steps(question: Question, terms: Sequence[Sequence[str]], can_ask_for_ends: bool) -> list[list[Search]]:
+    """Where to look, one step after the other: each has older starts than the one before it, and its searches are to be
+    merged; ``terms`` are those of ``Question.searches``. The first step is quick, and mostly enough.
+
+    Example: since 12:00 means first what started from 12:00 on, and then what started in the week before and ended from
+    12:00 on, or runs.
+    """
+    split_ms = question.since_ms if question.since_ms is not None else question.end_ms - GIVE_UP_MS
+    split_ms = min(max(question.start_ms, split_ms), question.end_ms)
+    newer = [Search(Window(split_ms, question.end_ms), each) for each in terms]
+    older = [Search(Window(question.start_ms, split_ms), each) for each in terms]
+    if question.since_ms is not None and question.kind is not Kind.IN_PROGRESS and can_ask_for_ends:
+        running = [Search(each.window, [*each.terms, *RUNNING_TERMS]) for each in older]
+        older = [replace(each, window=replace(each.window, ended_after_ms=question.since_ms)) for each in older]
+        older += [] if question.kind else running
+    return [step for step in (newer, older) if step[0].window.lo_ms < step[0].window.hi_ms]
+
+
 def answer(
-    question: Question, newest: Iterable[TraceRecord], rules: LabelRules, objectives: Objectives
+    question: Question,
+    newest: Iterable[TraceRecord],
+    rules: LabelRules,
+    objectives: Objectives,
+    traffic: frozenset[Traffic],
 ) -> list[TraceRecord]:
-    """The first MAX_ROWS that are asked for of ``newest``, of which no more than necessary are taken."""
+    """The first MAX_ROWS that are asked for of ``newest``, of which no more than necessary are taken; ``traffic`` are
+    the kinds of traces that count."""
 
     def is_asked_for(record: TraceRecord) -> bool:
         values = rules.values(record)
-        if any(values[name] != value for name, value in question.labels.items()):
-            return False
-        return _is_of(question.kind, record, objectives.latency_s(values["environment"]))
+        return (
+            traffic_of(record) in traffic
+            and all(values[name] == value for name, value in question.labels.items())
+            and (question.since_ms is None or _ran_since(record, question.since_ms))
+            and all(amount > question.above[name] for name, amount in _amounts(record, question.above))
+            and (not question.missing or question.missing in missing_fields(record, values))
+            and _is_of(question.kind, record, objectives.latency_s(values["environment"]))
+        )
 
-    return list(islice(filter(is_asked_for, islice(newest, MAX_LOOKED_AT)), MAX_ROWS))
+    return list(islice(_once(filter(is_asked_for, newest)), MAX_ROWS))
+
+
+def _once(records: Iterable[TraceRecord]) -> Iterator[TraceRecord]:
+    """Each trace as it came first: more than one search can find it."""
+    seen: set[str] = set()
+    for record in records:
+        if record.trace_id not in seen:
+            seen.add(record.trace_id)
+            yield record
+
+
+def _ran_since(record: TraceRecord, since_ms: int) -> bool:
+    """Whether a trace runs, or ended then or later; one that does not say when ended when it started."""
+    return not record.ended() or (record.start_ms if record.end_ms is None else record.end_ms) >= since_ms
+
+
+def _amounts(record: TraceRecord, names: Iterable[str]) -> list[tuple[str, float]]:
+    """How much of it a trace takes; of what is not known, less than nothing."""
+    found = {
+        "duration_above": record.duration_s,
+        "tokens_above": tokens_of(record),
+        "cost_above": cost_of(record),
+    }
+    return [(name, -1.0 if (amount := found[name]) is None else amount) for name in names]
+
+
+def tokens_of(record: TraceRecord) -> int | None:
+    """Input and output tokens of a trace; None where they are not known."""
+    return None if record.usage is None else (record.usage.input or 0) + (record.usage.output or 0)
+
+
+def cost_of(record: TraceRecord) -> float | None:
+    """What a trace cost in USD; None where that is not known."""
+    return None if record.cost is None else (record.cost.input_usd or 0) + (record.cost.output_usd or 0)
 
 
 def _is_of(kind: Kind | None, record: TraceRecord, latency_s: float | None) -> bool:
     """Whether a trace is of a kind, where MLflow may have given more; above ``latency_s`` it is slow."""
     match kind:
+        case Kind.OK:
+            return record.ended() and record.state is not State.ERROR
         case Kind.ERROR:
             return record.state is State.ERROR
         case Kind.IN_PROGRESS:
@@ -125,56 +248,3 @@ def _is_of(kind: Kind | None, record: TraceRecord, latency_s: float | None) -> b
         case Kind.SLOW:
             return latency_s is not None and record.duration_s is not None and record.duration_s > latency_s
     return True
-
-
-def trace_url(mlflow_url: str, experiment_id: str, trace_id: str) -> str:
-    """The page of a trace in MLflow."""
-    return f"{mlflow_url}/#/experiments/{quote(experiment_id, safe='')}/traces/{quote(trace_id, safe='')}"
-
-
-def list_url(mlflow_url: str, experiment_id: str, question: Question) -> str:
-    """MLflow's own list of the traces of an experiment, at the same time."""
-    times = (datetime.fromtimestamp(ms / 1000, UTC).isoformat().replace("+00:00", "Z") for ms in _span(question))
-    start, end = map(quote, times)
-    return (
-        f"{mlflow_url}/#/experiments/{quote(experiment_id, safe='')}/traces"
-        f"?startTimeLabel=CUSTOM&startTime={start}&endTime={end}"
-    )
-
-
-def _span(question: Question) -> tuple[int, int]:
-    latest = 253_402_300_799_000  # the end of the year 9999
-    return min(question.start_ms, latest), min(question.end_ms, latest)
-
-
-def write(question: Question, found: Sequence[TraceRecord], rules: LabelRules, mlflow_url: str) -> bytes:
-    """The page as HTML in UTF-8."""
-    experiments = {record.experiment_id: record.experiment for record in found}
-    return _write(
-        kind=question.kind.value.replace("_", " ") if question.kind else "",
-        labels=question.labels,
-        others=question.others,
-        since=templating.time_text(question.start_ms / 1000),
-        rows=[_row(record, rules, mlflow_url) for record in found],
-        cut=len(found) == MAX_ROWS,
-        lists=[(name, list_url(mlflow_url, key, question)) for key, name in sorted(experiments.items())],
-    )
-
-
-def _state(record: TraceRecord) -> str:
-    """What it is counted as."""
-    if not record.ended():
-        return "in progress"
-    return "error" if record.state is State.ERROR else "ok"
-
-
-def _row(record: TraceRecord, rules: LabelRules, mlflow_url: str) -> dict[str, object]:
-    return {
-        "url": trace_url(mlflow_url, record.experiment_id, record.trace_id),
-        "start": templating.time_text(record.start_ms / 1000).removesuffix(" UTC"),
-        "duration": "-" if record.duration_s is None else f"{record.duration_s:.2f} s",
-        "state": _state(record),
-        "failed": record.state is State.ERROR,
-        "labels": rules.values(record),
-        "trace_id": record.trace_id,
-    }

@@ -275,13 +275,15 @@ class Exporter:
 
 
 class Prometheus:
-    """A running Prometheus that scrapes ``targets`` (by job) every second; ``scrape`` says how, as in its own file."""
+    """A running Prometheus that scrapes ``targets`` (by job) every second; ``scrape`` says how, as in its own file.
+    ``rules`` is a file of rules."""
 
-    def __init__(self, directory: Path, targets: Mapping[str, str], **scrape: Any) -> None:
+    def __init__(self, directory: Path, targets: Mapping[str, str], rules: Path | None = None, **scrape: Any) -> None:
         self.url = f"http://{HOST}:{free_port()}"
         self._directory = directory
         config = {
             "global": {"scrape_interval": "1s", "scrape_timeout": "1s"},
+            "rule_files": [str(rules)] if rules else [],
             "scrape_configs": [
                 {
                     "job_name": job,

@@ -15,12 +15,13 @@ def texts(row: Row) -> tuple[str, ...]:
     return (
         *(row.environment, row.version, f"{row.traces}", share),
         *quantiles,
-        *(f"{row.tokens:,}", f"${row.cost_usd:.4f}"),
+        "-" if row.tokens is None else f"{row.tokens:,}",
+        "-" if row.cost_usd is None else f"${row.cost_usd:.4f}",
     )
 
 
 def rows(exposition: str) -> list[Row]:
-    """One row for each environment and version, from the text of /metrics."""
+    """One row for each experiment, environment and version, from the text of /metrics."""
     families = text_string_to_metric_families(exposition)
     return overview.rows(sample for family in families for sample in family.samples)
 

@@ -4,15 +4,18 @@ It is a real one, behind a proxy that refuses in the very words of MLflow 3.5.1 
 """
 
 import json
+import re
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
+import yaml
 
+from exporter.demo.processes import fetch
 from tests.commands import invoke
 from tests.proxy import proxy, respond
-from tests.real import Mlflow, Trace, now_ms
+from tests.real import Exporter, Mlflow, Trace, eventually, now_ms
 
 UNKNOWN = {
     "end_time_ms": "Invalid attribute key 'end_time_ms' specified. Valid keys are '{'name', 'request_id'}'",
@@ -70,3 +73,10 @@ def test_health(config: Path) -> None:
     done = invoke("health", f"--config.file={config}", *question)
     assert done.exit_code == 0, done.output
     assert json.loads(done.output)["environments"][0]["traces"] == 3
+
+
+def test_traces_are_listed_by_environment(config: Path, tmp_path: Path) -> None:
+    exporter = Exporter(tmp_path, yaml.safe_load(config.read_text()))
+    with exporter.running():
+        page = eventually(lambda: fetch(f"{exporter.url}/traces?environment=production"), "the page")
+    assert len(re.findall(r"<tr>\s*<td", page)) == 3

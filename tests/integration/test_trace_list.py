@@ -25,6 +25,9 @@ def test_the_page_lists_what_is_asked_for_the_newest_first(mlflow: Mlflow, tmp_p
             "failed": Trace(now - 30_000, state="ERROR", tags=PRODUCTION),
             "failed later": Trace(now - 20_000, duration_ms=6_000, state="ERROR", tags=PRODUCTION),
             "well": Trace(now - 25_000, tags=PRODUCTION),
+            "well in staging": Trace(now - 26_000, tags=STAGING),
+            "long": Trace(now - 10_800_000, duration_ms=10_700_000, tags={**STAGING, "team": "search"}),
+            "evaluated": Trace(now - 9_000, tags={**STAGING, "mlflow.eval.requestId": "x"}),
             "elsewhere": Trace(now - 10_000, state="ERROR", tags=STAGING),
             "running": Trace(now - 10_000, duration_ms=None, state="IN_PROGRESS", tags=STAGING),
             "no state": Trace(now - 11_000, duration_ms=None, state="STATE_UNSPECIFIED", tags=STAGING),
@@ -32,7 +35,11 @@ def test_the_page_lists_what_is_asked_for_the_newest_first(mlflow: Mlflow, tmp_p
         }.items()
     }
     mlflow.insert(experiment, [Trace(now - 40_000, tags=PRODUCTION)] * 1_200)  # more than a page, at one moment
-    settings = {"mlflow": {"tracking_uri": mlflow.uri, "experiments": experiment}, "poll": {"interval": "1s"}}
+    settings = {
+        "mlflow": {"tracking_uri": mlflow.uri, "experiments": experiment},
+        "poll": {"interval": "1s"},
+        "labels": {"extra": {"team": "tag.team"}},
+    }
 
     def listed(**query: str) -> list[str]:
         return ids(requests.get(f"{exporter.url}/traces", params=query, timeout=10).text)
@@ -44,9 +51,21 @@ def test_the_page_lists_what_is_asked_for_the_newest_first(mlflow: Mlflow, tmp_p
         assert listed(status="in_progress") == [made["running"], made["no state"]]
         assert listed(version="1.5.0", status="error", start="0", end=str(now / 1000 - 3_600)) == [made["old"]]
         assert listed(status="error", experiment="another") == []
+        assert listed(status="ok", environment="staging") == [
+            *(made["no state, and ended"], made["well in staging"], made["long"])
+        ], "in the order of their starts, and of an hour in which they ended"
+        assert (
+            listed(team="search")
+            == listed(duration_above="7200")
+            == listed(since="10m", team="search")
+            == [made["long"]]
+        )
+        assert listed(team="search", start="1h") == []
         assert len(listed(environment="production")) == 50
         refused = requests.get(f"{exporter.url}/traces?user=bob", timeout=10)
         assert (refused.status_code, refused.headers["Content-Type"]) == (400, "text/plain; charset=utf-8")
         assert refused.text.startswith("'user' cannot be asked for")
+        form = requests.get(f"{exporter.url}/traces", timeout=10).text
+        assert '<input name="team" type="text"' in form
         assert 'id="mlflowunreachable"' in requests.get(f"{exporter.url}/runbook", timeout=10).text
     assert "Traceback" not in exporter.log()

@@ -1,6 +1,7 @@
 """The web server against clients of all manners, in plain HTTP and over TLS. No MLflow is needed."""
 
 import http.client
+import re
 import socket
 import ssl
 import threading
@@ -10,6 +11,7 @@ from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urljoin
 
 import bcrypt
 import pytest
@@ -19,7 +21,7 @@ import yaml
 from exporter import server
 from exporter.application import Site, application
 from exporter.connections import ConnectionLimits
-from exporter.errors import UserError
+from exporter.errors import PollError, Reason, UserError
 from exporter.exposition import Exposition
 from exporter.status import Snapshot, Status
 from exporter.web_config import WebConfigFile
@@ -366,6 +368,61 @@ def test_plain_http_to_a_port_with_tls_gets_no_answer(serve: Serve) -> None:
     served = serve(tls_server_config=TLS)
     with pytest.raises(requests.ConnectionError):
         requests.get(f"http://127.0.0.1:{served.port}/metrics", timeout=5)
+
+
+BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,*/*;q=0.8"
+PROMETHEUS = "application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.4,*/*;q=0.1"
+
+
+def fails(error: Exception) -> Callable[[Any], Any]:
+    """What answers a question with an error."""
+
+    def fail(_: object) -> Any:
+        raise error
+
+    return fail
+
+
+REFUSED: list[tuple[str, int, str]] = [
+    ("/nothing/here", 404, "There is no such page."),
+    ("/-/reload", 405, "This address is not for a browser."),
+    ("/trace/x%2Fy/%3Cscript%3E", 404, "MLflow has no trace of this id"),
+    ("/trace/away", 502, "MLflow does not answer now."),
+    ("/trace/broken", 500, "This is a mistake of the exporter."),
+    ("/traces?user=%3Cscript%3E", 400, "a mistake: &lt;script&gt;"),
+]
+
+
+def trace_url(trace_id: str) -> str | None:
+    match trace_id:
+        case "away":
+            raise PollError(Reason.UNREACHABLE, "secret")
+        case "broken":
+            raise RuntimeError("secret")
+    return None
+
+
+@pytest.mark.parametrize("prefix", ["", "/p/q"], ids=["at the root", "under a prefix"])
+@pytest.mark.parametrize(("path", "status", "message"), REFUSED, ids=[path for path, _, _ in REFUSED])
+def test_an_error_is_a_page_for_people_and_text_for_programs(
+    serve: Serve, path: str, status: int, message: str, prefix: str
+) -> None:
+    served = serve(
+        site={"trace_url": trace_url, "traces_page": fails(ValueError("a mistake: <script>")), "prefix": "/p/q"}
+    )
+    page = served.get(prefix + path, headers={"Accept": BROWSER})
+    assert (page.status_code, page.headers["Content-Type"]) == (status, "text/html; charset=utf-8")
+    assert page.headers["Content-Security-Policy"].startswith("default-src 'none'")
+    assert message in page.text
+    assert "<script" not in page.text
+    (home,) = re.findall(r'href="([^"]*)">Status<', page.text)
+    assert urljoin(f"{served.url}{prefix}{path}", home) == f"{served.url}{prefix}/"
+    for accept in ("*/*", PROMETHEUS, "", "text/plain, text/html;q=0.5", "text/html;q=0"):
+        text = served.get(prefix + path, headers={"Accept": accept})
+        assert (text.status_code, text.headers["Content-Type"]) == (status, "text/plain; charset=utf-8")
+        assert text.headers["Vary"] == "Accept"
+        assert text.text.count("\n") == 1
+        assert "secret" not in text.text + page.text
 
 
 def test_a_proxy_may_keep_its_prefix(serve: Serve) -> None:

@@ -14,6 +14,7 @@ from exporter.horizon import (
     begin,
     complete,
     due,
+    first_closing_ms,
     forget,
     taken_back,
 )
@@ -47,6 +48,16 @@ def test_the_example_of_the_module() -> None:
     for kind in (Kind.CLOSING, Kind.RETIRING):
         assert due(HORIZON, kind, Clocks(clock(12, 5)), LIMITS)
         assert not due(HORIZON, kind, Clocks(clock(12, 5) - 1), LIMITS)
+
+
+@pytest.mark.parametrize("origin_ms", [clock(12, 7, 15), clock(12, 10), clock(12, 10) - 1])
+def test_when_start_times_are_closed_first(origin_ms: int) -> None:
+    horizon = replace(Horizon.at(origin_ms), fresh_ms=origin_ms)
+    first_ms = first_closing_ms(horizon, LIMITS)
+    assert first_ms is not None
+    assert due(horizon, Kind.CLOSING, Clocks(first_ms), LIMITS)
+    assert not due(horizon, Kind.CLOSING, Clocks(first_ms - 1), LIMITS)
+    assert first_closing_ms(HORIZON, LIMITS) is None
 
 
 def test_a_complete_closing_pass_closes_what_it_read_and_a_retiring_one_retires_it() -> None:

@@ -51,7 +51,7 @@ def test_what_every_alert_says(rule: Rule) -> None:
     assert annotations["runbook_url"] == f"http://127.0.0.1:10500/runbook#{name.lower()}"
     assert f'id="{name.lower()}"' in runbook.page().decode()
     assert annotations["dashboard_url"].startswith("http://127.0.0.1:3000/d/mlflow-")
-    if labels.get("data") == "traces" and name != "MlflowTracesAbandoned":  # what is given up may have been deleted
+    if labels.get("data") == "traces":
         assert annotations["traces_url"].startswith("http://127.0.0.1:10500/traces?")
 
 

@@ -4,11 +4,14 @@ import re
 import unicodedata
 from dataclasses import replace
 
-from exporter import trace_list
+from exporter import trace_page
 from exporter.failures import RefusedError, classify
+from exporter.mlflow_pages import MlflowPages
 from exporter.page import Links, write
 from exporter.shown import shown, shown_lines
 from exporter.status import Failure, Reading, Snapshot, Status
+from exporter.trace_list import Question
+from exporter.trace_page import Found
 from tests.builders import BUILD, FAMILIES, RULES, record
 
 ODD = "a\0b\x1b[31m\r\n\x9bc\ud800"
@@ -33,10 +36,12 @@ def test_an_error_quotes_mlflow_in_one_line_that_can_be_shown() -> None:
 
 def test_a_page_of_traces_shows_what_can_be_shown_and_leads_to_the_real_one() -> None:
     traces = [record(trace_id=ODD[:-1], experiment=ODD, name=ODD, experiment_id="7")]
-    question = trace_list.Question({"environment": ODD}, [], None, 0, 1)
-    page = trace_list.write(question, traces, RULES, "http://mlflow").decode()
+    question = Question.parse({"environment": ODD, "version": ODD}.items(), RULES.names, 1)
+    page = trace_page.write(
+        question, Found(traces), RULES, MlflowPages("http://mlflow"), {"experiment": [ODD]}
+    ).decode()
     assert fit(page)
-    assert f">{FIT[:-1]}</a>" in page
+    assert f">{FIT[:-1]}</td>" in page
     assert "/#/experiments/7/traces/a%00b%1B%5B31m%0D%0A%C2%9Bc" in page
 
 

@@ -1,0 +1,61 @@
+"""What is answered where there is nothing to show: a page for people, plain text for programs."""
+
+from http import HTTPStatus
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, PlainTextResponse, Response
+
+from exporter import templating
+from exporter.accept import qualities
+
+PAGE_HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; base-uri 'none';"
+    " frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-store",
+}
+"""Of every page."""
+
+_write = templating.page("refusal.html")
+
+_HINTS = {
+    404: "There is no such page.",
+    405: "This address is not for a browser.",
+    500: "This is a mistake of the exporter. Its log says more.",
+}
+"""What to say where nobody has said more."""
+
+
+async def of_exception(prefix: str, request: Request, error: Exception) -> Response:
+    """The answer to a request that has failed; ``prefix`` is that of the site."""
+    status, headers, said = 500, {}, ""
+    if isinstance(error, HTTPException):
+        status, headers = error.status_code, dict(error.headers or {})
+        said = error.detail if error.detail != HTTPStatus(status).phrase else ""
+    headers |= {"Vary": "Accept"}
+    if not wants_page(request.headers.get("accept", "")):
+        text = said or HTTPStatus(status).phrase
+        return PlainTextResponse(f"{text}\n", status, headers)
+    page = _write(
+        title=f"{status} {HTTPStatus(status).phrase}",
+        message=said or _HINTS.get(status, ""),
+        home=_home(request.scope.get("raw_path", b"").decode("latin-1"), prefix),
+    )
+    return HTMLResponse(page, status, {**headers, **PAGE_HEADERS})
+
+
+def wants_page(accept: str) -> bool:
+    """Whether an Accept header asks for HTML by name, as browsers do, and not less than for plain text."""
+    named = qualities(accept)
+    return named.get("text/html", 0.0) > 0 and named["text/html"] >= named.get("text/plain", 0.0)
+
+
+def _home(raw_path: str, prefix: str) -> str:
+    """The way from an address to the status page, which is right whether a proxy keeps its prefix or takes it away.
+
+    Examples: ./ from /traces, ../ from /trace/1, ../ from /prefix/trace/1.
+    """
+    inner = raw_path.removeprefix(prefix) if raw_path.startswith(f"{prefix}/") else raw_path
+    return "../" * (inner.count("/") - 1) or "./"

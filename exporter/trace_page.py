@@ -1,0 +1,176 @@
+"""The page with a list of traces: what it says, and its form. Needs no JavaScript; the template escapes all."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from urllib.parse import urlencode
+
+from exporter import templating
+from exporter.admission import Group
+from exporter.families import MISSING_FIELDS
+from exporter.labels import LabelRules
+from exporter.mlflow_pages import MlflowPages
+from exporter.moments import utc
+from exporter.trace import State, TraceRecord
+from exporter.trace_list import AMOUNTS, MAX_LOOKED_AT, MAX_ROWS, PARAMETERS, TIMES, Kind, Question, cost_of, tokens_of
+
+RANGES = {"last hour": "1h", "6 hours": "6h", "day": "1d", "7 days": "7d"}
+"""How far back a click leads."""
+
+MAX_SUGGESTIONS = 100
+"""How many values of a label are suggested."""
+
+_LABELS = {"environment": "environment", "version": "version", "trace_name": "trace name", "experiment": "experiment"}
+"""Those that people look for first, and how they are called."""
+
+_AMOUNTS = {
+    "duration_above": "longer than (seconds)",
+    "tokens_above": "more tokens than",
+    "cost_above": "cost above (USD)",
+}
+_TIMES = {"since": "running, or ended since (UTC)", "start": "started from (UTC)", "end": "started before (UTC)"}
+
+_TITLES = {
+    None: "All traces",
+    Kind.OK: "Traces that ended well",
+    Kind.ERROR: "Failed traces",
+    Kind.SLOW: "Slow traces",
+    Kind.IN_PROGRESS: "Traces in progress",
+}
+
+_write = templating.page("traces.html")
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """An answer: its traces, and whether there may be some that were not looked at."""
+
+    records: Sequence[TraceRecord]
+    ended_early: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """A field of the form: what it asks for, what it shows, and what can be chosen or is suggested."""
+
+    name: str
+    text: str
+    value: str
+    kind: str = "text"
+    choices: Sequence[str] = ()
+
+
+def values_of(names: Sequence[str], groups: Iterable[Group]) -> dict[str, list[str]]:
+    """The values of each label that traces were counted under."""
+    of_traces = [group for group in groups if len(group) == len(names)]
+    return {name: sorted({group[at] for group in of_traces}) for at, name in enumerate(names)}
+
+
+def write(
+    question: Question, found: Found, rules: LabelRules, pages: MlflowPages, known: Mapping[str, Sequence[str]]
+) -> bytes:
+    """The page as HTML in UTF-8; ``known`` are values of labels, to be suggested."""
+    experiments = {record.experiment_id: record.experiment for record in found.records}
+    lo_ms = question.start_ms if question.since_ms is None else question.since_ms
+    extra = [name for name, _ in rules.extra if name not in PARAMETERS]
+    return _write(
+        title=_TITLES[question.kind],
+        conditions=_conditions(question),
+        others=[_text(name) for name in question.others],
+        rows=[_row(record, rules, extra, pages) for record in found.records],
+        extra=[_text(name) for name in extra],
+        cut=len(found.records) == MAX_ROWS,
+        ended_early=found.ended_early,
+        looked_at=MAX_LOOKED_AT,
+        lists=[(name, pages.traces(key, lo_ms, question.end_ms)) for key, name in sorted(experiments.items())],
+        ranges=[(name, _with_since(question.given, since)) for name, since in RANGES.items()],
+        fields=_first_fields(question, known),
+        more=_more_fields(question, extra, known),
+        filtered=bool(question.given),
+        more_asked=bool({*question.given} & {*extra, *AMOUNTS, "missing", "start", "end"}),
+    )
+
+
+def _text(name: str) -> str:
+    return name.replace("_", " ")
+
+
+def _conditions(question: Question) -> list[tuple[str, str]]:
+    """What is asked for, as names and values."""
+    labels = [(_text(name), value) for name, value in question.labels.items()]
+    above = [(_AMOUNTS[name], f"{amount:,.6g}") for name, amount in question.above.items()]
+    missing = [("without", _text(question.missing))] if question.missing else []
+    return [*_times(question), *labels, *above, *missing]
+
+
+def _times(question: Question) -> list[tuple[str, str]]:
+    name = "ended since" if question.kind in (Kind.OK, Kind.ERROR, Kind.SLOW) else "running, or ended since"
+    since = [] if question.since_ms is None or question.kind is Kind.IN_PROGRESS else [(name, _time(question.since_ms))]
+    start = [("started from", _time(question.start_ms))] if "start" in question.given else []
+    return [*since, *start, *([("started before", _time(question.end_ms))] if "end" in question.given else [])]
+
+
+def _time(ms: int) -> str:
+    return templating.time_text(ms / 1000)
+
+
+def _with_since(given: Mapping[str, str], since: str) -> str:
+    """The query for the same traces of another time."""
+    return urlencode({**{name: value for name, value in given.items() if name not in TIMES}, "since": since})
+
+
+def _first_fields(question: Question, known: Mapping[str, Sequence[str]]) -> list[Field]:
+    kind = question.kind.value if question.kind else ""
+    labels = [Field(name, text, _label(question, name), choices=_some(known, name)) for name, text in _LABELS.items()]
+    return [
+        Field("status", "status", kind, "select", [kind.value for kind in Kind]),
+        *labels,
+        Field("since", _TIMES["since"], _local(question.since_ms), "datetime-local"),
+    ]
+
+
+def _more_fields(question: Question, extra: Sequence[str], known: Mapping[str, Sequence[str]]) -> list[Field]:
+    times = {"start": question.start_ms, "end": question.end_ms}
+    return [
+        *(Field(name, _text(name), _label(question, name), choices=_some(known, name)) for name in extra),
+        *(Field(name, _AMOUNTS[name], question.given.get(name, ""), "number") for name in AMOUNTS),
+        Field("missing", "without", question.missing, "select", MISSING_FIELDS),
+        *(
+            Field(name, _TIMES[name], _local(ms if name in question.given else None), "datetime-local")
+            for name, ms in times.items()
+        ),
+    ]
+
+
+def _label(question: Question, name: str) -> str:
+    return "other" if name in question.others else question.labels.get(name, "")
+
+
+def _some(known: Mapping[str, Sequence[str]], name: str) -> Sequence[str]:
+    return known.get(name, ())[:MAX_SUGGESTIONS]
+
+
+def _local(ms: int | None) -> str:
+    """A moment as a field of a form has it, in UTC."""
+    return "" if ms is None else f"{utc(ms):%Y-%m-%dT%H:%M:%S}"
+
+
+def _state(record: TraceRecord) -> str:
+    """What it is counted as."""
+    if not record.ended():
+        return "in progress"
+    return "error" if record.state is State.ERROR else "ok"
+
+
+def _row(record: TraceRecord, rules: LabelRules, extra: Sequence[str], pages: MlflowPages) -> dict[str, object]:
+    tokens, labels = tokens_of(record), rules.values(record)
+    return {
+        "url": pages.trace(record.experiment_id, record.trace_id),
+        "start": templating.time_text(record.start_ms / 1000).removesuffix(" UTC"),
+        "duration": "-" if record.duration_s is None else f"{record.duration_s:.2f} s",
+        "state": _state(record),
+        "failed": record.state is State.ERROR,
+        "names": [labels[name] for name in ("environment", "version", "trace_name", "experiment", *extra)],
+        "tokens": "-" if tokens is None else f"{tokens:,}",
+        "cost": templating.usd_text(cost_of(record)),
+        "trace_id": record.trace_id,
+    }

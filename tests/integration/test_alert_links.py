@@ -1,0 +1,283 @@
+"""Every link of every alert shows the traces that the alert is about, and no others.
+
+A real Prometheus writes the links, for the labels of an alert and the numbers that its text asks for; a real exporter
+answers them from a real MLflow, and so does MLflow itself what a program would search for.
+"""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import pytest
+import requests
+import yaml
+
+from exporter import rules
+from exporter.demo.processes import fetch
+from tests.integration.test_trace_list import ids
+from tests.real import Exporter, Mlflow, Prometheus, Trace, eventually, now_ms
+
+MINUTE, HOUR, DAY = 60, 3_600, 86_400
+LATENCY_S, OTHERS_P95_S, OTHERS_TOKENS, LAST_EDGE_S = 5, 2, 500, 600
+"""The objective of all environments, what the other versions take, and the last edge of the buckets."""
+
+TOKENS = {"mlflow.trace.tokenUsage": '{"input_tokens": 400, "output_tokens": 101, "total_tokens": 501}'}
+FEWER_TOKENS = {"mlflow.trace.tokenUsage": '{"input_tokens": 400, "output_tokens": 100, "total_tokens": 500}'}
+COST = {"mlflow.trace.cost": '{"input_cost": 0.25, "output_cost": 0.5, "total_cost": 0.75}'}
+NO_COST = {"mlflow.trace.cost": '{"input_cost": 0.0, "output_cost": 0.0, "total_cost": 0.0}'}
+
+
+def ended(ago_s: float, took_s: float = 1, **fields: Any) -> Trace:
+    """A trace that ended so long ago."""
+    return Trace(now_ms() - round((ago_s + took_s) * 1000), round(took_s * 1000), **fields)
+
+
+def failed(ago_s: float, took_s: float = 1) -> Trace:
+    return ended(ago_s, took_s, state="ERROR")
+
+
+def running(ago_s: float, state: str = "IN_PROGRESS") -> Trace:
+    """A trace that started so long ago, and runs."""
+    return Trace(now_ms() - round(ago_s * 1000), None, state)
+
+
+@dataclass(frozen=True)
+class Case:
+    """What an alert is about in its environment (and version, where it is one of a version), and what it is not.
+    ``labels``: others that it has."""
+
+    alert: str
+    about: Sequence[Trace]
+    not_about: Sequence[Trace]
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def key(self) -> tuple[str, str]:
+        return self.alert, self.labels.get("burn_rate", "")
+
+    @property
+    def environment(self) -> str:
+        return f"prod & é={self.alert} {self.labels.get('burn_rate', '')}".rstrip()
+
+    @property
+    def of_version(self) -> bool:
+        return "Version" in self.alert
+
+
+def burn(rate: str, window: str) -> dict[str, str]:
+    return {"burn_rate": rate, "long_window": window, "short_window": "5m"}
+
+
+def evaluated() -> list[Trace]:
+    """What does not count as traffic of the application."""
+    return [replace(each, tags={"mlflow.eval.requestId": "x"}) for each in (failed(MINUTE, 10), running(2 * HOUR))]
+
+
+def cases() -> list[Case]:
+    """One for each alert that has such a link, or more; their traces are as old as they say now."""
+    well = [ended(MINUTE), running(MINUTE)]  # neither failed nor slow
+    return [
+        Case(
+            "MlflowErrorBudgetBurn",
+            [failed(10), failed(50 * MINUTE, 3 * HOUR)],
+            [*well, failed(2 * HOUR)],
+            burn("14.4", "1h"),
+        ),
+        Case("MlflowErrorBudgetBurn", [failed(10), failed(20 * HOUR)], [*well, failed(30 * HOUR)], burn("3", "1d")),
+        Case("MlflowErrorRatioHigh", [failed(10), failed(20 * MINUTE, HOUR)], [*well, failed(40 * MINUTE)]),
+        Case("MlflowMostTracesFail", [failed(10), failed(4 * MINUTE, HOUR)], [*well, failed(20 * MINUTE)]),
+        Case(
+            "MlflowLatencyBudgetBurn",
+            [ended(10, 6), ended(50 * MINUTE, 3 * HOUR)],
+            [*well, ended(10, LATENCY_S), ended(2 * HOUR, 6)],
+            burn("6", "1h"),
+        ),
+        Case(
+            "MlflowLatencyBudgetBurn",
+            [ended(10, 6), ended(60 * HOUR, 6)],
+            [*well, ended(80 * HOUR, 6)],
+            burn("1", "3d"),
+        ),
+        Case("MlflowLatencyHigh", [ended(10, 6), ended(20 * MINUTE, HOUR)], [*well, ended(40 * MINUTE, 6)]),
+        Case(
+            "MlflowCostAboveObjective",
+            [ended(MINUTE, metadata=COST), ended(20 * HOUR, metadata=COST)],
+            [*well, ended(MINUTE, metadata=NO_COST), ended(30 * HOUR, metadata=COST)],
+        ),
+        Case(
+            "MlflowCostAboveObjectiveSoon",
+            [ended(MINUTE, metadata=COST), ended(5 * HOUR, metadata=COST)],
+            [*well, ended(MINUTE, metadata=NO_COST), ended(7 * HOUR, metadata=COST)],
+        ),
+        Case("MlflowVersionFailsMore", [failed(10), failed(50 * MINUTE, HOUR)], [*well, failed(2 * HOUR)]),
+        Case(
+            "MlflowVersionSlower",
+            [ended(10, 3), ended(50 * MINUTE, HOUR)],
+            [*well, ended(10, OTHERS_P95_S), ended(2 * HOUR, 3)],
+        ),
+        Case(
+            "MlflowVersionUsesMoreTokens",
+            [ended(10, metadata=TOKENS), ended(50 * MINUTE, HOUR, metadata=TOKENS)],
+            [*well, ended(10, metadata=FEWER_TOKENS), ended(2 * HOUR, metadata=TOKENS)],
+        ),
+        Case("MlflowTokenUsageMissing", [ended(10), failed(20 * MINUTE)], [ended(10, metadata=TOKENS), ended(HOUR)]),
+        Case("MlflowNoTraces", [ended(40 * MINUTE), failed(20 * HOUR)], [ended(30 * HOUR)]),
+        Case(
+            "MlflowTracesStuckInProgress",
+            [running(2 * HOUR), running(3 * DAY, "STATE_UNSPECIFIED"), running(30 * DAY)],
+            [running(MINUTE), ended(2 * HOUR), failed(2 * HOUR)],
+        ),
+        Case("MlflowTracesAbandoned", [running(8 * DAY), running(30 * DAY)], [running(2 * DAY), ended(8 * DAY)]),
+        Case(
+            "MlflowDurationBeyondBuckets",
+            [ended(10, LAST_EDGE_S + 1), failed(50 * MINUTE, HOUR)],
+            [*well, ended(10, LAST_EDGE_S), ended(2 * HOUR, LAST_EDGE_S + 1)],
+        ),
+    ]
+
+
+KEYS = [case.key for case in cases()]
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What the links of an alert lead to, and which traces it is about."""
+
+    urls: Mapping[str, str]
+    listed: set[str]
+    searched: set[str] | None
+    about: set[str]
+
+
+@dataclass(frozen=True)
+class Made:
+    """The experiment of a case, its version, and the ids of its traces."""
+
+    experiment: str
+    version: str
+    about: set[str]
+
+
+def make(mlflow: Mlflow, case: Case, experiment: str, other: str) -> Made:
+    """Have MLflow hold the traces of a case, and as many of another version, environment and experiment."""
+    version = f"m-{'0123456789abcdef' * 2}" if case.alert.endswith("Slower") else "1.5.0"
+    of_model = version.startswith("m-")
+    tags = {"environment": case.environment, **({} if of_model else {"app_version": version})}
+
+    def with_labels(traces: Sequence[Trace], **others: str) -> list[Trace]:
+        named = {"mlflow.modelId": version} if of_model and "app_version" not in others else {}
+        return [
+            replace(each, tags={**tags, **each.tags, **others}, metadata={**each.metadata, **named}) for each in traces
+        ]
+
+    about = set(mlflow.insert(experiment, with_labels(case.about)))
+    mlflow.insert(experiment, with_labels([*case.not_about, *evaluated()]))
+    mlflow.insert(experiment, with_labels(case.about, environment="elsewhere"))
+    if case.of_version:
+        mlflow.insert(experiment, with_labels(case.about, app_version="1.4.0"))
+        mlflow.insert(other, with_labels(case.about))
+    return Made(experiment, version, about)
+
+
+def labels_of(case: Case, made: Made) -> dict[str, str]:
+    version = {"experiment": made.experiment, "version": made.version} if case.of_version else {}
+    return {"job": "exporter", "environment": case.environment, **version, **case.labels}
+
+
+def as_firing(exporter_url: str, made: Sequence[tuple[Case, Made]]) -> str:
+    """The alerts that come with the exporter, as a file of rules by which each fires at once with its labels."""
+    printed = yaml.safe_load(rules.for_prometheus(rules.Links(exporter=exporter_url)))
+    annotations = {
+        (rule["alert"], rule["labels"]["severity"]): rule["annotations"]
+        for group in printed["groups"]
+        for rule in group["rules"]
+        if "traces_url" in rule.get("annotations", {})
+    }
+    assert {name for name, _ in annotations} == {name for name, _ in KEYS}, "each has a case"
+    found = []
+    for case, made_for in made:
+        texts = next(each for (name, _), each in annotations.items() if name == case.alert)
+        labels, expr = labels_of(case, made_for), "vector(0.5)"
+        for name, value in labels.items():
+            expr = f"label_replace({expr}, {json.dumps(name)}, {json.dumps(value, ensure_ascii=False)}, '', '')"
+        found += [*recorded(labels), {"alert": case.alert, "expr": expr, "annotations": texts}]
+    return yaml.safe_dump({"groups": [{"name": "all", "interval": "1s", "rules": found}]})
+
+
+def recorded(labels: Mapping[str, str]) -> Iterator[dict[str, Any]]:
+    """The numbers that the texts of alerts ask for."""
+    where = {name: labels[name] for name in ("job", "environment")}
+    bucket = "environment_le:mlflow_trace_duration_seconds_bucket:increase1h"
+    for name, value, extra in (
+        ("environment:mlflow_objective_latency_seconds:max", LATENCY_S, {}),
+        (bucket, 95, {"le": f"{LAST_EDGE_S}.0"}),
+        (bucket, 100, {"le": "+Inf"}),
+    ):
+        yield {"record": name, "expr": f"vector({value})", "labels": {**where, **extra}}
+    if "version" in labels:
+        of_version = {name: labels[name] for name in ("job", "experiment", "environment", "version")}
+        level = "experiment_environment_version:mlflow_"
+        for name, value in (
+            (f"{level}trace_duration_seconds_of_others:quantile_increase1h", OTHERS_P95_S),
+            (f"{level}tokens_per_trace_of_others:mean_increase1h", OTHERS_TOKENS),
+        ):
+            yield {"record": name, "expr": f"vector({value})", "labels": of_version}
+
+
+def fired(prometheus: Prometheus) -> dict[tuple[str, str], dict[str, str]] | None:
+    """The annotations of all alerts, once the numbers that they ask for are there."""
+    answer = json.loads(fetch(f"{prometheus.url}/api/v1/alerts") or "{}").get("data", {}).get("alerts", [])
+    found = {(each["labels"]["alertname"], each["labels"].get("burn_rate", "")): each["annotations"] for each in answer}
+    links = [
+        text for texts in found.values() for name, text in texts.items() if name in ("traces_url", "search_traces")
+    ]
+    complete = not any("above=&" in link or "> AND" in link or ">  AND" in link for link in links)
+    return found if len(found) == len(KEYS) and complete else None
+
+
+@pytest.fixture(scope="module")
+def shown(mlflow: Mlflow, tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], Shown]:
+    """What every alert leads to."""
+    directory = tmp_path_factory.mktemp("links")
+    experiment, other = mlflow.experiment(), mlflow.experiment()
+    settings = {
+        "mlflow": {"tracking_uri": mlflow.uri, "experiments": [experiment, other]},
+        "poll": {"interval": "1s"},
+        "objectives": [{"environment": "*", "latency": f"{LATENCY_S}s"}],
+    }
+    exporter = Exporter(directory, settings)
+    made = [(case, make(mlflow, case, experiment, other)) for case in cases()]
+    file = directory / "rules.yml"
+    file.write_text(as_firing(exporter.url, made))
+    with exporter.running(), Prometheus(directory, {}, rules=file).running() as prometheus:
+        eventually(lambda: exporter.samples().get("mlflow_up"), "it has polled")
+        texts = eventually(lambda: fired(prometheus), "all alerts fire")
+        return {
+            case.key: Shown(
+                texts[case.key],
+                set(ids(requests.get(texts[case.key]["traces_url"], timeout=30).text)),
+                searched(mlflow, experiment, texts[case.key].get("search_traces")),
+                traces.about,
+            )
+            for case, traces in made
+        }
+
+
+def searched(mlflow: Mlflow, experiment: str, text: str | None) -> set[str] | None:
+    """What MLflow finds for a filter, of what counts: filters do not know what that is."""
+    if text is None:
+        return None
+    where = [mlflow.experiment_id(experiment)]
+    found = mlflow.client.search_traces(locations=where, filter_string=text, max_results=500, include_spans=False)
+    return {each.info.trace_id for each in found if "mlflow.eval.requestId" not in each.info.tags}
+
+
+@pytest.mark.parametrize("key", KEYS, ids=lambda key: " ".join(key).rstrip())
+def test_the_links_of_an_alert_show_what_it_is_about(
+    key: tuple[str, str], shown: Mapping[tuple[str, str], Shown]
+) -> None:
+    found = shown[key]
+    assert found.about
+    assert found.listed == found.about, found.urls["traces_url"]
+    assert found.searched in (None, found.about), found.urls["search_traces"]
