@@ -4,14 +4,14 @@ import json
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import click
 
-from exporter import config, flags, logs
+from exporter import config, flags, logs, output
 from exporter.errors import PollError, UserError
 
 
@@ -171,10 +171,8 @@ def health(
             config=settings,
             progress=progress,
         )
-    try:
+    with suppress(output.OutputError):  # nobody reads it; the exit code is the answer all the same
         click.echo(json.dumps(checks.as_object(found), indent=2) if form == "json" else "\n".join(checks.lines(found)))
-    except OSError:  # nobody reads it; the exit code is the answer all the same
-        sys.stdout = None
     sys.exit(found.verdict.value)
 
 

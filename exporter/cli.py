@@ -9,13 +9,12 @@ import sys
 import urllib.request
 from datetime import timedelta
 from http.client import HTTPException
-from io import TextIOWrapper
 from pathlib import Path
 from typing import IO, Any, Literal
 
 import click
 
-from exporter import __version__, analysis, config, flags, logs, web_config
+from exporter import __version__, analysis, config, flags, logs, output, web_config
 from exporter import dashboards as packaged_dashboards
 from exporter import rules as packaged_rules
 from exporter.errors import PollError, UserError
@@ -288,7 +287,5 @@ for command in (analysis.report, analysis.health, analysis.doctor, analysis.back
 
 def main() -> None:
     """Run the command line; the console script `mlflow-trace-exporter`."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, TextIOWrapper):  # a terminal that cannot show a character is shown its number
-            stream.reconfigure(errors="backslashreplace")
+    output.use()
     cli(prog_name="mlflow-trace-exporter")

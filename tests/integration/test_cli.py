@@ -1,6 +1,7 @@
 """The commands as a user calls them: what they print, and with which exit code they end."""
 
 import os
+import shlex
 import socket
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import pytest
 from exporter.demo.processes import HOST, free_port
 from exporter.ledger import Ledger
 from exporter.ledger_file import hold
+from tests.commands import config_file
 from tests.real import EXPORTER, Mlflow, Trace, now_ms
 
 
@@ -158,6 +160,47 @@ def test_a_ledger_that_is_not_ours_or_in_use(tmp_path: Path, file: Path) -> None
     ledger.unlink()
     with closing(Ledger(ledger)):
         assert f"is in use by process {os.getpid()}" in complaint("serve", f"--config.file={file}", address)
+
+
+def shell(command: str, directory: Path) -> subprocess.CompletedProcess[str]:
+    """What a line for a shell does, in which EXPORTER is the command."""
+    line = f"set -o pipefail; {command.replace('EXPORTER', shlex.join(EXPORTER))}"
+    return subprocess.run(["bash", "-c", line], capture_output=True, text=True, timeout=60, check=False, cwd=directory)
+
+
+@pytest.mark.parametrize("command", ["--help", "--version", "report --help", "rules", "dashboards --output=made"])
+@pytest.mark.parametrize(
+    ("ending", "why"),
+    [
+        (">/dev/full", "cannot write to standard output: No space left on device\n"),
+        (">&-", "cannot write to standard output: Bad file descriptor\n"),
+        ("| true", ""),
+        (">/dev/full 2>/dev/full", ""),
+        (">&- 2>&-", ""),
+    ],
+)
+def test_output_that_cannot_be_written(tmp_path: Path, command: str, ending: str, why: str) -> None:
+    done = shell(f"EXPORTER {command} {ending}", tmp_path)
+    assert (done.returncode, done.stdout) == (2, ""), done
+    assert done.stderr == (f"mlflow-trace-exporter: {why}" if why else "")
+
+
+def test_output_of_what_reads_mlflow_that_cannot_be_written(mlflow: Mlflow, tmp_path: Path) -> None:
+    config_file(tmp_path, mlflow, mlflow.experiment())
+    forms = (f"report --format={form}" for form in ("table", "json", "csv", "markdown"))
+    for command in (*forms, "check", "doctor", "serve --config.check"):
+        done = shell(f"EXPORTER {command} --config.file=exporter.yml >/dev/full", tmp_path)
+        assert done.returncode == 2, command
+        assert done.stderr == "mlflow-trace-exporter: cannot write to standard output: No space left on device\n"
+    gone = shell("EXPORTER report --config.file=exporter.yml | true", tmp_path)
+    assert (gone.returncode, gone.stderr) == (2, ""), "like any command whose reader has gone"
+
+
+@pytest.mark.parametrize("command", ["health --nonsense", "health --lookback=soon", "serve --log.level=loud"])
+@pytest.mark.parametrize("ending", ["2>/dev/full", "2>&-", ">&- 2>&-", "2>&1 | true"])
+def test_a_mistake_that_nobody_can_be_told_is_exit_code_2(tmp_path: Path, command: str, ending: str) -> None:
+    done = shell(f"EXPORTER {command} {ending}", tmp_path)
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", ""), "1 would be an answer of health"
 
 
 def test_flags_that_are_wrong_name_the_flag() -> None:
