@@ -286,6 +286,54 @@ def test_a_narrow_terminal_gets_fewer_columns_and_no_cut_numbers(config: Path, c
 
 
 @pytest.mark.parametrize(
+    ("environment", "width"),
+    [
+        *(
+            (each, None)
+            for each in ("TERM=dumb", "FORCE_COLOR=1", "FORCE_COLOR=1 TERM=dumb", "COLUMNS=20", "COLUMNS=x")
+        ),
+        *((each, 20) for each in ("TERM=dumb", "NO_COLOR=1", "TERM=unknown")),
+        *((each, 300) for each in ("TERM=dumb", "FORCE_COLOR=1", "COLUMNS=20")),
+    ],
+)
+def test_no_terminal_and_no_variable_cuts_a_number(config: Path, environment: str, width: int | None) -> None:
+    total = exporter.make_report(since="12h", config=config).total
+    numbers = (f"{total.traces:,}", f"{total.total_tokens:,}", f"${total.cost_usd:,.4f}")
+    for form in ("table", "markdown") if width is None else ("table",):
+        command = f"{environment} {shlex.join(EXPORTER)} report --config.file={config} --since=12h --format={form}"
+        if width is not None:
+            command = f"script -qec {shlex.quote(f'stty cols {width}; {command} 2>/dev/null')} /dev/null"
+        done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True)
+        for number in numbers:
+            assert re.search(rf"(^|\s){re.escape(number)}(\s|$)", done.stdout, re.MULTILINE), done.stdout
+        assert "…" not in done.stdout
+        assert "\x1b" not in done.stdout
+
+
+@pytest.mark.parametrize("environment", ["FORCE_COLOR=1", "TTY_COMPATIBLE=1", "TERM=dumb"])
+def test_progress_writes_no_escape_codes_where_nobody_wants_them(config: Path, environment: str) -> None:
+    command = f"{environment} {shlex.join(EXPORTER)} report --config.file={config} --since=12h"
+    if environment == "TERM=dumb":
+        command = f"script -qec {shlex.quote(command)} /dev/null"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True)
+    assert "\x1b" not in done.stdout + done.stderr
+
+
+def test_a_spreadsheet_takes_no_text_for_a_formula(mlflow: Mlflow, tmp_path: Path) -> None:
+    formulas = ["=HYPERLINK(0)", "+1", "-1", "@SUM(A1)", "\uff1d1+1", "\uff20a"]
+    harmless = ["a=b", "'quoted", "1-2", "x\t=1"]
+    experiment = mlflow.experiment()
+    users = [*formulas, *harmless]
+    mlflow.insert(experiment, [Trace(now_ms() - 1_000, metadata={"mlflow.trace.user": user}) for user in users])
+    file = config_file(tmp_path, mlflow, experiment)
+    table = list(csv.DictReader(StringIO(run(file, "--by=user", "--format=csv").stdout)))
+    expected = {*(f"'{user}" for user in formulas), *(user.replace("\t", "\ufffd") for user in harmless)}
+    assert {row["user"] for row in table} == expected
+    found = json.loads(run(file, "--by=user", "--format=json").stdout)
+    assert {row["user"] for row in found["rows"]} == {user.replace("\t", "\ufffd") for user in users}, "as it is"
+
+
+@pytest.mark.parametrize(
     ("arguments", "words"),
     [
         (["--by=colour"], "by: 'colour' is none of experiment, environment"),
