@@ -3,16 +3,20 @@
 import json
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from exporter import config, flags, logs, output
 from exporter.errors import PollError, UserError
+from exporter.listed import did_you_mean, few
+
+if TYPE_CHECKING:  # with it comes mlflow, which --help need not wait for
+    from exporter.health import Health
 
 
 @click.command()
@@ -26,7 +30,7 @@ from exporter.errors import PollError, UserError
     multiple=True,
     metavar="NAME",
     help="One row for each value of: experiment, environment, version, trace_name, a label that the configuration adds,"
-    " user, session or hour (UTC). Can be repeated.  [default: environment, version]",
+    " user, session or hour (UTC). Can be repeated, or several with commas.  [default: environment,version]",
 )
 @click.option(
     "--top",
@@ -89,15 +93,18 @@ def report(
 
     logs.setup("error", "logfmt")
     settings = config.load(config_file)
-    with _progress(asked["since"], asked["until"]) as progress:
-        found = api.make_report(
-            by=by or DEFAULT_BY,
-            min_duration_s=flags.seconds(min_duration),
-            config=settings,
-            progress=progress,
-            **asked,
-        )
-    most = 50 if form == "table" and "hour" not in by else None
+    with flags.of_arguments():
+        with _progress(*api.times(asked["since"], asked["until"])) as progress:
+            found = api.make_report(
+                by=by or DEFAULT_BY,
+                min_duration_s=flags.seconds(min_duration),
+                config=settings,
+                progress=progress,
+                **asked,
+            )
+        if not found.total.traces:
+            api.require_labels(settings, environment=asked["environment"], version=asked["version"])
+    most = 50 if form == "table" and "hour" not in found.by else None
     found, left_out = report_format.top(found, top or most)
     report_format.write(found, form, left_out)
 
@@ -161,18 +168,23 @@ def health(
         from exporter import health as checks
     logs.setup("error", "logfmt")
     settings = config.load(config_file)
-    with _no_answer_is_exit_code_2(), _progress(lookback, "now") as progress:
-        found = api.check_health(
-            lookback=lookback,
-            environments=environments,
-            error_rate=error_rate,
-            p95_s=flags.seconds(p95),
-            min_traces=min_traces,
-            config=settings,
-            progress=progress,
-        )
+    with _no_answer_is_exit_code_2(), flags.of_arguments():
+        with _progress(*api.times(lookback, "now", "lookback")) as progress:
+            found = api.check_health(
+                lookback=lookback,
+                environments=environments,
+                error_rate=error_rate,
+                p95_s=flags.seconds(p95),
+                min_traces=min_traces,
+                config=settings,
+                progress=progress,
+            )
+        if form == "json":
+            told = json.dumps(checks.as_object(found), indent=2)
+        else:
+            told = "\n".join([*_environments(found, settings), *checks.lines(found, _least(settings, min_traces))])
     with suppress(output.OutputError):  # nobody reads it; the exit code is the answer all the same
-        click.echo(json.dumps(checks.as_object(found), indent=2) if form == "json" else "\n".join(checks.lines(found)))
+        click.echo(told)
     sys.exit(found.verdict.value)
 
 
@@ -269,10 +281,33 @@ def _no_answer_is_exit_code_2() -> Iterator[None]:
         raise UserError(f"could not be checked: unexpected {type(error).__name__}: {error}") from error
 
 
-@contextmanager
-def _progress(since: Any, until: Any) -> Iterator[Any]:
-    from exporter import progress  # with it comes rich, which --help need not wait for
-    from exporter.api import times
+def _least(settings: config.Config, min_traces: int | None) -> Callable[[str], str]:
+    """What says, by environment, how many traces there must be at least."""
+    from exporter import parts
 
-    with progress.shown(*times(since, until)) as tell:
+    if min_traces is not None:
+        return lambda _: "--min-traces"
+    objectives = parts.objectives_of(settings)
+    return lambda environment: (
+        "min_traces of its objective" if objectives.of(environment) else "--min-traces, by default,"
+    )
+
+
+def _environments(found: "Health", settings: config.Config) -> Iterator[str]:
+    """Which environments there are, for each that was asked for and no recent trace has."""
+    from exporter import api
+
+    without = [each.environment for each in found.environments if not each.traces]
+    with suppress(PollError):  # what was asked is answered without it
+        there = api.environments(settings) if without else ()
+        for absent in without if there else ():
+            if absent not in there:
+                yield f"no recent trace has environment {absent!r}{did_you_mean(absent, there)}; they have {few(there)}"
+
+
+@contextmanager
+def _progress(since_ms: int, until_ms: int) -> Iterator[Any]:
+    from exporter import progress  # with it comes rich, which --help need not wait for
+
+    with progress.shown(since_ms, until_ms) as tell:
         yield tell

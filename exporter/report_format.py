@@ -87,7 +87,7 @@ _FORMULA_SIGNS = (
     *"=+-@\t\r\n",
     *"\N{FULLWIDTH EQUALS SIGN}\N{FULLWIDTH PLUS SIGN}\N{FULLWIDTH HYPHEN-MINUS}\N{FULLWIDTH COMMERCIAL AT}",
 )
-"""The last four are what a Japanese keyboard writes; Excel reads them like the first."""
+"""The last four are full-width forms, which some spreadsheets read like the first."""
 
 
 def _rows(report: Report) -> Sequence[Row]:

@@ -18,6 +18,7 @@ import pytest
 from click.testing import Result
 
 import exporter
+from exporter import presence
 from exporter import report as reports
 from exporter.errors import UserError
 from exporter.moments import utc
@@ -336,12 +337,18 @@ def test_a_spreadsheet_takes_no_text_for_a_formula(mlflow: Mlflow, tmp_path: Pat
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--by=colour"], "by: 'colour' is none of experiment, environment"),
-        (["--since=yesterday"], "since: 'yesterday' is neither"),
-        (["--since=1h", "--until=2h"], "since: 1h is not before 2h"),
+        (["--by=colour"], "--by: 'colour' is none of experiment, environment"),
+        (["--by=version,enviroment"], "'enviroment' is none of"),
+        (["--by=enviroment"], "; did you mean environment?"),
+        (["--environment= "], "--environment: it is empty"),
+        (["--min-duration=99999y"], "--min-duration: "),
+        (["--min-duration=999999y"], "--min-duration"),
+        (["--since=yesterday"], "--since: 'yesterday' is neither"),
+        (["--since=1h", "--until=2h"], "--since: 1h is not before 2h"),
         (["--filter=colour"], "refused the request"),
         (["--format=csv", "--errors=1"], "--slowest and --errors go with"),
-        (["--since=3000y"], "since: "),
+        (["--since=3000y"], "--since: "),
+        (["--until=never"], "--until: "),
     ],
 )
 def test_a_mistake_is_one_message(config: Path, arguments: list[str], words: str) -> None:
@@ -349,6 +356,48 @@ def test_a_mistake_is_one_message(config: Path, arguments: list[str], words: str
     assert (done.exit_code, done.stdout) == (2, "")
     assert words in done.stderr
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_several_dimensions_with_commas_are_the_same_as_each_alone(config: Path) -> None:
+    asked = ("--since=12h", "--format=csv")
+    together = run(config, *asked, "--by=environment,version", "--by=hour").stdout
+    assert together == run(config, *asked, "--by=environment", "--by=version", "--by=hour").stdout
+    assert together.startswith("environment,version,hour,traces")
+
+
+def test_an_environment_that_no_trace_has_is_a_mistake_and_a_quiet_one_is_none(config: Path) -> None:
+    for form in ("table", "json", "csv", "markdown"):
+        done = run(config, "--since=12h", "--environment=prodcution", f"--format={form}")
+        assert (done.exit_code, done.stdout) == (2, "")
+        assert "--environment: no trace has 'prodcution'; did you mean production?" in done.stderr
+        assert "the latest traces have canary, not-staging, production, staging" in done.stderr
+    version = run(config, "--since=12h", "--environment=staging", "--version=1.5")
+    assert version.exit_code == 2
+    assert "--version: no trace of environment 'staging' has '1.5'; " in version.stderr
+    assert "the latest traces have 1, 2" in version.stderr
+    for asked in (["--since=3d", "--until=2d"], ["--since=12h", "--user=nobody"]):
+        quiet = run(config, "--environment=staging", "--version=1", *asked)
+        assert (quiet.exit_code, quiet.stdout.split(" from")[0]) == (0, "0 finished traces")
+    assert exporter.make_report(environment="prodcution", config=config).rows == (), "as far as a notebook is concerned"
+
+
+def test_an_environment_with_old_traces_only_is_not_called_absent(
+    mlflow: Mlflow, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(presence, "SAMPLE", 3)
+    experiment = mlflow.experiment()
+    mlflow.insert(
+        experiment, [Trace(now_ms() - 72 * HOUR_MS, tags={"environment": name}) for name in ("old", "o d, é")]
+    )
+    mlflow.insert(experiment, [Trace(now_ms() - at, tags={"environment": "new"}) for at in range(5)])
+    file = config_file(tmp_path, mlflow, experiment)
+    for name in ("old", "o d, é"):
+        assert run(file, f"--environment={name}").exit_code == 0, name
+    assert "the latest traces have new\n" in run(file, "--environment=odl").stderr
+
+
+def test_where_there_are_no_traces_at_all_nobody_is_corrected(mlflow: Mlflow, tmp_path: Path) -> None:
+    assert run(config_file(tmp_path, mlflow, mlflow.experiment()), "--environment=any").exit_code == 0
 
 
 def test_a_notebook_keeps_its_own_settings_of_mlflow(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -362,9 +411,9 @@ def test_a_notebook_keeps_its_own_settings_of_mlflow(config: Path, monkeypatch: 
 @pytest.mark.parametrize(
     ("mistake", "words"),
     [
-        ({"status": "bad"}, "status: 'bad' is neither ok nor error"),
+        ({"status": "bad"}, "status: 'bad' is none of ok, error"),
         ({"by": "colour"}, "by: 'colour' is none of experiment"),
-        ({"slowest": -1}, "0 or more"),
+        ({"slowest": -1}, "slowest: -1 is not a whole number of at least 0"),
         ({"since": 3}, "since: 3 is neither a text"),
     ],
 )
@@ -396,7 +445,7 @@ def test_what_users_wrote_cannot_disturb_what_is_shown(mlflow: Mlflow, tmp_path:
     markdown = run(file, "--by=version", "--format=markdown").stdout
     (row,) = [line for line in markdown.splitlines() if "<b" in line]
     assert row.startswith("| a\\\\\\|\\<b\\> ")
-    assert "by: 'errors' is none of" in run(file, "--by=errors").stderr, (
+    assert "--by: 'errors' is none of" in run(file, "--by=errors").stderr, (
         "a label with the name of a column would hide it"
     )
 
