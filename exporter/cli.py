@@ -105,13 +105,14 @@ def serve(
     and says mlflow_up 0.
     """
     settings = config.load(config_file)
+    if not re.fullmatch(r"(/[\w.~-]+)+", telemetry_path, re.ASCII) or _is_taken(telemetry_path):
+        raise UserError(f"--web.telemetry-path: {telemetry_path!r} is no path for metrics; write one such as /metrics")
     if only_check:
         if web_config_file:
             web_config.load(web_config_file)
         _check(settings)
+        _check_address(listen_address)
         return
-    if not re.fullmatch(r"(/[\w.~-]+)+", telemetry_path, re.ASCII) or _is_taken(telemetry_path):
-        raise UserError(f"--web.telemetry-path: {telemetry_path!r} is no path for metrics; write one such as /metrics")
     logs.setup(log_level, log_format)
     from exporter import (
         service,
@@ -279,6 +280,15 @@ def _check(settings: config.Config) -> None:
         from exporter.check import check as run_check
     logs.setup("error", "logfmt")
     run_check(settings, flags.tell)
+
+
+def _check_address(address: str) -> None:
+    from exporter import server
+
+    try:
+        server.listen(address).close()
+    except server.AddressInUseError:
+        flags.tell(f"address      {address} (in use: by a running exporter, or by what has to be stopped first)")
 
 
 for command in (analysis.report, analysis.health, analysis.doctor, analysis.backfill):

@@ -14,7 +14,7 @@ from exporter.demo.processes import HOST, free_port
 from exporter.ledger import Ledger
 from exporter.ledger_file import hold
 from tests.commands import config_file
-from tests.real import EXPORTER, Mlflow, Trace, now_ms
+from tests.real import EXPORTER, Exporter, Mlflow, Trace, now_ms
 
 
 def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -78,11 +78,11 @@ def test_check_names_the_selector_that_matches_nothing(mlflow: Mlflow, tmp_path:
 
 
 def test_check_of_an_experiment_that_matches_nothing(mlflow: Mlflow, file: Path) -> None:
-    known = mlflow.experiment()
-    file.write_text("mlflow: {experiments: [chatbto]}")
+    mlflow.experiment(known := f"chatbot-{now_ms()}")
+    file.write_text(f"mlflow: {{experiments: [{known.replace('bot', 'bto')}]}}")
     message = complaint("check", f"--config.file={file}", MLFLOW_TRACKING_URI=mlflow.uri)
-    assert "mlflow.experiments: chatbto selects none of the" in message
-    assert known in message
+    assert f"mlflow.experiments: {known.replace('bot', 'bto')} selects none of the" in message
+    assert f"; did you mean {known}?" in message
 
 
 def test_check_of_a_filter_that_mlflow_refuses(mlflow: Mlflow, file: Path) -> None:
@@ -100,6 +100,55 @@ def test_check_of_a_ledger_that_is_not_ours(mlflow: Mlflow, tmp_path: Path, file
     (tmp_path / "notes.txt").write_text("not a database, but something that somebody may need\n" * 20)
     file.write_text(f"ledger: {{path: {tmp_path}/notes.txt}}")
     assert "cannot be used as a ledger" in complaint("check", f"--config.file={file}", MLFLOW_TRACKING_URI=mlflow.uri)
+
+
+def test_whatever_ends_serve_ends_check_and_doctor(mlflow: Mlflow, tmp_path: Path) -> None:
+    experiment = mlflow.experiment()
+    (tmp_path / "notes.txt").write_text("x")
+    for path in (tmp_path / "notes.txt" / "ledger.db", tmp_path, "/proc/ledger.db"):
+        file = config_file(tmp_path, mlflow, experiment, ledger={"path": str(path)})
+        for command in ("check", "doctor", "serve --config.check", f"serve --web.listen-address={HOST}:0"):
+            message = complaint(*command.split(), f"--config.file={file}")
+            assert f"{path}" in message
+            assert "ledger" in message
+
+
+def test_check_beside_a_running_exporter(mlflow: Mlflow, tmp_path: Path) -> None:
+    settings = {"mlflow": {"tracking_uri": mlflow.uri, "experiments": mlflow.experiment()}}
+    with Exporter(tmp_path, settings).running() as exporter:
+        address = f"--web.listen-address={exporter.url.removeprefix('http://')}"
+        for command in (["check"], ["doctor"], ["serve", "--config.check", address]):
+            done = run(*command, f"--config.file={tmp_path}/exporter.yml")
+            assert (done.returncode, done.stderr) == (0, ""), command
+            assert "ledger.db (in use by a running exporter: counting goes on)" in done.stdout
+        assert done.stdout.splitlines()[-1].endswith(
+            "(in use: by a running exporter, or by what has to be stopped first)"
+        )
+
+
+@pytest.mark.parametrize(
+    "flag", ["--web.listen-address=nowhere:port", "--web.listen-address=192.0.2.1:1", "--web.telemetry-path=/-/healthy"]
+)
+def test_a_check_looks_at_the_flags_of_serve_too(mlflow: Mlflow, tmp_path: Path, flag: str) -> None:
+    file = config_file(tmp_path, mlflow, mlflow.experiment())
+    assert flag.partition("=")[0] in complaint("serve", "--config.check", f"--config.file={file}", flag)
+
+
+def test_many_experiments_are_not_listed_on_one_line(mlflow: Mlflow, tmp_path: Path, file: Path) -> None:
+    stem = f"many-{now_ms()}"
+    for number in range(15):
+        mlflow.experiment(f"{stem}-{number:02}")
+    ledger = f"ledger: {{path: {tmp_path}/ledger.db}}"
+    file.write_text(f"mlflow: {{experiments: ['{stem}-*', '{stem}_03']}}\n{ledger}\n")
+    done = run("check", f"--config.file={file}", MLFLOW_TRACKING_URI=mlflow.uri)
+    (line,) = [each for each in done.stdout.splitlines() if each.startswith("experiments")]
+    assert f"selected: {stem}-00, {stem}-01" in line
+    assert line.endswith(f"{stem}-09 and 5 more")
+    assert f"{stem}_03 selects none of the active experiments; did you mean {stem}-03?\n" in done.stdout
+    file.write_text(f"mlflow: {{experiments: ['{stem}_03']}}\n{ledger}\n")
+    message = complaint("check", f"--config.file={file}", MLFLOW_TRACKING_URI=mlflow.uri)
+    assert f"; did you mean {stem}-03?" in message
+    assert len(message) < 1_000
 
 
 @pytest.mark.parametrize(
