@@ -19,7 +19,7 @@ if TYPE_CHECKING:  # with it comes mlflow, which --help need not wait for
     from exporter.health import Health
 
 
-@click.command()
+@click.command(short_help="Latency, errors, tokens and cost of the traces in MLflow.")
 @flags.config_file
 @click.option(
     "--since", default="24h", show_default=True, metavar="TIME", help="From which start on: how long ago, or a date."
@@ -109,7 +109,7 @@ def report(
     report_format.write(found, form, left_out)
 
 
-@click.command()
+@click.command(short_help="Are the traces of the last minutes good enough?")
 @flags.config_file
 @click.option(
     "--lookback",
@@ -188,7 +188,7 @@ def health(
     sys.exit(found.verdict.value)
 
 
-@click.command()
+@click.command(short_help="Look at the traces in MLflow, and say what to change.")
 @flags.config_file
 @click.option(
     "--sample",
@@ -201,9 +201,9 @@ def health(
 def doctor(config_file: Path | None, sample: int) -> None:
     """What would `serve` make of the traces that are there, and what should be changed?
 
-    Does what `check` does, then a dry run over the latest traces: which tags and metadata there are, how many have
-    token usage, cost, environment, version, user, session and a duration, how many series they would make, and what to
-    change, in sentences. Nothing is stored. Exit code 0, or 2 where `serve` would not work.
+    Does what `check` does, then a dry run over the latest traces: what to change, in sentences, and what that rests on:
+    which tags and metadata there are, how many have token usage, cost, environment, version, user, session and a
+    duration, and how many series they would make. Nothing is stored. Exit code 0, or 2 where `serve` would not work.
     """
     with flags.mlflow_loaded():
         from exporter.doctor import doctor as examine
@@ -211,7 +211,7 @@ def doctor(config_file: Path | None, sample: int) -> None:
     examine(config.load(config_file), sample, flags.tell)
 
 
-@click.command()
+@click.command(short_help="Write the history that MLflow has, for Prometheus.")
 @flags.config_file
 @click.option(
     "--since", default="30d", show_default=True, metavar="TIME", help="From which start on: how long ago, or a date."

@@ -62,7 +62,7 @@ def cli() -> None:
     """
 
 
-@cli.command()
+@cli.command(short_help="Poll MLflow and serve metrics until stopped.")
 @flags.config_file
 @click.option("--config.check", "only_check", is_flag=True, help="Do what `check` does, and leave.")
 @click.option(
@@ -124,7 +124,7 @@ def serve(
     os._exit(code)  # threads that still wait for MLflow hold nothing; Python would wait for them
 
 
-@cli.command()
+@cli.command(short_help="Check the configuration, and say what `serve` would read.")
 @flags.config_file
 def check(config_file: Path | None) -> None:
     """Check the configuration, ask MLflow, and say what `serve` would read.
@@ -216,7 +216,7 @@ def dashboards(output: Path, exporter_url: str) -> None:
         click.echo(file)
 
 
-@cli.command()
+@cli.command(short_help="Ask a running exporter whether it works.")
 @click.argument("url", default="http://127.0.0.1:10500/-/healthy")
 def probe(url: str) -> None:
     """Ask a running exporter whether it works: exit code 0 if it does, 1 if not.
@@ -232,7 +232,7 @@ def probe(url: str) -> None:
         sys.exit(1)
 
 
-@cli.command()
+@cli.command(short_help="Run a small LLM application here, and watch its metrics.")
 @click.option(
     "--duration",
     metavar="DURATION",

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from exporter.cli import cli
 from exporter.demo.processes import HOST, free_port
 from exporter.ledger import Ledger
 from exporter.ledger_file import hold
@@ -279,6 +280,13 @@ def test_help_is_there_without_waiting_for_mlflow(arguments: tuple[str, ...]) ->
     assert done.returncode == 0
     assert "mlflow-trace-exporter" in done.stdout or "Usage" in done.stdout
     assert " mlflow" not in done.stderr
+
+
+@pytest.mark.parametrize("columns", ["80", "100"])
+def test_no_summary_of_a_command_is_cut_short(columns: str) -> None:
+    shown = run("--help", COLUMNS=columns).stdout.partition("Commands:\n")[2].splitlines()
+    assert len(shown) == len(cli.commands), "a line each"
+    assert all(line.endswith((".", "?")) and not line.endswith("...") for line in shown), shown
 
 
 def test_a_probe_of_what_does_not_listen() -> None:
