@@ -3,7 +3,6 @@
 Everything here raises ArgumentError, a UserError, for what cannot be used.
 """
 
-import math
 from collections.abc import Iterable, Sequence
 from numbers import Integral, Real
 from typing import Any
@@ -18,10 +17,13 @@ MAX_SECONDS = MAX_AMOUNT // 1000
 
 
 def number(name: str, value: Any) -> float:
-    """A finite number."""
-    if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
+    """A number; NaN is one, and in no range."""
+    if isinstance(value, bool) or not isinstance(value, Real):
         raise ArgumentError(name, f"{value!r} is not a number")
-    return float(value)
+    try:
+        return float(value)
+    except OverflowError:
+        raise ArgumentError(name, f"{value!r} is too large") from None
 
 
 def seconds(name: str, value: Any, least: float) -> float:

@@ -113,7 +113,7 @@ def open_database(path: Path) -> sqlite3.Connection:
         try:
             return _open(path)
         except sqlite3.DatabaseError as error:
-            if not (is_damage(error) and _is_ours(path)):
+            if not _is_damaged(path, error):
                 raise
             set_aside(path, error)
         return _open(path)
@@ -177,7 +177,7 @@ def _is_sound(path: Path) -> bool:
             if _version(db) == SCHEMA_VERSION:
                 _require_sound(db)
         except sqlite3.DatabaseError as error:
-            if not (is_damage(error) and _is_ours(path)):
+            if not _is_damaged(path, error):
                 raise
             return False
     return True
@@ -292,6 +292,11 @@ def is_damage(error: sqlite3.Error) -> bool:
     if code is None:  # not of SQLite, but of Python, which found a text that is no UTF-8
         return isinstance(error, sqlite3.OperationalError) and "decode" in str(error)
     return code & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)  # the rest of it is detail
+
+
+def _is_damaged(path: Path, error: sqlite3.Error) -> bool:
+    """Whether what is at ``path`` is a ledger, and at fault."""
+    return is_damage(error) and _is_ours(path)
 
 
 def _is_ours(path: Path) -> bool:

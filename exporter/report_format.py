@@ -102,7 +102,6 @@ def as_tables(report: Report, markdown: bool, left_out: int, width: int) -> str:
     console = Console(
         file=text,
         width=WIDE,
-        height=1,
         color_system=None,
         force_terminal=False,
         force_jupyter=False,
