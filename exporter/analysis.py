@@ -3,19 +3,23 @@
 import json
 import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from exporter import config, flags, logs
+from exporter import config, flags, logs, output
 from exporter.errors import PollError, UserError
+from exporter.listed import did_you_mean, few
+
+if TYPE_CHECKING:  # with it comes mlflow, which --help need not wait for
+    from exporter.health import Health
 
 
-@click.command()
+@click.command(short_help="Latency, errors, tokens and cost of the traces in MLflow.")
 @flags.config_file
 @click.option(
     "--since", default="24h", show_default=True, metavar="TIME", help="From which start on: how long ago, or a date."
@@ -26,7 +30,7 @@ from exporter.errors import PollError, UserError
     multiple=True,
     metavar="NAME",
     help="One row for each value of: experiment, environment, version, trace_name, a label that the configuration adds,"
-    " user, session or hour (UTC). Can be repeated.  [default: environment, version]",
+    " user, session or hour (UTC). Can be repeated, or several with commas.  [default: environment,version]",
 )
 @click.option(
     "--top",
@@ -89,20 +93,23 @@ def report(
 
     logs.setup("error", "logfmt")
     settings = config.load(config_file)
-    with _progress(asked["since"], asked["until"]) as progress:
-        found = api.make_report(
-            by=by or DEFAULT_BY,
-            min_duration_s=flags.seconds(min_duration),
-            config=settings,
-            progress=progress,
-            **asked,
-        )
-    most = 50 if form == "table" and "hour" not in by else None
+    with flags.of_arguments():
+        with _progress(*api.times(asked["since"], asked["until"])) as progress:
+            found = api.make_report(
+                by=by or DEFAULT_BY,
+                min_duration_s=flags.seconds(min_duration),
+                config=settings,
+                progress=progress,
+                **asked,
+            )
+        if not found.total.traces:
+            api.require_labels(settings, environment=asked["environment"], version=asked["version"])
+    most = 50 if form == "table" and "hour" not in found.by else None
     found, left_out = report_format.top(found, top or most)
     report_format.write(found, form, left_out)
 
 
-@click.command()
+@click.command(short_help="Are the traces of the last minutes good enough?")
 @flags.config_file
 @click.option(
     "--lookback",
@@ -161,24 +168,27 @@ def health(
         from exporter import health as checks
     logs.setup("error", "logfmt")
     settings = config.load(config_file)
-    with _no_answer_is_exit_code_2(), _progress(lookback, "now") as progress:
-        found = api.check_health(
-            lookback=lookback,
-            environments=environments,
-            error_rate=error_rate,
-            p95_s=flags.seconds(p95),
-            min_traces=min_traces,
-            config=settings,
-            progress=progress,
-        )
-    try:
-        click.echo(json.dumps(checks.as_object(found), indent=2) if form == "json" else "\n".join(checks.lines(found)))
-    except OSError:  # nobody reads it; the exit code is the answer all the same
-        sys.stdout = None
+    with _no_answer_is_exit_code_2(), flags.of_arguments():
+        with _progress(*api.times(lookback, "now", "lookback")) as progress:
+            found = api.check_health(
+                lookback=lookback,
+                environments=environments,
+                error_rate=error_rate,
+                p95_s=flags.seconds(p95),
+                min_traces=min_traces,
+                config=settings,
+                progress=progress,
+            )
+        if form == "json":
+            told = json.dumps(checks.as_object(found), indent=2)
+        else:
+            told = "\n".join([*_environments(found, settings), *checks.lines(found, _least(settings, min_traces))])
+    with suppress(output.OutputError):  # nobody reads it; the exit code is the answer all the same
+        click.echo(told)
     sys.exit(found.verdict.value)
 
 
-@click.command()
+@click.command(short_help="Look at the traces in MLflow, and say what to change.")
 @flags.config_file
 @click.option(
     "--sample",
@@ -191,9 +201,9 @@ def health(
 def doctor(config_file: Path | None, sample: int) -> None:
     """What would `serve` make of the traces that are there, and what should be changed?
 
-    Does what `check` does, then a dry run over the latest traces: which tags and metadata there are, how many have
-    token usage, cost, environment, version, user, session and a duration, how many series they would make, and what to
-    change, in sentences. Nothing is stored. Exit code 0, or 2 where `serve` would not work.
+    Does what `check` does, then a dry run over the latest traces: what to change, in sentences, and what that rests on:
+    which tags and metadata there are, how many have token usage, cost, environment, version, user, session and a
+    duration, and how many series they would make. Nothing is stored. Exit code 0, or 2 where `serve` would not work.
     """
     with flags.mlflow_loaded():
         from exporter.doctor import doctor as examine
@@ -201,7 +211,7 @@ def doctor(config_file: Path | None, sample: int) -> None:
     examine(config.load(config_file), sample, flags.tell)
 
 
-@click.command()
+@click.command(short_help="Write the history that MLflow has, for Prometheus.")
 @flags.config_file
 @click.option(
     "--since", default="30d", show_default=True, metavar="TIME", help="From which start on: how long ago, or a date."
@@ -271,10 +281,33 @@ def _no_answer_is_exit_code_2() -> Iterator[None]:
         raise UserError(f"could not be checked: unexpected {type(error).__name__}: {error}") from error
 
 
-@contextmanager
-def _progress(since: Any, until: Any) -> Iterator[Any]:
-    from exporter import progress  # with it comes rich, which --help need not wait for
-    from exporter.api import times
+def _least(settings: config.Config, min_traces: int | None) -> Callable[[str], str]:
+    """What says, by environment, how many traces there must be at least."""
+    from exporter import parts
 
-    with progress.shown(*times(since, until)) as tell:
+    if min_traces is not None:
+        return lambda _: "--min-traces"
+    objectives = parts.objectives_of(settings)
+    return lambda environment: (
+        "min_traces of its objective" if objectives.of(environment) else "--min-traces, by default,"
+    )
+
+
+def _environments(found: "Health", settings: config.Config) -> Iterator[str]:
+    """Which environments there are, for each that was asked for and no recent trace has."""
+    from exporter import api
+
+    without = [each.environment for each in found.environments if not each.traces]
+    with suppress(PollError):  # what was asked is answered without it
+        there = api.environments(settings) if without else ()
+        for absent in without if there else ():
+            if absent not in there:
+                yield f"no recent trace has environment {absent!r}{did_you_mean(absent, there)}; they have {few(there)}"
+
+
+@contextmanager
+def _progress(since_ms: int, until_ms: int) -> Iterator[Any]:
+    from exporter import progress  # with it comes rich, which --help need not wait for
+
+    with progress.shown(since_ms, until_ms) as tell:
         yield tell

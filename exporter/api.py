@@ -9,14 +9,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
+from exporter import arguments, parts, presence, report
 from exporter import config as configuration
-from exporter import parts, report
 from exporter.config import Config
-from exporter.errors import UserError
+from exporter.errors import ArgumentError, UserError
 from exporter.health import Health, health
-from exporter.labels import UNKNOWN, clean
 from exporter.moments import Moment, asked_ms
 from exporter.objectives import WILDCARDS, Objective
 from exporter.query import Library, Progress, Query, no_progress
@@ -49,28 +48,30 @@ def make_report(  # noqa: PLR0913 - each is a question of its own
     """Latency, errors, tokens and cost of the finished traces that started in [since, until).
 
     ``by``: any of experiment, environment, version, trace_name, the labels that the configuration adds, user, session
-    and hour. ``status`` is ok or error; ``filter_string`` is a search filter of MLflow's. ``slowest`` and ``errors``
+    and hour, as a list or as one text with commas.
+    ``status`` is ok or error; ``filter_string`` is a search filter of MLflow's. ``slowest`` and ``errors``
     are how many traces to list. Raises UserError for a mistake in any of these, PollError where MLflow cannot be read.
     """
     settings = _settings(config)
-    by = (by,) if isinstance(by, str) else by
-    if slowest < 0 or errors < 0:
-        raise UserError("slowest, errors: how many traces to list, so 0 or more")
-    if status not in (None, *STATES):
-        raise UserError(f"status: {status!r} is neither {' nor '.join(STATES)}")
+    known = report.dimensions(parts.label_rules(settings).names)
+    names = [name.strip() for each in arguments.texts("by", by) for name in each.split(",")]
+    wanted = Wanted(
+        tuple(dict.fromkeys(arguments.choice("by", name, known) for name in names)),
+        arguments.count("slowest", slowest, 0),
+        arguments.count("errors", errors, 0),
+    )
     query = replace(
         Query(*times(since, until)),
         labels=_said(environment=environment, version=version),
-        state=STATES[status] if status else None,
-        min_duration_ms=None if min_duration_s is None else round(min_duration_s * 1000),
-        user=None if user is None else _label("user", user),
-        filter_string=filter_string,
+        state=None if status is None else STATES[arguments.choice("status", status, tuple(STATES))],
+        min_duration_ms=None
+        if min_duration_s is None
+        else round(arguments.seconds("min_duration_s", min_duration_s, 0) * 1000),
+        user=None if user is None else arguments.label("user", user),
+        filter_string=None if filter_string is None else arguments.text("filter_string", filter_string),
     )
+    _require_callable(progress)
     with _library(settings) as library:
-        known = report.dimensions(library.rules.names)
-        if unknown := [name for name in by if name not in known]:
-            raise UserError(f"by: {unknown[0]!r} is none of {', '.join(known)}")
-        wanted = Wanted(tuple(dict.fromkeys(by)), slowest, errors)
         pages = parts.mlflow_pages(settings)
         return report.report(
             library,
@@ -99,20 +100,30 @@ def check_health(
     measure by; PollError where MLflow cannot be read.
     """
     settings = _settings(config)
-    environments = (environments,) if isinstance(environments, str) else environments
-    environments = [_label("environment", each) for each in environments]
-    try:
-        error_rate = None if error_rate is None else configuration.parse_ratio(error_rate)
-    except ValueError as error:
-        raise UserError(f"error_rate: {error}") from None
-    if p95_s is not None and p95_s <= 0:
-        raise UserError(f"p95_s: {p95_s} is not a number of seconds above 0")
-    if min_traces is not None and min_traces < 1:
-        raise UserError("min_traces: must be at least 1")
-    chosen = _objectives(settings, environments, error_rate, p95_s, min_traces)
-    query = Query(*times(lookback, "now"))
+    chosen = _objectives(
+        settings,
+        [arguments.label("environments", each) for each in arguments.texts("environments", environments)],
+        None if error_rate is None else _ratio("error_rate", error_rate),
+        None if p95_s is None else arguments.seconds("p95_s", p95_s, 0.001),
+        None if min_traces is None else arguments.count("min_traces", min_traces, 1),
+    )
+    query = Query(*times(lookback, "now", "lookback"))
+    _require_callable(progress)
     with _library(settings) as library:
         return health(library, query, chosen, progress)
+
+
+def require_labels(config: Config, **labels: str | None) -> None:
+    """Raise ArgumentError for a value of environment or version that no trace has, and PollError where MLflow cannot be
+    read: for who gets no traces, and may have mistyped it."""
+    with _library(config) as library:
+        presence.require(library, _said(**labels), parts.now_ms())
+
+
+def environments(config: Config) -> tuple[str, ...]:
+    """The environments of the latest traces. Raises PollError."""
+    with _library(config) as library:
+        return presence.values(library, "environment", parts.now_ms(), {})
 
 
 def _objectives(
@@ -144,28 +155,42 @@ def _objectives(
 
 
 def _settings(config: Settings) -> Config:
-    return config if isinstance(config, Config) else configuration.load(Path(config) if config is not None else None)
+    if isinstance(config, Config):
+        return config
+    if not isinstance(config, Path | str | None):
+        raise ArgumentError("config", f"{config!r} is neither the path of a file nor a Config")
+    try:
+        return configuration.load(None if config is None else Path(config), "config")
+    except ValueError as error:  # it has a character that no path has
+        raise ArgumentError("config", f"cannot read {str(config)!r}: {error}") from None
 
 
-def times(since: Moment, until: Moment) -> tuple[int, int]:
-    """Both in Unix ms. Raises UserError where one cannot be read, or since is not before until."""
+def times(since: Moment, until: Moment, name: str = "since") -> tuple[int, int]:
+    """Both in Unix ms. Raises ArgumentError where one cannot be read, or since, which the user gave as ``name``, is not
+    before until."""
     now_ms = parts.now_ms()
-    since_ms, until_ms = asked_ms("since", since, now_ms), asked_ms("until", until, now_ms)
+    since_ms, until_ms = asked_ms(name, since, now_ms), asked_ms("until", until, now_ms)
     if since_ms >= until_ms:
-        raise UserError(f"since: {since} is not before {until}")
+        raise ArgumentError(name, f"{since} is not before {until}")
     return since_ms, until_ms
 
 
 def _said(**labels: str | None) -> dict[str, str]:
-    return {name: _label(name, value) for name, value in labels.items() if value is not None}
+    return {name: arguments.label(name, value) for name, value in labels.items() if value is not None}
 
 
-def _label(name: str, value: str) -> str:
-    """The label value that somebody asks for. Raises UserError for a blank one, such as that of a variable which is not
-    set: it would be taken for `unknown`."""
-    if not value.strip():
-        raise UserError(f"{name}: it is empty; traces that have none are those of {UNKNOWN!r}")
-    return clean(value)
+def _ratio(name: str, value: Any) -> float:
+    try:
+        return configuration.parse_ratio(
+            value if isinstance(value, str | float | int) else arguments.number(name, value)
+        )
+    except ValueError as error:
+        raise ArgumentError(name, str(error)) from None
+
+
+def _require_callable(progress: Any) -> None:
+    if not callable(progress):
+        raise ArgumentError("progress", f"{progress!r} is not a function")
 
 
 @contextmanager

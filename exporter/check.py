@@ -8,19 +8,24 @@ from exporter.errors import PollError, UserError
 from exporter.features import shortcomings
 from exporter.horizon import AHEAD_MS, Window
 from exporter.labels import LabelRules
-from exporter.ledger_file import examine
-from exporter.parts import now_ms, open_meter, open_source
+from exporter.ledger_file import Outlook, outlook
+from exporter.listed import did_you_mean, few
+from exporter.parts import now_ms, open_meter, open_source, poll_settings
 from exporter.source import MlflowSource
 
 SAMPLE_MS = 3_600_000
 """How far back the sample of traces reaches that is read to see whether reading works."""
 
 
+MAX_WARNINGS = 3
+"""Of how many selectors that select nothing each is named: to look for what is like one takes time."""
+
+
 def check(settings: Config, say: Callable[[str], None]) -> None:
     """Ask MLflow what ``serve`` would ask, and say line by line what comes back.
 
-    Raises UserError where ``serve`` would have nothing to read: MLflow cannot be reached or refuses us, no experiment
-    is selected, or the filter is wrong.
+    Raises UserError where ``serve`` would end, as it does where no ledger can be kept, or would have nothing to read:
+    MLflow cannot be reached or refuses us, no experiment is selected, or the filter is wrong.
     """
     look(open_source(settings), settings, say)
 
@@ -52,11 +57,13 @@ def _say_experiments(source: MlflowSource, say: Callable[[str], None]) -> None:
     selection = source.selection()
     if not selection.chosen:
         raise UserError(selection.complaint(source.client.tracking_uri))
-    names = ", ".join(sorted(selection.names.values()))
-    say(f"experiments  {len(selection.chosen)} of {len(selection.active)} selected: {names}")
-    if selection.unmatched:
-        selectors, active = (", ".join(each) for each in (selection.unmatched, selection.active))
-        say(f"             warning: {selectors} selects none of {active}")
+    names = few(sorted(selection.names.values()))
+    say(f"experiments  {len(selection.chosen):,} of {len(selection.active):,} selected: {names}")
+    for selector in selection.unmatched[:MAX_WARNINGS]:
+        meant = did_you_mean(selector, selection.active)
+        say(f"             warning: {selector} selects none of the active experiments{meant}")
+    if more := len(selection.unmatched[MAX_WARNINGS:]):
+        say(f"             warning: so do {more:,} more of mlflow.experiments")
 
 
 def _say_features(source: MlflowSource, version: str, say: Callable[[str], None]) -> None:
@@ -66,11 +73,10 @@ def _say_features(source: MlflowSource, version: str, say: Callable[[str], None]
 
 
 def _say_ledger(settings: Config, say: Callable[[str], None]) -> None:
-    if examine(settings.ledger.path):
-        say(f"ledger       {settings.ledger.path} (found: counting goes on from it)")
-        return
-    say(f"ledger       {settings.ledger.path} (to be made)")
-    if settings.poll.start == "now":
+    poll_settings(settings)  # it raises where the clock of this machine was never set
+    found = outlook(settings.ledger.path)
+    say(f"ledger       {settings.ledger.path} ({found.value})")
+    if found is Outlook.NEW and settings.poll.start == "now":
         say("start        now: traces that started earlier are not counted; poll.start: 24h would count a day of them")
 
 
@@ -82,4 +88,4 @@ def _say_sample(source: MlflowSource, rules: LabelRules, say: Callable[[str], No
     for name in (name for name in rules.names if name not in ("experiment", "trace_name")):
         values = sorted({rules.values(record)[name] for record in records})
         if values:
-            say(f"{name:<12} {', '.join(values)}")
+            say(f"{name:<12} {few(values)}")

@@ -10,13 +10,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
-from io import TextIOWrapper
 from pathlib import Path
 from typing import IO, Any, Literal
 
 import click
 
-from exporter import __version__, analysis, config, flags, home, logs, web_config
+from exporter import __version__, analysis, config, flags, home, logs, output, web_config
 from exporter import dashboards as packaged_dashboards
 from exporter import probe as probing
 from exporter import rules as packaged_rules
@@ -67,7 +66,7 @@ def cli() -> None:
     """
 
 
-@cli.command()
+@cli.command(short_help="Poll MLflow and serve metrics until stopped.")
 @flags.config_file
 @click.option("--config.check", "only_check", is_flag=True, help="Do what `check` does, and leave.")
 @click.option(
@@ -112,15 +111,16 @@ def serve(
     logs.setup("error" if only_check else log_level, log_format)
     with logs.all_of_stderr(), _end_is_logged(log_format):
         settings = config.load(config_file)
-        if only_check:
-            if web_config_file:
-                web_config.load(web_config_file)
-            _check(settings)
-            return
         if not re.fullmatch(r"(/[\w.~-]+)+", telemetry_path, re.ASCII) or _is_taken(telemetry_path):
             raise UserError(
                 f"--web.telemetry-path: {telemetry_path!r} is no path for metrics; write one such as /metrics"
             )
+        if only_check:
+            if web_config_file:
+                web_config.load(web_config_file)
+            _check(settings)
+            _check_address(listen_address)
+            return
         with flags.mlflow_loaded():
             from exporter import service
 
@@ -150,7 +150,7 @@ def _end_is_logged(log_format: str) -> Iterator[None]:
         sys.exit(1)
 
 
-@cli.command()
+@cli.command(short_help="Check the configuration, and say what `serve` would read.")
 @flags.config_file
 def check(config_file: Path | None) -> None:
     """Check the configuration, ask MLflow, and say what `serve` would read.
@@ -246,7 +246,7 @@ def dashboards(output: Path, exporter_url: str, config_file: Path | None) -> Non
         click.echo(file)
 
 
-@cli.command()
+@cli.command(short_help="Ask a running exporter whether it works.")
 @click.argument("url", metavar="[URL]", default=":10500")
 @click.option(
     "--ca-file",
@@ -291,7 +291,7 @@ def probe(url: str, **tls: Any) -> None:
         sys.exit(1)
 
 
-@cli.command()
+@cli.command(short_help="Run a small LLM application here, and watch its metrics.")
 @click.option(
     "--duration",
     metavar="DURATION",
@@ -340,6 +340,15 @@ def _check(settings: config.Config) -> None:
     run_check(settings, flags.tell)
 
 
+def _check_address(address: str) -> None:
+    from exporter import server
+
+    try:
+        server.listen(address).close()
+    except server.AddressInUseError:
+        flags.tell(f"address      {address} (in use: by a running exporter, or by what has to be stopped first)")
+
+
 for command in (analysis.report, analysis.health, analysis.doctor, analysis.backfill):
     cli.add_command(command)
 
@@ -347,7 +356,5 @@ for command in (analysis.report, analysis.health, analysis.doctor, analysis.back
 def main() -> None:
     """Run the command line."""
     os.environ.setdefault("HOME", home.directory())  # also for the processes of the demo
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, TextIOWrapper):  # a terminal that cannot show a character is shown its number
-            stream.reconfigure(errors="backslashreplace")
+    output.use()
     cli(prog_name="mlflow-trace-exporter")

@@ -40,7 +40,10 @@ def parse_duration(value: object) -> timedelta:
     match = _DURATION.fullmatch(value) if isinstance(value, str) and value else None
     if match:
         counts = zip(match.groups(default="0"), _UNITS_S.values(), strict=True)
-        return timedelta(seconds=sum(int(count) * unit_s for count, unit_s in counts))
+        try:
+            return timedelta(seconds=sum(int(count) * unit_s for count, unit_s in counts))
+        except OverflowError:
+            raise ValueError(f"{value!r} is too long a duration") from None
     raise ValueError(f"{as_written(value)} is not a duration; write one such as 15s, 2m or 1h30m")
 
 
@@ -330,12 +333,12 @@ class Config(Section):
     web: Web = Field(default_factory=Web)
 
 
-def load(path: Path | None) -> Config:
-    """The configuration in a file, or all defaults without one.
+def load(path: Path | None, named_by: str = "--config.file") -> Config:
+    """The configuration in a file, which ``named_by`` names, or all defaults without one.
 
     Raises UserError with every mistake in it, each with its line and key.
     """
-    config = Config() if path is None else yaml_file.load(path, Config, "--config.file")
+    config = Config() if path is None else yaml_file.load(path, Config, named_by)
     try:  # where it comes from the environment no schema has seen it
         parse_tracking_uri(config.mlflow.tracking_uri)
     except ValueError as error:

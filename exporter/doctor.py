@@ -11,9 +11,10 @@ from exporter.errors import PollError, UserError
 from exporter.families import MISSING
 from exporter.horizon import AHEAD_MS, Window
 from exporter.labels import PLACE_LABELS, UNKNOWN, clean
+from exporter.listed import few
 from exporter.metrics import Meter
 from exporter.moments import text
-from exporter.parts import ms, now_ms, objectives_of, open_meter, open_source
+from exporter.parts import label_rules, ms, now_ms, objectives_of, open_meter, open_source
 from exporter.shown import is_fit
 from exporter.source import MlflowSource
 from exporter.trace import ORPHAN_MS, State, TokenUsage, TraceRecord
@@ -21,6 +22,7 @@ from exporter.traffic import Traffic, traffic_of
 from exporter.triage import Batch
 
 MAX_VALUES_SHOWN = 5
+MAX_KEYS_SHOWN = 30
 CLOCK_TOLERANCE_MS = 2_000
 """MLflow tells its clock to the second, and the answer takes its time."""
 
@@ -72,11 +74,11 @@ def doctor(settings: Config, most: int, say: Callable[[str], None]) -> None:
     except PollError as error:
         raise UserError(str(error)) from None
     say("")
-    for line in findings(sample, settings, off_ms):
-        say(line)
-    say("")
     for line in [*advice(sample, settings, off_ms)] or ["nothing needs to be changed"]:
         say(f"- {line}")
+    say("")
+    for line in findings(sample, settings, off_ms):
+        say(line)
 
 
 def examine(found: Iterable[TraceRecord], meter: Meter, last_edge_s: float, at_ms: int) -> Sample:
@@ -140,9 +142,7 @@ def findings(sample: Sample, settings: Config, off_ms: int | None) -> Iterator[s
         f" {sample.ended:,} that count, {sample.running:,} in progress,"
         f" {sample.traces - sample.ended - sample.running:,} of traffic that does not count"
     )
-    for name, values in sorted(sample.values.items()):
-        kind, key = name
-        yield f"{kind} {clean(key)}: {_values(values, key in PERSONAL)}"
+    yield from _keys(sample, settings)
     if sample.ended:
         yield "have         " + ", ".join(f"{_words(name)} {1 - sample.without(name):.0%}" for name in _REMEDIES)
     if sample.beyond_input:
@@ -153,6 +153,28 @@ def findings(sample: Sample, settings: Config, off_ms: int | None) -> Iterator[s
         )
     yield f"series       {sample.label_sets} label sets, {sample.series:,} series of at most {settings.series.limit:,}"
     yield f"clock        {_clock(off_ms)}"
+
+
+def _keys(sample: Sample, settings: Config) -> Iterator[str]:
+    """The tags and metadata that people set, or that become labels, a line each; those of MLflow in one."""
+    rules = label_rules(settings)
+    extra = (source for _, sources in rules.extra for source in sources)
+    read = {(source.kind, source.key) for source in (*rules.environment, *rules.version, *extra)}
+    told = [each for each in sorted(sample.values) if each in read or each[1] in _WHO or not _is_mlflows(each[1])]
+    for kind, key in told[:MAX_KEYS_SHOWN]:
+        yield f"{kind} {clean(key)}: {_values(sample.values[kind, key], key in PERSONAL)}"
+    if more := len(told[MAX_KEYS_SHOWN:]):
+        yield f"and {more:,} more tags and metadata"
+    if internal := sorted({key for _, key in sample.values if _is_mlflows(key)} - {key for _, key in told}):
+        yield f"mlflow.*     {len(internal):,} keys of MLflow's own: {few(map(clean, internal), MAX_VALUES_SHOWN)}"
+
+
+_WHO = ("mlflow.trace.user", "mlflow.trace.session")
+"""What MLflow reserves for applications to set."""
+
+
+def _is_mlflows(key: str) -> bool:
+    return key.startswith("mlflow.")
 
 
 def _clock(off_ms: int | None) -> str:
@@ -221,7 +243,7 @@ def _about_labels(sample: Sample, settings: Config) -> Iterator[str]:
     environments = sorted(sample.labels.get("environment", set()) - {UNKNOWN})
     without = [environment for environment in environments if objectives.of(environment) is None]
     if without:
-        yield f"No objective for {', '.join(without[:MAX_VALUES_SHOWN])}: nothing alerts on it. See objectives."
+        yield f"No objective for {few(without, MAX_VALUES_SHOWN)}: nothing alerts on it. See objectives."
 
 
 def _about_traces(sample: Sample, settings: Config) -> Iterator[str]:

@@ -8,6 +8,16 @@ class UserError(Exception):
     """Only the user can mend it. The message names the place and the remedy; a command ends with exit code 2."""
 
 
+class ArgumentError(UserError):
+    """A mistake in an ``argument`` of the Python API. ``problem`` is the message without its name: a command says the
+    name of the flag."""
+
+    def __init__(self, argument: str, problem: str) -> None:
+        super().__init__(f"{argument}: {problem}")
+        self.argument = argument
+        self.problem = problem
+
+
 class Reason(Enum):
     """Why a poll failed: the label ``reason`` of mlflow_trace_exporter_poll_errors_total."""
 

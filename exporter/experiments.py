@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from exporter.labels import clean
+from exporter.listed import did_you_mean, few
 from exporter.shown import shown
 
 log = logging.getLogger(__name__)
@@ -35,18 +36,18 @@ class Selection:
 
     def complaint(self, uri: str) -> str:
         """What to say where none is chosen."""
-        selectors, active = (shown(", ".join(each)) for each in (self.unmatched, self.active))
-        return (
-            f"mlflow.experiments: {selectors or 'all'} selects none of the {len(self.active)} active experiments"
-            f" at {uri}: {active}"
+        meant = did_you_mean(self.unmatched[0], self.active) if self.unmatched else ""
+        return shown(
+            f"mlflow.experiments: {few(self.unmatched) or 'all'} selects none of the {len(self.active):,} active"
+            f" experiments at {uri}: {few(self.active)}{meant}"
         )
 
     def log(self) -> None:
         """Say what is read from now on."""
-        names = ", ".join(sorted(self.names.values()))
+        names = few(sorted(self.names.values()))
         log.info("experiments selected", extra={"count": len(self.chosen), "experiments": names})
         if self.unmatched or not self.chosen:
-            log.warning("no experiment matches yet", extra={"selectors": ", ".join(self.unmatched)})
+            log.warning("no experiment matches yet", extra={"selectors": few(self.unmatched)})
 
 
 def select(active: Sequence[Experiment], selectors: Sequence[str]) -> Selection:

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import click
 
 from exporter import config, logs
-from exporter.errors import UserError
+from exporter.errors import ArgumentError, UserError
 from exporter.shown import shown
 
 T = TypeVar("T")
@@ -47,6 +47,18 @@ config_file = click.option(
 def tell(line: str) -> None:
     """Print a line; it may quote what others wrote."""
     click.echo(shown(line))
+
+
+@contextmanager
+def of_arguments() -> Iterator[None]:
+    """Have messages about arguments of the Python API name the flags of the command that passes them: the flag has the
+    argument's name, which may add the unit (``p95_s`` is --p95)."""
+    try:
+        yield
+    except ArgumentError as error:
+        names = (error.argument, error.argument.removesuffix("_s"))
+        found = (each.opts[0] for each in click.get_current_context().command.params if each.name in names)
+        raise UserError(f"{next(found, error.argument)}: {error.problem}") from None
 
 
 @contextmanager

@@ -1,6 +1,6 @@
 """`health`: are the traces of the last minutes good enough? For cron, Airflow and deployment gates."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from enum import Enum
@@ -115,21 +115,32 @@ def _checks(tally: Tally, objective: Objective, days: float) -> Iterator[Check]:
         yield Check("cost a day", "USD", tally.costs, measured, objective.cost_usd_per_day)
 
 
-def lines(found: Health) -> Iterator[str]:
-    """What people read: each breach on a line of its own, each environment in one, and a summary."""
+def lines(found: Health, least: Callable[[str], str]) -> Iterator[str]:
+    """What people read: each breach and each check that says nothing on a line of its own, the others of an environment
+    in one, and a summary. ``least`` names what says how many traces of an environment there must be."""
     for each in found.environments:
         name = each.environment
         too_few = [check for check in each.checks if each.is_too_few(check)]
         said = [check for check in each.checks if check not in too_few]
         yield from (f"breached: {name}: {_of(check)}" for check in said if check.breached)
         for check in too_few:
-            yield f"too few traces: {name}: {check.what} of {check.traces}, at least {each.min_traces} are needed"
+            yield (
+                f"too few traces: {name}: {check.what} not judged: {_traces(check, each)}, {least(name)} is"
+                f" {each.min_traces}"
+            )
         if within := ", ".join(_of(check) for check in said if not check.breached):
             yield f"within: {name}: {within}"
     words = {Verdict.HEALTHY: "healthy", Verdict.BREACHED: "BREACHED", Verdict.TOO_FEW_TRACES: "not enough traces"}
     traces = sum(each.traces for each in found.environments)
     span = f"{found.since:%Y-%m-%d %H:%M:%S} to {found.until:%Y-%m-%d %H:%M:%S} UTC"
     yield f"{words[found.verdict]}: {traces:,} finished traces from {span}"
+
+
+def _traces(check: Check, of: EnvironmentHealth) -> str:
+    """Over how many traces it was measured."""
+    if check.traces < of.traces:
+        return f"measured on {check.traces:,} of {of.traces:,} traces"
+    return f"{check.traces:,} trace{'' if check.traces == 1 else 's'}"
 
 
 def _of(check: Check) -> str:

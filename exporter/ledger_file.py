@@ -5,9 +5,11 @@ import logging
 import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
+from enum import Enum
 from glob import escape
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import IO
 
 from exporter.errors import UserError, what_failed
@@ -85,14 +87,18 @@ def hold(path: Path, what: str = "the ledger", remedy: str = "set another ledger
         raise _cannot_keep(path, what_failed(error)) from None
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        lock.truncate(0)
+        lock.write(f"{os.getpid()}\n")
+        lock.flush()
     except BlockingIOError:
         lock.seek(0)
         holder = lock.read().strip() or "unknown"
         lock.close()
         raise UserError(f"{what} {path} is in use by process {holder}; stop that one, or {remedy}") from None
-    lock.truncate(0)
-    lock.write(f"{os.getpid()}\n")
-    lock.flush()
+    except OSError as error:  # there is no room, or the file system knows no locks
+        with suppress(OSError):  # it would write what is left
+            lock.close()
+        raise _cannot_keep(path, what_failed(error)) from None
     return lock
 
 
@@ -107,7 +113,7 @@ def open_database(path: Path) -> sqlite3.Connection:
         try:
             return _open(path)
         except sqlite3.DatabaseError as error:
-            if not (is_damage(error) and _is_ours(path)):
+            if not _is_damaged(path, error):
                 raise
             set_aside(path, error)
         return _open(path)
@@ -115,17 +121,100 @@ def open_database(path: Path) -> sqlite3.Connection:
 
 def examine(path: Path) -> bool:
     """Whether there is a ledger at ``path``. Only reads. Raises UserError for a file that would be refused."""
-    try:
-        if not path.exists():
-            nearest = next(parent for parent in path.absolute().parents if parent.exists())
-            if not nearest.is_dir() or not os.access(nearest, os.W_OK):
-                raise _cannot_keep(path, f"{nearest} cannot be written")
-            return False
-    except OSError as error:
-        raise _cannot_keep(path, what_failed(error)) from None
+    if not _is_there(path):
+        return False
     with _only_read(path) as db:
         _refuse_foreign(db, path)
     return True
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        if path.exists():
+            return True
+        nearest = next(parent for parent in path.absolute().parents if parent.exists())
+        if not nearest.is_dir() or not os.access(nearest, os.W_OK):
+            raise _cannot_keep(path, f"{nearest} cannot be written")
+    except OSError as error:
+        raise _cannot_keep(path, what_failed(error)) from None
+    return False
+
+
+class Outlook(Enum):
+    """What `serve` would find where its ledger is to be. The value says what it would do."""
+
+    NEW = "to be made"
+    FOUND = "found: counting goes on from it"
+    IN_USE = "in use by a running exporter: counting goes on"
+    DAMAGED = "damaged: it would be set aside, and all counters begin again at zero"
+
+
+def outlook(path: Path) -> Outlook:
+    """What `serve` would find at ``path``; what is there stays as it is, and nothing is left. Raises UserError where
+    `serve` could not keep a ledger there."""
+    path = resolve(path)
+    found = _is_there(path) and not _is_empty(path)
+    if found and _is_held(path):
+        return Outlook.IN_USE
+    is_sound = not found or _is_sound(path)
+    for each in (path, *(Path(f"{path}{suffix}") for suffix in (".lock", "-wal", "-shm"))):
+        _require_writable(each)
+    _try_beside(path)
+    if not found:
+        return Outlook.NEW
+    return Outlook.FOUND if is_sound else Outlook.DAMAGED
+
+
+def _is_empty(path: Path) -> bool:
+    return path.is_file() and not path.stat().st_size
+
+
+def _is_sound(path: Path) -> bool:
+    """Whether the ledger at ``path`` is not damaged. Only reads. Raises UserError for a file that would be refused."""
+    with _only_read(path) as db:
+        try:
+            _refuse_foreign(db, path)
+            if _version(db) == SCHEMA_VERSION:
+                _require_sound(db)
+        except sqlite3.DatabaseError as error:
+            if not _is_damaged(path, error):
+                raise
+            return False
+    return True
+
+
+def _is_held(path: Path) -> bool:
+    """Whether another process holds the ledger, as far as this one may see."""
+    with suppress(OSError), Path(f"{path}.lock").open(encoding="ascii") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
+def _require_writable(file: Path) -> None:
+    try:
+        if file.exists():
+            file.open("r+b").close()
+    except OSError as error:
+        raise _cannot_keep(file, what_failed(error)) from None
+
+
+def _try_beside(path: Path) -> None:
+    """Begin a ledger in a folder of its own, in the nearest one that there is: only that tells whether folders can be
+    made there, whether there is room, and whether the file system knows the locks that SQLite needs."""
+    nearest = next(parent for parent in path.parents if parent.exists())
+    try:
+        with TemporaryDirectory(dir=nearest, prefix=".mlflow-trace-exporter-") as folder:
+            trial = Path(folder) / path.name
+            try:
+                with hold(trial), closing(open_database(trial)):
+                    pass
+            except UserError as error:
+                raise UserError(str(error).replace(str(trial), str(path))) from None
+    except OSError as error:
+        raise _cannot_keep(path, what_failed(error)) from None
 
 
 def origin_ms(path: Path) -> int | None:
@@ -140,7 +229,9 @@ def origin_ms(path: Path) -> int | None:
 
 @contextmanager
 def _only_read(path: Path) -> Iterator[sqlite3.Connection]:
-    uri = f"{path.absolute().as_uri()}?mode=ro"
+    # without a write-ahead log nobody writes; SQLite, if it is not told so, leaves one that may belong to another user
+    alone = "" if Path(f"{path}-wal").exists() else "&immutable=1"
+    uri = f"{path.absolute().as_uri()}?mode=ro{alone}"
     with _user_errors(path), closing(sqlite3.connect(uri, uri=True)) as db:
         yield db
 
@@ -156,16 +247,20 @@ def _open(path: Path) -> sqlite3.Connection:
         _refuse_foreign(db, path)  # before anything is written to a file that is not ours
         while migration := _MIGRATIONS.get(_version(db)):
             db.executescript(f"BEGIN; {migration} COMMIT;")
-        (finding,) = db.execute("PRAGMA quick_check(1)").fetchone()
-        if finding != "ok":
-            raise DamagedError(finding)
-        require_sound(db, _SCHEMA)
+        _require_sound(db)
         db.execute("PRAGMA journal_mode = WAL")
         db.execute("PRAGMA synchronous = FULL")
         if not is_new:  # there are ledgers without it, whose process was killed before its first row was in
             db.execute(_resets(path))
         undo.pop_all()
         return db
+
+
+def _require_sound(db: sqlite3.Connection) -> None:
+    (finding,) = db.execute("PRAGMA quick_check(1)").fetchone()
+    if finding != "ok":
+        raise DamagedError(finding)
+    require_sound(db, _SCHEMA)
 
 
 def _resets(path: Path) -> str:
@@ -197,6 +292,11 @@ def is_damage(error: sqlite3.Error) -> bool:
     if code is None:  # not of SQLite, but of Python, which found a text that is no UTF-8
         return isinstance(error, sqlite3.OperationalError) and "decode" in str(error)
     return code & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)  # the rest of it is detail
+
+
+def _is_damaged(path: Path, error: sqlite3.Error) -> bool:
+    """Whether what is at ``path`` is a ledger, and at fault."""
+    return is_damage(error) and _is_ours(path)
 
 
 def _is_ours(path: Path) -> bool:

@@ -29,12 +29,14 @@ _STANDARD = frozenset(logging.makeLogRecord({}).__dict__) | {
 def setup(level: str, fmt: Literal["logfmt", "json"]) -> None:
     """Send the log of the whole process to standard error.
 
-    Libraries speak from warnings on: below that they say what they send and receive, which is not for a log.
+    Libraries speak from warnings on, or from a higher ``level``: below warnings they say what they send and receive,
+    which is not for a log.
     """
     handler = _Handler(sys.stderr)
     handler.setFormatter(_Formatter(fmt))
-    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
-    logging.getLogger("exporter").setLevel(logging.getLevelNamesMapping()[level.upper()])
+    least = logging.getLevelNamesMapping()[level.upper()]
+    logging.basicConfig(level=max(least, logging.WARNING), handlers=[handler], force=True)
+    logging.getLogger("exporter").setLevel(least)
     logging.captureWarnings(True)
     web = logging.getLogger("uvicorn.error")  # it warns of whatever a client sends, which is for the client to mend
     web.setLevel(logging.ERROR)

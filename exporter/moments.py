@@ -3,7 +3,7 @@
 from datetime import UTC, datetime, timedelta
 
 from exporter.config import parse_duration
-from exporter.errors import UserError
+from exporter.errors import ArgumentError
 
 Moment = str | timedelta | datetime
 """How long ago (a timedelta, or a text such as 24h), or a date with or without a time, in UTC if it does not say."""
@@ -17,7 +17,7 @@ def unix_ms(moment: Moment, now_ms: int) -> int:
     if isinstance(moment, str):
         moment = _read(moment)
     if isinstance(moment, timedelta):
-        return now_ms - moment // timedelta(milliseconds=1)
+        return now_ms - round(moment.total_seconds() * 1000)  # a subclass may have a division of its own
     if not isinstance(moment, datetime):
         raise ValueError(f"{moment!r} is neither a text, nor a timedelta, nor a datetime")
     aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
@@ -25,12 +25,12 @@ def unix_ms(moment: Moment, now_ms: int) -> int:
 
 
 def asked_ms(name: str, moment: Moment, now_ms: int) -> int:
-    """A moment that the user gave as ``name``, in Unix ms. Raises UserError for what is none."""
+    """A moment that the user gave as ``name``, in Unix ms. Raises ArgumentError for what is none."""
     try:
         found_ms = unix_ms(moment, now_ms)
         utc(found_ms)  # there are times that no calendar has
     except (ValueError, OverflowError) as error:
-        raise UserError(f"{name}: {error}") from None
+        raise ArgumentError(name, str(error)) from None
     return found_ms
 
 

@@ -20,12 +20,13 @@ LINE_S = 15.0
 @contextmanager
 def shown(since_ms: int, until_ms: int) -> Iterator[Progress]:
     """A bar over the start times from since to until, which leaves nothing behind; a line now and then where standard
-    error is no terminal."""
-    if sys.stderr is None or not sys.stderr.isatty():  # None where it is closed
+    error is no terminal, or one that cannot move its cursor."""
+    console = Console(stderr=True)
+    if sys.stderr is None or not sys.stderr.isatty() or console.is_dumb_terminal:  # None where it is closed
         yield _lines()
         return
     columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
-    with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
+    with Bar(*columns, console=console, transient=True) as bar:
         task = bar.add_task("asking MLflow", total=max(1, until_ms - since_ms))
 
         def tell(count: int, at_ms: int) -> None:

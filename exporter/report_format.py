@@ -3,10 +3,12 @@
 import csv
 import json
 import re
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from io import StringIO
+from shutil import get_terminal_size
 
 import click
 from rich import box
@@ -44,10 +46,9 @@ def write(report: Report, form: str, left_out: int) -> None:
         case "csv":
             click.echo(as_csv(report), nl=False)
         case _:
-            terminal = Console()
-            width = terminal.width if terminal.is_terminal and form == "table" else WIDE
-            console = Console(highlight=False, markup=False, width=WIDE)  # who is narrower breaks lines, and cuts none
-            print_tables(report, console, form == "markdown", left_out, width)
+            is_for_terminal = form == "table" and sys.stdout.isatty()
+            width = get_terminal_size().columns if is_for_terminal else WIDE
+            click.echo(as_tables(report, form == "markdown", left_out, width), nl=False)
 
 
 def as_json(report: Report, left_out: int) -> str:
@@ -66,8 +67,9 @@ def as_json(report: Report, left_out: int) -> str:
 
 
 def as_csv(report: Report) -> str:
-    """The rows, or the total where there is no ``by``, with a line of names before them."""
-    rows = [row.as_dict() for row in _rows(report)]
+    """The rows, or the total where there is no ``by``, with a line of names before them. A spreadsheet takes no text in
+    it for a formula, see ``_defused``."""
+    rows = [{**row.as_dict(), **{name: _defused(value) for name, value in row.key.items()}} for row in _rows(report)]
     text = StringIO()
     writer = csv.DictWriter(text, list(rows[0]) if rows else [*report.by, *report.total.as_dict()], lineterminator="\n")
     writer.writeheader()
@@ -75,12 +77,43 @@ def as_csv(report: Report) -> str:
     return text.getvalue()
 
 
+def _defused(text: str) -> str:
+    """A text with an apostrophe before what makes spreadsheets take it for a formula: users choose such texts, and
+    formulas can send away what else is in the sheet. See https://owasp.org/www-community/attacks/CSV_Injection."""
+    return f"'{text}" if text.startswith(_FORMULA_SIGNS) else text
+
+
+_FORMULA_SIGNS = (
+    *"=+-@\t\r\n",
+    *"\N{FULLWIDTH EQUALS SIGN}\N{FULLWIDTH PLUS SIGN}\N{FULLWIDTH HYPHEN-MINUS}\N{FULLWIDTH COMMERCIAL AT}",
+)
+"""The last four are full-width forms, which some spreadsheets read like the first."""
+
+
 def _rows(report: Report) -> Sequence[Row]:
     return report.rows if report.by else [report.total]
 
 
-def print_tables(report: Report, console: Console, markdown: bool, left_out: int, width: int) -> None:
-    """The rows and the total, the traces that were asked for, and what should be known about the numbers."""
+def as_tables(report: Report, markdown: bool, left_out: int, width: int) -> str:
+    """The rows and the total, the traces that were asked for, and what should be known about the numbers. Columns are
+    left out to fit into ``width`` if that helps; a line that is longer is for the terminal to break."""
+    text = StringIO()
+    # all that rich would otherwise find out from the environment, which may be of another mind than the reader
+    console = Console(
+        file=text,
+        width=WIDE,
+        color_system=None,
+        force_terminal=False,
+        force_jupyter=False,
+        legacy_windows=False,
+        highlight=False,
+        markup=False,
+    )
+    _print_tables(report, console, markdown, left_out, width)
+    return text.getvalue()
+
+
+def _print_tables(report: Report, console: Console, markdown: bool, left_out: int, width: int) -> None:
     console.print(f"{report.total.traces:,} finished traces from {_time(report.since)} to {_time(report.until)} UTC")
     if not report.total.traces:
         return

@@ -36,11 +36,16 @@ def answer_promptly() -> None:
     gc.set_threshold(young, middle, FULL_COLLECTIONS)
 
 
+class AddressInUseError(UserError):
+    """Something listens on the address."""
+
+
 def listen(address: str) -> socket.socket:
     """A listening socket for ``host:port`` or ``[ipv6]:port``; for all addresses, IPv4 and IPv6, ``:port`` or
     ``[::]:port``.
 
-    Raises UserError where the address is not of that form or is unavailable.
+    Raises UserError where the address is not of that form or is unavailable, AddressInUseError where something listens
+    on it.
     """
     host, separator, port = address.rpartition(":")
     host = host.removeprefix("[").removesuffix("]")
@@ -51,8 +56,10 @@ def listen(address: str) -> socket.socket:
     except UnicodeError:
         raise UserError(f"--web.listen-address: {host!r} is not the name of a host") from None
     except OSError as error:
-        remedy = "; stop what uses it, or choose another port" if error.errno == errno.EADDRINUSE else ""
-        raise UserError(f"--web.listen-address: cannot listen on {address}: {what_failed(error)}{remedy}") from None
+        complaint = f"--web.listen-address: cannot listen on {address}: {what_failed(error)}"
+        if error.errno == errno.EADDRINUSE:
+            raise AddressInUseError(f"{complaint}; stop what uses it, or choose another port") from None
+        raise UserError(complaint) from None
 
 
 def _is_everywhere(host: str) -> bool:

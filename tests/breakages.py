@@ -42,6 +42,8 @@ WEB = "tests/integration/test_web.py"
 HISTORY = "tests/unit/test_history.py"
 REPORT = "tests/integration/test_report.py"
 HEALTH = "tests/integration/test_health.py"
+CLI = "tests/integration/test_cli.py"
+API = "tests/unit/test_api.py"
 TRIAGE = "tests/unit/test_triage.py"
 LABELS = "tests/unit/test_labels.py"
 NAMES = "tests/integration/test_names.py"
@@ -806,7 +808,7 @@ BREAKAGES = (
     Breakage(
         "believe whatever a sound file holds",
         "exporter/ledger_file.py",
-        "        require_sound(db, _SCHEMA)\n",
+        "    require_sound(db, _SCHEMA)\n",
         "",
         f"{LEDGER} -k 'written or flipped'",
     ),
@@ -841,8 +843,8 @@ BREAKAGES = (
     Breakage(
         "set aside what is not damaged",
         "exporter/ledger_file.py",
-        "if not (is_damage(error) and _is_ours(path)):",
-        "if False:",
+        "return is_damage(error) and _is_ours(path)",
+        "return True",
         LEDGER,
     ),
     Breakage(
@@ -1097,9 +1099,13 @@ BREAKAGES = (
         LABELS,
     ),
     Breakage("let a surrogate into a label", "exporter/shown.py", "\\ud800-\\udfff]", "]", LABELS),
-    Breakage("compare a raw name with labels", "exporter/api.py", "return clean(value)", "return value", NAMES),
+    Breakage("compare a raw name with labels", "exporter/arguments.py", "return clean(value)", "return value", NAMES),
     Breakage(
-        "take a blank name for unknown", "exporter/api.py", "if not value.strip():", "if False:", f"{NAMES} -k nothing"
+        "take a blank name for unknown",
+        "exporter/arguments.py",
+        "if not text(name, value).strip():",
+        "if False:",
+        f"{NAMES} -k nothing",
     ),
     Breakage(
         "publish an objective under its raw name",
@@ -1195,8 +1201,8 @@ BREAKAGES = (
     Breakage(
         "a mistake of ours is a breach",
         "exporter/analysis.py",
-        'with _no_answer_is_exit_code_2(), _progress(lookback, "now") as progress:',
-        'with _progress(lookback, "now") as progress:',
+        "with _no_answer_is_exit_code_2(), flags.of_arguments():",
+        "with flags.of_arguments():",
         HEALTH,
     ),
     Breakage(
@@ -1233,6 +1239,104 @@ BREAKAGES = (
         "        like = self.source.features().get(Feature.LIKE, False)\n",
         "        like = True\n",
         "tests/integration/test_older_servers.py -k reports",
+    ),
+    Breakage(
+        "take what is no number for one",
+        "exporter/arguments.py",
+        "if not least <= found <= MAX_SECONDS:",
+        "if found < least or found > MAX_SECONDS:",
+        API,
+    ),
+    Breakage(
+        "divide by what a subclass makes of it",
+        "exporter/moments.py",
+        "round(moment.total_seconds() * 1000)",
+        "moment // timedelta(milliseconds=1)",
+        API,
+    ),
+    Breakage(
+        "ask MLflow before looking at an argument",
+        "exporter/api.py",
+        'arguments.text("filter_string", filter_string)',
+        "filter_string",
+        API,
+    ),
+    Breakage(
+        "lose what cannot be written",
+        "exporter/output.py",
+        "_text(sys.stdout, STDOUT, _raise)",
+        "_text(sys.stdout, STDOUT, _ignore)",
+        f"{CLI} -k output_that",
+    ),
+    Breakage(
+        "complain where nobody can be told",
+        "exporter/output.py",
+        "_text(sys.stderr, STDERR, _ignore)",
+        "_text(sys.stderr, STDERR, _raise)",
+        f"{CLI} -k nobody_can_be_told",
+    ),
+    Breakage(
+        "let the environment say how wide a table is",
+        "exporter/report_format.py",
+        "width=WIDE,\n",
+        "",
+        f"{REPORT} -k cuts",
+    ),
+    Breakage(
+        "let the environment colour a table",
+        "exporter/report_format.py",
+        "color_system=None,\n        force_terminal=False,",
+        "",
+        f"{REPORT} -k cuts",
+    ),
+    Breakage(
+        "let a user write a formula",
+        "exporter/report_format.py",
+        "if text.startswith(_FORMULA_SIGNS)",
+        "if False",
+        f"{REPORT} -k formula",
+    ),
+    Breakage(
+        "call a mistyped environment quiet",
+        "exporter/presence.py",
+        "not _is_there(library, {**before, name: value}, now_ms)",
+        "False",
+        f"{REPORT} -k mistake_and",
+    ),
+    Breakage(
+        "call a quiet environment mistyped",
+        "exporter/presence.py",
+        "not _is_there(library, {**before, name: value}, now_ms)",
+        "True",
+        f"{REPORT} -k old_traces",
+    ),
+    Breakage(
+        "check without trying to keep a ledger",
+        "exporter/ledger_file.py",
+        "    _try_beside(path)\n",
+        "",
+        f"{LEDGER} -k check",
+    ),
+    Breakage(
+        "leave a log that belongs to who checked",
+        "exporter/ledger_file.py",
+        '"&immutable=1"',
+        '""',
+        f"{LEDGER} -k check",
+    ),
+    Breakage(
+        "check what another exporter is about to hold",
+        "exporter/ledger_file.py",
+        "if found and _is_held(path):",
+        "if False:",
+        f"{CLI} -k beside",
+    ),
+    Breakage(
+        "let libraries tell of their retries",
+        "exporter/logs.py",
+        "level=max(least, logging.WARNING)",
+        "level=logging.WARNING",
+        f"{HEALTH} -k nothing_but",
     ),
 )
 

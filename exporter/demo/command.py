@@ -3,6 +3,7 @@
 import os
 import shutil
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -24,6 +25,7 @@ from exporter.demo.processes import CHATBOT_ENVIRONMENT, HOST, Processes, fetch,
 from exporter.errors import UserError, what_failed
 from exporter.ledger_file import hold
 from exporter.overview import Row
+from exporter.report_format import WIDE
 
 EXPERIMENT = "tideline-support"
 INTERVAL_S = 2
@@ -104,7 +106,8 @@ def run(options: Options) -> None:
         logs.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"--data-dir: cannot use {options.data_dir}: {what_failed(error)}") from None
-    console = Console(highlight=False, soft_wrap=True)
+    terminal = sys.stdout.isatty()  # whatever FORCE_COLOR and COLUMNS say of what is none
+    console = Console(highlight=False, soft_wrap=True, force_terminal=terminal, width=None if terminal else WIDE)
     stopping = threading.Event()
     receiver_port = free_port()
     alone = hold(options.data_dir.resolve() / "demo", "the data of the demo", "give this one another --data-dir")
@@ -245,7 +248,7 @@ class _Demo:
             title=title, caption=f"the traces themselves: {self._options.mlflow}", box=box.SIMPLE_HEAD, padding=0
         )
         for number, name in enumerate(table.COLUMNS):
-            shown.add_column(name, justify="left" if number < 2 else "right", min_width=7)
+            shown.add_column(name, justify="left" if number < 2 else "right", min_width=7, overflow="fold")
         for row in self._rows():
             shown.add_row(*table.texts(row))
         return shown

@@ -1,6 +1,7 @@
 """The commands as a user calls them: what they print, and with which exit code they end."""
 
 import os
+import shlex
 import socket
 import subprocess
 import sys
@@ -9,10 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from exporter.cli import cli
 from exporter.demo.processes import HOST, free_port
 from exporter.ledger import Ledger
 from exporter.ledger_file import hold
-from tests.real import EXPORTER, Mlflow, Trace, now_ms
+from tests.commands import config_file
+from tests.real import EXPORTER, Exporter, Mlflow, Trace, now_ms
 
 
 def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -76,11 +79,11 @@ def test_check_names_the_selector_that_matches_nothing(mlflow: Mlflow, tmp_path:
 
 
 def test_check_of_an_experiment_that_matches_nothing(mlflow: Mlflow, file: Path) -> None:
-    known = mlflow.experiment()
-    file.write_text("mlflow: {experiments: [chatbto]}")
+    mlflow.experiment(known := f"chatbot-{now_ms()}")
+    file.write_text(f"mlflow: {{experiments: [{known.replace('bot', 'bto')}]}}")
     message = complaint("check", f"--config.file={file}", MLFLOW_TRACKING_URI=mlflow.uri)
-    assert "mlflow.experiments: chatbto selects none of the" in message
-    assert known in message
+    assert f"mlflow.experiments: {known.replace('bot', 'bto')} selects none of the" in message
+    assert f"; did you mean {known}?" in message
 
 
 def test_check_of_a_filter_that_mlflow_refuses(mlflow: Mlflow, file: Path) -> None:
@@ -108,6 +111,55 @@ def test_check_of_a_ledger_that_is_not_ours(mlflow: Mlflow, tmp_path: Path, file
     (tmp_path / "notes.txt").write_text("not a database, but something that somebody may need\n" * 20)
     file.write_text(f"ledger: {{path: {tmp_path}/notes.txt}}")
     assert "cannot be used as a ledger" in complaint("check", f"--config.file={file}", MLFLOW_TRACKING_URI=mlflow.uri)
+
+
+def test_whatever_ends_serve_ends_check_and_doctor(mlflow: Mlflow, tmp_path: Path) -> None:
+    experiment = mlflow.experiment()
+    (tmp_path / "notes.txt").write_text("x")
+    for path in (tmp_path / "notes.txt" / "ledger.db", tmp_path, "/proc/ledger.db"):
+        file = config_file(tmp_path, mlflow, experiment, ledger={"path": str(path)})
+        for command in ("check", "doctor", "serve --config.check", f"serve --web.listen-address={HOST}:0"):
+            message = complaint(*command.split(), f"--config.file={file}")
+            assert f"{path}" in message
+            assert "ledger" in message
+
+
+def test_check_beside_a_running_exporter(mlflow: Mlflow, tmp_path: Path) -> None:
+    settings = {"mlflow": {"tracking_uri": mlflow.uri, "experiments": mlflow.experiment()}}
+    with Exporter(tmp_path, settings).running() as exporter:
+        address = f"--web.listen-address={exporter.url.removeprefix('http://')}"
+        for command in (["check"], ["doctor"], ["serve", "--config.check", address]):
+            done = run(*command, f"--config.file={tmp_path}/exporter.yml")
+            assert (done.returncode, done.stderr) == (0, ""), command
+            assert "ledger.db (in use by a running exporter: counting goes on)" in done.stdout
+        assert done.stdout.splitlines()[-1].endswith(
+            "(in use: by a running exporter, or by what has to be stopped first)"
+        )
+
+
+@pytest.mark.parametrize(
+    "flag", ["--web.listen-address=nowhere:port", "--web.listen-address=192.0.2.1:1", "--web.telemetry-path=/-/healthy"]
+)
+def test_a_check_looks_at_the_flags_of_serve_too(mlflow: Mlflow, tmp_path: Path, flag: str) -> None:
+    file = config_file(tmp_path, mlflow, mlflow.experiment())
+    assert flag.partition("=")[0] in complaint("serve", "--config.check", f"--config.file={file}", flag)
+
+
+def test_many_experiments_are_not_listed_on_one_line(mlflow: Mlflow, tmp_path: Path, file: Path) -> None:
+    stem = f"many-{now_ms()}"
+    for number in range(15):
+        mlflow.experiment(f"{stem}-{number:02}")
+    ledger = f"ledger: {{path: {tmp_path}/ledger.db}}"
+    file.write_text(f"mlflow: {{experiments: ['{stem}-*', '{stem}_03']}}\n{ledger}\n")
+    done = run("check", f"--config.file={file}", MLFLOW_TRACKING_URI=mlflow.uri)
+    (line,) = [each for each in done.stdout.splitlines() if each.startswith("experiments")]
+    assert f"selected: {stem}-00, {stem}-01" in line
+    assert line.endswith(f"{stem}-09 and 5 more")
+    assert f"{stem}_03 selects none of the active experiments; did you mean {stem}-03?\n" in done.stdout
+    file.write_text(f"mlflow: {{experiments: ['{stem}_03']}}\n{ledger}\n")
+    message = complaint("check", f"--config.file={file}", MLFLOW_TRACKING_URI=mlflow.uri)
+    assert f"; did you mean {stem}-03?" in message
+    assert len(message) < 1_000
 
 
 @pytest.mark.parametrize(
@@ -170,6 +222,47 @@ def test_a_ledger_that_is_not_ours_or_in_use(tmp_path: Path, file: Path) -> None
         assert f"is in use by process {os.getpid()}" in complaint("serve", f"--config.file={file}", address)
 
 
+def shell(command: str, directory: Path) -> subprocess.CompletedProcess[str]:
+    """What a line for a shell does, in which EXPORTER is the command."""
+    line = f"set -o pipefail; {command.replace('EXPORTER', shlex.join(EXPORTER))}"
+    return subprocess.run(["bash", "-c", line], capture_output=True, text=True, timeout=60, check=False, cwd=directory)
+
+
+@pytest.mark.parametrize("command", ["--help", "--version", "report --help", "rules", "dashboards --output=made"])
+@pytest.mark.parametrize(
+    ("ending", "why"),
+    [
+        (">/dev/full", "cannot write to standard output: No space left on device\n"),
+        (">&-", "cannot write to standard output: Bad file descriptor\n"),
+        ("| true", ""),
+        (">/dev/full 2>/dev/full", ""),
+        (">&- 2>&-", ""),
+    ],
+)
+def test_output_that_cannot_be_written(tmp_path: Path, command: str, ending: str, why: str) -> None:
+    done = shell(f"EXPORTER {command} {ending}", tmp_path)
+    assert (done.returncode, done.stdout) == (2, ""), done
+    assert done.stderr == (f"mlflow-trace-exporter: {why}" if why else "")
+
+
+def test_output_of_what_reads_mlflow_that_cannot_be_written(mlflow: Mlflow, tmp_path: Path) -> None:
+    config_file(tmp_path, mlflow, mlflow.experiment())
+    forms = (f"report --format={form}" for form in ("table", "json", "csv", "markdown"))
+    for command in (*forms, "check", "doctor", "serve --config.check"):
+        done = shell(f"EXPORTER {command} --config.file=exporter.yml >/dev/full", tmp_path)
+        assert done.returncode == 2, command
+        assert done.stderr == "mlflow-trace-exporter: cannot write to standard output: No space left on device\n"
+    gone = shell("EXPORTER report --config.file=exporter.yml | true", tmp_path)
+    assert (gone.returncode, gone.stderr) == (2, ""), "like any command whose reader has gone"
+
+
+@pytest.mark.parametrize("command", ["health --nonsense", "health --lookback=soon", "serve --log.level=loud"])
+@pytest.mark.parametrize("ending", ["2>/dev/full", "2>&-", ">&- 2>&-", "2>&1 | true"])
+def test_a_mistake_that_nobody_can_be_told_is_exit_code_2(tmp_path: Path, command: str, ending: str) -> None:
+    done = shell(f"EXPORTER {command} {ending}", tmp_path)
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", ""), "1 would be an answer of health"
+
+
 def test_flags_that_are_wrong_name_the_flag() -> None:
     assert "--log.level" in complaint("serve", "--log.level=loud")
     assert "--duration" in complaint("demo", "--duration=1 hour")
@@ -197,6 +290,13 @@ def test_help_is_there_without_waiting_for_mlflow(arguments: tuple[str, ...]) ->
     assert done.returncode == 0
     assert "mlflow-trace-exporter" in done.stdout or "Usage" in done.stdout
     assert " mlflow" not in done.stderr
+
+
+@pytest.mark.parametrize("columns", ["80", "100"])
+def test_no_summary_of_a_command_is_cut_short(columns: str) -> None:
+    shown = run("--help", COLUMNS=columns).stdout.partition("Commands:\n")[2].splitlines()
+    assert len(shown) == len(cli.commands), "a line each"
+    assert all(line.endswith((".", "?")) and not line.endswith("...") for line in shown), shown
 
 
 def test_a_probe_of_what_does_not_listen() -> None:

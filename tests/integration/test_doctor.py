@@ -40,7 +40,7 @@ def test_where_all_is_well_nothing_needs_to_be_changed(mlflow: Mlflow, tmp_path:
     fields = ("token usage", "cost", "environment", "version", "user", "session", "duration")
     assert "have         " + ", ".join(f"{name} 100%" for name in fields) in shown
     assert "clock        MLflow's and this machine's agree within 2 s" in shown
-    assert shown.splitlines()[-1] == "- nothing needs to be changed"
+    assert "\n\n- nothing needs to be changed\n\nsample " in shown, "then what to change, then what that rests on"
 
 
 def test_the_series_are_those_that_serve_shows(mlflow: Mlflow, tmp_path: Path) -> None:
@@ -145,7 +145,27 @@ def test_the_latest_traces_are_looked_at(mlflow: Mlflow, tmp_path: Path) -> None
 def test_without_traces_it_says_where_to_look(mlflow: Mlflow, tmp_path: Path) -> None:
     shown = said(mlflow, tmp_path, mlflow.experiment())
     assert "sample       no traces" in shown
-    assert shown.splitlines()[-1].startswith("- There are no traces: does the application trace")
+    assert "\n- There are no traces: does the application trace" in shown
+
+
+def test_what_mlflow_sets_itself_is_one_line_and_all_else_has_its_own(mlflow: Mlflow, tmp_path: Path) -> None:
+    experiment = mlflow.experiment()
+    internal = {f"mlflow.internal.{number:02}": "x" for number in range(20)}
+    own = {f"team-{number:02}": "x" for number in range(40)}
+    metadata = {**KNOWN, **internal, "mlflow.modelId": "m-1", "mlflow.source.name": "app.py"}
+    mlflow.insert(experiment, [Trace(now_ms(), tags={**GOOD, **own, "mlflow.note": "n"}, metadata=metadata)])
+    labels = {"environment": ["tag.environment"], "extra": {"app": "metadata.mlflow.source.name"}}
+    shown = said(mlflow, tmp_path, experiment, labels=labels)
+    lines = shown.splitlines()
+    details = lines[lines.index("", lines.index("") + 1) + 1 :]
+    assert not any(line.startswith("- ") for line in details), "advice comes first"
+    for key in ("mlflow.modelId", "mlflow.source.name", "mlflow.trace.user", "mlflow.trace.session"):
+        assert any(line.startswith(f"metadata {key}: 1 value") for line in details), (key, shown)
+    (line,) = [line for line in details if line.startswith("mlflow.*")]
+    assert "keys of MLflow's own: mlflow.internal.00, mlflow.internal.01" in line
+    assert shown.count("mlflow.internal") == 5
+    assert "tag team-00: 1 value (x)" in details
+    assert any(line.startswith("and ") and line.endswith(" more tags and metadata") for line in details)
 
 
 def test_what_users_wrote_is_not_printed(mlflow: Mlflow, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from exporter import Verdict, api, check_health
 from exporter.demo.processes import HOST, free_port
 from exporter.errors import UserError
 from tests.commands import config_file, invoke
+from tests.integration.test_cli import run
 from tests.real import EXPORTER, Mlflow, Trace, now_ms
 
 SLOW_MS = [100] * 18 + [4_000, 8_000]
@@ -84,11 +85,22 @@ def test_exit_code_2_where_it_could_not_be_checked(checked: Checked, tmp_path: P
         (checked.run(tmp_path, objectives=[{"environment": "prod*", "error_ratio": "5%"}]), "name none but by globs"),
         (checked.run(tmp_path, "--error-rate=500%"), "is not a share"),
         (checked.run(tmp_path, "--lookback=soon"), "is not a duration"),
-        (checked.run(tmp_path, "--lookback=0s"), "is not before"),
+        (checked.run(tmp_path, "--lookback=0s"), "--lookback: 0:00:00 is not before now"),
+        (checked.run(tmp_path, "--lookback=999999y"), "--lookback"),
+        (checked.run(tmp_path, "--p95=0s", "--environment=canary"), "--p95: "),
+        (checked.run(tmp_path, "--p95=5s", "--environment="), "--environment: it is empty"),
     ):
         assert done.exit_code == 2, done.output
         assert words in done.stderr
         assert done.stdout == ""
+
+
+def test_where_mlflow_cannot_be_reached_nothing_but_that_is_said(tmp_path: Path) -> None:
+    uri = f"http://{HOST}:{free_port()}"
+    for command in ("health", "report", "check", "doctor", f"backfill --output={tmp_path}/history.om"):
+        done = run(*command.split(), MLFLOW_TRACKING_URI=uri, XDG_STATE_HOME=str(tmp_path))
+        assert done.returncode == 2, command
+        assert len(done.stderr.splitlines()) == 1, done.stderr
 
 
 def test_exit_code_2_after_a_mistake_of_ours(checked: Checked, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -101,9 +113,31 @@ def test_exit_code_2_after_a_mistake_of_ours(checked: Checked, tmp_path: Path, m
 def test_exit_code_3_with_too_few_traces(checked: Checked, tmp_path: Path) -> None:
     done = checked.run(tmp_path, "--environment=canary", "--error-rate=5%")
     assert done.exit_code == 3
-    assert done.stdout.splitlines()[0] == "too few traces: canary: error rate of 3, at least 20 are needed"
+    assert (
+        done.stdout.splitlines()[0]
+        == "too few traces: canary: error rate not judged: 3 traces, --min-traces, by default, is 20"
+    )
     assert checked.run(tmp_path, "--environment=canary", "--error-rate=5%", "--min-traces=3").exit_code == 1
-    assert checked.run(tmp_path, "--environment=nowhere", "--error-rate=5%").exit_code == 3
+    done = checked.run(tmp_path, "--environment=canary", "--error-rate=5%", "--min-traces=1000")
+    assert (
+        done.stdout.splitlines()[0] == "too few traces: canary: error rate not judged: 3 traces, --min-traces is 1000"
+    )
+    strict = {"environment": "can*", "error_ratio": "5%", "min_traces": 4}
+    done = checked.run(tmp_path, "--environment=canary", objectives=[strict])
+    assert done.stdout.startswith(
+        "too few traces: canary: error rate not judged: 3 traces, min_traces of its objective is 4\n"
+    )
+
+
+def test_exit_code_3_names_the_environments_that_there_are(checked: Checked, tmp_path: Path) -> None:
+    done = checked.run(tmp_path, "--environment=prodcution", "--environment=canary", "--error-rate=5%")
+    assert done.exit_code == 3
+    absent, *_ = done.stdout.splitlines()
+    assert absent == (
+        "no recent trace has environment 'prodcution'; did you mean production?; they have canary, production, staging"
+    )
+    quiet = checked.run(tmp_path, "--environment=canary", "--error-rate=5%", "--lookback=1s")
+    assert (quiet.exit_code, "no recent trace" in quiet.stdout) == (3, False)
 
 
 def test_exit_code_3_where_traces_do_not_tell_what_is_asked(mlflow: Mlflow, tmp_path: Path) -> None:
@@ -115,7 +149,9 @@ def test_exit_code_3_where_traces_do_not_tell_what_is_asked(mlflow: Mlflow, tmp_
     done = checked.run(tmp_path, "--environment=unmeasured", "--p95=5s", "--error-rate=5%")
     assert done.exit_code == 3, "nobody knows how long they took"
     too_few, within, _ = done.stdout.splitlines()
-    assert too_few == "too few traces: unmeasured: p95 latency of 1, at least 20 are needed"
+    assert too_few.startswith(
+        "too few traces: unmeasured: p95 latency not judged: measured on 1 of 31 traces, --min-tr"
+    )
     assert within == "within: unmeasured: error rate 0%, at most 5%"
     assert checked.run(tmp_path, objectives=[{"environment": "unmeasured", "cost_usd_per_day": 1}]).exit_code == 3
 
@@ -138,7 +174,7 @@ def test_the_exit_code_is_the_answer_whoever_reads(
     [
         ({"error_rate": 5}, "error_rate: 5 is not a share"),
         ({"p95_s": 0}, "p95_s: 0 is not"),
-        ({"p95_s": 1, "min_traces": 0}, "min_traces: must be at least 1"),
+        ({"p95_s": 1, "min_traces": 0}, "min_traces: 0 is not a whole number of at least 1"),
         ({"environments": "staging"}, "environment 'staging' has no objective"),
     ],
 )
@@ -151,7 +187,7 @@ def test_the_worst_of_several_environments_is_told(checked: Checked, tmp_path: P
     done = checked.run(tmp_path, "--environment=canary", "--environment=staging", "--error-rate=50%")
     assert done.exit_code == 1
     assert "breached: staging: error rate 100%, at most 50%" in done.stdout
-    assert "too few traces: canary: error rate of 3" in done.stdout
+    assert "too few traces: canary: error rate not judged: 3 traces" in done.stdout
     assert checked.run(tmp_path, "--environment=canary", "--environment=production", "--p95=9s").exit_code == 3
 
 

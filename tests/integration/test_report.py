@@ -18,6 +18,7 @@ import pytest
 from click.testing import Result
 
 import exporter
+from exporter import presence
 from exporter import report as reports
 from exporter.errors import UserError
 from exporter.moments import utc
@@ -286,14 +287,68 @@ def test_a_narrow_terminal_gets_fewer_columns_and_no_cut_numbers(config: Path, c
 
 
 @pytest.mark.parametrize(
+    ("environment", "width"),
+    [
+        *(
+            (each, None)
+            for each in ("TERM=dumb", "FORCE_COLOR=1", "FORCE_COLOR=1 TERM=dumb", "COLUMNS=20", "COLUMNS=x")
+        ),
+        *((each, 20) for each in ("TERM=dumb", "NO_COLOR=1", "TERM=unknown")),
+        *((each, 300) for each in ("TERM=dumb", "FORCE_COLOR=1", "COLUMNS=20")),
+    ],
+)
+def test_no_terminal_and_no_variable_cuts_a_number(config: Path, environment: str, width: int | None) -> None:
+    total = exporter.make_report(since="12h", config=config).total
+    numbers = (f"{total.traces:,}", f"{total.total_tokens:,}", f"${total.cost_usd:,.4f}")
+    for form in ("table", "markdown") if width is None else ("table",):
+        command = f"{environment} {shlex.join(EXPORTER)} report --config.file={config} --since=12h --format={form}"
+        if width is not None:
+            command = f"script -qec {shlex.quote(f'stty cols {width}; {command} 2>/dev/null')} /dev/null"
+        done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True)
+        for number in numbers:
+            assert re.search(rf"(^|\s){re.escape(number)}(\s|$)", done.stdout, re.MULTILINE), done.stdout
+        assert "…" not in done.stdout
+        assert "\x1b" not in done.stdout
+
+
+@pytest.mark.parametrize("environment", ["FORCE_COLOR=1", "TTY_COMPATIBLE=1", "TERM=dumb"])
+def test_progress_writes_no_escape_codes_where_nobody_wants_them(config: Path, environment: str) -> None:
+    command = f"{environment} {shlex.join(EXPORTER)} report --config.file={config} --since=12h"
+    if environment == "TERM=dumb":
+        command = f"script -qec {shlex.quote(command)} /dev/null"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True)
+    assert "\x1b" not in done.stdout + done.stderr
+
+
+def test_a_spreadsheet_takes_no_text_for_a_formula(mlflow: Mlflow, tmp_path: Path) -> None:
+    formulas = ["=HYPERLINK(0)", "+1", "-1", "@SUM(A1)", "\uff1d1+1", "\uff20a"]
+    harmless = ["a=b", "'quoted", "1-2", "x\t=1"]
+    experiment = mlflow.experiment()
+    users = [*formulas, *harmless]
+    mlflow.insert(experiment, [Trace(now_ms() - 1_000, metadata={"mlflow.trace.user": user}) for user in users])
+    file = config_file(tmp_path, mlflow, experiment)
+    table = list(csv.DictReader(StringIO(run(file, "--by=user", "--format=csv").stdout)))
+    expected = {*(f"'{user}" for user in formulas), *(user.replace("\t", "\ufffd") for user in harmless)}
+    assert {row["user"] for row in table} == expected
+    found = json.loads(run(file, "--by=user", "--format=json").stdout)
+    assert {row["user"] for row in found["rows"]} == {user.replace("\t", "\ufffd") for user in users}, "as it is"
+
+
+@pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--by=colour"], "by: 'colour' is none of experiment, environment"),
-        (["--since=yesterday"], "since: 'yesterday' is neither"),
-        (["--since=1h", "--until=2h"], "since: 1h is not before 2h"),
+        (["--by=colour"], "--by: 'colour' is none of experiment, environment"),
+        (["--by=version,enviroment"], "'enviroment' is none of"),
+        (["--by=enviroment"], "; did you mean environment?"),
+        (["--environment= "], "--environment: it is empty"),
+        (["--min-duration=99999y"], "--min-duration: "),
+        (["--min-duration=999999y"], "--min-duration"),
+        (["--since=yesterday"], "--since: 'yesterday' is neither"),
+        (["--since=1h", "--until=2h"], "--since: 1h is not before 2h"),
         (["--filter=colour"], "Is the filter right ('colour')?"),
         (["--format=csv", "--errors=1"], "--slowest and --errors go with"),
-        (["--since=3000y"], "since: "),
+        (["--since=3000y"], "--since: "),
+        (["--until=never"], "--until: "),
     ],
 )
 def test_a_mistake_is_one_message(config: Path, arguments: list[str], words: str) -> None:
@@ -301,6 +356,48 @@ def test_a_mistake_is_one_message(config: Path, arguments: list[str], words: str
     assert (done.exit_code, done.stdout) == (2, "")
     assert words in done.stderr
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_several_dimensions_with_commas_are_the_same_as_each_alone(config: Path) -> None:
+    asked = ("--since=12h", "--format=csv")
+    together = run(config, *asked, "--by=environment,version", "--by=hour").stdout
+    assert together == run(config, *asked, "--by=environment", "--by=version", "--by=hour").stdout
+    assert together.startswith("environment,version,hour,traces")
+
+
+def test_an_environment_that_no_trace_has_is_a_mistake_and_a_quiet_one_is_none(config: Path) -> None:
+    for form in ("table", "json", "csv", "markdown"):
+        done = run(config, "--since=12h", "--environment=prodcution", f"--format={form}")
+        assert (done.exit_code, done.stdout) == (2, "")
+        assert "--environment: no trace has 'prodcution'; did you mean production?" in done.stderr
+        assert "the latest traces have canary, not-staging, production, staging" in done.stderr
+    version = run(config, "--since=12h", "--environment=staging", "--version=1.5")
+    assert version.exit_code == 2
+    assert "--version: no trace of environment 'staging' has '1.5'; " in version.stderr
+    assert "the latest traces have 1, 2" in version.stderr
+    for asked in (["--since=3d", "--until=2d"], ["--since=12h", "--user=nobody"]):
+        quiet = run(config, "--environment=staging", "--version=1", *asked)
+        assert (quiet.exit_code, quiet.stdout.split(" from")[0]) == (0, "0 finished traces")
+    assert exporter.make_report(environment="prodcution", config=config).rows == (), "as far as a notebook is concerned"
+
+
+def test_an_environment_with_old_traces_only_is_not_called_absent(
+    mlflow: Mlflow, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(presence, "SAMPLE", 3)
+    experiment = mlflow.experiment()
+    mlflow.insert(
+        experiment, [Trace(now_ms() - 72 * HOUR_MS, tags={"environment": name}) for name in ("old", "o d, é")]
+    )
+    mlflow.insert(experiment, [Trace(now_ms() - at, tags={"environment": "new"}) for at in range(5)])
+    file = config_file(tmp_path, mlflow, experiment)
+    for name in ("old", "o d, é"):
+        assert run(file, f"--environment={name}").exit_code == 0, name
+    assert "the latest traces have new\n" in run(file, "--environment=odl").stderr
+
+
+def test_where_there_are_no_traces_at_all_nobody_is_corrected(mlflow: Mlflow, tmp_path: Path) -> None:
+    assert run(config_file(tmp_path, mlflow, mlflow.experiment()), "--environment=any").exit_code == 0
 
 
 def test_a_notebook_keeps_its_own_settings_of_mlflow(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -314,9 +411,9 @@ def test_a_notebook_keeps_its_own_settings_of_mlflow(config: Path, monkeypatch: 
 @pytest.mark.parametrize(
     ("mistake", "words"),
     [
-        ({"status": "bad"}, "status: 'bad' is neither ok nor error"),
+        ({"status": "bad"}, "status: 'bad' is none of ok, error"),
         ({"by": "colour"}, "by: 'colour' is none of experiment"),
-        ({"slowest": -1}, "0 or more"),
+        ({"slowest": -1}, "slowest: -1 is not a whole number of at least 0"),
         ({"since": 3}, "since: 3 is neither a text"),
     ],
 )
@@ -348,7 +445,7 @@ def test_what_users_wrote_cannot_disturb_what_is_shown(mlflow: Mlflow, tmp_path:
     markdown = run(file, "--by=version", "--format=markdown").stdout
     (row,) = [line for line in markdown.splitlines() if "<b" in line]
     assert row.startswith("| a\\\\\\|\\<b\\> ")
-    assert "by: 'errors' is none of" in run(file, "--by=errors").stderr, (
+    assert "--by: 'errors' is none of" in run(file, "--by=errors").stderr, (
         "a label with the name of a column would hide it"
     )
 

@@ -1,7 +1,7 @@
 import random
 import shutil
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +14,7 @@ from exporter.families import LEDGER_RESETS, trace_families
 from exporter.horizon import BUCKET_MS, Horizon, Kind, Pass, Window
 from exporter.labels import PLACE_LABELS, TRACE_LABELS
 from exporter.ledger import Ledger, Origin
-from exporter.ledger_file import examine
+from exporter.ledger_file import Outlook, examine, outlook
 from exporter.ledger_totals import Stage
 from exporter.metrics import Cell
 from exporter.objectives import Objective, Objectives
@@ -199,6 +199,99 @@ def test_examine_refuses_a_path_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot keep a ledger at"):
         examine(tmp_path / "file" / "deep" / "ledger.db")
+
+
+def _file(path: Path) -> Path:
+    path.write_text("somebody may need it\n" * 50)
+    return path
+
+
+def _of_schema_99(path: Path) -> Path:
+    Ledger(path).close()
+    with closing(sqlite3.connect(path)) as db:
+        db.execute("PRAGMA user_version = 99")
+    return path
+
+
+def _twice(path: Path) -> Path:
+    Ledger(path).close()
+    path.with_name("other-name").hardlink_to(path)
+    return path
+
+
+def _link_to_itself(path: Path) -> Path:
+    path.symlink_to(path)
+    return path
+
+
+def _with_a_folder_as_lock(path: Path) -> Path:
+    Path(f"{path}.lock").mkdir()
+    return path
+
+
+REFUSED: dict[str, Callable[[Path], Path]] = {
+    "another file": _file,
+    "a folder": lambda path: path.parent,
+    "below a file": lambda path: _file(path) / "deep" / "ledger.db",
+    "a schema of a later version": _of_schema_99,
+    "two names": _twice,
+    "a loop of links": _link_to_itself,
+    "a lock that is none": _with_a_folder_as_lock,
+    "no room for the name of the lock": lambda path: path.with_name("n" * 252),
+    "no room for the name": lambda path: path.with_name("n" * 300),
+    "where nobody can make files": lambda _: Path("/proc/ledger.db"),
+    "where nobody can make folders": lambda _: Path("/proc/deep/ledger.db"),
+}
+
+
+def _contents(folder: Path) -> dict[str, bytes | None]:
+    return {each.name: each.read_bytes() if each.is_file() else None for each in folder.iterdir()}
+
+
+@pytest.mark.parametrize("kind", REFUSED)
+def test_check_refuses_every_path_that_serve_refuses(tmp_path: Path, kind: str) -> None:
+    path = REFUSED[kind](tmp_path / "ledger.db")
+    before = _contents(tmp_path)
+    with pytest.raises(UserError, match="ledger") as told:
+        outlook(path)
+    assert str(path) in str(told.value)
+    assert _contents(tmp_path) == before, "and it leaves nothing"
+    with pytest.raises(UserError, match="ledger"):
+        Ledger(path)
+
+
+def _damaged(path: Path) -> None:
+    Ledger(path).close()
+    content = bytearray(path.read_bytes())
+    content[4096 * 3 : 4096 * 6] = b"\xff" * 4096 * 3
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("make", "expected"),
+    [
+        (lambda _: None, Outlook.NEW),
+        (lambda path: path.touch(), Outlook.NEW),
+        (lambda path: Ledger(path).close(), Outlook.FOUND),
+        (_damaged, Outlook.DAMAGED),
+    ],
+    ids=["nothing", "an empty file", "a ledger", "a damaged ledger"],
+)
+def test_check_takes_every_path_that_serve_takes(
+    tmp_path: Path, make: Callable[[Path], None], expected: Outlook
+) -> None:
+    path = tmp_path / "ledger.db"
+    make(path)
+    before = _contents(tmp_path)
+    assert outlook(path) is expected
+    assert _contents(tmp_path) == before, "and it leaves nothing, such as a log that belongs to who checked"
+    with closing(Ledger(path)):
+        assert outlook(path) is Outlook.IN_USE
+
+
+def test_a_ledger_whose_folders_are_to_be_made_is_taken_and_they_are_not_made(tmp_path: Path) -> None:
+    assert outlook(tmp_path / "deep" / "er" / "ledger.db") is Outlook.NEW
+    assert not list(tmp_path.iterdir())
 
 
 def test_examine_says_what_is_there_and_writes_nothing(path: Path) -> None:
