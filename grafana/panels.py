@@ -240,9 +240,9 @@ def link_to(title: str, url: str) -> build.DashboardLink:
 
 
 def traces_url(status: str = "", **labels: str) -> str:
-    """The exporter's list of traces, with these labels, at the time that is shown."""
+    """The exporter's list of traces with these labels that ended or ran in the time that is shown."""
     query = "".join(f"{name}={value}&" for name, value in labels.items()) + (f"status={status}&" if status else "")
-    return f"{EXPORTER}/traces?{query}start=${{__from:date:seconds}}&end=${{__to:date:seconds}}"
+    return f"{EXPORTER}/traces?{query}since=${{__from:date:seconds}}&end=${{__to:date:seconds}}"
 
 
 OF_ROW = {
