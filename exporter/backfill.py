@@ -7,7 +7,7 @@ from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import IO
 
-from exporter import ledger_file, parts
+from exporter import ledger_look, parts
 from exporter.config import Config
 from exporter.errors import UserError, what_failed
 from exporter.history import History, Span
@@ -46,7 +46,7 @@ def until_ms(chosen_ms: int | None, origin_ms: int | None, now_ms: int) -> int:
 def plan(settings: Config, since: str, until: str | None, step: timedelta, target: Mapping[str, str]) -> Span:
     """What to write. Raises UserError for a mistake in one of these, and as ``until_ms`` does."""
     now_ms = parts.now_ms()
-    origin_ms = ledger_file.origin_ms(settings.ledger.path)
+    origin_ms = ledger_look.origin_ms(settings.ledger.path)
     step_ms = parts.ms(step)
     if step_ms < LEAST_STEP_MS:
         raise UserError("--step: must be at least 1s")
@@ -68,7 +68,7 @@ def plan(settings: Config, since: str, until: str | None, step: timedelta, targe
 
 def gap(settings: Config, span: Span) -> str | None:
     """What to say where the history ends before `serve` began."""
-    origin_ms = ledger_file.origin_ms(settings.ledger.path)
+    origin_ms = ledger_look.origin_ms(settings.ledger.path)
     if origin_ms is None:
         return f"there is no ledger at {settings.ledger.path}: the history ends at {text(span.until_ms)} UTC"
     if origin_ms <= span.until_ms:

@@ -8,7 +8,7 @@ from exporter.errors import PollError, UserError
 from exporter.features import shortcomings
 from exporter.horizon import AHEAD_MS, Window
 from exporter.labels import LabelRules
-from exporter.ledger_file import Outlook, outlook
+from exporter.ledger_look import Outlook, outlook
 from exporter.listed import did_you_mean, few
 from exporter.parts import now_ms, open_meter, open_source, poll_settings
 from exporter.source import MlflowSource

@@ -5,11 +5,9 @@ import logging
 import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager, suppress
-from enum import Enum
+from contextlib import ExitStack, contextmanager, suppress
 from glob import escape
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import IO
 
 from exporter.errors import UserError, what_failed
@@ -70,9 +68,9 @@ def resolve(path: Path) -> Path:
         found = path.resolve()
         names = found.stat().st_nlink if found.is_file() else 1
     except (OSError, RuntimeError):  # the latter up to Python 3.12
-        raise _cannot_keep(path, "it is a link that cannot be followed") from None
+        raise cannot_keep(path, "it is a link that cannot be followed") from None
     if names > 1:
-        raise _cannot_keep(path, f"{found} has {names} names (hard links), and each of them could be in use; copy it")
+        raise cannot_keep(path, f"{found} has {names} names (hard links), and each of them could be in use; copy it")
     return found
 
 
@@ -84,7 +82,7 @@ def hold(path: Path, what: str = "the ledger", remedy: str = "set another ledger
         path.parent.mkdir(parents=True, exist_ok=True)
         lock = Path(f"{path}.lock").open("a+", encoding="ascii")  # noqa: SIM115 - open as long as the lock is held
     except OSError as error:
-        raise _cannot_keep(path, what_failed(error)) from None
+        raise cannot_keep(path, what_failed(error)) from None
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         lock.truncate(0)
@@ -98,7 +96,7 @@ def hold(path: Path, what: str = "the ledger", remedy: str = "set another ledger
     except OSError as error:  # there is no room, or the file system knows no locks
         with suppress(OSError):  # it would write what is left
             lock.close()
-        raise _cannot_keep(path, what_failed(error)) from None
+        raise cannot_keep(path, what_failed(error)) from None
     return lock
 
 
@@ -109,131 +107,14 @@ def open_database(path: Path) -> sqlite3.Connection:
     UserError where the file there is no ledger, or not one that this version can read; it is left as it is.
     """
     _finish_setting_aside(path)
-    with _user_errors(path):
+    with user_errors(path):
         try:
             return _open(path)
         except sqlite3.DatabaseError as error:
-            if not _is_damaged(path, error):
+            if not is_damaged(path, error):
                 raise
             set_aside(path, error)
         return _open(path)
-
-
-def examine(path: Path) -> bool:
-    """Whether there is a ledger at ``path``. Only reads. Raises UserError for a file that would be refused."""
-    if not _is_there(path):
-        return False
-    with _only_read(path) as db:
-        _refuse_foreign(db, path)
-    return True
-
-
-def _is_there(path: Path) -> bool:
-    try:
-        if path.exists():
-            return True
-        nearest = next(parent for parent in path.absolute().parents if parent.exists())
-        if not nearest.is_dir() or not os.access(nearest, os.W_OK):
-            raise _cannot_keep(path, f"{nearest} cannot be written")
-    except OSError as error:
-        raise _cannot_keep(path, what_failed(error)) from None
-    return False
-
-
-class Outlook(Enum):
-    """What `serve` would find where its ledger is to be. The value says what it would do."""
-
-    NEW = "to be made"
-    FOUND = "found: counting goes on from it"
-    IN_USE = "in use by a running exporter: counting goes on"
-    DAMAGED = "damaged: it would be set aside, and all counters begin again at zero"
-
-
-def outlook(path: Path) -> Outlook:
-    """What `serve` would find at ``path``; what is there stays as it is, and nothing is left. Raises UserError where
-    `serve` could not keep a ledger there."""
-    path = resolve(path)
-    found = _is_there(path) and not _is_empty(path)
-    if found and _is_held(path):
-        return Outlook.IN_USE
-    is_sound = not found or _is_sound(path)
-    for each in (path, *(Path(f"{path}{suffix}") for suffix in (".lock", "-wal", "-shm"))):
-        _require_writable(each)
-    _try_beside(path)
-    if not found:
-        return Outlook.NEW
-    return Outlook.FOUND if is_sound else Outlook.DAMAGED
-
-
-def _is_empty(path: Path) -> bool:
-    return path.is_file() and not path.stat().st_size
-
-
-def _is_sound(path: Path) -> bool:
-    """Whether the ledger at ``path`` is not damaged. Only reads. Raises UserError for a file that would be refused."""
-    with _only_read(path) as db:
-        try:
-            _refuse_foreign(db, path)
-            if _version(db) == SCHEMA_VERSION:
-                _require_sound(db)
-        except sqlite3.DatabaseError as error:
-            if not _is_damaged(path, error):
-                raise
-            return False
-    return True
-
-
-def _is_held(path: Path) -> bool:
-    """Whether another process holds the ledger, as far as this one may see."""
-    with suppress(OSError), Path(f"{path}.lock").open(encoding="ascii") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-    return False
-
-
-def _require_writable(file: Path) -> None:
-    try:
-        if file.exists():
-            file.open("r+b").close()
-    except OSError as error:
-        raise _cannot_keep(file, what_failed(error)) from None
-
-
-def _try_beside(path: Path) -> None:
-    """Begin a ledger in a folder of its own, in the nearest one that there is: only that tells whether folders can be
-    made there, whether there is room, and whether the file system knows the locks that SQLite needs."""
-    nearest = next(parent for parent in path.parents if parent.exists())
-    try:
-        with TemporaryDirectory(dir=nearest, prefix=".mlflow-trace-exporter-") as folder:
-            trial = Path(folder) / path.name
-            try:
-                with hold(trial), closing(open_database(trial)):
-                    pass
-            except UserError as error:
-                raise UserError(str(error).replace(str(trial), str(path))) from None
-    except OSError as error:
-        raise _cannot_keep(path, what_failed(error)) from None
-
-
-def origin_ms(path: Path) -> int | None:
-    """From which start time on `serve` counts (Unix ms), as the ledger at ``path`` says; None where there is none yet.
-    Only reads, and `serve` may run meanwhile. Raises UserError as ``examine`` does."""
-    if not examine(path):
-        return None
-    with _only_read(path) as db:
-        row = db.execute("SELECT origin_ms FROM horizon").fetchone()
-    return None if row is None else int(row[0])
-
-
-@contextmanager
-def _only_read(path: Path) -> Iterator[sqlite3.Connection]:
-    # without a write-ahead log nobody writes; SQLite, if it is not told so, leaves one that may belong to another user
-    alone = "" if Path(f"{path}-wal").exists() else "&immutable=1"
-    uri = f"{path.absolute().as_uri()}?mode=ro{alone}"
-    with _user_errors(path), closing(sqlite3.connect(uri, uri=True)) as db:
-        yield db
 
 
 def _open(path: Path) -> sqlite3.Connection:
@@ -244,10 +125,10 @@ def _open(path: Path) -> sqlite3.Connection:
         if is_new:
             db.executescript(f"BEGIN; {_SCHEMA} {_resets(path)} COMMIT;")
             log.info("a new ledger is begun", extra={"ledger": path})
-        _refuse_foreign(db, path)  # before anything is written to a file that is not ours
-        while migration := _MIGRATIONS.get(_version(db)):
+        refuse_foreign(db, path)  # before anything is written to a file that is not ours
+        while migration := _MIGRATIONS.get(version_of(db)):
             db.executescript(f"BEGIN; {migration} COMMIT;")
-        _require_sound(db)
+        require_sound_file(db)
         db.execute("PRAGMA journal_mode = WAL")
         db.execute("PRAGMA synchronous = FULL")
         if not is_new:  # there are ledgers without it, whose process was killed before its first row was in
@@ -256,7 +137,8 @@ def _open(path: Path) -> sqlite3.Connection:
         return db
 
 
-def _require_sound(db: sqlite3.Connection) -> None:
+def require_sound_file(db: sqlite3.Connection) -> None:
+    """Raise DamagedError, or what SQLite raises, for a ledger of this schema that is damaged."""
     (finding,) = db.execute("PRAGMA quick_check(1)").fetchone()
     if finding != "ok":
         raise DamagedError(finding)
@@ -268,9 +150,10 @@ def _resets(path: Path) -> str:
     return f"INSERT OR IGNORE INTO totals VALUES ('{LEDGER_RESETS}', '[]', '', {len(_set_aside_before(path))}, 0);"  # noqa: S608 - no values
 
 
-def _refuse_foreign(db: sqlite3.Connection, path: Path) -> None:
+def refuse_foreign(db: sqlite3.Connection, path: Path) -> None:
+    """Raise UserError for a database that is no ledger, or one that this version cannot read."""
     (application_id,) = db.execute("PRAGMA application_id").fetchone()
-    version = _version(db)
+    version = version_of(db)
     if application_id != APPLICATION_ID:
         raise UserError(f"{path} is a database of another program; move it away or set ledger.path")
     if version != SCHEMA_VERSION and version not in _MIGRATIONS:
@@ -280,7 +163,8 @@ def _refuse_foreign(db: sqlite3.Connection, path: Path) -> None:
         )
 
 
-def _version(db: sqlite3.Connection) -> int:
+def version_of(db: sqlite3.Connection) -> int:
+    """Which schema it has."""
     return int(db.execute("PRAGMA user_version").fetchone()[0])
 
 
@@ -294,7 +178,7 @@ def is_damage(error: sqlite3.Error) -> bool:
     return code & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)  # the rest of it is detail
 
 
-def _is_damaged(path: Path, error: sqlite3.Error) -> bool:
+def is_damaged(path: Path, error: sqlite3.Error) -> bool:
     """Whether what is at ``path`` is a ledger, and at fault."""
     return is_damage(error) and _is_ours(path)
 
@@ -341,7 +225,8 @@ def _number(aside: Path) -> int:
 
 
 @contextmanager
-def _user_errors(path: Path) -> Iterator[None]:
+def user_errors(path: Path) -> Iterator[None]:
+    """Raise UserError for what SQLite raises."""
     try:
         yield
     except sqlite3.Error as error:
@@ -352,5 +237,6 @@ def _cannot_use(path: Path, error: sqlite3.Error) -> UserError:
     return UserError(f"{path} cannot be used as a ledger ({error}); move it away or set ledger.path")
 
 
-def _cannot_keep(path: Path, why: str) -> UserError:
+def cannot_keep(path: Path, why: str) -> UserError:
+    """What to raise where no ledger can be kept at ``path``."""
     return UserError(f"cannot keep a ledger at {path}: {why}; set ledger.path")

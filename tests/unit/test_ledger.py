@@ -14,7 +14,7 @@ from exporter.families import LEDGER_RESETS, trace_families
 from exporter.horizon import BUCKET_MS, Horizon, Kind, Pass, Window
 from exporter.labels import PLACE_LABELS, TRACE_LABELS
 from exporter.ledger import Ledger, Origin
-from exporter.ledger_file import Outlook, examine, outlook
+from exporter.ledger_look import Outlook, examine, outlook
 from exporter.ledger_totals import Stage
 from exporter.metrics import Cell
 from exporter.objectives import Objective, Objectives
