@@ -19,32 +19,18 @@ from pydantic import (
 from pydantic import model_validator as validates_model
 
 from exporter import yaml_file
+from exporter.addresses import without_credentials
+from exporter.durations import parse_duration
 from exporter.errors import UserError
-from exporter.failures import without_credentials
 from exporter.labels import TRACE_LABELS, LabelSource
 from exporter.objectives import Objective, pattern
-from exporter.shown import shown
+from exporter.shown import as_written, shown
 from exporter.traffic import Traffic
-from exporter.yaml_file import Section, as_written
+from exporter.yaml_file import Section
 
 DEFAULT_TRACKING_URI = "http://127.0.0.1:5000"
 MAX_EDGES = 100
 MAX_EDGE = 1e12
-
-_UNITS_S = {"y": 31_536_000, "w": 604_800, "d": 86_400, "h": 3_600, "m": 60, "s": 1, "ms": 0.001}
-_DURATION = re.compile("".join(rf"(?:(\d{{1,6}}){unit})?" for unit in _UNITS_S))
-
-
-def parse_duration(value: object) -> timedelta:
-    """A duration as Prometheus writes it, such as 15s, 2h or 1h30m; raises ValueError for anything else."""
-    match = _DURATION.fullmatch(value) if isinstance(value, str) and value else None
-    if match:
-        counts = zip(match.groups(default="0"), _UNITS_S.values(), strict=True)
-        try:
-            return timedelta(seconds=sum(int(count) * unit_s for count, unit_s in counts))
-        except OverflowError:
-            raise ValueError(f"{value!r} is too long a duration") from None
-    raise ValueError(f"{as_written(value)} is not a duration; write one such as 15s, 2m or 1h30m")
 
 
 def parse_tracking_uri(value: object) -> str:

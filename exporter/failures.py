@@ -8,6 +8,7 @@ import requests
 import urllib3
 
 from exporter import remedies
+from exporter.addresses import without_credentials
 from exporter.bounded import TooLarge, UnknownCoding
 from exporter.errors import NotUnderstoodError, PollError
 from exporter.remedies import Diagnosis
@@ -131,8 +132,3 @@ def _root(error: BaseException) -> BaseException:
     last_try = transport.args[0] if transport is not None and transport.args else None
     reason = getattr(last_try, "reason", None)
     return reason if isinstance(reason, Exception) else error
-
-
-def without_credentials(uri: str) -> str:
-    """The address without the ``user:password@`` that it may carry."""
-    return re.sub(r"//[^/\s]*@", "//", uri)

@@ -9,7 +9,8 @@ from typing import Any, TypeVar
 
 import click
 
-from exporter import config, logs
+from exporter import logs
+from exporter.durations import parse_duration
 from exporter.errors import ArgumentError, UserError
 from exporter.shown import shown
 
@@ -28,7 +29,7 @@ def read_by(read: Callable[[Any], T]) -> Callable[[click.Context, click.Paramete
     return callback
 
 
-duration = read_by(config.parse_duration)
+duration = read_by(parse_duration)
 
 
 def seconds(given: timedelta | None) -> float | None:

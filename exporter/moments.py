@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 
-from exporter.config import parse_duration
+from exporter.durations import parse_duration
 from exporter.errors import ArgumentError
 
 Moment = str | timedelta | datetime

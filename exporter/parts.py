@@ -5,12 +5,12 @@ import time
 from datetime import timedelta
 from typing import Literal
 
+from exporter.addresses import without_credentials
 from exporter.admission import Caps
 from exporter.client import Client, prepare_client
 from exporter.clocks import PLAUSIBLE_MS
 from exporter.config import Config
 from exporter.errors import UserError
-from exporter.failures import without_credentials
 from exporter.families import trace_families
 from exporter.horizon import Limits
 from exporter.labels import LabelRules

@@ -13,12 +13,12 @@ from threading import Lock, Thread
 from urllib.parse import urlsplit
 
 from exporter import __version__, config, server, trace_list, trace_page
+from exporter.addresses import without_credentials
 from exporter.application import Site, application
 from exporter.client import CLIENT_VERSION
 from exporter.config import Config
 from exporter.errors import PollError, UserError
 from exporter.exposition import Exposition
-from exporter.failures import without_credentials
 from exporter.features import Feature
 from exporter.ledger import Ledger
 from exporter.ledger_connection import LedgerDamagedError

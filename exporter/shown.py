@@ -1,6 +1,9 @@
 """What somebody else wrote, made fit for an exposition, a page, a terminal or a message. Pure."""
 
+import math
 import re
+
+import yaml
 
 _UNFIT = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 """Unicode's categories Cc (control characters) and Cs (surrogates), which no version of Unicode will add to."""
@@ -24,3 +27,11 @@ def shown(text: str) -> str:
 def shown_lines(text: str) -> str:
     """Likewise, of a text of several lines that are ours."""
     return "\n".join(map(shown, text.split("\n")))
+
+
+def as_written(value: object) -> str:
+    """A value as it looks in the file, on one line, cut where it is long. Example: 2026-11-20 for a date."""
+    if isinstance(value, str):
+        return f"{value!r:.80}"
+    text = yaml.safe_dump(value, default_flow_style=True, width=math.inf, allow_unicode=True)
+    return f"{text.removesuffix(chr(10)).removesuffix('...').strip():.80}"

@@ -1,7 +1,6 @@
 """YAML files that people write: read strictly, checked against a schema, every mistake told with its line."""
 
 import difflib
-import math
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar, get_args
@@ -12,6 +11,7 @@ from pydantic import model_validator as validates_model
 from pydantic_core import ErrorDetails
 
 from exporter.errors import UserError
+from exporter.shown import as_written
 
 MAX_FILE_BYTES = 64 * 1024
 MAX_DEPTH = 10
@@ -109,14 +109,6 @@ def _lines(node: yaml.Node | None, file: Path, at: _Path = ()) -> Iterator[tuple
         for index, value in enumerate(node.value):
             yield (*at, index), value.start_mark.line + 1
             yield from _lines(value, file, (*at, index))
-
-
-def as_written(value: object) -> str:
-    """A value as it looks in the file, on one line, cut where it is long. Example: 2026-11-20 for a date."""
-    if isinstance(value, str):
-        return f"{value!r:.80}"
-    text = yaml.safe_dump(value, default_flow_style=True, width=math.inf, allow_unicode=True)
-    return f"{text.removesuffix(chr(10)).removesuffix('...').strip():.80}"
 
 
 def _heading(count: int, path: Path) -> str:

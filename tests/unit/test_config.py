@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from exporter import config
+from exporter.durations import parse_duration
 from exporter.errors import UserError
 from exporter.labels import TRACE_LABELS, LabelSource
 from exporter.objectives import Objective
@@ -299,7 +300,7 @@ def test_fault_27_a_file_that_cannot_be_read(tmp_path: Path) -> None:
     ("text", "seconds"), [("15s", 15), ("1h30m", 5400), ("250ms", 0.25), ("2d", 172_800), ("1w", 604_800)]
 )
 def test_durations(text: str, seconds: float) -> None:
-    assert config.parse_duration(text).total_seconds() == seconds
+    assert parse_duration(text).total_seconds() == seconds
 
 
 @pytest.mark.parametrize(
@@ -307,7 +308,7 @@ def test_durations(text: str, seconds: float) -> None:
 )
 def test_what_is_no_duration(value: object) -> None:
     with pytest.raises(ValueError, match="is not a duration"):
-        config.parse_duration(value)
+        parse_duration(value)
 
 
 @pytest.mark.parametrize(

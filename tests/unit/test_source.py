@@ -12,10 +12,10 @@ import pytest
 
 from exporter import filters
 from exporter import source as source_module
+from exporter.addresses import without_credentials
 from exporter.client import Client, Found, prepare_client
 from exporter.errors import PollError, Reason
 from exporter.experiments import Experiment
-from exporter.failures import without_credentials
 from exporter.horizon import Window
 from exporter.source import MlflowSource
 from exporter.trace import TraceRecord
