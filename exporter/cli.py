@@ -7,7 +7,7 @@ import re
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -285,10 +285,12 @@ def probe(url: str, **tls: Any) -> None:
     if tls["key_file"] and not tls["cert_file"]:
         raise UserError("--key-file: goes with --cert-file")
     try:
-        click.echo(probing.ask(target, probing.Tls(**tls)), nl=False)
+        answer = probing.ask(target, probing.Tls(**tls))
     except probing.ProbeError as error:
         click.echo(f"{target.url}: {error}", err=True)
         sys.exit(1)
+    with suppress(output.OutputError):  # the exit code is the answer
+        click.echo(answer, nl=False)
 
 
 @cli.command(short_help="Run a small LLM application here, and watch its metrics.")

@@ -131,10 +131,13 @@ class Library:
         except NotUnderstoodError as error:
             raise (error.perhaps("the filter", query.filter_string) if query.filter_string else error) from None
 
+    def terms(self, query: Query) -> list[str]:
+        """What this server can look for of a query. Raises PollError."""
+        return query.terms(self.rules, self.source.features().get(Feature.LIKE, False))
+
     def _read(self, query: Query, progress: Progress) -> Iterator[tuple[TraceRecord, Labels]]:
         count = 0
-        like = self.source.features().get(Feature.LIKE, False)
-        for page in self.source.scan(query.window, *query.terms(self.rules, like)):
+        for page in self.source.scan(query.window, *self.terms(query)):
             for record in page.records:
                 labels = self.rules.values(record)
                 if query.matches(record, labels) and traffic_of(record) in self.traffic:

@@ -68,6 +68,12 @@ def test_reports_read_everything_and_count_what_is_asked_for(config: Path) -> No
         assert json.loads(done.output)["total"]["traces"] == traces
 
 
+def test_an_environment_that_no_trace_has_is_named_with_those_that_there_are(config: Path) -> None:
+    done = invoke("report", f"--config.file={config}", "--environment=prodution")
+    assert done.exit_code == 2, done.output
+    assert "did you mean production?" in done.output
+
+
 def test_health(config: Path) -> None:
     question = ("--environment=production", "--error-rate=5%", "--min-traces=3", "--format=json")
     done = invoke("health", f"--config.file={config}", *question)
