@@ -14,9 +14,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import mlflow
+from mlflow_trace_exporter.demo.chatbot import Chatbot, Conversation, KnowledgeBaseError, Release
 from openai import OpenAI
-
-from exporter.demo.chatbot import Chatbot, Conversation, KnowledgeBaseError, Release
 
 RELEASES = {"production": Release("2.1.0", 0.01, 0.1), "staging": Release("2.2.0", 0.02, 0.3)}
 USERS = ("ada", "ben", "cleo")

@@ -2,17 +2,17 @@
 
 from typing import Any
 
-from exporter.admission import Caps
-from exporter.config import Buckets, Config, Labels
-from exporter.families import trace_families
-from exporter.horizon import Limits
-from exporter.labels import LabelRules
-from exporter.metrics import Increments, Meter
-from exporter.objectives import Objectives
-from exporter.status import Build
-from exporter.trace import Cost, State, TokenUsage, TraceRecord
-from exporter.traffic import Traffic
-from exporter.triage import Batch
+from mlflow_trace_exporter.domain.admission import Caps
+from mlflow_trace_exporter.domain.horizon import Limits
+from mlflow_trace_exporter.domain.labels import LabelRules
+from mlflow_trace_exporter.domain.objectives import Objectives
+from mlflow_trace_exporter.domain.trace import Cost, State, TokenUsage, TraceRecord
+from mlflow_trace_exporter.domain.traffic import Traffic
+from mlflow_trace_exporter.domain.triage import Batch
+from mlflow_trace_exporter.metrics.families import trace_families
+from mlflow_trace_exporter.metrics.meter import Increments, Meter
+from mlflow_trace_exporter.metrics.status import Build
+from mlflow_trace_exporter.settings.config import Buckets, Config, Labels
 
 RULES = LabelRules(Labels().environment, Labels().version)
 OBJECTIVES = Objectives(tuple(each.as_objective() for each in Config().objectives))

@@ -7,8 +7,8 @@ from unittest.mock import patch
 
 import yaml
 from click.testing import CliRunner, Result
+from mlflow_trace_exporter.commands.cli import cli
 
-from exporter.cli import cli
 from tests.real import Mlflow
 
 
@@ -27,7 +27,7 @@ def invoke(*arguments: str) -> Result:
     """Call a command; how this process logs, what it asks of MLflow's client, and what ends it, is as before then."""
     on_sigterm = signal.getsignal(signal.SIGTERM)
     try:
-        with patch("exporter.logs.setup"), patch.dict("os.environ"):
+        with patch("mlflow_trace_exporter.logs.setup"), patch.dict("os.environ"):
             return CliRunner().invoke(cli, arguments)
     finally:
         signal.signal(signal.SIGTERM, on_sigterm)  # backfill has a handler of its own

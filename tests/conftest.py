@@ -96,14 +96,15 @@ def _settings_of_the_client_end_with_the_test() -> Iterator[None]:
     yield
     for name in [name for name in os.environ if name.startswith("MLFLOW_HTTP_REQUEST_")]:
         del os.environ[name]
-    if client := sys.modules.get("exporter.client"):
+    if client := sys.modules.get("mlflow_trace_exporter.tracking.client"):
         client._timeout_of_the_user.cache_clear()
 
 
 @pytest.fixture(scope="session")
 def mlflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator["Mlflow"]:
     """One MLflow server for all tests of a worker; each makes an experiment of its own."""
-    from exporter.demo.processes import Processes, free_port
+    from mlflow_trace_exporter.demo.processes import Processes, free_port
+
     from tests.real import Mlflow  # imports mlflow, which reads the environment
 
     data = tmp_path_factory.mktemp("mlflow")

@@ -10,9 +10,9 @@ from pathlib import Path
 from threading import Event, Thread
 
 from mlflow import MlflowClient
+from mlflow_trace_exporter.demo.processes import fetch
+from mlflow_trace_exporter.tracking.client import PAGE_SIZE
 
-from exporter.client import PAGE_SIZE
-from exporter.demo.processes import fetch
 from tests.real import Exporter, Mlflow, Samples, Trace, eventually, now_ms, samples
 
 KEPT = re.compile(r"mlflow_(?!trace_exporter_poll).*(_total|_bucket|_count|_sum)({|$)")

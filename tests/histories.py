@@ -28,20 +28,20 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
+from mlflow_trace_exporter.counting.ledger import Ledger
+from mlflow_trace_exporter.counting.release import SeriesSettings
+from mlflow_trace_exporter.domain.admission import Caps
+from mlflow_trace_exporter.domain.horizon import BUCKET_MS, Horizon, Limits
+from mlflow_trace_exporter.domain.objectives import Objective, Objectives
+from mlflow_trace_exporter.domain.trace import State, TokenUsage, TraceRecord
+from mlflow_trace_exporter.domain.triage import Batch
+from mlflow_trace_exporter.errors import PollError, Reason
+from mlflow_trace_exporter.metrics.families import ABANDONED, LATE, REOPENED, trace_families
+from mlflow_trace_exporter.metrics.meter import SUM, Cell, Meter
+from mlflow_trace_exporter.metrics.status import Snapshot
+from mlflow_trace_exporter.settings.config import Buckets
+from mlflow_trace_exporter.tracking.features import Feature
 
-from exporter.admission import Caps
-from exporter.config import Buckets
-from exporter.errors import PollError, Reason
-from exporter.families import ABANDONED, LATE, REOPENED, trace_families
-from exporter.features import Feature
-from exporter.horizon import BUCKET_MS, Horizon, Limits
-from exporter.ledger import Ledger
-from exporter.metrics import SUM, Cell, Meter
-from exporter.objectives import Objective, Objectives
-from exporter.release import SeriesSettings
-from exporter.status import Snapshot
-from exporter.trace import State, TokenUsage, TraceRecord
-from exporter.triage import Batch
 from tests.builders import CAPS, METER, OBJECTIVES
 from tests.rig import DAY_MS, HOUR_MS, IN_MEMORY, INTERVAL_MS, MINUTE_MS, TRACES, Rig
 from tests.simulated import EPOCH_MS, SimulatedMlflow, unreachable
@@ -194,6 +194,9 @@ class History(RuleBasedStateMachine):
         self.doubtful = False
         """Whether what is closed may lack what became visible while both clocks were ahead: the latest start that is
         counted does not tell when that was, because an application's clock was ahead, too."""
+        self.overtaken = False
+        """Whether start times may have been retired too early, and nobody can know: both clocks were ahead, and the
+        next poll came when that time had really come. What is closed is doubtful then, too."""
         self.damaged = False
 
     def _before_request(self, _: int) -> None:
@@ -345,6 +348,9 @@ class History(RuleBasedStateMachine):
             self._tick(every_ms)
 
     def _tick(self, after_ms: int) -> None:
+        horizon, now_ms, then_ms = self._horizon(), self.mlflow.clock_ms, self.mlflow.clock_ms + after_ms
+        self.doubtful |= now_ms < horizon.closed_ms + LIMITS.lateness_ms <= then_ms
+        self.overtaken |= now_ms < horizon.retired_ms + LIMITS.audit_horizon_ms <= then_ms
         try:
             self.rig.tick(after_ms)
         except Crash:
@@ -392,7 +398,11 @@ class History(RuleBasedStateMachine):
         for record in self.mlflow.traces.values():
             if record.start_ms < horizon.closed_ms and self._covered(record, LIMITS.lateness_ms) and not self.doubtful:
                 assert record.trace_id in known, "invariant 3: closed, and not known"
-            if record.start_ms < horizon.retired_ms and self._covered(record, LIMITS.audit_horizon_ms):
+            if (
+                record.start_ms < horizon.retired_ms
+                and self._covered(record, LIMITS.audit_horizon_ms)
+                and not self.overtaken
+            ):
                 assert record.trace_id in known, "invariant 3: retired, and not known"
 
     @invariant()
@@ -434,7 +444,8 @@ class History(RuleBasedStateMachine):
         counted, horizon = self.rig.witness.counted, self._horizon()
         for record in self.mlflow.visible():
             ended = record.state is not State.IN_PROGRESS
-            if ended and self._covered(record, LIMITS.audit_horizon_ms) and record.start_ms < horizon.closed_ms:
+            covered = self._covered(record, LIMITS.audit_horizon_ms) and not self.overtaken
+            if ended and covered and record.start_ms < horizon.closed_ms:
                 assert record.trace_id in counted, "lost"
         lost = [
             record

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from exporter import packaged
+from mlflow_trace_exporter.bundled import packaged
 
 DASHBOARDS = {file.stem: json.loads(file.read_text()) for file in sorted(packaged.grafana("dashboards").glob("*.json"))}
 """By uid."""

@@ -5,7 +5,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from exporter.demo.processes import Processes
+from mlflow_trace_exporter.demo.processes import Processes
+
 from tests.real import eventually, tool
 
 USER = DATABASE = "mlflow"

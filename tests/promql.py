@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from mlflow_trace_exporter.metrics.status import STATUS_FAMILIES
 from prometheus_client import ProcessCollector
 
-from exporter.status import STATUS_FAMILIES
 from tests.builders import FAMILIES
 
 Node = Mapping[str, Any]

@@ -20,18 +20,17 @@ import pytest
 import yaml
 from mlflow import MlflowClient
 from mlflow.entities import TraceInfo, TraceLocation, TraceState
+from mlflow_trace_exporter.demo.processes import HOST, Processes, fetch, free_port, sqlite_in
 from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import Connection, create_engine, inspect, text
 from sqlalchemy.pool import NullPool
-
-from exporter.demo.processes import HOST, Processes, fetch, free_port, sqlite_in
 
 T = TypeVar("T")
 
 _WITH_SKINNY = """
 import sys
 sys.modules |= dict.fromkeys(("numpy", "pandas", "pyarrow", "scipy"))
-from exporter.cli import main
+from mlflow_trace_exporter.commands.cli import main
 main()
 """
 EXPORTER = (sys.executable, "-c", _WITH_SKINNY)

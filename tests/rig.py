@@ -5,13 +5,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from exporter.horizon import Limits
-from exporter.ledger import Ledger
-from exporter.metrics import Meter
-from exporter.poller import Clock, Poller
-from exporter.reader import PollSettings
-from exporter.release import SeriesSettings
-from exporter.status import Reading, Snapshot, Status
+from mlflow_trace_exporter.counting.ledger import Ledger
+from mlflow_trace_exporter.counting.poller import Clock, Poller
+from mlflow_trace_exporter.counting.reader import PollSettings
+from mlflow_trace_exporter.counting.release import SeriesSettings
+from mlflow_trace_exporter.domain.horizon import Limits
+from mlflow_trace_exporter.metrics.meter import Meter
+from mlflow_trace_exporter.metrics.status import Reading, Snapshot, Status
+
 from tests.builders import BUILD, LIMITS, METER
 from tests.simulated import SimulatedMlflow
 

@@ -4,13 +4,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import count
 
-from exporter.clocks import Clocks
-from exporter.errors import PollError, Reason
-from exporter.experiments import Experiment
-from exporter.features import Feature
-from exporter.horizon import Window
-from exporter.source import MAX_EXCLUDED, Page
-from exporter.trace import Cost, State, TokenUsage, TraceRecord
+from mlflow_trace_exporter.domain.clocks import Clocks
+from mlflow_trace_exporter.domain.horizon import Window
+from mlflow_trace_exporter.domain.trace import Cost, State, TokenUsage, TraceRecord
+from mlflow_trace_exporter.errors import PollError, Reason
+from mlflow_trace_exporter.tracking.experiments import Experiment
+from mlflow_trace_exporter.tracking.features import Feature
+from mlflow_trace_exporter.tracking.source import MAX_EXCLUDED, Page
 
 EPOCH_MS = 1_790_000_000_000 // 600_000 * 600_000
 """When the simulation begins; on the edge of a bucket, so that tests can reckon from it."""

@@ -1,4 +1,4 @@
-"""The program `mlflow-trace-exporter`, also `python -m exporter`, from its first moment on."""
+"""The program `mlflow-trace-exporter`, also `python -m mlflow_trace_exporter`, from its first moment on."""
 
 import os
 import signal
@@ -11,7 +11,7 @@ def main() -> None:
     if os.getpid() == 1:  # where Linux ignores what has no handler, and a container would be killed later instead
         signal.signal(signal.SIGTERM, _end)
     try:
-        from exporter.cli import main as command_line
+        from mlflow_trace_exporter.commands.cli import main as command_line
     except KeyboardInterrupt:
         sys.exit(128 + signal.SIGINT)
     command_line()

@@ -36,8 +36,9 @@ def setup(level: str, fmt: Literal["logfmt", "json"]) -> None:
     handler.setFormatter(_Formatter(fmt))
     least = logging.getLevelNamesMapping()[level.upper()]
     logging.basicConfig(level=max(least, logging.WARNING), handlers=[handler], force=True)
-    logging.getLogger("exporter").setLevel(least)
+    logging.getLogger("mlflow_trace_exporter").setLevel(least)
     logging.captureWarnings(True)
+    _OTHERS.setLevel(logging.WARNING)
     web = logging.getLogger("uvicorn.error")  # it warns of whatever a client sends, which is for the client to mend
     web.setLevel(logging.ERROR)
     web.addFilter(lambda record: not (record.exc_info and isinstance(record.exc_info[1], CancelledError)))  # at a stop

@@ -33,5 +33,8 @@ def as_written(value: object) -> str:
     """A value as it looks in the file, on one line, cut where it is long. Example: 2026-11-20 for a date."""
     if isinstance(value, str):
         return f"{value!r:.80}"
-    text = yaml.safe_dump(value, default_flow_style=True, width=math.inf, allow_unicode=True)
+    try:
+        text = yaml.safe_dump(value, default_flow_style=True, width=math.inf, allow_unicode=True)
+    except yaml.YAMLError:  # from Python, where it can be anything
+        text = repr(value)
     return f"{text.removesuffix(chr(10)).removesuffix('...').strip():.80}"

@@ -5,23 +5,23 @@ import time
 from datetime import timedelta
 from typing import Literal
 
-from exporter.addresses import without_credentials
-from exporter.admission import Caps
-from exporter.client import Client, prepare_client
-from exporter.clocks import PLAUSIBLE_MS
-from exporter.config import Config
-from exporter.errors import UserError
-from exporter.families import trace_families
-from exporter.horizon import Limits
-from exporter.labels import LabelRules
-from exporter.metrics import Meter
-from exporter.mlflow_pages import MlflowPages
-from exporter.moments import text
-from exporter.objectives import Objectives
-from exporter.query import Library
-from exporter.reader import PollSettings
-from exporter.release import SeriesSettings
-from exporter.source import MlflowSource
+from mlflow_trace_exporter.addresses import without_credentials
+from mlflow_trace_exporter.counting.reader import PollSettings
+from mlflow_trace_exporter.counting.release import SeriesSettings
+from mlflow_trace_exporter.domain.admission import Caps
+from mlflow_trace_exporter.domain.clocks import PLAUSIBLE_MS
+from mlflow_trace_exporter.domain.horizon import Limits
+from mlflow_trace_exporter.domain.labels import LabelRules
+from mlflow_trace_exporter.domain.moments import text
+from mlflow_trace_exporter.domain.objectives import Objectives
+from mlflow_trace_exporter.errors import UserError
+from mlflow_trace_exporter.metrics.families import trace_families
+from mlflow_trace_exporter.metrics.meter import Meter
+from mlflow_trace_exporter.settings.config import Config
+from mlflow_trace_exporter.tracking.client import Client, prepare_client
+from mlflow_trace_exporter.tracking.mlflow_pages import MlflowPages
+from mlflow_trace_exporter.tracking.query import Library
+from mlflow_trace_exporter.tracking.source import MlflowSource
 
 
 def now_ms() -> int:

@@ -14,7 +14,8 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from exporter.demo.processes import Processes, free_port
+from mlflow_trace_exporter.demo.processes import Processes, free_port
+
 from tests.benchmarks.scrapes import say
 from tests.real import Mlflow, Trace, now_ms
 

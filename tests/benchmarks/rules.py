@@ -15,10 +15,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import yaml
+from mlflow_trace_exporter.bundled import rules
+from mlflow_trace_exporter.demo.processes import HOST, Processes, fetch, free_port
 from prometheus_client.parser import text_string_to_metric_families
 
-from exporter import rules
-from exporter.demo.processes import HOST, Processes, fetch, free_port
 from tests.benchmarks.scrapes import SERIES, say
 from tests.builders import FAMILIES
 from tests.real import tool

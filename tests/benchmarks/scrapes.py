@@ -17,15 +17,15 @@ from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 
+from mlflow_trace_exporter.demo.processes import free_port
+from mlflow_trace_exporter.metrics.exposition import Exposition, trace_metrics
+from mlflow_trace_exporter.metrics.status import Snapshot
+from mlflow_trace_exporter.settings.web_config import WebConfigFile
+from mlflow_trace_exporter.web import server
+from mlflow_trace_exporter.web.routes import Site, application
 from prometheus_client import CollectorRegistry, Metric, start_http_server
 from prometheus_client.registry import Collector
 
-from exporter import server
-from exporter.application import Site, application
-from exporter.demo.processes import free_port
-from exporter.exposition import Exposition, trace_metrics
-from exporter.status import Snapshot
-from exporter.web_config import WebConfigFile
 from tests.builders import FAMILIES, record
 from tests.real import eventually
 from tests.rig import DAY_MS, Rig

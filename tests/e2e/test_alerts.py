@@ -14,10 +14,10 @@ from urllib.parse import urlencode
 
 import pytest
 import requests
+from mlflow_trace_exporter.demo.monitoring import Stack
+from mlflow_trace_exporter.demo.pager import Notification, Pager
+from mlflow_trace_exporter.demo.processes import Processes, fetch, free_port
 
-from exporter.demo.monitoring import Stack
-from exporter.demo.pager import Notification, Pager
-from exporter.demo.processes import Processes, fetch, free_port
 from tests.integration.test_trace_list import ids
 from tests.real import Exporter, Mlflow, Trace, eventually, now_ms, tool
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from mlflow_trace_exporter.metrics.meter import histogram_quantile
 
-from exporter.metrics import histogram_quantile
 from tests.builders import FAMILIES
 from tests.commands import invoke
 from tests.real import Exporter, Mlflow, Prometheus, Trace, eventually, now_ms, tool

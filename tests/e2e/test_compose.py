@@ -19,8 +19,8 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
+from mlflow_trace_exporter.demo.processes import Processes
 
-from exporter.demo.processes import Processes
 from tests.postgresql import PostgreSQL
 from tests.real import eventually, tool
 

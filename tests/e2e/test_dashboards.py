@@ -11,10 +11,10 @@ from urllib.parse import urlencode
 
 import pytest
 from click.testing import CliRunner
+from mlflow_trace_exporter.commands.cli import cli
+from mlflow_trace_exporter.demo.monitoring import Stack
+from mlflow_trace_exporter.demo.processes import Processes, fetch, free_port
 
-from exporter.cli import cli
-from exporter.demo.monitoring import Stack
-from exporter.demo.processes import Processes, fetch, free_port
 from tests.e2e.test_rule_names import CHECKER, Parse, parse
 from tests.panels import DASHBOARDS, NATURAL, PANELS, Panel, filled, naturally, query_variables
 from tests.real import Exporter, Mlflow, Trace, eventually, now_ms, tool

@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from mlflow_trace_exporter.demo.processes import HOST, fetch, free_port
 
-from exporter.demo.processes import HOST, fetch, free_port
 from tests.real import eventually, samples, tool
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import bcrypt
 import yaml
+from mlflow_trace_exporter.domain.labels import clean
 
-from exporter.labels import clean
 from tests.certificates import make_certificates
 from tests.integration.test_names import RAW
 from tests.real import Exporter, Mlflow, Prometheus, Trace, eventually, now_ms

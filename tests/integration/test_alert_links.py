@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 import requests
 import yaml
+from mlflow_trace_exporter.bundled import rules
+from mlflow_trace_exporter.demo.processes import fetch
 
-from exporter import rules
-from exporter.demo.processes import fetch
 from tests.integration.test_trace_list import ids
 from tests.real import Exporter, Mlflow, Prometheus, Trace, eventually, now_ms
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 from click.testing import Result
+from mlflow_trace_exporter.counting.ledger import Ledger
 
-from exporter.ledger import Ledger
 from tests.commands import config_file, invoke
 from tests.real import EXPORTER, Exporter, Mlflow, Trace, eventually, now_ms
 
@@ -56,7 +56,7 @@ def test_every_trace_up_to_the_millisecond_where_serve_began(mlflow: Mlflow, tmp
 
 
 def _iso(ms: int) -> str:
-    from exporter.moments import utc
+    from mlflow_trace_exporter.domain.moments import utc
 
     return utc(ms).isoformat()
 

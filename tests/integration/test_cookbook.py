@@ -18,10 +18,10 @@ from typing import IO, Any, cast
 import numpy as np
 import pytest
 from mlflow.entities import SpanType, Trace, TraceInfo
+from mlflow_trace_exporter import make_report
+from mlflow_trace_exporter.demo.processes import CHATBOT_ENVIRONMENT, HOST, Processes, free_port
+from mlflow_trace_exporter.settings.config import Config
 
-from exporter import make_report
-from exporter.config import Config
-from exporter.demo.processes import CHATBOT_ENVIRONMENT, HOST, Processes, free_port
 from tests.asker import RELEASES, USERS
 from tests.commands import config_file, invoke
 from tests.real import Mlflow, eventually
@@ -67,7 +67,7 @@ def cookbook(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cookbook]:
     directory = tmp_path_factory.mktemp("cookbook")
     with Processes(directory) as processes:
         mlflow, port = Mlflow(directory, processes, free_port()), free_port()
-        processes.start("llm", ["exporter.demo.llm", str(port)], {})
+        processes.start("llm", ["mlflow_trace_exporter.demo.llm", str(port)], {})
         processes.wait_until_ready(f"http://{HOST}:{port}/health", lambda: False)
         mlflow.experiment("cookbook")
         llm = {"OPENAI_BASE_URL": f"http://{HOST}:{port}/v1", "OPENAI_API_KEY": "stand-in"}

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 import pytest
+from mlflow_trace_exporter.demo.processes import Processes, free_port
 
-from exporter.demo.processes import Processes, free_port
 from tests.crashes import Crashes
 from tests.real import Mlflow
 

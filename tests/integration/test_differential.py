@@ -5,13 +5,13 @@ import time
 from collections.abc import Sequence
 
 import pytest
+from mlflow_trace_exporter.domain.horizon import BUCKET_MS, Window
+from mlflow_trace_exporter.domain.trace import State, TraceRecord
+from mlflow_trace_exporter.tracking import client
+from mlflow_trace_exporter.tracking import source as source_module
+from mlflow_trace_exporter.tracking.client import Client
+from mlflow_trace_exporter.tracking.source import MAX_EXCLUDED, MlflowSource, Page
 
-from exporter import client
-from exporter import source as source_module
-from exporter.client import Client
-from exporter.horizon import BUCKET_MS, Window
-from exporter.source import MAX_EXCLUDED, MlflowSource, Page
-from exporter.trace import State, TraceRecord
 from tests.builders import record
 from tests.real import ODD_IDS, Mlflow, Trace, now_ms
 from tests.simulated import SimulatedMlflow

@@ -4,7 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from exporter.trace import ORPHAN_MS
+from mlflow_trace_exporter.domain.trace import ORPHAN_MS
+
 from tests.integration.test_cli import complaint, run
 from tests.real import Exporter, Mlflow, Trace, now_ms
 

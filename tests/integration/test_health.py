@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import Result
+from mlflow_trace_exporter import Verdict, check_health
+from mlflow_trace_exporter.demo.processes import HOST, free_port
+from mlflow_trace_exporter.errors import UserError
+from mlflow_trace_exporter.reports import api
 
-from exporter import Verdict, api, check_health
-from exporter.demo.processes import HOST, free_port
-from exporter.errors import UserError
 from tests.commands import config_file, invoke
 from tests.integration.test_cli import run
 from tests.real import EXPORTER, Mlflow, Trace, now_ms

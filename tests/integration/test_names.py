@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 import requests
+from mlflow_trace_exporter import check_health, make_report
+from mlflow_trace_exporter.domain.labels import clean
+from mlflow_trace_exporter.domain.trace import ORPHAN_MS
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span
 
-import exporter
-from exporter.labels import clean
-from exporter.trace import ORPHAN_MS
 from tests.commands import config_file, invoke
 from tests.integration.test_trace_list import ids
 from tests.real import Exporter, Mlflow, Trace, eventually, now_ms
@@ -71,7 +71,7 @@ def test_reports_are_of_what_is_asked_for(mlflow: Mlflow, tmp_path: Path, raw: s
     for name in (raw, clean(raw)):
         for asked in ({"environment": name}, {"version": name}, {"user": name}):
             by = next(iter(asked))
-            report = exporter.make_report(since="1h", by=by, config=file, **asked)  # type: ignore[arg-type]  # names
+            report = make_report(since="1h", by=by, config=file, **asked)  # type: ignore[arg-type]  # names
             assert [(row.key[by], row.traces) for row in report.rows] == [(clean(raw), 3)]
 
 
@@ -146,7 +146,7 @@ def test_an_environment_may_come_from_a_tag_of_any_name(mlflow: Mlflow, tmp_path
     experiment = mlflow.experiment()
     mlflow.insert(experiment, [Trace(now_ms() - 60_000, tags={key: value}) for value in ("production", "staging")])
     file = config_file(tmp_path, mlflow, experiment, labels={"environment": f"tag.{key}"})
-    assert exporter.make_report(since="1h", environment="production", config=file).total.traces == 1
+    assert make_report(since="1h", environment="production", config=file).total.traces == 1
 
 
 def test_an_environment_may_be_the_name_of_a_trace(mlflow: Mlflow, tmp_path: Path) -> None:
@@ -154,7 +154,7 @@ def test_an_environment_may_be_the_name_of_a_trace(mlflow: Mlflow, tmp_path: Pat
     experiment = mlflow.experiment()
     mlflow.log(experiment, *(Trace(now_ms() - 60_000, name=name) for name in ("support", "billing")))
     file = config_file(tmp_path, mlflow, experiment, labels={"environment": "tag.mlflow.traceName"})
-    assert exporter.make_report(since="1h", environment="support", config=file).total.traces == 1
+    assert make_report(since="1h", environment="support", config=file).total.traces == 1
 
 
 def test_a_span_with_a_remote_parent_makes_a_trace_that_mlflow_never_ends(mlflow: Mlflow, tmp_path: Path) -> None:
@@ -169,7 +169,7 @@ def test_a_span_with_a_remote_parent_makes_a_trace_that_mlflow_never_ends(mlflow
     ).raise_for_status()
     (found,) = mlflow.client.search_traces(locations=[mlflow.experiment_id(experiment)], include_spans=False)
     assert found.info.state.value == "IN_PROGRESS"
-    report = exporter.make_report(since="1h", status="ok", config=config_file(tmp_path, mlflow, experiment))
+    report = make_report(since="1h", status="ok", config=config_file(tmp_path, mlflow, experiment))
     assert (report.total.traces, report.total.max_s) == (1, 1.25)
 
 
@@ -187,9 +187,9 @@ def test_a_trace_with_a_remote_parent_is_reported_once_it_has_come_to_rest(mlflo
         ],
     )
     file = config_file(tmp_path, mlflow, experiment)
-    found = exporter.make_report(since="1h", slowest=1, config=file)
+    found = make_report(since="1h", slowest=1, config=file)
     assert (found.total.traces, found.total.errors, found.slowest[0].state) == (3, 1, "OK")
-    assert exporter.make_report(since="1h", status="ok", config=file).total.traces == 2
-    assert exporter.make_report(since="1h", status="error", config=file).total.traces == 1
-    health = exporter.check_health(lookback="1h", error_rate=0.5, p95_s=1, min_traces=3, config=file)
+    assert make_report(since="1h", status="ok", config=file).total.traces == 2
+    assert make_report(since="1h", status="error", config=file).total.traces == 1
+    health = check_health(lookback="1h", error_rate=0.5, p95_s=1, min_traces=3, config=file)
     assert [each.traces for each in health.environments] == [3]

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 import yaml
+from mlflow_trace_exporter.demo.processes import fetch
 
-from exporter.demo.processes import fetch
 from tests.commands import invoke
 from tests.proxy import proxy, respond
 from tests.real import Exporter, Mlflow, Trace, eventually, now_ms

@@ -6,8 +6,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
+from mlflow_trace_exporter.demo.processes import Processes, free_port
 
-from exporter.demo.processes import Processes, free_port
 from tests.crashes import Crashes
 from tests.integration.test_source import *  # noqa: F403 - the same tests, with the server below
 from tests.postgresql import PostgreSQL

@@ -44,7 +44,8 @@ def test_the_probe_of_kubernetes_with_certificates() -> None:
 def test_the_type_checker_sees_what_is_exported(tmp_path: Path) -> None:
     file = tmp_path / "use.py"
     file.write_text(
-        "from exporter import check_health, make_report\nmake_report().rows[0].p95_s\ncheck_health(p95_s='5s')\n"
+        "from mlflow_trace_exporter import check_health, make_report\n"
+        "make_report().rows[0].p95_s\ncheck_health(p95_s='5s')\n"
     )
     done = subprocess.run(
         [sys.executable, "-m", "mypy", "--strict", f"--cache-dir={tmp_path}", "--follow-imports=silent", file],

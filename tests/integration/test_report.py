@@ -16,13 +16,13 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import Result
+from mlflow_trace_exporter import make_report
+from mlflow_trace_exporter.domain.moments import utc
+from mlflow_trace_exporter.domain.quantiles import Quantiles
+from mlflow_trace_exporter.errors import UserError
+from mlflow_trace_exporter.reports import presence
+from mlflow_trace_exporter.reports import report as reports
 
-import exporter
-from exporter import presence
-from exporter import report as reports
-from exporter.errors import UserError
-from exporter.moments import utc
-from exporter.quantiles import Quantiles
 from tests.commands import config_file, invoke
 from tests.real import EXPORTER, Mlflow, Trace, now_ms
 
@@ -140,7 +140,7 @@ VALUES: dict[str, Callable[[Trace], str]] = {
     "by", [("environment",), ("environment", "version"), ("user",), ("session", "trace_name"), ("hour",)]
 )
 def test_every_row_is_what_numpy_says(traces: list[Trace], config: Path, by: tuple[str, ...]) -> None:
-    report = exporter.make_report(since="12h", by=by, config=config)
+    report = make_report(since="12h", by=by, config=config)
     groups: dict[tuple[str, ...], list[Trace]] = {}
     for trace in counted(traces):
         groups.setdefault(tuple(VALUES[name](trace) for name in by), []).append(trace)
@@ -168,18 +168,18 @@ def test_filters_choose_the_same_traces_as_a_loop_over_all(traces: list[Trace], 
         ({"environment": "unknown"}, lambda each: False),  # noqa: ARG005 - none is
     ):
         expected = sum(map(chosen, counted(traces)))
-        found = exporter.make_report(**{"since": "12h", "config": config, **asked})  # type: ignore[arg-type]
+        found = make_report(**{"since": "12h", "config": config, **asked})  # type: ignore[arg-type]
         assert found.total.traces == expected, asked
 
 
 def test_what_is_not_asked_for_is_not_read(config: Path) -> None:
     read: list[int] = []
-    exporter.make_report(since="12h", environment="canary", config=config, progress=lambda count, _: read.append(count))
+    make_report(since="12h", environment="canary", config=config, progress=lambda count, _: read.append(count))
     assert read == [1], "MLflow has looked for it"
 
 
 def test_no_traces_are_no_numbers(config: Path) -> None:
-    report = exporter.make_report(since=timedelta(days=3), until=timedelta(days=2), config=config)
+    report = make_report(since=timedelta(days=3), until=timedelta(days=2), config=config)
     assert report.rows == ()
     assert report.total.as_dict() == truth([])
 
@@ -187,7 +187,7 @@ def test_no_traces_are_no_numbers(config: Path) -> None:
 def test_slowest_and_latest_errors_with_links(
     mlflow: Mlflow, experiment: str, traces: list[Trace], config: Path
 ) -> None:
-    report = exporter.make_report(since="12h", slowest=5, errors=4, config=config)
+    report = make_report(since="12h", slowest=5, errors=4, config=config)
     measured = sorted((each.duration_ms for each in counted(traces) if each.duration_ms is not None), reverse=True)
     assert [line.duration_s for line in report.slowest] == [ms / 1000 for ms in measured[:5]]
     failed = sorted((each.start_ms for each in counted(traces) if each.state == "ERROR"), reverse=True)
@@ -201,7 +201,7 @@ def test_past_a_size_quantiles_are_of_a_sketch_and_it_says_so(
     traces: list[Trace], config: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Quantiles, "__init__", _small)
-    row = exporter.make_report(since="12h", config=config).total
+    row = make_report(since="12h", config=config).total
     assert not row.exact
     assert row.p95_s == pytest.approx(truth(counted(traces))["p95_s"], rel=0.05)
     shown = run(config, "--since=12h", "--by=version").stdout
@@ -220,7 +220,7 @@ def test_beyond_so_many_rows_the_rest_is_one(
     traces: list[Trace], config: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(reports, "MAX_ROWS", 5)
-    report = exporter.make_report(since="12h", by=["session"], config=config)
+    report = make_report(since="12h", by=["session"], config=config)
     assert len(report.rows) == 6
     assert sum(row.traces for row in report.rows) == report.total.traces == len(counted(traces))
     assert "(others)" in [row.key["session"] for row in report.rows]
@@ -232,7 +232,7 @@ def run(config: Path, *arguments: str) -> Result:
 
 def test_a_table(config: Path) -> None:
     shown = run(config, "--since=12h", "--by=environment", "--slowest=1").stdout
-    report = exporter.make_report(since="12h", by=["environment"], config=config)
+    report = make_report(since="12h", by=["environment"], config=config)
     lines = [line.split() for line in shown.splitlines()]
     for row in report.rows:
         (found,) = [line for line in lines if line[:1] == [row.key["environment"]]]
@@ -244,7 +244,7 @@ def test_a_table(config: Path) -> None:
 
 def test_json_csv_and_markdown_hold_the_same_rows(config: Path) -> None:
     asked = ("--since=12h", "--by=user", "--by=version")
-    rows = exporter.make_report(since="12h", by=["user", "version"], config=config).as_dicts()
+    rows = make_report(since="12h", by=["user", "version"], config=config).as_dicts()
     found = json.loads(run(config, *asked, "--format=json", "--errors=2").stdout)
     assert found["rows"] == rows
     assert len(found["errors"]) == 2
@@ -261,7 +261,7 @@ def test_json_csv_and_markdown_hold_the_same_rows(config: Path) -> None:
 def test_top_shows_the_rows_with_the_most_traces_and_says_how_many_there_are_more(config: Path) -> None:
     shown = run(config, "--since=12h", "--by=user", "--top=2").stdout
     assert "8 more rows are not shown" in shown
-    rows = exporter.make_report(since="12h", by=["hour"], config=config).rows
+    rows = make_report(since="12h", by=["hour"], config=config).rows
     found = json.loads(run(config, "--since=12h", "--by=hour", "--top=2", "--format=json").stdout)
     most = sorted(row.traces for row in rows)[-2:]
     assert sorted(row["traces"] for row in found["rows"]) == most
@@ -276,7 +276,7 @@ def test_a_narrow_terminal_gets_fewer_columns_and_no_cut_numbers(config: Path, c
     shown = subprocess.run(
         ["script", "-qec", command, "/dev/null"], env=environment, capture_output=True, text=True, check=True
     ).stdout
-    total = exporter.make_report(since="12h", config=config).total
+    total = make_report(since="12h", config=config).total
     (line,) = [each for each in shown.splitlines() if each.strip().startswith("total")]
     assert f"{total.traces:,}" in line
     assert f"{total.total_tokens:,}" in line
@@ -298,7 +298,7 @@ def test_a_narrow_terminal_gets_fewer_columns_and_no_cut_numbers(config: Path, c
     ],
 )
 def test_no_terminal_and_no_variable_cuts_a_number(config: Path, environment: str, width: int | None) -> None:
-    total = exporter.make_report(since="12h", config=config).total
+    total = make_report(since="12h", config=config).total
     numbers = (f"{total.traces:,}", f"{total.total_tokens:,}", f"${total.cost_usd:,.4f}")
     for form in ("table", "markdown") if width is None else ("table",):
         command = f"{environment} {shlex.join(EXPORTER)} report --config.file={config} --since=12h --format={form}"
@@ -378,7 +378,7 @@ def test_an_environment_that_no_trace_has_is_a_mistake_and_a_quiet_one_is_none(c
     for asked in (["--since=3d", "--until=2d"], ["--since=12h", "--user=nobody"]):
         quiet = run(config, "--environment=staging", "--version=1", *asked)
         assert (quiet.exit_code, quiet.stdout.split(" from")[0]) == (0, "0 finished traces")
-    assert exporter.make_report(environment="prodcution", config=config).rows == (), "as far as a notebook is concerned"
+    assert make_report(environment="prodcution", config=config).rows == (), "as far as a notebook is concerned"
 
 
 def test_an_environment_with_old_traces_only_is_not_called_absent(
@@ -403,7 +403,7 @@ def test_where_there_are_no_traces_at_all_nobody_is_corrected(mlflow: Mlflow, tm
 def test_a_notebook_keeps_its_own_settings_of_mlflow(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "5")
     monkeypatch.delenv("MLFLOW_HTTP_REQUEST_TIMEOUT", raising=False)
-    exporter.make_report(since="1h", config=config)
+    make_report(since="1h", config=config)
     assert os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] == "5"
     assert "MLFLOW_HTTP_REQUEST_TIMEOUT" not in os.environ
 
@@ -419,7 +419,7 @@ def test_a_notebook_keeps_its_own_settings_of_mlflow(config: Path, monkeypatch: 
 )
 def test_a_mistake_in_a_notebook_is_told_like_one_in_a_flag(config: Path, mistake: dict[str, Any], words: str) -> None:
     with pytest.raises(UserError, match=re.escape(words)):
-        exporter.make_report(config=config, **mistake)
+        make_report(config=config, **mistake)
 
 
 def test_no_experiment_is_a_mistake_in_the_configuration(mlflow: Mlflow, tmp_path: Path) -> None:
@@ -440,8 +440,8 @@ def test_what_users_wrote_cannot_disturb_what_is_shown(mlflow: Mlflow, tmp_path:
     file = config_file(tmp_path, mlflow, experiment, labels={"extra": {"errors": "tag.app_version"}})
     shown = run(file, "--by=user", "--slowest=1").stdout
     assert "\x1b" not in shown
-    cleaned = exporter.make_report(by="user", config=file).rows[0].key["user"]
-    assert exporter.make_report(user=cleaned, config=file).total.traces == 1, "as it is shown"
+    cleaned = make_report(by="user", config=file).rows[0].key["user"]
+    assert make_report(user=cleaned, config=file).total.traces == 1, "as it is shown"
     markdown = run(file, "--by=version", "--format=markdown").stdout
     (row,) = [line for line in markdown.splitlines() if "<b" in line]
     assert row.startswith("| a\\\\\\|\\<b\\> ")

@@ -15,9 +15,9 @@ from pathlib import Path
 
 import pytest
 import requests
+from mlflow_trace_exporter.demo.processes import HOST, Processes, free_port
 from prometheus_client.utils import floatToGoString
 
-from exporter.demo.processes import HOST, Processes, free_port
 from tests import endless
 from tests.real import Exporter, Mlflow, Samples, Trace, eventually, now_ms, tool
 
@@ -466,7 +466,7 @@ def test_what_others_write_is_json(tmp_path: Path) -> None:
     """Once MLflow's client is imported, which installs handlers."""
     code = """
 import logging, os, signal, sys, threading, warnings
-from exporter import cli, server
+from mlflow_trace_exporter import cli, server
 def say_much():
     logging.getLogger("mlflow.tracking").error("an answer of MLflow's")
     print("a line", file=sys.stderr)
@@ -508,7 +508,14 @@ def test_why_it_does_not_start_is_one_event(tmp_path: Path, arguments: tuple[str
     file = tmp_path / "exporter.yml"
     file.write_text("nonsense: 1\n" if "mistake" in message else f"ledger: {{path: {tmp_path}/ledger.db}}\n")
     for fmt in ("json", "logfmt"):
-        command = [sys.executable, "-m", "exporter", "serve", f"--log.format={fmt}", f"--config.file={file}"]
+        command = [
+            sys.executable,
+            "-m",
+            "mlflow_trace_exporter",
+            "serve",
+            f"--log.format={fmt}",
+            f"--config.file={file}",
+        ]
         done = subprocess.run([*command, *arguments], capture_output=True, text=True, timeout=30, check=False)
         assert done.returncode == 2
         if fmt == "json":
@@ -519,7 +526,7 @@ def test_why_it_does_not_start_is_one_event(tmp_path: Path, arguments: tuple[str
 
 def test_a_poller_that_dies_takes_the_process_with_it(tmp_path: Path) -> None:
     """Better a restart than metrics that nobody renews."""
-    broken = "from exporter import cli, poller; poller.Poller.run = lambda self: 1 / 0; cli.main()"
+    broken = "from mlflow_trace_exporter.commands import cli; from mlflow_trace_exporter.counting import poller; poller.Poller.run = lambda self: 1 / 0; cli.main()"
     done = subprocess.run(
         [sys.executable, "-c", broken, "serve", f"--web.listen-address={HOST}:{free_port()}"],
         env={**os.environ, "XDG_STATE_HOME": str(tmp_path)},

@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from mlflow_trace_exporter.demo.processes import HOST, free_port
 
-from exporter.demo.processes import HOST, free_port
 from tests.commands import config_file
 from tests.integration.test_cli import complaint
 from tests.real import EXPORTER, Mlflow, Trace, eventually, now_ms, tool
@@ -69,7 +69,7 @@ def test_a_user_without_a_home_can_serve(tmp_path: Path) -> None:
 
 
 def test_the_processes_of_a_demo_have_a_home() -> None:
-    show = "from exporter.demo import command; command.run = lambda _: print('at', os.environ['HOME'])"
+    show = "from mlflow_trace_exporter.demo import command; command.run = lambda _: print('at', os.environ['HOME'])"
     done = run(f"{WITHOUT_ENTRY}{show}{EXPORTER[2]}", "demo")
     assert (done.returncode, done.stdout) == (0, "at /\n"), done.stderr
 
@@ -113,7 +113,7 @@ def importing(broken: Path, *before: str) -> Iterator[subprocess.Popen[str]]:
     broken.write_text(f"open({str(gate)!r}).read()")
     environment = {**os.environ, "PYTHONPATH": str(broken.parents[1])}
     process = subprocess.Popen(
-        [*before, sys.executable, "-m", "exporter", "serve", "--log.format=json"],
+        [*before, sys.executable, "-m", "mlflow_trace_exporter", "serve", "--log.format=json"],
         env=environment,
         stderr=subprocess.PIPE,
         text=True,

@@ -17,14 +17,14 @@ import bcrypt
 import pytest
 import requests
 import yaml
+from mlflow_trace_exporter.errors import PollError, Reason, UserError
+from mlflow_trace_exporter.metrics.exposition import Exposition
+from mlflow_trace_exporter.metrics.status import Snapshot, Status
+from mlflow_trace_exporter.settings.web_config import WebConfigFile
+from mlflow_trace_exporter.web import server
+from mlflow_trace_exporter.web.connections import ConnectionLimits
+from mlflow_trace_exporter.web.routes import Site, application
 
-from exporter import server
-from exporter.application import Site, application
-from exporter.connections import ConnectionLimits
-from exporter.errors import PollError, Reason, UserError
-from exporter.exposition import Exposition
-from exporter.status import Snapshot, Status
-from exporter.web_config import WebConfigFile
 from tests import endless
 from tests.builders import BUILD, FAMILIES, increments, record
 from tests.certificates import Certificates, make_certificates

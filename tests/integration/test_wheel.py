@@ -7,8 +7,7 @@ import zipfile
 from pathlib import Path
 
 from click.testing import CliRunner
-
-from exporter.cli import cli
+from mlflow_trace_exporter.commands.cli import cli
 
 PROJECT = Path(__file__).parents[2]
 
@@ -28,13 +27,17 @@ def test_the_wheel_has_the_files_for_other_programs(tmp_path: Path) -> None:
         assert done.returncode == 0, done.stderr
         return done.stdout
 
-    assert run("-c", "import exporter; print(exporter.__file__)").startswith(str(tmp_path / "installed"))
-    assert run("-m", "exporter", "rules") == CliRunner().invoke(cli, ["rules"]).output
-    run("-m", "exporter", "dashboards", "--output", "boards")
+    assert run("-c", "import mlflow_trace_exporter; print(mlflow_trace_exporter.__file__)").startswith(
+        str(tmp_path / "installed")
+    )
+    assert run("-m", "mlflow_trace_exporter", "rules") == CliRunner().invoke(cli, ["rules"]).output
+    run("-m", "mlflow_trace_exporter", "dashboards", "--output", "boards")
     assert {file.name: file.read_bytes() for file in (tmp_path / "boards").iterdir()} == {
         file.name: file.read_bytes() for file in (PROJECT / "grafana" / "dashboards").iterdir()
     }
-    assert 'id="mlflowunreachable"' in run("-c", "from exporter import runbook; print(runbook.page().decode())")
-    packaged = "from exporter import packaged; print(packaged.prometheus({!r}).read_text())"
+    assert 'id="mlflowunreachable"' in run(
+        "-c", "from mlflow_trace_exporter.web import runbook; print(runbook.page().decode())"
+    )
+    packaged = "from mlflow_trace_exporter.bundled import packaged; print(packaged.prometheus({!r}).read_text())"
     for name in ("prometheus.yml", "alertmanager.yml"):
         assert run("-c", packaged.format(name)).strip() == (PROJECT / "prometheus" / name).read_text().strip()

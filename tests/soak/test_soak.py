@@ -5,8 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from mlflow_trace_exporter.demo.processes import Processes, free_port
 
-from exporter.demo.processes import Processes, free_port
 from tests.crashes import Crashes
 from tests.histories import History, explore
 from tests.real import Mlflow

@@ -6,14 +6,14 @@ from itertools import count
 from typing import Any
 
 import pytest
+from mlflow_trace_exporter.counting.release import SeriesSettings
+from mlflow_trace_exporter.domain.admission import OTHER, Admission, Caps
+from mlflow_trace_exporter.domain.labels import TRACE_LABELS, LabelRules, LabelSource
+from mlflow_trace_exporter.domain.trace import State
+from mlflow_trace_exporter.domain.traffic import Traffic, traffic_of
+from mlflow_trace_exporter.metrics.meter import Meter
+from mlflow_trace_exporter.tracking.experiments import Experiment
 
-from exporter.admission import OTHER, Admission, Caps
-from exporter.experiments import Experiment
-from exporter.labels import TRACE_LABELS, LabelRules, LabelSource
-from exporter.metrics import Meter
-from exporter.release import SeriesSettings
-from exporter.trace import State
-from exporter.traffic import Traffic, traffic_of
 from tests.builders import FAMILIES, METER, RULES, increments, record
 from tests.rig import HOUR_MS, MINUTE_MS, TRACES, Rig
 from tests.simulated import SimulatedMlflow

@@ -7,8 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-
-from exporter import PollError, UserError, check_health, make_report
+from mlflow_trace_exporter import PollError, UserError, check_health, make_report
 
 NAN, INF = float("nan"), float("inf")
 
@@ -103,7 +102,7 @@ def _nowhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:1")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("exporter.parts.RETRIES", 0)
+    monkeypatch.setattr("mlflow_trace_exporter.wiring.RETRIES", 0)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
-from exporter.audit import Span, closed_span, missing, open_span
-from exporter.horizon import AHEAD_MS, BUCKET_MS, Horizon, Window
+from mlflow_trace_exporter.counting.audit import Span, closed_span, missing, open_span
+from mlflow_trace_exporter.domain.horizon import AHEAD_MS, BUCKET_MS, Horizon, Window
+
 from tests.builders import LIMITS
 
 DAY_MS = 86_400_000

@@ -7,9 +7,8 @@ from typing import Any
 
 import bcrypt
 import pytest
-
-from exporter.auth import Authentication
-from exporter.web_config import WebSettings
+from mlflow_trace_exporter.settings.web_config import WebSettings
+from mlflow_trace_exporter.web.auth import Authentication
 
 
 def hashed(password: bytes, cost: int, prefix: bytes = b"2b") -> str:

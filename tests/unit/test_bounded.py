@@ -9,10 +9,10 @@ from contextvars import ContextVar
 from io import BufferedIOBase
 
 import pytest
+from mlflow_trace_exporter.errors import PollError, Reason
+from mlflow_trace_exporter.tracking import bounded, client
+from mlflow_trace_exporter.tracking.client import Client, Found, prepare_client
 
-from exporter import bounded, client
-from exporter.client import Client, Found, prepare_client
-from exporter.errors import PollError, Reason
 from tests import endless
 from tests.endless import OK, Answer, again_and_again, bomb, letter_by_letter, with_body
 

@@ -1,9 +1,8 @@
 import pytest
-
-from exporter import parts
-from exporter.clocks import PLAUSIBLE_MS, Clocks
-from exporter.config import Config, Poll
-from exporter.errors import UserError
+from mlflow_trace_exporter import wiring
+from mlflow_trace_exporter.domain.clocks import PLAUSIBLE_MS, Clocks
+from mlflow_trace_exporter.errors import UserError
+from mlflow_trace_exporter.settings.config import Config, Poll
 
 NOW_MS = 1_790_000_000_000
 
@@ -27,8 +26,8 @@ def test_a_clock_that_was_never_set_is_not_asked(
 
 
 def test_counting_does_not_begin_at_what_a_clock_says_that_was_never_set(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(parts, "now_ms", lambda: 5_000)
+    monkeypatch.setattr(wiring, "now_ms", lambda: 5_000)
     with pytest.raises(UserError, match=r"this machine's clock says 1970-01-01 00:00 UTC: set it"):
-        parts.poll_settings(Config())
+        wiring.poll_settings(Config())
     earliest = Config(poll=Poll.model_validate({"start": "earliest"}))
-    assert parts.poll_settings(earliest).origin_ms == 0
+    assert wiring.poll_settings(earliest).origin_ms == 0

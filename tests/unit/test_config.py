@@ -3,13 +3,13 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from mlflow_trace_exporter.domain.durations import parse_duration
+from mlflow_trace_exporter.domain.labels import TRACE_LABELS, LabelSource
+from mlflow_trace_exporter.domain.objectives import Objective
+from mlflow_trace_exporter.domain.traffic import Traffic
+from mlflow_trace_exporter.errors import UserError
+from mlflow_trace_exporter.settings import config
 
-from exporter import config
-from exporter.durations import parse_duration
-from exporter.errors import UserError
-from exporter.labels import TRACE_LABELS, LabelSource
-from exporter.objectives import Objective
-from exporter.traffic import Traffic
 from tests.builders import FAMILIES
 
 

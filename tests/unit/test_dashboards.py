@@ -15,9 +15,9 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 import yaml
 from click.testing import CliRunner
+from mlflow_trace_exporter.bundled import packaged
+from mlflow_trace_exporter.commands.cli import cli
 
-from exporter import packaged
-from exporter.cli import cli
 from grafana.__main__ import texts
 from tests.builders import FAMILIES
 from tests.panels import DASHBOARDS, PANELS, Panel, filled, query_variables

@@ -5,8 +5,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
-
-import exporter
+from mlflow_trace_exporter import __version__
 
 PROJECT = Path(__file__).parents[2]
 LINES = re.sub(r"\\\n\s*", "", (PROJECT / "Dockerfile").read_text()).splitlines()
@@ -70,7 +69,7 @@ def test_an_image_says_what_it_is(target: str) -> None:
     project = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
     found = labels(target)
     assert found["title"] in (PROJECT / "docker-compose.yml").read_text()
-    assert (found["version"], found["licenses"]) == (exporter.__version__, project["license"])
+    assert (found["version"], found["licenses"]) == (__version__, project["license"])
     assert found["base.name"] == f"docker.io/library/{STAGES['base']}"
     assert found["description"]
     assert labels("exporter")["description"] == project["description"]

@@ -10,20 +10,20 @@ from threading import Event
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from mlflow_trace_exporter.domain.labels import clean
+from mlflow_trace_exporter.domain.trace import State, TokenUsage
+from mlflow_trace_exporter.domain.triage import Batch
+from mlflow_trace_exporter.metrics.exposition import PROMETHEUS, WANTED_S, Exposition, Format
+from mlflow_trace_exporter.metrics.families import events
+from mlflow_trace_exporter.metrics.meter import exemplar_of
+from mlflow_trace_exporter.metrics.status import STATUS_FAMILIES, Reading, Reload, Snapshot, Status
+from mlflow_trace_exporter.web.status_page import Links, write
 from prometheus_client.exposition import generate_latest as encode_text
 from prometheus_client.openmetrics.exposition import generate_latest as encode_openmetrics
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 from prometheus_client.registry import Collector
 
-from exporter.exposition import PROMETHEUS, WANTED_S, Exposition, Format
-from exporter.families import events
-from exporter.labels import clean
-from exporter.metrics import exemplar_of
-from exporter.page import Links, write
-from exporter.status import STATUS_FAMILIES, Reading, Reload, Snapshot, Status
-from exporter.trace import State, TokenUsage
-from exporter.triage import Batch
 from tests.builders import BUILD, FAMILIES, OBJECTIVES, increments, record
 
 GOLDEN = Path(__file__).with_name("golden")
@@ -168,7 +168,7 @@ def counting_encoder(monkeypatch: pytest.MonkeyPatch) -> list[Collector]:
         used.append(metrics)
         return encode_text(metrics)
 
-    monkeypatch.setattr("exporter.exposition.encode_text", encode)
+    monkeypatch.setattr("mlflow_trace_exporter.metrics.exposition.encode_text", encode)
     return used
 
 

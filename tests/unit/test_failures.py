@@ -12,10 +12,10 @@ from threading import Thread
 
 import pytest
 import trustme
+from mlflow_trace_exporter.errors import NotUnderstoodError, PollError, Reason, UserError
+from mlflow_trace_exporter.tracking import remedies
+from mlflow_trace_exporter.tracking.client import Client, prepare_client
 
-from exporter import remedies
-from exporter.client import Client, prepare_client
-from exporter.errors import NotUnderstoodError, PollError, Reason, UserError
 from tests.certificates import Certificates, make_certificates
 
 MLFLOW = "/api/2.0/mlflow/experiments/search"

@@ -6,15 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from mlflow_trace_exporter.counting.ledger import Ledger
+from mlflow_trace_exporter.domain.horizon import Window
+from mlflow_trace_exporter.domain.trace import State, TokenUsage
+from mlflow_trace_exporter.domain.triage import GIVE_UP_MS
+from mlflow_trace_exporter.errors import PollError, Reason
+from mlflow_trace_exporter.metrics.families import ABANDONED, CHANGED, DUPLICATES, LATE, REOPENED
+from mlflow_trace_exporter.tracking.experiments import Experiment
+from mlflow_trace_exporter.tracking.features import Feature
 
-from exporter.errors import PollError, Reason
-from exporter.experiments import Experiment
-from exporter.families import ABANDONED, CHANGED, DUPLICATES, LATE, REOPENED
-from exporter.features import Feature
-from exporter.horizon import Window
-from exporter.ledger import Ledger
-from exporter.trace import State, TokenUsage
-from exporter.triage import GIVE_UP_MS
 from tests.builders import LIMITS
 from tests.rig import DAY_MS, HOUR_MS, INTERVAL_MS, MINUTE_MS, Rig
 from tests.simulated import CHATBOT, EPOCH_MS, SimulatedMlflow, unreachable

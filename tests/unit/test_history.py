@@ -7,11 +7,11 @@ from itertools import pairwise
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from mlflow_trace_exporter.domain.trace import State, TraceRecord
+from mlflow_trace_exporter.errors import UserError
+from mlflow_trace_exporter.reports.backfill import HEAD_MS, until_ms
+from mlflow_trace_exporter.reports.history import EOF, History, Span
 
-from exporter.backfill import HEAD_MS, until_ms
-from exporter.errors import UserError
-from exporter.history import EOF, History, Span
-from exporter.trace import State, TraceRecord
 from tests.builders import METER, record
 
 MINUTE_MS = 60_000

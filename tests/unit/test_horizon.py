@@ -1,9 +1,8 @@
 from dataclasses import replace
 
 import pytest
-
-from exporter.clocks import Clocks
-from exporter.horizon import (
+from mlflow_trace_exporter.domain.clocks import Clocks
+from mlflow_trace_exporter.domain.horizon import (
     AHEAD_MS,
     BUCKET_MS,
     Horizon,
@@ -18,6 +17,7 @@ from exporter.horizon import (
     forget,
     taken_back,
 )
+
 from tests.builders import LIMITS
 
 MINUTE_MS = 60_000

@@ -3,9 +3,9 @@ from unicodedata import category
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from mlflow_trace_exporter.domain.labels import MAX_VALUE_LENGTH, LabelRules, LabelSource, clean
+from mlflow_trace_exporter.shown import is_fit, shown
 
-from exporter.labels import MAX_VALUE_LENGTH, LabelRules, LabelSource, clean
-from exporter.shown import is_fit, shown
 from tests.builders import RULES, record
 
 REPLACED = "\N{REPLACEMENT CHARACTER}"

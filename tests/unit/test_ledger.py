@@ -7,19 +7,19 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from mlflow_trace_exporter.counting.ledger import Ledger, Origin
+from mlflow_trace_exporter.counting.ledger_look import Outlook, examine, outlook
+from mlflow_trace_exporter.counting.ledger_totals import Stage
+from mlflow_trace_exporter.counting.release import Gate, SeriesSettings
+from mlflow_trace_exporter.domain.horizon import BUCKET_MS, Horizon, Kind, Pass, Window
+from mlflow_trace_exporter.domain.labels import PLACE_LABELS, TRACE_LABELS
+from mlflow_trace_exporter.domain.objectives import Objective, Objectives
+from mlflow_trace_exporter.domain.triage import Batch, Known, Pending, amounts_of
+from mlflow_trace_exporter.errors import PollError, Reason, UserError
+from mlflow_trace_exporter.metrics.families import LEDGER_RESETS, trace_families
+from mlflow_trace_exporter.metrics.meter import Cell
+from mlflow_trace_exporter.settings.config import Buckets
 
-from exporter.config import Buckets
-from exporter.errors import PollError, Reason, UserError
-from exporter.families import LEDGER_RESETS, trace_families
-from exporter.horizon import BUCKET_MS, Horizon, Kind, Pass, Window
-from exporter.labels import PLACE_LABELS, TRACE_LABELS
-from exporter.ledger import Ledger, Origin
-from exporter.ledger_look import Outlook, examine, outlook
-from exporter.ledger_totals import Stage
-from exporter.metrics import Cell
-from exporter.objectives import Objective, Objectives
-from exporter.release import Gate, SeriesSettings
-from exporter.triage import Batch, Known, Pending, amounts_of
 from tests.builders import FAMILIES, increments, record
 
 HORIZON = Horizon(1, 2, 3, 0, {Kind.FRESH: Pass(4, 5, Window(6, 7, 8))})

@@ -10,23 +10,22 @@ from threading import Thread
 from typing import Any
 
 import pytest
-
-from exporter import logs
+from mlflow_trace_exporter import logs
 
 
 @pytest.fixture(autouse=True)
 def _logging_as_before() -> object:
     root = logging.getLogger()
-    before = root.handlers[:], root.level, logging.getLogger("exporter").level
+    before = root.handlers[:], root.level, logging.getLogger("mlflow_trace_exporter").level
     yield
     root.handlers, root.level = before[0], before[1]
     logging.captureWarnings(False)
-    logging.getLogger("exporter").setLevel(before[2])
+    logging.getLogger("mlflow_trace_exporter").setLevel(before[2])
 
 
 def test_logfmt(capsys: pytest.CaptureFixture[str]) -> None:
     logs.setup("info", "logfmt")
-    logging.getLogger("exporter.x").info("page read", extra={"traces": 3, "name_": 'a "b"\n', "empty": ""})
+    logging.getLogger("mlflow_trace_exporter.x").info("page read", extra={"traces": 3, "name_": 'a "b"\n', "empty": ""})
     line = capsys.readouterr().err
     assert line.endswith(' level=info msg="page read" traces=3 name_="a \\"b\\"\\n" empty=""\n')
     assert line.startswith("ts=20")
@@ -35,7 +34,9 @@ def test_logfmt(capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_name_is_logged_in_its_own_script_and_on_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     logs.setup("info", "logfmt")
     names = "本番　環境, a\x85b\u2028c\x1b[31m\ud800"
-    logging.getLogger("exporter.x").info("experiments selected", extra={"experiments": names, "one": "本番"})
+    logging.getLogger("mlflow_trace_exporter.x").info(
+        "experiments selected", extra={"experiments": names, "one": "本番"}
+    )
     line = capsys.readouterr().err
     assert r'experiments="本番　環境, a\u0085b\u2028c\u001b[31m\ud800" one=本番' in line
     assert len(line.splitlines()) == 1
@@ -43,9 +44,14 @@ def test_a_name_is_logged_in_its_own_script_and_on_one_line(capsys: pytest.Captu
 
 def test_json(capsys: pytest.CaptureFixture[str]) -> None:
     logs.setup("debug", "json")
-    logging.getLogger("exporter.x").debug("page read", extra={"path": logs.__name__})
+    logging.getLogger("mlflow_trace_exporter.x").debug("page read", extra={"path": logs.__name__})
     fields = json.loads(capsys.readouterr().err)
-    assert {**fields, "ts": ""} == {"ts": "", "level": "debug", "msg": "page read", "path": "exporter.logs"}
+    assert {**fields, "ts": ""} == {
+        "ts": "",
+        "level": "debug",
+        "msg": "page read",
+        "path": "mlflow_trace_exporter.logs",
+    }
 
 
 def test_an_exception_stays_on_the_line_of_its_event(capsys: pytest.CaptureFixture[str]) -> None:
@@ -53,16 +59,16 @@ def test_an_exception_stays_on_the_line_of_its_event(capsys: pytest.CaptureFixtu
     try:
         raise ValueError("two\nlines")
     except ValueError:
-        logging.getLogger("exporter.x").debug("unexpected error", exc_info=True)
+        logging.getLogger("mlflow_trace_exporter.x").debug("unexpected error", exc_info=True)
     assert capsys.readouterr().err.count("\n") == 1
 
 
 def test_levels_are_ours_and_libraries_speak_from_warnings_on(capsys: pytest.CaptureFixture[str]) -> None:
     logs.setup("warn", "logfmt")
-    logging.getLogger("exporter.x").info("hidden")
+    logging.getLogger("mlflow_trace_exporter.x").info("hidden")
     logging.getLogger("urllib3").debug("GET /secret")
     logging.getLogger("mlflow.tracking").warning("answer: a prompt")
-    logging.getLogger("exporter.x").warning("shown")
+    logging.getLogger("mlflow_trace_exporter.x").warning("shown")
     assert capsys.readouterr().err.count("\n") == 1
 
 
@@ -105,7 +111,7 @@ def test_what_fails_where_nobody_looks_is_one_event(capsys: pytest.CaptureFixtur
     def careless() -> None:
         raise ValueError("in a thread")
 
-    logs.setup("error", "json")
+    logs.setup("warn", "json")
     with logs.all_of_stderr():
         thread = Thread(target=careless, name="careless")
         thread.start()
@@ -132,7 +138,7 @@ def test_values_that_json_does_not_have_are_text(capsys: pytest.CaptureFixture[s
     endless.append(endless)
     values = {"none": None, "nan": math.nan, "by_pair": {(1, 2): 3}, "endless": endless, "odd": {1, 2}}
     for name, value in values.items():
-        logging.getLogger("exporter.x").info("event", extra={name: value})
+        logging.getLogger("mlflow_trace_exporter.x").info("event", extra={name: value})
     none, nan, by_pair, found_endless, odd = fields(capsys)
     assert (none["none"], nan["nan"], by_pair["by_pair"]) == (None, "nan", "{(1, 2): 3}")
     assert (found_endless["endless"], odd["odd"]) == ("[[...]]", "{1, 2}")
@@ -158,5 +164,5 @@ def test_a_log_that_nobody_reads_stops_nothing(fmt: Any, monkeypatch: pytest.Mon
     monkeypatch.setattr(sys, "stderr", Full())
     logs.setup("info", fmt)
     with logs.all_of_stderr():
-        logging.getLogger("exporter.x").info("event")
+        logging.getLogger("mlflow_trace_exporter.x").info("event")
         sys.stderr.write("line\n")

@@ -1,10 +1,10 @@
 import math
 
 import pytest
+from mlflow_trace_exporter.domain.trace import Cost, State, TokenUsage, TraceRecord
+from mlflow_trace_exporter.metrics.families import MISSING_FIELDS
+from mlflow_trace_exporter.metrics.meter import SUM, Cell, histogram_quantile
 
-from exporter.families import MISSING_FIELDS
-from exporter.metrics import SUM, Cell, histogram_quantile
-from exporter.trace import Cost, State, TokenUsage, TraceRecord
 from tests.builders import increments, record
 
 LABELS = ("chatbot", "production", "1.4.0", "support")

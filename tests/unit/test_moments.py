@@ -1,8 +1,7 @@
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
-
-from exporter.moments import Moment, text, unix_ms
+from mlflow_trace_exporter.domain.moments import Moment, text, unix_ms
 
 NOW_MS = 1_780_000_000_000
 DAY = datetime(2026, 5, 28, tzinfo=UTC)

@@ -1,12 +1,12 @@
 """What is good enough, by environment: which objective counts, what is slow, what is published."""
 
 import pytest
+from mlflow_trace_exporter.domain.objectives import Objective, Objectives
+from mlflow_trace_exporter.metrics.families import trace_families
+from mlflow_trace_exporter.metrics.meter import Cell, Meter
+from mlflow_trace_exporter.settings.config import Config
+from mlflow_trace_exporter.wiring import objectives_of
 
-from exporter.config import Config
-from exporter.families import trace_families
-from exporter.metrics import Cell, Meter
-from exporter.objectives import Objective, Objectives
-from exporter.parts import objectives_of
 from tests.builders import CAPS, METER, RULES, increments, record
 
 SLOW = "mlflow_trace_slow_total"

@@ -4,9 +4,10 @@ import re
 from dataclasses import replace
 from typing import Any
 
-from exporter.page import Links, write
-from exporter.status import Reading, Snapshot, Status
-from exporter.trace import TraceRecord
+from mlflow_trace_exporter.domain.trace import TraceRecord
+from mlflow_trace_exporter.metrics.status import Reading, Snapshot, Status
+from mlflow_trace_exporter.web.status_page import Links, write
+
 from tests.builders import BUILD, FAMILIES, increments, record
 
 NOW_S = 1_790_000_000.0

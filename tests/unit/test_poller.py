@@ -5,9 +5,9 @@ from collections.abc import Callable
 from threading import Thread
 
 import pytest
+from mlflow_trace_exporter.counting.poller import MAX_WAIT_S, wait_s
+from mlflow_trace_exporter.errors import PollError, Reason
 
-from exporter.errors import PollError, Reason
-from exporter.poller import MAX_WAIT_S, wait_s
 from tests.rig import DAY_MS, HOUR_MS, Rig
 from tests.simulated import EPOCH_MS, SimulatedMlflow, unreachable
 

@@ -1,8 +1,8 @@
 """What can be written to `probe`, and what is made of it."""
 
 import pytest
+from mlflow_trace_exporter.commands.probe import Target
 
-from exporter.probe import Target
 from tests.commands import invoke
 
 

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
-from exporter.quantiles import RELATIVE_ERROR, Quantiles
+from mlflow_trace_exporter.domain.quantiles import RELATIVE_ERROR, Quantiles
 
 SHARES = (0.0, 0.5, 0.95, 0.99, 1.0)
 seconds = st.floats(0, 1e6, allow_subnormal=False)

@@ -5,10 +5,10 @@ import re
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from mlflow_trace_exporter.domain.labels import LabelRules, LabelSource, clean
+from mlflow_trace_exporter.domain.trace import ORPHAN_MS, State, TraceRecord
+from mlflow_trace_exporter.tracking.query import Query
 
-from exporter.labels import LabelRules, LabelSource, clean
-from exporter.query import Query
-from exporter.trace import ORPHAN_MS, State, TraceRecord
 from tests.builders import record
 
 TAG = LabelSource("tag", "environment")

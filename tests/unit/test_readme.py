@@ -4,9 +4,9 @@ import re
 from pathlib import Path
 
 import yaml
+from mlflow_trace_exporter.metrics.status import STATUS_FAMILIES
+from mlflow_trace_exporter.settings import config
 
-from exporter import config
-from exporter.status import STATUS_FAMILIES
 from tests.builders import FAMILIES
 from tests.panels import DASHBOARDS
 from tests.unit.test_rules import ALERTS

@@ -4,9 +4,8 @@ import re
 from typing import Any
 
 import pytest
-
-from exporter.records import MAX_AMOUNT, to_record
-from exporter.trace import Cost, State, TokenUsage, TraceRecord
+from mlflow_trace_exporter.domain.trace import Cost, State, TokenUsage, TraceRecord
+from mlflow_trace_exporter.tracking.parsing import MAX_AMOUNT, to_record
 
 
 def trace(**metadata: str) -> dict[str, Any]:

@@ -4,12 +4,12 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
+from mlflow_trace_exporter.counting.release import SeriesSettings
+from mlflow_trace_exporter.domain.objectives import Objective, Objectives
+from mlflow_trace_exporter.metrics.families import trace_families
+from mlflow_trace_exporter.metrics.meter import Meter
+from mlflow_trace_exporter.settings.config import Buckets
 
-from exporter.config import Buckets
-from exporter.families import trace_families
-from exporter.metrics import Meter
-from exporter.objectives import Objective, Objectives
-from exporter.release import SeriesSettings
 from tests.builders import METER
 from tests.rig import HOUR_MS, INTERVAL_MS, MINUTE_MS, Rig
 from tests.simulated import EPOCH_MS, SimulatedMlflow

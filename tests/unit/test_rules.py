@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 import yaml
 from click.testing import CliRunner
+from mlflow_trace_exporter.bundled import packaged
+from mlflow_trace_exporter.commands.cli import cli
+from mlflow_trace_exporter.web import runbook
 
-from exporter import packaged, runbook
-from exporter.cli import cli
 from tests.real import tool
 
 RULES = sorted(packaged.prometheus("rules").glob("*.yml"))

@@ -3,8 +3,7 @@
 import socket
 
 import pytest
-
-from exporter import server
+from mlflow_trace_exporter.web import server
 
 IPV4, IPV6 = "127.0.0.1", "::1"
 

@@ -4,9 +4,8 @@ from typing import Any
 
 import pytest
 import yaml
-
-from exporter import packaged, rules
-from exporter.demo.monitoring import shortened
+from mlflow_trace_exporter.bundled import packaged, rules
+from mlflow_trace_exporter.demo.monitoring import shortened
 
 
 @pytest.mark.parametrize(

@@ -4,14 +4,15 @@ import re
 import unicodedata
 from dataclasses import replace
 
-from exporter import trace_page
-from exporter.failures import RefusedError, classify
-from exporter.mlflow_pages import MlflowPages
-from exporter.page import Links, write
-from exporter.shown import shown, shown_lines
-from exporter.status import Failure, Reading, Snapshot, Status
-from exporter.trace_list import Question
-from exporter.trace_page import Found
+from mlflow_trace_exporter.metrics.status import Failure, Reading, Snapshot, Status
+from mlflow_trace_exporter.shown import shown, shown_lines
+from mlflow_trace_exporter.tracking.failures import RefusedError, classify
+from mlflow_trace_exporter.tracking.mlflow_pages import MlflowPages
+from mlflow_trace_exporter.web import trace_page
+from mlflow_trace_exporter.web.status_page import Links, write
+from mlflow_trace_exporter.web.trace_list import Question
+from mlflow_trace_exporter.web.trace_page import Found
+
 from tests.builders import BUILD, FAMILIES, RULES, record
 
 ODD = "a\0b\x1b[31m\r\n\x9bc\ud800"

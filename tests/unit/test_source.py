@@ -9,16 +9,15 @@ from threading import Event, Thread
 from typing import Any
 
 import pytest
-
-from exporter import filters
-from exporter import source as source_module
-from exporter.addresses import without_credentials
-from exporter.client import Client, Found, prepare_client
-from exporter.errors import PollError, Reason
-from exporter.experiments import Experiment
-from exporter.horizon import Window
-from exporter.source import MlflowSource
-from exporter.trace import TraceRecord
+from mlflow_trace_exporter.addresses import without_credentials
+from mlflow_trace_exporter.domain.horizon import Window
+from mlflow_trace_exporter.domain.trace import TraceRecord
+from mlflow_trace_exporter.errors import PollError, Reason
+from mlflow_trace_exporter.tracking import filters
+from mlflow_trace_exporter.tracking import source as source_module
+from mlflow_trace_exporter.tracking.client import Client, Found, prepare_client
+from mlflow_trace_exporter.tracking.experiments import Experiment
+from mlflow_trace_exporter.tracking.source import MlflowSource
 
 
 @pytest.mark.parametrize(

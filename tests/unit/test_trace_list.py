@@ -8,16 +8,16 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 import pytest
+from mlflow_trace_exporter.domain.horizon import AHEAD_MS, Window
+from mlflow_trace_exporter.domain.labels import LabelRules, LabelSource
+from mlflow_trace_exporter.domain.objectives import Objective, Objectives
+from mlflow_trace_exporter.domain.trace import ORPHAN_MS, Cost, State, TokenUsage, TraceRecord
+from mlflow_trace_exporter.domain.traffic import Traffic
+from mlflow_trace_exporter.tracking.mlflow_pages import MlflowPages
+from mlflow_trace_exporter.web import runbook, trace_list, trace_page
+from mlflow_trace_exporter.web.trace_list import HOUR_MS, MAX_ROWS, Kind, Question, Search
+from mlflow_trace_exporter.web.trace_page import Found
 
-from exporter import runbook, trace_list, trace_page
-from exporter.horizon import AHEAD_MS, Window
-from exporter.labels import LabelRules, LabelSource
-from exporter.mlflow_pages import MlflowPages
-from exporter.objectives import Objective, Objectives
-from exporter.trace import ORPHAN_MS, Cost, State, TokenUsage, TraceRecord
-from exporter.trace_list import HOUR_MS, MAX_ROWS, Kind, Question, Search
-from exporter.trace_page import Found
-from exporter.traffic import Traffic
 from tests.builders import RULES, record
 
 NOW_MS = 1_790_000_000_000

@@ -3,12 +3,12 @@
 from collections.abc import Iterator
 
 import pytest
+from mlflow_trace_exporter.domain.horizon import Window
+from mlflow_trace_exporter.domain.trace import TraceRecord
+from mlflow_trace_exporter.errors import PollError, Reason
+from mlflow_trace_exporter.web.trace_list import MAX_LOOKED_AT, Search
+from mlflow_trace_exporter.web.trace_search import Newest
 
-from exporter.errors import PollError, Reason
-from exporter.horizon import Window
-from exporter.trace import TraceRecord
-from exporter.trace_list import MAX_LOOKED_AT, Search
-from exporter.trace_search import Newest
 from tests.builders import record
 
 NEWER, OLDER = Window(10_000, 20_000), Window(0, 10_000)

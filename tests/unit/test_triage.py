@@ -2,9 +2,8 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-
-from exporter.trace import ORPHAN_MS, Cost, State, TokenUsage, TraceRecord
-from exporter.triage import (
+from mlflow_trace_exporter.domain.trace import ORPHAN_MS, Cost, State, TokenUsage, TraceRecord
+from mlflow_trace_exporter.domain.triage import (
     FILL_MS,
     GIVE_UP_MS,
     LONGEST_BACKOFF_MS,
@@ -18,6 +17,7 @@ from exporter.triage import (
     triage,
     unseen,
 )
+
 from tests.builders import METER, record
 
 END_MS = 2_500

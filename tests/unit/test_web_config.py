@@ -5,9 +5,9 @@ import ssl
 from pathlib import Path
 
 import pytest
+from mlflow_trace_exporter.errors import UserError
+from mlflow_trace_exporter.settings.web_config import WebConfigFile, load
 
-from exporter.errors import UserError
-from exporter.web_config import WebConfigFile, load
 from tests.certificates import Certificates, make_certificates
 
 FILES = Path(__file__).parents[1] / "webfiles"
@@ -99,7 +99,7 @@ def test_a_change_that_cannot_be_used_or_opens_the_door_is_not_taken(
 def test_a_certificate_that_comes_after_the_file_that_names_it_is_taken(
     file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("exporter.web_config.RETRY_S", 0)
+    monkeypatch.setattr("mlflow_trace_exporter.settings.web_config.RETRY_S", 0)
     shutil.copy(FILES / "tls.good.yml", file)
     web = WebConfigFile(file)
     before = web.settings()

@@ -6,11 +6,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from exporter import packaged
-from exporter.errors import UserError, what_failed
-from exporter.families import trace_families
-from exporter.labels import TRACE_LABELS
-from exporter.rules import Links
+from mlflow_trace_exporter.bundled import packaged
+from mlflow_trace_exporter.bundled.rules import Links
+from mlflow_trace_exporter.domain.labels import TRACE_LABELS
+from mlflow_trace_exporter.errors import UserError, what_failed
+from mlflow_trace_exporter.metrics.families import trace_families
 
 Json = dict[str, Any]
 

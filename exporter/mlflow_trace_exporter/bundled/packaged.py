@@ -20,4 +20,4 @@ def grafana(name: str) -> Path:
 
 def _of(folder: str) -> Path:
     installed = _PACKAGE / folder
-    return installed if installed.is_dir() else _PACKAGE.parent / folder
+    return installed if installed.is_dir() else _PACKAGE.parents[2] / folder

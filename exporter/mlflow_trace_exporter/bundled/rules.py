@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from exporter import packaged
+from mlflow_trace_exporter.bundled import packaged
 
 NAME = "mlflow-trace-exporter"
 EXPORTER_URL = "http://127.0.0.1:10500"

@@ -15,12 +15,14 @@ from typing import IO, Any, Literal
 
 import click
 
-from exporter import __version__, analysis, config, flags, home, logs, output, web_config
-from exporter import dashboards as packaged_dashboards
-from exporter import probe as probing
-from exporter import rules as packaged_rules
-from exporter.errors import PollError, UserError
-from exporter.shown import shown_lines
+from mlflow_trace_exporter import __version__, home, logs
+from mlflow_trace_exporter.bundled import dashboards as packaged_dashboards
+from mlflow_trace_exporter.bundled import rules as packaged_rules
+from mlflow_trace_exporter.commands import flags, output, reports
+from mlflow_trace_exporter.commands import probe as probing
+from mlflow_trace_exporter.errors import PollError, UserError
+from mlflow_trace_exporter.settings import config, web_config
+from mlflow_trace_exporter.shown import shown_lines
 
 log = logging.getLogger(__name__)
 
@@ -122,9 +124,9 @@ def serve(
             _check_address(listen_address)
             return
         with flags.mlflow_loaded():
-            from exporter import service
+            from mlflow_trace_exporter.commands import serve
 
-        code = service.run(config_file, settings, service.Web(listen_address, telemetry_path, web_config_file))
+        code = serve.run(config_file, settings, serve.Web(listen_address, telemetry_path, web_config_file))
         sys.stderr.flush()
         logging.shutdown()
         os._exit(code)  # threads that still wait for MLflow hold nothing; Python would wait for them
@@ -145,6 +147,8 @@ def _end_is_logged(log_format: str) -> Iterator[None]:
             raise
         log.info("stopped")
         sys.exit(STOPPED)
+    except output.OutputError:  # what it cannot say there is said by its exit code
+        raise
     except Exception:
         log.exception("unexpected error; the process ends")
         sys.exit(1)
@@ -331,19 +335,19 @@ def demo(duration: timedelta | None, rate: float, scenario: str, data_dir: Path,
     absent = [name for name in ("openai", "flask") if importlib.util.find_spec(name) is None]
     if absent:
         raise UserError("the demo needs more packages: in a clone, `make demo` or pip install '.[demo]'")
-    from exporter.demo import command  # needs those packages
+    from mlflow_trace_exporter.demo import command  # needs those packages
 
     command.run(command.Options(duration, rate, scenario == "incident", data_dir, **ports))
 
 
 def _check(settings: config.Config) -> None:
     with flags.mlflow_loaded():
-        from exporter.check import check as run_check
+        from mlflow_trace_exporter.reports.check import check as run_check
     run_check(settings, flags.tell)
 
 
 def _check_address(address: str) -> None:
-    from exporter import server
+    from mlflow_trace_exporter.web import server
 
     try:
         server.listen(address).close()
@@ -351,7 +355,7 @@ def _check_address(address: str) -> None:
         flags.tell(f"address      {address} (in use: by a running exporter, or by what has to be stopped first)")
 
 
-for command in (analysis.report, analysis.health, analysis.doctor, analysis.backfill):
+for command in (reports.report, reports.health, reports.doctor, reports.backfill):
     cli.add_command(command)
 
 

@@ -9,10 +9,10 @@ from typing import Any, TypeVar
 
 import click
 
-from exporter import logs
-from exporter.durations import parse_duration
-from exporter.errors import ArgumentError, UserError
-from exporter.shown import shown
+from mlflow_trace_exporter import logs
+from mlflow_trace_exporter.domain.durations import parse_duration
+from mlflow_trace_exporter.errors import ArgumentError, UserError
+from mlflow_trace_exporter.shown import shown
 
 T = TypeVar("T")
 

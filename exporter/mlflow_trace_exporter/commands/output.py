@@ -10,7 +10,7 @@ from typing import IO, Any, NoReturn, TextIO
 
 import click
 
-from exporter.errors import what_failed
+from mlflow_trace_exporter.errors import what_failed
 
 STDOUT, STDERR = 1, 2
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from socket import gaierror
 from urllib.parse import urlsplit
 
-from exporter.errors import UserError, what_failed
-from exporter.shown import shown
+from mlflow_trace_exporter.errors import UserError, what_failed
+from mlflow_trace_exporter.shown import shown
 
 TIMEOUT_S = 3.0
 """How long to wait for the connection, and for each part of the answer."""

@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
-from exporter.moments import text
-from exporter.query import Progress
+from mlflow_trace_exporter.domain.moments import text
+from mlflow_trace_exporter.tracking.query import Progress
 
 LINE_S = 15.0
 """How often there is a line where there can be no bar."""

@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from exporter import config, flags, logs, output
-from exporter.errors import PollError, UserError
-from exporter.listed import did_you_mean, few
+from mlflow_trace_exporter import logs
+from mlflow_trace_exporter.commands import flags, output
+from mlflow_trace_exporter.errors import PollError, UserError
+from mlflow_trace_exporter.listed import did_you_mean, few
+from mlflow_trace_exporter.settings import config
 
 if TYPE_CHECKING:  # with it comes mlflow, which --help need not wait for
-    from exporter.health import Health
+    from mlflow_trace_exporter.reports.health import Health
 
 
 @click.command(short_help="Latency, errors, tokens and cost of the traces in MLflow.")
@@ -88,8 +90,8 @@ def report(
     if form == "csv" and (asked["slowest"] or asked["errors"]):
         raise UserError("--format csv: holds the rows only; --slowest and --errors go with table, markdown and json")
     with flags.mlflow_loaded():
-        from exporter import api, report_format
-        from exporter.report import DEFAULT_BY
+        from mlflow_trace_exporter.reports import api, report_format
+        from mlflow_trace_exporter.reports.report import DEFAULT_BY
 
     logs.setup("error", "logfmt")
     settings = config.load(config_file)
@@ -164,8 +166,8 @@ def health(
     mlflow-trace-exporter health --config.file=exporter.yml --format json
     """
     with flags.mlflow_loaded():
-        from exporter import api
-        from exporter import health as checks
+        from mlflow_trace_exporter.reports import api
+        from mlflow_trace_exporter.reports import health as checks
     logs.setup("error", "logfmt")
     settings = config.load(config_file)
     with _no_answer_is_exit_code_2(), flags.of_arguments():
@@ -206,7 +208,7 @@ def doctor(config_file: Path | None, sample: int) -> None:
     duration, and how many series they would make. Nothing is stored. Exit code 0, or 2 where `serve` would not work.
     """
     with flags.mlflow_loaded():
-        from exporter.doctor import doctor as examine
+        from mlflow_trace_exporter.reports.doctor import doctor as examine
     logs.setup("error", "logfmt")
     examine(config.load(config_file), sample, flags.tell)
 
@@ -257,8 +259,8 @@ def backfill(
     last three hours cannot be filled in, for Prometheus still has them in memory.
     """
     with flags.mlflow_loaded():
-        from exporter import backfill as filling
-        from exporter import progress
+        from mlflow_trace_exporter.commands import progress
+        from mlflow_trace_exporter.reports import backfill as filling
     logs.setup("error", "logfmt")
     settings, target = config.load(config_file), {"job": job, "instance": instance}
     span = filling.plan(settings, since, until, step, target)
@@ -283,11 +285,11 @@ def _no_answer_is_exit_code_2() -> Iterator[None]:
 
 def _least(settings: config.Config, min_traces: int | None) -> Callable[[str], str]:
     """What says, by environment, how many traces there must be at least."""
-    from exporter import parts
+    from mlflow_trace_exporter import wiring
 
     if min_traces is not None:
         return lambda _: "--min-traces"
-    objectives = parts.objectives_of(settings)
+    objectives = wiring.objectives_of(settings)
     return lambda environment: (
         "min_traces of its objective" if objectives.of(environment) else "--min-traces, by default,"
     )
@@ -295,7 +297,7 @@ def _least(settings: config.Config, min_traces: int | None) -> Callable[[str], s
 
 def _environments(found: "Health", settings: config.Config) -> Iterator[str]:
     """Which environments there are, for each that was asked for and no recent trace has."""
-    from exporter import api
+    from mlflow_trace_exporter.reports import api
 
     without = [each.environment for each in found.environments if not each.traces]
     with suppress(PollError):  # what was asked is answered without it
@@ -307,7 +309,7 @@ def _environments(found: "Health", settings: config.Config) -> Iterator[str]:
 
 @contextmanager
 def _progress(since_ms: int, until_ms: int) -> Iterator[Any]:
-    from exporter import progress  # with it comes rich, which --help need not wait for
+    from mlflow_trace_exporter.commands import progress  # with it comes rich, which --help need not wait for
 
     with progress.shown(since_ms, until_ms) as tell:
         yield tell

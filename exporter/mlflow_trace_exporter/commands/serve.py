@@ -12,22 +12,32 @@ from queue import SimpleQueue
 from threading import Lock, Thread
 from urllib.parse import urlsplit
 
-from exporter import __version__, config, server, trace_list, trace_page
-from exporter.addresses import without_credentials
-from exporter.application import Site, application
-from exporter.client import CLIENT_VERSION
-from exporter.config import Config
-from exporter.errors import PollError, UserError
-from exporter.exposition import Exposition
-from exporter.features import Feature
-from exporter.ledger import Ledger
-from exporter.ledger_connection import LedgerDamagedError
-from exporter.parts import label_rules, mlflow_pages, now_ms, objectives_of, open_meter, open_source, poll_settings
-from exporter.poller import Clock, Poller
-from exporter.source import MlflowSource
-from exporter.status import Build, Reload, Snapshot, Status
-from exporter.trace_search import Newest
-from exporter.web_config import WebConfigFile
+from mlflow_trace_exporter import __version__
+from mlflow_trace_exporter.addresses import without_credentials
+from mlflow_trace_exporter.counting.ledger import Ledger
+from mlflow_trace_exporter.counting.ledger_connection import LedgerDamagedError
+from mlflow_trace_exporter.counting.poller import Clock, Poller
+from mlflow_trace_exporter.errors import PollError, UserError
+from mlflow_trace_exporter.metrics.exposition import Exposition
+from mlflow_trace_exporter.metrics.status import Build, Reload, Snapshot, Status
+from mlflow_trace_exporter.settings import config
+from mlflow_trace_exporter.settings.config import Config
+from mlflow_trace_exporter.settings.web_config import WebConfigFile
+from mlflow_trace_exporter.tracking.client import CLIENT_VERSION
+from mlflow_trace_exporter.tracking.features import Feature
+from mlflow_trace_exporter.tracking.source import MlflowSource
+from mlflow_trace_exporter.web import server, trace_list, trace_page
+from mlflow_trace_exporter.web.routes import Site, application
+from mlflow_trace_exporter.web.trace_search import Newest
+from mlflow_trace_exporter.wiring import (
+    label_rules,
+    mlflow_pages,
+    now_ms,
+    objectives_of,
+    open_meter,
+    open_source,
+    poll_settings,
+)
 
 log = logging.getLogger(__name__)
 

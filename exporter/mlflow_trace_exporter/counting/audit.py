@@ -12,7 +12,7 @@ why the closing and the retiring pass read everything.
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from exporter.horizon import AHEAD_MS, BUCKET_MS, Horizon, Limits, Window
+from mlflow_trace_exporter.domain.horizon import AHEAD_MS, BUCKET_MS, Horizon, Limits, Window
 
 OPEN_STEP_MS = 60_000
 

@@ -6,13 +6,13 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from time import monotonic
 
-from exporter.audit import Span, closed_span, missing, open_span
-from exporter.clocks import Clocks
-from exporter.horizon import Limits
-from exporter.ledger import Ledger
-from exporter.origins import Origins
-from exporter.source import Source
-from exporter.tally import Tally
+from mlflow_trace_exporter.counting.audit import Span, closed_span, missing, open_span
+from mlflow_trace_exporter.counting.ledger import Ledger
+from mlflow_trace_exporter.counting.origins import Origins
+from mlflow_trace_exporter.counting.tally import Tally
+from mlflow_trace_exporter.domain.clocks import Clocks
+from mlflow_trace_exporter.domain.horizon import Limits
+from mlflow_trace_exporter.tracking.source import Source
 
 log = logging.getLogger(__name__)
 

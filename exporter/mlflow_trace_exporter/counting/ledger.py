@@ -9,12 +9,12 @@ from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
-from exporter.admission import Group
-from exporter.horizon import BUCKET_MS, Horizon, Kind, Pass, Window
-from exporter.ledger_connection import Connection, LedgerDamagedError
-from exporter.ledger_totals import Totals
-from exporter.metrics import Cell
-from exporter.triage import LONGEST_WAIT_MS, Batch, Known, Pending, amounts_of
+from mlflow_trace_exporter.counting.ledger_connection import Connection, LedgerDamagedError
+from mlflow_trace_exporter.counting.ledger_totals import Totals
+from mlflow_trace_exporter.domain.admission import Group
+from mlflow_trace_exporter.domain.horizon import BUCKET_MS, Horizon, Kind, Pass, Window
+from mlflow_trace_exporter.domain.triage import LONGEST_WAIT_MS, Batch, Known, Pending, amounts_of
+from mlflow_trace_exporter.metrics.meter import Cell
 
 DUE_AT_ONCE = 10_000
 """How many pending traces are named at once; the others are at the next time."""

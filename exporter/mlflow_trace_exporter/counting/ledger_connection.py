@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from exporter.errors import PollError, Reason
-from exporter.ledger_contents import DamagedError
-from exporter.ledger_file import hold, is_damage, open_database, resolve, set_aside
+from mlflow_trace_exporter.counting.ledger_contents import DamagedError
+from mlflow_trace_exporter.counting.ledger_file import hold, is_damage, open_database, resolve, set_aside
+from mlflow_trace_exporter.errors import PollError, Reason
 
 log = logging.getLogger(__name__)
 

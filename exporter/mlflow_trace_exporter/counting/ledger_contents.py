@@ -11,10 +11,10 @@ from contextlib import closing
 from math import isfinite
 from typing import Any
 
-from exporter.families import LEDGER_RESETS
-from exporter.horizon import BUCKET_MS, Kind
-from exporter.labels import VERSION_LABELS
-from exporter.metrics import SUM
+from mlflow_trace_exporter.domain.horizon import BUCKET_MS, Kind
+from mlflow_trace_exporter.domain.labels import VERSION_LABELS
+from mlflow_trace_exporter.metrics.families import LEDGER_RESETS
+from mlflow_trace_exporter.metrics.meter import SUM
 
 
 class DamagedError(sqlite3.DatabaseError):

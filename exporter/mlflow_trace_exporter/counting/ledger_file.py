@@ -10,9 +10,9 @@ from glob import escape
 from pathlib import Path
 from typing import IO
 
-from exporter.errors import UserError, what_failed
-from exporter.families import LEDGER_RESETS
-from exporter.ledger_contents import DamagedError, require_sound
+from mlflow_trace_exporter.counting.ledger_contents import DamagedError, require_sound
+from mlflow_trace_exporter.errors import UserError, what_failed
+from mlflow_trace_exporter.metrics.families import LEDGER_RESETS
 
 log = logging.getLogger(__name__)
 

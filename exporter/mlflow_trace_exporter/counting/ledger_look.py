@@ -9,8 +9,7 @@ from enum import Enum
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from exporter.errors import UserError, what_failed
-from exporter.ledger_file import (
+from mlflow_trace_exporter.counting.ledger_file import (
     SCHEMA_VERSION,
     cannot_keep,
     hold,
@@ -22,6 +21,7 @@ from exporter.ledger_file import (
     user_errors,
     version_of,
 )
+from mlflow_trace_exporter.errors import UserError, what_failed
 
 
 def examine(path: Path) -> bool:

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Literal
 
-from exporter.admission import Group
-from exporter.ledger_connection import Connection, dump, load
-from exporter.metrics import Cell, TraceFamily
+from mlflow_trace_exporter.counting.ledger_connection import Connection, dump, load
+from mlflow_trace_exporter.domain.admission import Group
+from mlflow_trace_exporter.metrics.meter import Cell, TraceFamily
 
 
 class Stage(IntEnum):

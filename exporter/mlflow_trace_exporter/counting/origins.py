@@ -3,12 +3,12 @@
 from collections.abc import Mapping
 from dataclasses import replace
 
-from exporter.clocks import Clocks
-from exporter.errors import PollError, Reason
-from exporter.experiments import Experiment
-from exporter.horizon import BUCKET_MS, Horizon
-from exporter.ledger import Ledger, Origin
-from exporter.trace import TraceRecord
+from mlflow_trace_exporter.counting.ledger import Ledger, Origin
+from mlflow_trace_exporter.domain.clocks import Clocks
+from mlflow_trace_exporter.domain.horizon import BUCKET_MS, Horizon
+from mlflow_trace_exporter.domain.trace import TraceRecord
+from mlflow_trace_exporter.errors import PollError, Reason
+from mlflow_trace_exporter.tracking.experiments import Experiment
 
 
 class Origins:

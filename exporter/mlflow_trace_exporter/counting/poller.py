@@ -6,16 +6,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from time import monotonic
 
-from exporter.admission import Group
-from exporter.errors import PollError, Reason
-from exporter.families import ABANDONED
-from exporter.ledger import Ledger
-from exporter.ledger_connection import LedgerDamagedError
-from exporter.metrics import Cell, Meter
-from exporter.reader import PollSettings, Reader
-from exporter.release import Gate
-from exporter.source import Source
-from exporter.status import Failure, Snapshot, Status
+from mlflow_trace_exporter.counting.ledger import Ledger
+from mlflow_trace_exporter.counting.ledger_connection import LedgerDamagedError
+from mlflow_trace_exporter.counting.reader import PollSettings, Reader
+from mlflow_trace_exporter.counting.release import Gate
+from mlflow_trace_exporter.domain.admission import Group
+from mlflow_trace_exporter.errors import PollError, Reason
+from mlflow_trace_exporter.metrics.families import ABANDONED
+from mlflow_trace_exporter.metrics.meter import Cell, Meter
+from mlflow_trace_exporter.metrics.status import Failure, Snapshot, Status
+from mlflow_trace_exporter.tracking.source import Source
 
 log = logging.getLogger(__name__)
 

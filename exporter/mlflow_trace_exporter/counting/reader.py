@@ -11,12 +11,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from time import monotonic
 
-from exporter.auditor import Auditor, Scope
-from exporter.clocks import Clocks
-from exporter.errors import PollError, Reason
-from exporter.experiments import Experiment, created_s
-from exporter.features import Feature
-from exporter.horizon import (
+from mlflow_trace_exporter.counting.auditor import Auditor, Scope
+from mlflow_trace_exporter.counting.ledger import Ledger
+from mlflow_trace_exporter.counting.origins import Origins
+from mlflow_trace_exporter.counting.release import SeriesSettings
+from mlflow_trace_exporter.counting.tally import Tally
+from mlflow_trace_exporter.domain.clocks import Clocks
+from mlflow_trace_exporter.domain.horizon import (
     BUCKET_MS,
     STAND_S,
     Horizon,
@@ -31,17 +32,16 @@ from exporter.horizon import (
     forget,
     taken_back,
 )
-from exporter.labels import VERSION_LABELS
-from exporter.ledger import Ledger
-from exporter.metrics import Meter
-from exporter.moments import text
-from exporter.origins import Origins
-from exporter.release import SeriesSettings
-from exporter.source import Source, can_be_asked_for
-from exporter.status import Reading
-from exporter.tally import Tally
-from exporter.trace import TraceRecord
-from exporter.triage import Batch, Pending
+from mlflow_trace_exporter.domain.labels import VERSION_LABELS
+from mlflow_trace_exporter.domain.moments import text
+from mlflow_trace_exporter.domain.trace import TraceRecord
+from mlflow_trace_exporter.domain.triage import Batch, Pending
+from mlflow_trace_exporter.errors import PollError, Reason
+from mlflow_trace_exporter.metrics.meter import Meter
+from mlflow_trace_exporter.metrics.status import Reading
+from mlflow_trace_exporter.tracking.experiments import Experiment, created_s
+from mlflow_trace_exporter.tracking.features import Feature
+from mlflow_trace_exporter.tracking.source import Source, can_be_asked_for
 
 log = logging.getLogger(__name__)
 

@@ -18,9 +18,9 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from math import inf
 
-from exporter.admission import Group
-from exporter.ledger_totals import GroupState, Stage, Totals
-from exporter.metrics import Cell, TraceFamily
+from mlflow_trace_exporter.counting.ledger_totals import GroupState, Stage, Totals
+from mlflow_trace_exporter.domain.admission import Group
+from mlflow_trace_exporter.metrics.meter import Cell, TraceFamily
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,13 +4,13 @@ import logging
 from collections.abc import Container, Sequence
 from dataclasses import replace
 
-from exporter.admission import Admission
-from exporter.families import events
-from exporter.horizon import Horizon
-from exporter.ledger import Ledger
-from exporter.metrics import Cell, Exemplar, Meter, later
-from exporter.trace import TraceRecord
-from exporter.triage import Batch, Pending, triage, unseen
+from mlflow_trace_exporter.counting.ledger import Ledger
+from mlflow_trace_exporter.domain.admission import Admission
+from mlflow_trace_exporter.domain.horizon import Horizon
+from mlflow_trace_exporter.domain.trace import TraceRecord
+from mlflow_trace_exporter.domain.triage import Batch, Pending, triage, unseen
+from mlflow_trace_exporter.metrics.families import events
+from mlflow_trace_exporter.metrics.meter import Cell, Exemplar, Meter, later
 
 log = logging.getLogger(__name__)
 

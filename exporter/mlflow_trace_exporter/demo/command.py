@@ -18,14 +18,14 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from exporter.demo import table
-from exporter.demo.monitoring import Stack
-from exporter.demo.pager import Pager
-from exporter.demo.processes import CHATBOT_ENVIRONMENT, HOST, Processes, fetch, free_port, require_free
-from exporter.errors import UserError, what_failed
-from exporter.ledger_file import hold
-from exporter.overview import Row
-from exporter.report_format import WIDE
+from mlflow_trace_exporter.counting.ledger_file import hold
+from mlflow_trace_exporter.demo import table
+from mlflow_trace_exporter.demo.monitoring import Stack
+from mlflow_trace_exporter.demo.pager import Pager
+from mlflow_trace_exporter.demo.processes import CHATBOT_ENVIRONMENT, HOST, Processes, fetch, free_port, require_free
+from mlflow_trace_exporter.errors import UserError, what_failed
+from mlflow_trace_exporter.metrics.overview import Row
+from mlflow_trace_exporter.reports.report_format import WIDE
 
 EXPERIMENT = "tideline-support"
 INTERVAL_S = 2
@@ -181,7 +181,7 @@ class _Demo:
         file = data / "exporter.yml"
         file.write_text(yaml.safe_dump(configuration, sort_keys=False), encoding="utf-8")
         address = f"{HOST}:{self._options.exporter_port}"
-        arguments = ["exporter", "serve", f"--config.file={file}", f"--web.listen-address={address}"]
+        arguments = ["mlflow_trace_exporter", "serve", f"--config.file={file}", f"--web.listen-address={address}"]
         with self._progress("the exporter is starting"):
             self._processes.start("exporter", arguments, {})
             self._processes.wait_until_ready(self._options.metrics, self._stopping.is_set)
@@ -204,7 +204,13 @@ class _Demo:
         )
 
     def _traffic_arguments(self) -> list[str]:
-        arguments = ["exporter.demo.traffic", "--rate", str(self._options.rate), "--experiment", EXPERIMENT]
+        arguments = [
+            "mlflow_trace_exporter.demo.load",
+            "--rate",
+            str(self._options.rate),
+            "--experiment",
+            EXPERIMENT,
+        ]
         if self._options.incident_after_s is not None:
             arguments += ["--incident", str(self._options.incident_after_s), str(INCIDENT_FOR_S)]
         return arguments
@@ -216,7 +222,7 @@ class _Demo:
             self._console.print(f"LLM: {os.environ['OPENAI_BASE_URL']}, at your cost")
             return {**CHATBOT_ENVIRONMENT, **mlflow}
         port = free_port()
-        self._processes.start("llm", ["exporter.demo.llm", str(port)], {})
+        self._processes.start("llm", ["mlflow_trace_exporter.demo.llm", str(port)], {})
         self._processes.wait_until_ready(f"http://{HOST}:{port}/health", self._stopping.is_set)
         self._console.print(
             "LLM: a stand-in on this machine; OPENAI_BASE_URL and OPENAI_API_KEY, if both are set, name a real one"

@@ -1,6 +1,6 @@
 """A stand-in LLM: OpenAI's chat completions protocol, with canned answers at a believable pace.
 
-Run it with ``python -m exporter.demo.llm PORT``. It counts a token for every four characters.
+Run it with ``python -m mlflow_trace_exporter.demo.llm PORT``. It counts a token for every four characters.
 """
 
 import asyncio

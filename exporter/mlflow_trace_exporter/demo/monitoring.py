@@ -12,8 +12,8 @@ from typing import Any
 
 import yaml
 
-from exporter import packaged, rules
-from exporter.demo.processes import HOST
+from mlflow_trace_exporter.bundled import packaged, rules
+from mlflow_trace_exporter.demo.processes import HOST
 
 SHORTER = 30
 """By how much durations are divided."""

@@ -1,6 +1,6 @@
 """The demo's on-call: receives what Alertmanager sends, and remembers what is news.
 
-``python -m exporter.demo.pager PORT [HOST]`` prints it.
+``python -m mlflow_trace_exporter.demo.pager PORT [HOST]`` prints it.
 """
 
 import sys
@@ -17,7 +17,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from exporter.demo.processes import HOST
+from mlflow_trace_exporter.demo.processes import HOST
 
 
 @dataclass(frozen=True, slots=True)

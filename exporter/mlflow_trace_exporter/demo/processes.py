@@ -15,7 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from exporter.errors import UserError, what_failed
+from mlflow_trace_exporter.errors import UserError, what_failed
 
 HOST = "127.0.0.1"
 STOP_S = 8.0

@@ -2,8 +2,8 @@
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from exporter import overview
-from exporter.overview import Row
+from mlflow_trace_exporter.metrics import overview
+from mlflow_trace_exporter.metrics.overview import Row
 
 COLUMNS = ("environment", "version", "traces", "errors", "p50", "p95", "p99", "tokens", "cost")
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import starmap
 
-from exporter.labels import PLACE_LABELS, UNKNOWN, Labels
+from mlflow_trace_exporter.domain.labels import PLACE_LABELS, UNKNOWN, Labels
 
 OTHER = "other"
 """The value of a label whose own value is not admitted."""

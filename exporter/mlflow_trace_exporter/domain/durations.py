@@ -3,7 +3,7 @@
 import re
 from datetime import timedelta
 
-from exporter.shown import as_written
+from mlflow_trace_exporter.shown import as_written
 
 _UNITS_S = {"y": 31_536_000, "w": 604_800, "d": 86_400, "h": 3_600, "m": 60, "s": 1, "ms": 0.001}
 _DURATION = re.compile("".join(rf"(?:(\d{{1,6}}){unit})?" for unit in _UNITS_S))

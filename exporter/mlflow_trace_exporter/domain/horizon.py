@@ -31,7 +31,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
 
-from exporter.clocks import Clocks
+from mlflow_trace_exporter.domain.clocks import Clocks
 
 BUCKET_MS = 600_000
 """Start times are closed and retired in steps of this."""

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from exporter.shown import shown
-from exporter.trace import TraceRecord
+from mlflow_trace_exporter.domain.trace import TraceRecord
+from mlflow_trace_exporter.shown import shown
 
 UNKNOWN = "unknown"
 """The value of a label that a trace does not say."""

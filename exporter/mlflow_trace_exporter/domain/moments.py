@@ -2,8 +2,8 @@
 
 from datetime import UTC, datetime, timedelta
 
-from exporter.durations import parse_duration
-from exporter.errors import ArgumentError
+from mlflow_trace_exporter.domain.durations import parse_duration
+from mlflow_trace_exporter.errors import ArgumentError
 
 Moment = str | timedelta | datetime
 """How long ago (a timedelta, or a text such as 24h), or a date with or without a time, in UTC if it does not say."""

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
-from exporter.labels import clean
-from exporter.shown import shown
+from mlflow_trace_exporter.domain.labels import clean
+from mlflow_trace_exporter.shown import shown
 
 WILDCARDS = frozenset("*?[")
 

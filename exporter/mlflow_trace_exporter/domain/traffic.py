@@ -2,7 +2,7 @@
 
 from enum import Enum
 
-from exporter.trace import TraceRecord
+from mlflow_trace_exporter.domain.trace import TraceRecord
 
 
 class Traffic(Enum):

@@ -22,7 +22,7 @@ from enum import Enum
 from typing import NamedTuple
 from zlib import crc32
 
-from exporter.trace import ORPHAN_MS, State, TraceRecord
+from mlflow_trace_exporter.domain.trace import ORPHAN_MS, State, TraceRecord
 
 FILL_MS = 10_000
 SETTLE_MS = 60_000

@@ -6,11 +6,11 @@ A metric family is one row here and is declared nowhere else.
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from exporter.labels import PLACE_LABELS, TRACE_LABELS, UNKNOWN, Labels
-from exporter.metrics import Cell, Increments, Observations, TraceFamily
-from exporter.objectives import Objectives
-from exporter.trace import Cost, State, TokenUsage, TraceRecord
-from exporter.triage import Batch
+from mlflow_trace_exporter.domain.labels import PLACE_LABELS, TRACE_LABELS, UNKNOWN, Labels
+from mlflow_trace_exporter.domain.objectives import Objectives
+from mlflow_trace_exporter.domain.trace import Cost, State, TokenUsage, TraceRecord
+from mlflow_trace_exporter.domain.triage import Batch
+from mlflow_trace_exporter.metrics.meter import Cell, Increments, Observations, TraceFamily
 
 VISIBILITY_EDGES_S = (1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 7200.0, 86400.0)
 

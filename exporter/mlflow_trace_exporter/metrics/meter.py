@@ -12,12 +12,12 @@ from typing import NamedTuple
 
 from prometheus_client.utils import floatToGoString
 
-from exporter.admission import Admission, Caps, Group
-from exporter.labels import PLACE_LABELS, TRACE_LABELS, VERSION_LABELS, LabelRules, Labels
-from exporter.objectives import Objectives
-from exporter.trace import PLAIN_ID, TraceRecord
-from exporter.traffic import Traffic, traffic_of
-from exporter.triage import Batch, Place
+from mlflow_trace_exporter.domain.admission import Admission, Caps, Group
+from mlflow_trace_exporter.domain.labels import PLACE_LABELS, TRACE_LABELS, VERSION_LABELS, LabelRules, Labels
+from mlflow_trace_exporter.domain.objectives import Objectives
+from mlflow_trace_exporter.domain.trace import PLAIN_ID, TraceRecord
+from mlflow_trace_exporter.domain.traffic import Traffic, traffic_of
+from mlflow_trace_exporter.domain.triage import Batch, Place
 
 SUM = "sum"
 """The part of a histogram that holds the sum of what was observed; its other parts are its buckets."""

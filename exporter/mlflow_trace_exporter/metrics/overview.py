@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 from prometheus_client.samples import Sample
 
-from exporter.families import MISSING
-from exporter.labels import VERSION_LABELS
-from exporter.metrics import histogram_quantile
+from mlflow_trace_exporter.domain.labels import VERSION_LABELS
+from mlflow_trace_exporter.metrics.families import MISSING
+from mlflow_trace_exporter.metrics.meter import histogram_quantile
 
 
 @dataclass(frozen=True)

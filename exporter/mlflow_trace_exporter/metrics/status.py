@@ -4,11 +4,11 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from exporter.admission import Group
-from exporter.errors import Reason
-from exporter.labels import VERSION_LABELS
-from exporter.metrics import Cell, Exemplar, TraceFamily
-from exporter.objectives import Objective
+from mlflow_trace_exporter.domain.admission import Group
+from mlflow_trace_exporter.domain.labels import VERSION_LABELS
+from mlflow_trace_exporter.domain.objectives import Objective
+from mlflow_trace_exporter.errors import Reason
+from mlflow_trace_exporter.metrics.meter import Cell, Exemplar, TraceFamily
 
 
 @dataclass(frozen=True, slots=True)

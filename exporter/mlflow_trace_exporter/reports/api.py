@@ -1,7 +1,7 @@
-"""For notebooks, Airflow and the command line: the same reports and checks, by function.
+"""The reports and checks as functions, for notebooks, Airflow and the command line.
 
-``from exporter import make_report, check_health``. Where MLflow is and who asks is said by MLflow's own environment
-variables, or by a configuration file of the exporter.
+``from mlflow_trace_exporter import make_report, check_health``. MLflow's own environment variables, or a configuration
+file of the exporter, name the server and the credentials.
 """
 
 import os
@@ -11,16 +11,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
-from exporter import arguments, parts, presence, report
-from exporter import config as configuration
-from exporter.config import Config
-from exporter.errors import ArgumentError, UserError
-from exporter.health import Health, health
-from exporter.moments import Moment, asked_ms
-from exporter.objectives import WILDCARDS, Objective
-from exporter.query import Library, Progress, Query, no_progress
-from exporter.report import DEFAULT_BY, Report, Wanted
-from exporter.trace import State
+from mlflow_trace_exporter import wiring
+from mlflow_trace_exporter.domain.moments import Moment, asked_ms
+from mlflow_trace_exporter.domain.objectives import WILDCARDS, Objective
+from mlflow_trace_exporter.domain.trace import State
+from mlflow_trace_exporter.errors import ArgumentError, UserError
+from mlflow_trace_exporter.reports import arguments, presence, report
+from mlflow_trace_exporter.reports.health import Health, health
+from mlflow_trace_exporter.reports.report import DEFAULT_BY, Report, Wanted
+from mlflow_trace_exporter.settings import config as configuration
+from mlflow_trace_exporter.settings.config import Config
+from mlflow_trace_exporter.tracking.query import Library, Progress, Query, no_progress
 
 STATES = {"ok": State.OK, "error": State.ERROR}
 P95 = 0.95
@@ -53,7 +54,7 @@ def make_report(  # noqa: PLR0913 - each is a question of its own
     are how many traces to list. Raises UserError for a mistake in any of these, PollError where MLflow cannot be read.
     """
     settings = _settings(config)
-    known = report.dimensions(parts.label_rules(settings).names)
+    known = report.dimensions(wiring.label_rules(settings).names)
     names = [name.strip() for each in arguments.texts("by", by) for name in each.split(",")]
     wanted = Wanted(
         tuple(dict.fromkeys(arguments.choice("by", name, known) for name in names)),
@@ -72,7 +73,7 @@ def make_report(  # noqa: PLR0913 - each is a question of its own
     )
     _require_callable(progress)
     with _library(settings) as library:
-        pages = parts.mlflow_pages(settings)
+        pages = wiring.mlflow_pages(settings)
         return report.report(
             library,
             query,
@@ -117,13 +118,13 @@ def require_labels(config: Config, **labels: str | None) -> None:
     """Raise ArgumentError for a value of environment or version that no trace has, and PollError where MLflow cannot be
     read: for who gets no traces, and may have mistyped it."""
     with _library(config) as library:
-        presence.require(library, _said(**labels), parts.now_ms())
+        presence.require(library, _said(**labels), wiring.now_ms())
 
 
 def environments(config: Config) -> tuple[str, ...]:
     """The environments of the latest traces. Raises PollError."""
     with _library(config) as library:
-        return presence.values(library, "environment", parts.now_ms(), {})
+        return presence.values(library, "environment", wiring.now_ms(), {})
 
 
 def _objectives(
@@ -134,7 +135,7 @@ def _objectives(
     min_traces: int | None,
 ) -> Mapping[str, Objective]:
     """By environment what to measure by."""
-    all_of_them = parts.objectives_of(settings)
+    all_of_them = wiring.objectives_of(settings)
     named = [each.environment for each in all_of_them.all if not WILDCARDS & set(each.environment)]
     chosen = {}
     for environment in dict.fromkeys(environments or named):
@@ -168,7 +169,7 @@ def _settings(config: Settings) -> Config:
 def times(since: Moment, until: Moment, name: str = "since") -> tuple[int, int]:
     """Both in Unix ms. Raises ArgumentError where one cannot be read, or since, which the user gave as ``name``, is not
     before until."""
-    now_ms = parts.now_ms()
+    now_ms = wiring.now_ms()
     since_ms, until_ms = asked_ms(name, since, now_ms), asked_ms("until", until, now_ms)
     if since_ms >= until_ms:
         raise ArgumentError(name, f"{since} is not before {until}")
@@ -198,7 +199,7 @@ def _library(settings: Config) -> Iterator[Library]:
     """The traces; afterwards the environment variables of MLflow's client are again as whoever calls has set them."""
     before = dict(os.environ)
     try:
-        library = parts.open_library(settings)
+        library = wiring.open_library(settings)
         library.source.require_experiments()
         yield library
     finally:

@@ -7,10 +7,10 @@ from collections.abc import Iterable, Sequence
 from numbers import Integral, Real
 from typing import Any
 
-from exporter.errors import ArgumentError
-from exporter.labels import UNKNOWN, clean
-from exporter.listed import did_you_mean
-from exporter.records import MAX_AMOUNT
+from mlflow_trace_exporter.domain.labels import UNKNOWN, clean
+from mlflow_trace_exporter.errors import ArgumentError
+from mlflow_trace_exporter.listed import did_you_mean
+from mlflow_trace_exporter.tracking.parsing import MAX_AMOUNT
 
 MAX_SECONDS = MAX_AMOUNT // 1000
 """A trace that takes longer has no duration, see records.py."""

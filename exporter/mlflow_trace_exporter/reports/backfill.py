@@ -7,13 +7,14 @@ from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import IO
 
-from exporter import ledger_look, parts
-from exporter.config import Config
-from exporter.errors import UserError, what_failed
-from exporter.history import History, Span
-from exporter.moments import asked_ms, text, utc
-from exporter.query import Progress, Query
-from exporter.shown import is_fit
+from mlflow_trace_exporter import wiring
+from mlflow_trace_exporter.counting import ledger_look
+from mlflow_trace_exporter.domain.moments import asked_ms, text, utc
+from mlflow_trace_exporter.errors import UserError, what_failed
+from mlflow_trace_exporter.reports.history import History, Span
+from mlflow_trace_exporter.settings.config import Config
+from mlflow_trace_exporter.shown import is_fit
+from mlflow_trace_exporter.tracking.query import Progress, Query
 
 HEAD_MS = 3 * 3_600_000
 """Prometheus keeps about three hours in memory before it makes a block of them (two, and half of that more)."""
@@ -45,9 +46,9 @@ def until_ms(chosen_ms: int | None, origin_ms: int | None, now_ms: int) -> int:
 
 def plan(settings: Config, since: str, until: str | None, step: timedelta, target: Mapping[str, str]) -> Span:
     """What to write. Raises UserError for a mistake in one of these, and as ``until_ms`` does."""
-    now_ms = parts.now_ms()
+    now_ms = wiring.now_ms()
     origin_ms = ledger_look.origin_ms(settings.ledger.path)
-    step_ms = parts.ms(step)
+    step_ms = wiring.ms(step)
     if step_ms < LEAST_STEP_MS:
         raise UserError("--step: must be at least 1s")
     for flag, value in target.items():
@@ -81,9 +82,9 @@ def gap(settings: Config, span: Span) -> str | None:
 
 def run(settings: Config, span: Span, output: Path, target: Mapping[str, str], progress: Progress) -> str:
     """Write the file; returns what to tell. Raises PollError and UserError, and leaves no file then."""
-    library, meter = parts.open_library(settings), parts.open_meter(settings)
+    library, meter = wiring.open_library(settings), wiring.open_meter(settings)
     library.source.require_experiments()
-    history = History(meter, span, target, parts.ms(settings.series.ttl))
+    history = History(meter, span, target, wiring.ms(settings.series.ttl))
     found = library.read(Query(span.since_ms, span.until_ms), progress)
     with _file_at(output) as file:
         for piece in history.lines(record for record, _ in found):

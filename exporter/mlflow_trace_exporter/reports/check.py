@@ -2,16 +2,16 @@
 
 from collections.abc import Callable
 
-from exporter.client import CLIENT_VERSION, PAGE_SIZE
-from exporter.config import Config
-from exporter.errors import PollError, UserError
-from exporter.features import shortcomings
-from exporter.horizon import AHEAD_MS, Window
-from exporter.labels import LabelRules
-from exporter.ledger_look import Outlook, outlook
-from exporter.listed import did_you_mean, few
-from exporter.parts import now_ms, open_meter, open_source, poll_settings
-from exporter.source import MlflowSource
+from mlflow_trace_exporter.counting.ledger_look import Outlook, outlook
+from mlflow_trace_exporter.domain.horizon import AHEAD_MS, Window
+from mlflow_trace_exporter.domain.labels import LabelRules
+from mlflow_trace_exporter.errors import PollError, UserError
+from mlflow_trace_exporter.listed import did_you_mean, few
+from mlflow_trace_exporter.settings.config import Config
+from mlflow_trace_exporter.tracking.client import CLIENT_VERSION, PAGE_SIZE
+from mlflow_trace_exporter.tracking.features import shortcomings
+from mlflow_trace_exporter.tracking.source import MlflowSource
+from mlflow_trace_exporter.wiring import now_ms, open_meter, open_source, poll_settings
 
 SAMPLE_MS = 3_600_000
 """How far back the sample of traces reaches that is read to see whether reading works."""

@@ -5,21 +5,21 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 
-from exporter.check import look
-from exporter.config import PERSONAL, Config
-from exporter.errors import PollError, UserError
-from exporter.families import MISSING
-from exporter.horizon import AHEAD_MS, Window
-from exporter.labels import PLACE_LABELS, UNKNOWN, clean
-from exporter.listed import few
-from exporter.metrics import Meter
-from exporter.moments import text
-from exporter.parts import label_rules, ms, now_ms, objectives_of, open_meter, open_source
-from exporter.shown import is_fit
-from exporter.source import MlflowSource
-from exporter.trace import ORPHAN_MS, State, TokenUsage, TraceRecord
-from exporter.traffic import Traffic, traffic_of
-from exporter.triage import Batch
+from mlflow_trace_exporter.domain.horizon import AHEAD_MS, Window
+from mlflow_trace_exporter.domain.labels import PLACE_LABELS, UNKNOWN, clean
+from mlflow_trace_exporter.domain.moments import text
+from mlflow_trace_exporter.domain.trace import ORPHAN_MS, State, TokenUsage, TraceRecord
+from mlflow_trace_exporter.domain.traffic import Traffic, traffic_of
+from mlflow_trace_exporter.domain.triage import Batch
+from mlflow_trace_exporter.errors import PollError, UserError
+from mlflow_trace_exporter.listed import few
+from mlflow_trace_exporter.metrics.families import MISSING
+from mlflow_trace_exporter.metrics.meter import Meter
+from mlflow_trace_exporter.reports.check import look
+from mlflow_trace_exporter.settings.config import PERSONAL, Config
+from mlflow_trace_exporter.shown import is_fit
+from mlflow_trace_exporter.tracking.source import MlflowSource
+from mlflow_trace_exporter.wiring import label_rules, ms, now_ms, objectives_of, open_meter, open_source
 
 MAX_VALUES_SHOWN = 5
 MAX_KEYS_SHOWN = 30

@@ -5,12 +5,12 @@ from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from enum import Enum
 
-from exporter.labels import Labels
-from exporter.moments import utc
-from exporter.objectives import Objective
-from exporter.query import Library, Progress, Query, no_progress
-from exporter.report import Tally
-from exporter.trace import TraceRecord
+from mlflow_trace_exporter.domain.labels import Labels
+from mlflow_trace_exporter.domain.moments import utc
+from mlflow_trace_exporter.domain.objectives import Objective
+from mlflow_trace_exporter.domain.trace import TraceRecord
+from mlflow_trace_exporter.reports.report import Tally
+from mlflow_trace_exporter.tracking.query import Library, Progress, Query, no_progress
 
 DAY_S = 86_400
 

@@ -13,14 +13,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import chain, count
 
-from exporter import exposition
-from exporter.admission import Group
-from exporter.labels import PLACE_LABELS, VERSION_LABELS
-from exporter.metrics import Cell, Meter
-from exporter.objectives import Objective
-from exporter.status import STATUS_FAMILIES, Build, Reading, Status, StatusFamily
-from exporter.trace import TraceRecord
-from exporter.triage import Batch
+from mlflow_trace_exporter.domain.admission import Group
+from mlflow_trace_exporter.domain.labels import PLACE_LABELS, VERSION_LABELS
+from mlflow_trace_exporter.domain.objectives import Objective
+from mlflow_trace_exporter.domain.trace import TraceRecord
+from mlflow_trace_exporter.domain.triage import Batch
+from mlflow_trace_exporter.metrics import exposition
+from mlflow_trace_exporter.metrics.meter import Cell, Meter
+from mlflow_trace_exporter.metrics.status import STATUS_FAMILIES, Build, Reading, Status, StatusFamily
 
 GAUGES = ("mlflow_objective_", "mlflow_trace_version_first_seen_timestamp_seconds")
 """What `serve` says of itself that was the same in the past."""

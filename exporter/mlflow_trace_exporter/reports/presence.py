@@ -3,11 +3,11 @@
 from collections.abc import Iterator
 from itertools import islice
 
-from exporter.errors import ArgumentError
-from exporter.horizon import AHEAD_MS, Window
-from exporter.labels import Labels
-from exporter.listed import did_you_mean, few
-from exporter.query import Library, Query
+from mlflow_trace_exporter.domain.horizon import AHEAD_MS, Window
+from mlflow_trace_exporter.domain.labels import Labels
+from mlflow_trace_exporter.errors import ArgumentError
+from mlflow_trace_exporter.listed import did_you_mean, few
+from mlflow_trace_exporter.tracking.query import Library, Query
 
 SAMPLE = 1_000
 """How many of the latest traces tell which values there are."""

@@ -7,11 +7,11 @@ from datetime import datetime
 from itertools import count
 from typing import Any
 
-from exporter.labels import Labels, clean
-from exporter.moments import utc
-from exporter.quantiles import Quantiles
-from exporter.query import Library, Progress, Query, no_progress
-from exporter.trace import Cost, State, TokenUsage, TraceRecord
+from mlflow_trace_exporter.domain.labels import Labels, clean
+from mlflow_trace_exporter.domain.moments import utc
+from mlflow_trace_exporter.domain.quantiles import Quantiles
+from mlflow_trace_exporter.domain.trace import Cost, State, TokenUsage, TraceRecord
+from mlflow_trace_exporter.tracking.query import Library, Progress, Query, no_progress
 
 MAX_ROWS = 100_000
 """How many rows there can be; the traces of what comes beyond them are in one row more."""

@@ -17,8 +17,8 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from exporter.quantiles import RELATIVE_ERROR
-from exporter.report import Report, Row, TraceLine
+from mlflow_trace_exporter.domain.quantiles import RELATIVE_ERROR
+from mlflow_trace_exporter.reports.report import Report, Row, TraceLine
 
 WIDE = 10_000
 """Columns for what does not go to a terminal: nothing is wrapped or cut."""

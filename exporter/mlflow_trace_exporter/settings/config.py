@@ -18,15 +18,15 @@ from pydantic import (
 )
 from pydantic import model_validator as validates_model
 
-from exporter import yaml_file
-from exporter.addresses import without_credentials
-from exporter.durations import parse_duration
-from exporter.errors import UserError
-from exporter.labels import TRACE_LABELS, LabelSource
-from exporter.objectives import Objective, pattern
-from exporter.shown import as_written, shown
-from exporter.traffic import Traffic
-from exporter.yaml_file import Section
+from mlflow_trace_exporter.addresses import without_credentials
+from mlflow_trace_exporter.domain.durations import parse_duration
+from mlflow_trace_exporter.domain.labels import TRACE_LABELS, LabelSource
+from mlflow_trace_exporter.domain.objectives import Objective, pattern
+from mlflow_trace_exporter.domain.traffic import Traffic
+from mlflow_trace_exporter.errors import UserError
+from mlflow_trace_exporter.settings import yaml_file
+from mlflow_trace_exporter.settings.yaml_file import Section
+from mlflow_trace_exporter.shown import as_written, shown
 
 DEFAULT_TRACKING_URI = "http://127.0.0.1:5000"
 MAX_EDGES = 100

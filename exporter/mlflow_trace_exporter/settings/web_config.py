@@ -17,9 +17,9 @@ import bcrypt
 from pydantic import Field, PlainValidator, StrictBool, StrictStr
 from pydantic import model_validator as validates_model
 
-from exporter import yaml_file
-from exporter.errors import UserError, what_failed
-from exporter.yaml_file import Section
+from mlflow_trace_exporter.errors import UserError, what_failed
+from mlflow_trace_exporter.settings import yaml_file
+from mlflow_trace_exporter.settings.yaml_file import Section
 
 log = logging.getLogger(__name__)
 

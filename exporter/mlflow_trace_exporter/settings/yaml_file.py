@@ -10,8 +10,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic import model_validator as validates_model
 from pydantic_core import ErrorDetails
 
-from exporter.errors import UserError
-from exporter.shown import as_written
+from mlflow_trace_exporter.errors import UserError
+from mlflow_trace_exporter.shown import as_written
 
 MAX_FILE_BYTES = 64 * 1024
 MAX_DEPTH = 10

@@ -20,11 +20,12 @@ from typing import Any, TypeVar
 
 import requests
 
-from exporter import bounded, home
-from exporter.addresses import without_credentials
-from exporter.errors import PollError, UserError
-from exporter.experiments import Experiment
-from exporter.failures import NotAskedError, RefusedError, WebPageError, classify, is_of_network
+from mlflow_trace_exporter import home
+from mlflow_trace_exporter.addresses import without_credentials
+from mlflow_trace_exporter.errors import PollError, UserError
+from mlflow_trace_exporter.tracking import bounded
+from mlflow_trace_exporter.tracking.experiments import Experiment
+from mlflow_trace_exporter.tracking.failures import NotAskedError, RefusedError, WebPageError, classify, is_of_network
 
 # Read when mlflow is imported. It needs a home; and a monitoring process must not call anybody but its MLflow server
 # unless it is told to.

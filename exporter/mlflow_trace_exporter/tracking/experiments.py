@@ -5,9 +5,9 @@ from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
-from exporter.labels import clean
-from exporter.listed import did_you_mean, few
-from exporter.shown import shown
+from mlflow_trace_exporter.domain.labels import clean
+from mlflow_trace_exporter.listed import did_you_mean, few
+from mlflow_trace_exporter.shown import shown
 
 log = logging.getLogger(__name__)
 

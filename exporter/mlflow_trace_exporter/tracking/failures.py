@@ -7,12 +7,12 @@ from urllib.parse import urljoin, urlsplit
 import requests
 import urllib3
 
-from exporter import remedies
-from exporter.addresses import without_credentials
-from exporter.bounded import TooLarge, UnknownCoding
-from exporter.errors import NotUnderstoodError, PollError
-from exporter.remedies import Diagnosis
-from exporter.shown import shown
+from mlflow_trace_exporter.addresses import without_credentials
+from mlflow_trace_exporter.errors import NotUnderstoodError, PollError
+from mlflow_trace_exporter.shown import shown
+from mlflow_trace_exporter.tracking import remedies
+from mlflow_trace_exporter.tracking.bounded import TooLarge, UnknownCoding
+from mlflow_trace_exporter.tracking.remedies import Diagnosis
 
 MAX_DETAIL = 200
 """How many characters of what the server or a library said are quoted."""

@@ -7,7 +7,7 @@ import re
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import replace
 
-from exporter.horizon import Window
+from mlflow_trace_exporter.domain.horizon import Window
 
 
 def of_window(window: Window) -> list[str]:

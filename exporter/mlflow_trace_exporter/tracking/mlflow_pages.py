@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from urllib.parse import quote, urlencode
 
-from exporter.moments import utc
+from mlflow_trace_exporter.domain.moments import utc
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from exporter.trace import Cost, State, TokenUsage, TraceRecord
+from mlflow_trace_exporter.domain.trace import Cost, State, TokenUsage, TraceRecord
 
 MAX_AMOUNT = 10**12
 """No trace has more tokens, costs more USD or takes longer in ms (31 years); what claims to would spoil a counter for

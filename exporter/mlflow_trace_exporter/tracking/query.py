@@ -5,13 +5,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import chain, product
 
-from exporter.errors import NotUnderstoodError
-from exporter.features import Feature
-from exporter.horizon import Window
-from exporter.labels import UNKNOWN, LabelRules, Labels, LabelSource, clean
-from exporter.source import MlflowSource
-from exporter.trace import State, TraceRecord
-from exporter.traffic import Traffic, traffic_of
+from mlflow_trace_exporter.domain.horizon import Window
+from mlflow_trace_exporter.domain.labels import UNKNOWN, LabelRules, Labels, LabelSource, clean
+from mlflow_trace_exporter.domain.trace import State, TraceRecord
+from mlflow_trace_exporter.domain.traffic import Traffic, traffic_of
+from mlflow_trace_exporter.errors import NotUnderstoodError
+from mlflow_trace_exporter.tracking.features import Feature
+from mlflow_trace_exporter.tracking.source import MlflowSource
 
 USER_KEY = "mlflow.trace.user"
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from exporter.errors import Reason
+from mlflow_trace_exporter.errors import Reason
 
 
 @dataclass(frozen=True, slots=True)

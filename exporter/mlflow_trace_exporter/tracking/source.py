@@ -7,16 +7,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from exporter import filters
-from exporter.client import MAX_COUNTS, PAGE_SIZE, Client
-from exporter.clocks import Clocks
-from exporter.errors import NotUnderstoodError, PollError, Reason, UserError
-from exporter.experiments import Experiment, Selection, select
-from exporter.features import Feature
-from exporter.horizon import Window
-from exporter.labels import clean
-from exporter.records import to_record
-from exporter.trace import TraceRecord
+from mlflow_trace_exporter.domain.clocks import Clocks
+from mlflow_trace_exporter.domain.horizon import Window
+from mlflow_trace_exporter.domain.labels import clean
+from mlflow_trace_exporter.domain.trace import TraceRecord
+from mlflow_trace_exporter.errors import NotUnderstoodError, PollError, Reason, UserError
+from mlflow_trace_exporter.tracking import filters
+from mlflow_trace_exporter.tracking.client import MAX_COUNTS, PAGE_SIZE, Client
+from mlflow_trace_exporter.tracking.experiments import Experiment, Selection, select
+from mlflow_trace_exporter.tracking.features import Feature
+from mlflow_trace_exporter.tracking.parsing import to_record
 
 log = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from exporter.web_config import Settings
+from mlflow_trace_exporter.settings.web_config import Settings
 
 MAX_PASSWORD_BYTES = 72
 """bcrypt looks at no more."""

@@ -15,7 +15,7 @@ from typing import Any, cast
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from exporter.web_config import Settings
+from mlflow_trace_exporter.settings.web_config import Settings
 
 
 @dataclass(frozen=True, slots=True)

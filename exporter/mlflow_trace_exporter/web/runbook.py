@@ -9,7 +9,8 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 from markupsafe import Markup
 
-from exporter import packaged, templating
+from mlflow_trace_exporter.bundled import packaged
+from mlflow_trace_exporter.web import templating
 
 _write = templating.page("runbook.html")
 

@@ -11,10 +11,10 @@ from ipaddress import IPv6Address
 import uvicorn
 from starlette.types import ASGIApp
 
-from exporter.auth import Authentication
-from exporter.connections import ConnectionLimits, Doorkeeper
-from exporter.errors import UserError, what_failed
-from exporter.web_config import Settings
+from mlflow_trace_exporter.errors import UserError, what_failed
+from mlflow_trace_exporter.settings.web_config import Settings
+from mlflow_trace_exporter.web.auth import Authentication
+from mlflow_trace_exporter.web.connections import ConnectionLimits, Doorkeeper
 
 STOP_TIMEOUT_S = 1
 """How long a stop waits for answers that are being sent."""

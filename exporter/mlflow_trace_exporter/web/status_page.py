@@ -4,14 +4,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from threading import Lock
 
-from exporter import templating
-from exporter.admission import Group
-from exporter.exposition import trace_metrics
-from exporter.families import LATE
-from exporter.labels import VERSION_LABELS
-from exporter.metrics import Cell
-from exporter.overview import Row, rows
-from exporter.status import Reading, Snapshot, Status
+from mlflow_trace_exporter.domain.admission import Group
+from mlflow_trace_exporter.domain.labels import VERSION_LABELS
+from mlflow_trace_exporter.metrics.exposition import trace_metrics
+from mlflow_trace_exporter.metrics.families import LATE
+from mlflow_trace_exporter.metrics.meter import Cell
+from mlflow_trace_exporter.metrics.overview import Row, rows
+from mlflow_trace_exporter.metrics.status import Reading, Snapshot, Status
+from mlflow_trace_exporter.web import templating
 
 MAX_ROWS = 50
 

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 import jinja2
 from markupsafe import Markup
 
-from exporter.shown import shown
+from mlflow_trace_exporter.shown import shown
 
 
 def _fit(value: object) -> object:
@@ -15,7 +15,10 @@ def _fit(value: object) -> object:
 
 
 _TEMPLATES = jinja2.Environment(
-    loader=jinja2.PackageLoader("exporter"), autoescape=True, undefined=jinja2.StrictUndefined, finalize=_fit
+    loader=jinja2.PackageLoader("mlflow_trace_exporter.web"),
+    autoescape=True,
+    undefined=jinja2.StrictUndefined,
+    finalize=_fit,
 )
 
 

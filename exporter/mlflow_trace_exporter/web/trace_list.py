@@ -14,17 +14,17 @@ from enum import Enum
 from itertools import islice
 from math import isfinite
 
-from exporter.admission import OTHER
-from exporter.families import MISSING_FIELDS, missing_fields
-from exporter.horizon import AHEAD_MS, Window
-from exporter.labels import LabelRules, clean
-from exporter.moments import LATEST_MS, unix_ms
-from exporter.objectives import Objectives
-from exporter.query import label_searches
-from exporter.shown import shown
-from exporter.trace import State, TraceRecord
-from exporter.traffic import Traffic, traffic_of
-from exporter.triage import GIVE_UP_MS
+from mlflow_trace_exporter.domain.admission import OTHER
+from mlflow_trace_exporter.domain.horizon import AHEAD_MS, Window
+from mlflow_trace_exporter.domain.labels import LabelRules, clean
+from mlflow_trace_exporter.domain.moments import LATEST_MS, unix_ms
+from mlflow_trace_exporter.domain.objectives import Objectives
+from mlflow_trace_exporter.domain.trace import State, TraceRecord
+from mlflow_trace_exporter.domain.traffic import Traffic, traffic_of
+from mlflow_trace_exporter.domain.triage import GIVE_UP_MS
+from mlflow_trace_exporter.metrics.families import MISSING_FIELDS, missing_fields
+from mlflow_trace_exporter.shown import shown
+from mlflow_trace_exporter.tracking.query import label_searches
 
 MAX_ROWS = 50
 MAX_LOOKED_AT = 5_000

@@ -4,14 +4,24 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from urllib.parse import urlencode
 
-from exporter import templating
-from exporter.admission import Group
-from exporter.families import MISSING_FIELDS
-from exporter.labels import LabelRules
-from exporter.mlflow_pages import MlflowPages
-from exporter.moments import utc
-from exporter.trace import State, TraceRecord
-from exporter.trace_list import AMOUNTS, MAX_LOOKED_AT, MAX_ROWS, PARAMETERS, TIMES, Kind, Question, cost_of, tokens_of
+from mlflow_trace_exporter.domain.admission import Group
+from mlflow_trace_exporter.domain.labels import LabelRules
+from mlflow_trace_exporter.domain.moments import utc
+from mlflow_trace_exporter.domain.trace import State, TraceRecord
+from mlflow_trace_exporter.metrics.families import MISSING_FIELDS
+from mlflow_trace_exporter.tracking.mlflow_pages import MlflowPages
+from mlflow_trace_exporter.web import templating
+from mlflow_trace_exporter.web.trace_list import (
+    AMOUNTS,
+    MAX_LOOKED_AT,
+    MAX_ROWS,
+    PARAMETERS,
+    TIMES,
+    Kind,
+    Question,
+    cost_of,
+    tokens_of,
+)
 
 RANGES = {"last hour": "1h", "6 hours": "6h", "day": "1d", "7 days": "7d"}
 """How far back a click leads."""

@@ -5,10 +5,10 @@ from collections.abc import Iterator, Sequence
 from heapq import merge
 from typing import Protocol
 
-from exporter.errors import PollError
-from exporter.horizon import Window
-from exporter.trace import TraceRecord
-from exporter.trace_list import MAX_LOOKED_AT, Search
+from mlflow_trace_exporter.domain.horizon import Window
+from mlflow_trace_exporter.domain.trace import TraceRecord
+from mlflow_trace_exporter.errors import PollError
+from mlflow_trace_exporter.web.trace_list import MAX_LOOKED_AT, Search
 
 ANSWER_S = 20.0
 """How long MLflow is asked for more traces for a page: nobody waits longer for one."""

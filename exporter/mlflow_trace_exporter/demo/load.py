@@ -1,6 +1,6 @@
 """The demo's users: they ask the chatbot questions at a given rate until the process is told to stop.
 
-Run it with ``python -m exporter.demo.traffic``; MLflow and the LLM are named by their environment variables.
+Run it with ``python -m mlflow_trace_exporter.demo.load``; MLflow and the LLM are named by their environment variables.
 """
 
 import logging
@@ -16,9 +16,9 @@ import click
 import mlflow
 from openai import OpenAI, OpenAIError
 
-from exporter.demo.chatbot import Chatbot, Conversation, KnowledgeBaseError, Release
+from mlflow_trace_exporter.demo.chatbot import Chatbot, Conversation, KnowledgeBaseError, Release
 
-log = logging.getLogger("exporter.demo.traffic")
+log = logging.getLogger("mlflow_trace_exporter.demo.load")
 
 STABLE = Release("1.4.0", lookup_s=0.15, failure_rate=0.01)
 NEXT = Release("1.5.0", lookup_s=0.15, failure_rate=0.01)

@@ -1,0 +1,1 @@
+"""Files for other programs that the package ships: rules, dashboards, the runbook."""

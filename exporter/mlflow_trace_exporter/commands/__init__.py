@@ -1,0 +1,1 @@
+"""The command line: flags, help texts, and `serve` put together."""

@@ -1,0 +1,1 @@
+"""Frozen values and pure decisions: traces, labels, objectives, what to read next, and when a trace is final."""

@@ -1,0 +1,1 @@
+"""The MLflow server: the only package that imports mlflow."""
