@@ -23,6 +23,7 @@ lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
 
 pytest: $(STAMP)
 	$(BIN)/pytest -n 6 --dist loadscope --no-loadscope-reorder $(ARGS)

@@ -526,7 +526,8 @@ def test_why_it_does_not_start_is_one_event(tmp_path: Path, arguments: tuple[str
 
 def test_a_poller_that_dies_takes_the_process_with_it(tmp_path: Path) -> None:
     """Better a restart than metrics that nobody renews."""
-    broken = "from mlflow_trace_exporter.commands import cli; from mlflow_trace_exporter.counting import poller; poller.Poller.run = lambda self: 1 / 0; cli.main()"
+    imports = "from mlflow_trace_exporter.commands import cli; from mlflow_trace_exporter.counting import poller"
+    broken = f"{imports}; poller.Poller.run = lambda self: 1 / 0; cli.main()"
     done = subprocess.run(
         [sys.executable, "-c", broken, "serve", f"--web.listen-address={HOST}:{free_port()}"],
         env={**os.environ, "XDG_STATE_HOME": str(tmp_path)},

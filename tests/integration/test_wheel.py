@@ -27,9 +27,8 @@ def test_the_wheel_has_the_files_for_other_programs(tmp_path: Path) -> None:
         assert done.returncode == 0, done.stderr
         return done.stdout
 
-    assert run("-c", "import mlflow_trace_exporter; print(mlflow_trace_exporter.__file__)").startswith(
-        str(tmp_path / "installed")
-    )
+    place = run("-c", "import mlflow_trace_exporter; print(mlflow_trace_exporter.__file__)")
+    assert place.startswith(str(tmp_path / "installed"))
     assert run("-m", "mlflow_trace_exporter", "rules") == CliRunner().invoke(cli, ["rules"]).output
     run("-m", "mlflow_trace_exporter", "dashboards", "--output", "boards")
     assert {file.name: file.read_bytes() for file in (tmp_path / "boards").iterdir()} == {

@@ -1,8 +1,8 @@
 """Which format and coding a scrape gets, by its headers."""
 
 import pytest
+from mlflow_trace_exporter.accept import qualities
 from mlflow_trace_exporter.metrics.exposition import Format
-from mlflow_trace_exporter.web.accept import qualities
 
 OPENMETRICS = [
     # Prometheus 2.37 and 2.53

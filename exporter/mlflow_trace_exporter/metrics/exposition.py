@@ -23,9 +23,9 @@ from prometheus_client.openmetrics.exposition import generate_latest as encode_o
 from prometheus_client.registry import Collector
 from prometheus_client.samples import Exemplar as ExemplarSample
 
+from mlflow_trace_exporter.accept import qualities
 from mlflow_trace_exporter.metrics.meter import SUM, Cell, Exemplar, TraceFamily
 from mlflow_trace_exporter.metrics.status import STATUS_FAMILIES, Snapshot, Status, StatusFamily
-from mlflow_trace_exporter.web.accept import qualities
 
 
 class Format(Enum):

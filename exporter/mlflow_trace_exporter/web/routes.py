@@ -17,10 +17,10 @@ from starlette.responses import HTMLResponse, PlainTextResponse, RedirectRespons
 from starlette.routing import BaseRoute, Route, Router
 from starlette.types import Receive, Scope, Send
 
+from mlflow_trace_exporter.accept import qualities
 from mlflow_trace_exporter.errors import PollError, UserError
 from mlflow_trace_exporter.metrics.exposition import Exposition, Format
 from mlflow_trace_exporter.web import refusals, runbook
-from mlflow_trace_exporter.web.accept import qualities
 from mlflow_trace_exporter.web.refusals import PAGE_HEADERS
 from mlflow_trace_exporter.web.status_page import Links, StatusPage
 
