@@ -4,10 +4,10 @@ import sys
 from pathlib import Path
 
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
-from mlflow_trace_exporter.bundled.dashboards import as_text
 
 from grafana import cost, exporter, objectives, overview, versions
 from grafana.panels import dashboard
+from mlflow_trace_exporter.bundled.dashboards import as_text
 
 BOARDS = (overview.BOARD, objectives.BOARD, versions.BOARD, cost.BOARD, exporter.BOARD)
 

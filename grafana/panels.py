@@ -13,10 +13,10 @@ from grafana_foundation_sdk.models import common as looks
 from grafana_foundation_sdk.models import dashboard as model
 from grafana_foundation_sdk.models.heatmap import HeatmapColorMode
 from grafana_foundation_sdk.models.prometheus import Dataquery, PromQueryFormat
-from mlflow_trace_exporter.bundled.dashboards import label_of, not_filtered_by
-from mlflow_trace_exporter.bundled.rules import EXPORTER_URL
 
 from grafana import queries as q
+from mlflow_trace_exporter.bundled.dashboards import label_of, not_filtered_by
+from mlflow_trace_exporter.bundled.rules import EXPORTER_URL
 
 TAG = "mlflow-trace-exporter"
 

@@ -14,7 +14,8 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-PROJECT = Path(__file__).parents[1]
+from tests.support import PROJECT
+
 PACKAGE = Path("exporter", "mlflow_trace_exporter")
 
 
@@ -39,32 +40,32 @@ class Breakage:
         return (PROJECT / self.path).read_text(encoding="utf-8").count(self.old) == 1
 
 
-FAULTS = "tests/unit/test_faults.py"
-HORIZON = "tests/unit/test_horizon.py"
-ADMISSION = "tests/unit/test_admission.py"
-INVARIANTS = "tests/unit/test_invariants.py"
-LEDGER = "tests/unit/test_ledger.py"
-RELEASE = "tests/unit/test_release.py"
+FAULTS = "tests/unit/counting/test_faults.py"
+HORIZON = "tests/unit/domain/test_horizon.py"
+ADMISSION = "tests/unit/domain/test_admission.py"
+INVARIANTS = "tests/unit/counting/test_invariants.py"
+LEDGER = "tests/unit/counting/test_ledger.py"
+RELEASE = "tests/unit/counting/test_release.py"
 WEB = "tests/integration/test_web.py"
-HISTORY = "tests/unit/test_history.py"
+HISTORY = "tests/unit/reports/test_history.py"
 REPORT = "tests/integration/test_report.py"
 HEALTH = "tests/integration/test_health.py"
 CLI = "tests/integration/test_cli.py"
-API = "tests/unit/test_api.py"
-TRIAGE = "tests/unit/test_triage.py"
-LABELS = "tests/unit/test_labels.py"
+API = "tests/unit/reports/test_api.py"
+TRIAGE = "tests/unit/domain/test_triage.py"
+LABELS = "tests/unit/domain/test_labels.py"
 NAMES = "tests/integration/test_names.py"
-QUERY = "tests/unit/test_query.py"
+QUERY = "tests/unit/tracking/test_query.py"
 SOURCE = "tests/integration/test_source.py"
-RECORDS = "tests/unit/test_records.py"
-ANSWERS = "tests/unit/test_source.py"
-BOUNDED = "tests/unit/test_bounded.py"
+RECORDS = "tests/unit/tracking/test_parsing.py"
+ANSWERS = "tests/unit/tracking/test_source.py"
+BOUNDED = "tests/unit/tracking/test_bounded.py"
 SHOWN = "tests/unit/test_shown.py"
-AUTH = "tests/unit/test_auth.py"
+AUTH = "tests/unit/web/test_auth.py"
 STARTUP = "tests/integration/test_startup.py"
 SERVE = "tests/integration/test_serve.py"
 REAL_FAULTS = "tests/integration/test_faults.py"
-RULES = "tests/unit/test_rules.py"
+RULES = "tests/unit/bundled/test_rules.py"
 ALERTS = "tests/e2e/test_alerts.py"
 RECORDING = "prometheus/rules/mlflow-recording.yml"
 ON_TRACES = "prometheus/rules/mlflow-alerts.yml"
@@ -653,14 +654,14 @@ BREAKAGES = (
         "metrics/meter.py",
         "one.timestamp_s > other.timestamp_s",
         "True",
-        "tests/unit/test_exposition.py",
+        "tests/unit/metrics/test_exposition.py",
     ),
     Breakage(
         "render at each scrape",
         "metrics/exposition.py",
         "                if now_s - asked_s <= WANTED_S:\n",
         "                if False:\n",
-        "tests/unit/test_exposition.py",
+        "tests/unit/metrics/test_exposition.py",
     ),
     Breakage(
         "any number of connections",
@@ -786,7 +787,7 @@ BREAKAGES = (
         "web/server.py",
         "dualstack_ipv6=dual",
         "dualstack_ipv6=False",
-        "tests/unit/test_server.py",
+        "tests/unit/web/test_server.py",
     ),
     Breakage(
         "give OpenMetrics to those who do not want it",
@@ -807,7 +808,7 @@ BREAKAGES = (
         "settings/web_config.py",
         "bool(before.users) and not settings.users",
         "False",
-        "tests/unit/test_web_config.py",
+        "tests/unit/settings/test_web_config.py",
     ),
     Breakage(
         "ask MLflow for any number of traces at once",
@@ -928,7 +929,7 @@ BREAKAGES = (
         "bundled/dashboards.py",
         " if family.labels == TRACE_LABELS",
         "",
-        "tests/unit/test_dashboards.py",
+        "tests/unit/bundled/test_dashboards.py",
     ),
     Breakage(
         "let the chatbot reach PostgreSQL",
@@ -963,14 +964,14 @@ BREAKAGES = (
         "web/trace_list.py",
         "            return not record.ended()\n",
         "            return True\n",
-        "tests/integration/test_trace_list.py tests/unit/test_trace_list.py",
+        "tests/integration/test_trace_list.py tests/unit/web/test_trace_list.py",
     ),
     Breakage(
         "take a trace for one of the time in which it starts",
         "web/trace_list.py",
         "(record.start_ms if record.end_ms is None else record.end_ms) >= since_ms",
         "record.start_ms >= since_ms",
-        "tests/integration/test_alert_links.py tests/unit/test_trace_list.py",
+        "tests/integration/test_alert_links.py tests/unit/web/test_trace_list.py",
     ),
     Breakage(
         "look for traces that are stuck in the last hour",
@@ -984,14 +985,14 @@ BREAKAGES = (
         "web/trace_list.py",
         "traffic_of(record) in traffic",
         "True",
-        "tests/unit/test_trace_list.py",
+        "tests/unit/web/test_trace_list.py",
     ),
     Breakage(
         "lead to whatever workspace was open last",
         "tracking/mlflow_pages.py",
         '**({"workspace": self.workspace} if self.workspace else {})',
         "**{}",
-        "tests/unit/test_trace_list.py",
+        "tests/unit/web/test_trace_list.py",
     ),
     Breakage(
         "answer programs with a page",
@@ -1012,7 +1013,7 @@ BREAKAGES = (
         "web/trace_list.py",
         "[[*_TERMS.get(self.kind, ()), *durations, *each]",
         "[[*durations, *each]",
-        "tests/unit/test_trace_list.py",
+        "tests/unit/web/test_trace_list.py",
     ),
     Breakage(
         "wait a week for a trace whose state MLflow does not know",
@@ -1153,14 +1154,14 @@ BREAKAGES = (
         "settings/config.py",
         "AfterValidator(pattern)",
         "AfterValidator(str)",
-        "tests/unit/test_objectives.py",
+        "tests/unit/domain/test_objectives.py",
     ),
     Breakage(
         "cut a glob",
         "domain/objectives.py",
         "shown(environment.strip()) if",
         "clean(environment) if",
-        "tests/unit/test_objectives.py",
+        "tests/unit/domain/test_objectives.py",
     ),
     Breakage(
         "find an experiment by its raw name",
@@ -1174,7 +1175,7 @@ BREAKAGES = (
         "web/trace_list.py",
         "{name: clean(value) for",
         "{name: value for",
-        "tests/unit/test_trace_list.py",
+        "tests/unit/web/test_trace_list.py",
     ),
     Breakage(
         "let MLflow say what has ended",
@@ -1209,14 +1210,14 @@ BREAKAGES = (
         "metrics/families.py",
         '"duration": record.duration_ms is not None',
         '"duration": bool(record.duration_ms)',
-        "tests/unit/test_metrics.py",
+        "tests/unit/metrics/test_meter.py",
     ),
     Breakage(
         "divide cached tokens by an input without them",
         "grafana/dashboards/mlflow-cost.json",
         "[$__rate_interval])) + (max",
         "[$__rate_interval])) + 0 * (max",
-        "tests/unit/test_dashboards.py -k part_of_the_input",
+        "tests/unit/bundled/test_dashboards.py -k part_of_the_input",
     ),
     Breakage(
         "do not tell where cached tokens exceed the input",
@@ -1251,28 +1252,28 @@ BREAKAGES = (
         "tracking/failures.py",
         "return next((special for words, special in remedies.BY_REFUSAL if re.search(words, str(error))), found)\n",
         "return found\n",
-        "tests/unit/test_failures.py -k refusal_says",
+        "tests/unit/tracking/test_failures.py -k refusal_says",
     ),
     Breakage(
         "messages: an empty object is not taken for MLflow",
         "tracking/client.py",
         "                if not found:\n",
         "                if False:\n",
-        "tests/unit/test_failures.py -k empty_object",
+        "tests/unit/tracking/test_failures.py -k empty_object",
     ),
     Breakage(
         "messages: a redirection that makes a POST a GET is told",
         "tracking/client.py",
         "        if response.request.method != method:",
         "        if False:",
-        "tests/unit/test_failures.py -k redirection",
+        "tests/unit/tracking/test_failures.py -k redirection",
     ),
     Breakage(
         "messages: what MLflow's client raises is not MLflow's answer",
         "tracking/client.py",
         "        if is_of_network(error):\n",
         "        if error:\n",
-        "tests/unit/test_failures.py -k not_mlflow_s_answer",
+        "tests/unit/tracking/test_failures.py -k not_mlflow_s_answer",
     ),
     Breakage(
         "older servers: LIKE is not asked of a server that does not know it",

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from xdist.remote import Producer
     from xdist.scheduler import LoadScopeScheduling
 
-    from tests.real import Mlflow
+    from tests.support.real import Mlflow
 
 IGNORED_BY_PYTHON = {signal.SIGPIPE, signal.SIGXFSZ}
 """subprocess gives both back to the processes that it starts."""
@@ -104,8 +104,7 @@ def _settings_of_the_client_end_with_the_test() -> Iterator[None]:
 def mlflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator["Mlflow"]:
     """One MLflow server for all tests of a worker; each makes an experiment of its own."""
     from mlflow_trace_exporter.demo.processes import Processes, free_port
-
-    from tests.real import Mlflow  # imports mlflow, which reads the environment
+    from tests.support.real import Mlflow  # imports mlflow, which reads the environment
 
     data = tmp_path_factory.mktemp("mlflow")
     with Processes(data) as processes:

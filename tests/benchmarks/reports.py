@@ -15,9 +15,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from mlflow_trace_exporter.demo.processes import Processes, free_port
-
 from tests.benchmarks.scrapes import say
-from tests.real import Mlflow, Trace, now_ms
+from tests.support.real import Mlflow, Trace, now_ms
 
 TRACES = 100_000
 DAYS = 30
@@ -77,13 +76,21 @@ def main() -> None:
         mlflow.insert(experiment, traces(number))
         file = Path(directory) / "exporter.yml"
         file.write_text(json.dumps({"mlflow": {"tracking_uri": mlflow.uri}}))
-        ours = [sys.executable, "-m", "exporter", "report", f"--config.file={file}", "--since=40d", "--by=environment"]
+        ours = [
+            sys.executable,
+            "-m",
+            "mlflow_trace_exporter",
+            "report",
+            f"--config.file={file}",
+            "--since=40d",
+            "--by=environment",
+        ]
         theirs = [sys.executable, "-c", COOKBOOK, mlflow.uri, mlflow.experiment_id(experiment)]
         history, blocks = f"{directory}/history.om", f"{directory}/blocks"
         fill = [
             sys.executable,
             "-m",
-            "exporter",
+            "mlflow_trace_exporter",
             "backfill",
             f"--config.file={file}",
             "--since=40d",

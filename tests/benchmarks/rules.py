@@ -15,13 +15,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import yaml
-from mlflow_trace_exporter.bundled import rules
-from mlflow_trace_exporter.demo.processes import HOST, Processes, fetch, free_port
 from prometheus_client.parser import text_string_to_metric_families
 
+from mlflow_trace_exporter.bundled import rules
+from mlflow_trace_exporter.demo.processes import HOST, Processes, fetch, free_port
 from tests.benchmarks.scrapes import SERIES, say
-from tests.builders import FAMILIES
-from tests.real import tool
+from tests.support.builders import FAMILIES
+from tests.support.real import tool
 
 LABEL_SETS = (13, 65)
 STEP_S = 15

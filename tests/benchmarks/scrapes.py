@@ -17,19 +17,19 @@ from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 
+from prometheus_client import CollectorRegistry, Metric, start_http_server
+from prometheus_client.registry import Collector
+
 from mlflow_trace_exporter.demo.processes import free_port
 from mlflow_trace_exporter.metrics.exposition import Exposition, trace_metrics
 from mlflow_trace_exporter.metrics.status import Snapshot
 from mlflow_trace_exporter.settings.web_config import WebConfigFile
 from mlflow_trace_exporter.web import server
 from mlflow_trace_exporter.web.routes import Site, application
-from prometheus_client import CollectorRegistry, Metric, start_http_server
-from prometheus_client.registry import Collector
-
-from tests.builders import FAMILIES, record
-from tests.real import eventually
-from tests.rig import DAY_MS, Rig
-from tests.simulated import SimulatedMlflow
+from tests.support.builders import FAMILIES, record
+from tests.support.real import eventually
+from tests.support.rig import DAY_MS, Rig
+from tests.support.simulated import SimulatedMlflow
 
 SIZES = (1_000, 10_000, 100_000)
 SCRAPES = 200

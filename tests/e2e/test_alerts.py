@@ -10,16 +10,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlencode
 
 import pytest
 import requests
+
 from mlflow_trace_exporter.demo.monitoring import Stack
 from mlflow_trace_exporter.demo.pager import Notification, Pager
 from mlflow_trace_exporter.demo.processes import Processes, fetch, free_port
-
 from tests.integration.test_trace_list import ids
-from tests.real import Exporter, Mlflow, Trace, eventually, now_ms, tool
+from tests.support.prometheus_api import PrometheusApi
+from tests.support.real import Exporter, Mlflow, Trace, eventually, now_ms, tool
 
 PRODUCTION = {"environment": "production", "app_version": "1.4.0"}
 BROKEN = {"environment": "production", "app_version": "1.5.0"}
@@ -46,15 +46,14 @@ class Watch:
         found = json.loads(fetch(f"{self.stack.alertmanager}/api/v2/alerts") or "[]")
         return {each["labels"]["alertname"]: each for each in found}
 
-    def query(self, expression: str) -> list[Mapping[str, Any]]:
-        """What Prometheus finds now."""
-        answer = fetch(f"{self.stack.prometheus}/api/v1/query?{urlencode({'query': expression})}")
-        found: list[Mapping[str, Any]] = json.loads(answer or '{"data": {"result": []}}')["data"]["result"]
-        return found
+    @property
+    def prometheus(self) -> PrometheusApi:
+        """What Prometheus finds."""
+        return PrometheusApi(self.stack.prometheus)
 
     def missed_scrapes(self) -> bool:
         """Whether the exporter did not answer within a second at some time, as on a machine that is too busy."""
-        return self.query('min_over_time(up{job="mlflow-trace-exporter"}[1h]) == 0') != []
+        return self.prometheus.query('min_over_time(up{job="mlflow-trace-exporter"}[1h]) == 0') != []
 
     def state(self, name: str) -> str | None:
         """Whether an alert is active or suppressed."""
@@ -189,7 +188,7 @@ def test_mlflow_is_killed_and_what_depends_on_it_is_inhibited(tmp_path: Path) ->
             assert alerts["MlflowUnreachable"]["status"]["state"] == "active"
             assert alerts["MlflowTracesStale"]["receivers"] == [{"name": "nobody"}]
             quiet = "absent_over_time(environment:mlflow_trace_errors:ratio_increase5m[10s])"
-            eventually(lambda: watch.query(quiet), "the short window of the page is empty", 60)
+            eventually(lambda: watch.prometheus.query(quiet), "the short window of the page is empty", 60)
             assert watch.state("MlflowErrorBudgetBurn") == "suppressed", "it has not ended: nobody knows"
             mlflow.start()
             eventually(lambda: watch.notified("pager", "MlflowErrorBudgetBurn", "resolved"), "the page is resolved", 90)

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from mlflow_trace_exporter.metrics.meter import histogram_quantile
 
-from tests.builders import FAMILIES
-from tests.commands import invoke
-from tests.real import Exporter, Mlflow, Prometheus, Trace, eventually, now_ms, tool
+from mlflow_trace_exporter.metrics.meter import histogram_quantile
+from tests.support.builders import FAMILIES
+from tests.support.commands import invoke
+from tests.support.real import Exporter, Mlflow, Prometheus, Trace, eventually, now_ms, tool
 
 pytestmark = pytest.mark.long
 

@@ -16,15 +16,15 @@ from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
-from urllib.parse import quote
 
 import pytest
+
 from mlflow_trace_exporter.demo.processes import Processes
+from tests.support import PROJECT
+from tests.support.postgresql import PostgreSQL
+from tests.support.prometheus_api import PrometheusApi
+from tests.support.real import eventually, tool
 
-from tests.postgresql import PostgreSQL
-from tests.real import eventually, tool
-
-PROJECT = Path(__file__).parents[2]
 FILE = PROJECT / "docker-compose.yml"
 PASSWORDS = {"POSTGRES_PASSWORD": "of-postgres", "GRAFANA_PASSWORD": "of-grafana"}
 
@@ -140,14 +140,17 @@ class Network:
     def get(self, url: str) -> str | None:
         """What our own probe finds at an address."""
         done = subprocess.run(
-            self.command(sys.executable, "-m", "exporter", "probe", url), capture_output=True, text=True, check=False
+            self.command(sys.executable, "-m", "mlflow_trace_exporter", "probe", url),
+            capture_output=True,
+            text=True,
+            check=False,
         )
         return done.stdout if done.returncode == 0 else None
 
-    def ask(self, path: str) -> Any:
+    @property
+    def prometheus(self) -> PrometheusApi:
         """What Prometheus says."""
-        answer = self.get(f"http://prometheus:9090/api/v1/{path}")
-        return json.loads(answer)["data"] if answer else None
+        return PrometheusApi("http://prometheus:9090", self.get)
 
 
 @contextmanager
@@ -203,9 +206,9 @@ def test_its_processes_find_each_other(services: dict[str, dict[str, Any]], tmp_
         with_a_disk = ["unshare", "--mount", "sh", "-c", 'mount -t tmpfs tmpfs /var/lib && exec "$@"', "sh"]
         start("exporter", str(here / "mlflow-trace-exporter"), *with_a_disk)
         settled(lambda: up(inside) == {"mlflow-trace-exporter", "prometheus", "alertmanager"}, "targets are up")
-        settled(lambda: value(inside, "sum(mlflow_traces_total)"), "traces of the chatbot are counted")
-        assert [each["url"] for each in inside.ask("alertmanagers")["activeAlertmanagers"]]
-        groups = inside.ask("rules")["groups"]
+        settled(lambda: inside.prometheus.value("sum(mlflow_traces_total)"), "traces of the chatbot are counted")
+        assert [each["url"] for each in inside.prometheus.get("alertmanagers")["activeAlertmanagers"]]
+        groups = inside.prometheus.get("rules")["groups"]
         assert len(groups) == 11
         assert {rule["health"] for group in groups for rule in group["rules"]} <= {"ok", "unknown"}
         assert 'href="http://127.0.0.1:5000"' in (inside.get("http://exporter:10500/") or "")
@@ -223,10 +226,5 @@ def tasks(session: int) -> int:
 
 
 def up(inside: Network) -> set[str]:
-    targets = (inside.ask("targets") or {"activeTargets": []})["activeTargets"]
+    targets = inside.prometheus.get("targets").get("activeTargets", [])
     return {each["labels"]["job"] for each in targets if each["health"] == "up"}
-
-
-def value(inside: Network, query: str) -> float | None:
-    found = (inside.ask(f"query?query={quote(query)}") or {"result": []})["result"]
-    return float(found[0]["value"][1]) if found else None

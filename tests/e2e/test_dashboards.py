@@ -7,17 +7,17 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlencode
 
 import pytest
 from click.testing import CliRunner
+
 from mlflow_trace_exporter.commands.cli import cli
 from mlflow_trace_exporter.demo.monitoring import Stack
-from mlflow_trace_exporter.demo.processes import Processes, fetch, free_port
-
+from mlflow_trace_exporter.demo.processes import Processes, free_port
 from tests.e2e.test_rule_names import CHECKER, Parse, parse
-from tests.panels import DASHBOARDS, NATURAL, PANELS, Panel, filled, naturally, query_variables
-from tests.real import Exporter, Mlflow, Trace, eventually, now_ms, tool
+from tests.support.panels import DASHBOARDS, NATURAL, PANELS, Panel, filled, naturally, query_variables
+from tests.support.prometheus_api import PrometheusApi
+from tests.support.real import Exporter, Mlflow, Trace, eventually, now_ms, tool
 
 pytestmark = pytest.mark.long
 
@@ -73,29 +73,25 @@ class Asked:
     range_s: int
     other: str
 
-    def get(self, path: str, **parameters: str) -> Any:
-        answer = fetch(f"{self.url}/api/v1/{path}?{urlencode(parameters)}")
-        assert answer is not None, f"cannot be asked: {parameters}"
-        return json.loads(answer)["data"]
-
-    def query(self, expr: str) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = self.get("query", query=expr)["result"]
-        return found
+    @property
+    def api(self) -> PrometheusApi:
+        """What answers."""
+        return PrometheusApi(self.url)
 
     def values(self, expr: str, label: str) -> dict[str, float]:
-        found = self.query(filled(expr, CHOSEN, self.range_s, rate=f"{self.range_s}s"))
+        found = self.api.query(filled(expr, CHOSEN, self.range_s, rate=f"{self.range_s}s"))
         return {each["metric"].get(label, ""): float(each["value"][1]) for each in found}
 
     def options(self, variable: Mapping[str, Any], chosen: Mapping[str, str]) -> list[str]:
         """The values that Grafana offers, in its order, where those of other variables are ``chosen``."""
         query = filled(variable["query"]["query"], chosen, self.range_s)
         if values := re.fullmatch(r"label_values\((.*), (\w+)\)", query):
-            found: list[str] = self.get(f"label/{values[2]}/values", **{"match[]": values[1]})
+            found: list[str] = self.api.get(f"label/{values[2]}/values", **{"match[]": values[1]})
             return sorted(found, key=naturally) if variable["sort"] == NATURAL else found
         asked = re.fullmatch(r"query_result\((.*)\)", query)
         assert asked is not None
         assert variable["sort"] == 0, "Prometheus has put them in order"
-        texts = map(_as_text, self.query(asked[1]))
+        texts = map(_as_text, self.api.query(asked[1]))
         matches = (re.search(variable["regex"].strip("/"), text) for text in texts)
         return [match[1] for match in matches if match]
 
@@ -136,11 +132,12 @@ def asked(mlflow: Mlflow, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         prometheus = Asked(
             stack.prometheus, range_s=600, other=other
         )  # longer than the tests take, on a busy machine too
-        eventually(lambda: prometheus.query("mlflow_up == 1"), "it scrapes")
+        query = prometheus.api.query
+        eventually(lambda: query("mlflow_up == 1"), "it scrapes")
         mlflow.log(experiment, *known())
         mlflow.log(other, *of_another_application())
-        eventually(lambda: prometheus.query("sum(mlflow_traces_total) == 38"), "all is scraped", 60)
-        eventually(lambda: prometheus.query("min(count_over_time(mlflow_traces_total[2m])) >= 25"), "it has a past", 60)
+        eventually(lambda: query("sum(mlflow_traces_total) == 38"), "all is scraped", 60)
+        eventually(lambda: query("min(count_over_time(mlflow_traces_total[2m])) >= 25"), "it has a past", 60)
         for recorded in (
             "environment:mlflow_trace_errors:increase1h > 3.9",
             "environment:mlflow_trace_errors:ratio_increase3d > 0.1",
@@ -149,8 +146,8 @@ def asked(mlflow: Mlflow, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
             'environment:mlflow_trace_cost_usd:increase1d{environment="staging"} > 3.7',
             'ALERTS{alertstate="firing", alertname="MlflowErrorRatioHigh"}',
         ):
-            eventually(partial(prometheus.query, recorded), f"there is {recorded}", 60)
-        eventually(lambda: prometheus.query("mlflow_trace_exporter_audited_until_timestamp_seconds"), "an audit", 90)
+            eventually(partial(query, recorded), f"there is {recorded}", 60)
+        eventually(lambda: query("mlflow_trace_exporter_audited_until_timestamp_seconds"), "an audit", 90)
         yield prometheus
 
 
@@ -230,7 +227,7 @@ def test_a_quantile_lies_in_its_bucket(asked: Asked) -> None:
 
 def test_a_deployment_is_marked_when_its_first_trace_started(asked: Asked) -> None:
     (annotation,) = DASHBOARDS["mlflow-overview"]["annotations"]["list"]
-    found = asked.query(filled(annotation["expr"], CHOSEN))
+    found = asked.api.query(filled(annotation["expr"], CHOSEN))
     assert {(each["metric"]["environment"], each["metric"]["version"]) for each in found} == {
         (tags["environment"], tags["app_version"]) for tags in (OLD, NEW, STAGING)
     }
@@ -280,7 +277,7 @@ def test_a_label_of_the_configuration_has_a_variable_that_filters(asked: Asked, 
     traces = next(panel for panel in boards["mlflow-overview"]["panels"] if panel["title"] == "Environments")
     expr = traces["targets"][0]["expr"]
     for teams, expected in (("blue|red", {"dev": 2}), (".*", {"dev": 3, "production": 30, "staging": 5})):
-        found = asked.query(filled(expr, {"team": teams}, asked.range_s))
+        found = asked.api.query(filled(expr, {"team": teams}, asked.range_s))
         counted = {each["metric"]["environment"]: float(each["value"][1]) for each in found}
         assert counted == pytest.approx(expected, rel=0.1), "within what Prometheus extrapolates"
 
@@ -289,4 +286,4 @@ def test_nothing_is_shown_of_what_is_not_there(asked: Asked) -> None:
     """No traffic is no data, and not 0 % errors."""
     for name in ("Failed", "Failed, of objective", "Slow, of objective", "p95"):
         expr = column("mlflow-overview", "Environments", name)
-        assert asked.query(filled(expr, range_s=3)) == [], name
+        assert asked.api.query(filled(expr, range_s=3)) == [], name

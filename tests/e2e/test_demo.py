@@ -9,14 +9,14 @@ import sys
 from pathlib import Path
 
 import pytest
-from mlflow_trace_exporter.demo.processes import HOST, fetch, free_port
 
-from tests.real import eventually, samples, tool
+from mlflow_trace_exporter.demo.processes import HOST, fetch, free_port
+from tests.support.real import eventually, samples, tool
 
 
 def start(directory: Path, *arguments: str) -> tuple[subprocess.Popen[str], *tuple[int, ...]]:
     ports = {name: free_port() for name in ("mlflow", "exporter", "prometheus", "alertmanager")}
-    command = [sys.executable, "-m", "exporter", "demo", f"--data-dir={directory}", *arguments]
+    command = [sys.executable, "-m", "mlflow_trace_exporter", "demo", f"--data-dir={directory}", *arguments]
     command += [f"--{name}-port={port}" for name, port in ports.items()]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("OPENAI")}
     demo = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)

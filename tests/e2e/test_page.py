@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.real import Exporter, Mlflow, Trace, eventually, tool
+from tests.support.real import Exporter, Mlflow, Trace, eventually, tool
 
 LONG_AGO_MS = 1_790_000_000_000
 

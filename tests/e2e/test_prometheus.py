@@ -6,11 +6,11 @@ from pathlib import Path
 
 import bcrypt
 import yaml
-from mlflow_trace_exporter.domain.labels import clean
 
-from tests.certificates import make_certificates
+from mlflow_trace_exporter.domain.labels import clean
 from tests.integration.test_names import RAW
-from tests.real import Exporter, Mlflow, Prometheus, Trace, eventually, now_ms
+from tests.support.certificates import make_certificates
+from tests.support.real import Exporter, Mlflow, Prometheus, Trace, eventually, now_ms
 
 LONG_AGO_MS = 1_790_000_000_000
 """Traces of then are final at first sight."""

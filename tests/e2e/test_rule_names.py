@@ -7,11 +7,11 @@ from typing import Any
 from urllib.parse import urlencode
 
 import pytest
-from mlflow_trace_exporter.demo.processes import fetch
 
-from tests.promql import TARGET, Checker, Labels, Node, UnknownNameError, exported
-from tests.real import Prometheus
-from tests.unit.test_rules import ALERTS, RECORDED, Rule
+from mlflow_trace_exporter.demo.processes import fetch
+from tests.support.promql import TARGET, Checker, Labels, Node, UnknownNameError, exported
+from tests.support.real import Prometheus
+from tests.unit.bundled.test_rules import ALERTS, RECORDED, Rule
 
 Parse = Callable[[str], Node]
 

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 import requests
-from mlflow_trace_exporter.demo.processes import Process, Processes, free_port
 
-from tests.commands import config_file, invoke
+from mlflow_trace_exporter.demo.processes import Process, Processes, free_port
 from tests.e2e.test_page import browse
-from tests.real import Exporter, Mlflow, Trace, eventually, now_ms
+from tests.support.commands import config_file, invoke
+from tests.support.real import Exporter, Mlflow, Trace, eventually, now_ms
 
 WORKSPACE = "team-a"
 

@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 import requests
 import yaml
+
 from mlflow_trace_exporter.bundled import rules
 from mlflow_trace_exporter.demo.processes import fetch
-
 from tests.integration.test_trace_list import ids
-from tests.real import Exporter, Mlflow, Prometheus, Trace, eventually, now_ms
+from tests.support.real import Exporter, Mlflow, Prometheus, Trace, eventually, now_ms
 
 MINUTE, HOUR, DAY = 60, 3_600, 86_400
 LATENCY_S, OTHERS_P95_S, OTHERS_TOKENS, LAST_EDGE_S = 5, 2, 500, 600

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 from click.testing import Result
-from mlflow_trace_exporter.counting.ledger import Ledger
 
-from tests.commands import config_file, invoke
-from tests.real import EXPORTER, Exporter, Mlflow, Trace, eventually, now_ms
+from mlflow_trace_exporter.counting.ledger import Ledger
+from tests.support.commands import config_file, invoke
+from tests.support.real import EXPORTER, Exporter, Mlflow, Trace, eventually, now_ms
 
 HOUR_MS = 3_600_000
 

@@ -10,13 +10,13 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+
 from mlflow_trace_exporter.commands.cli import cli
 from mlflow_trace_exporter.counting.ledger import Ledger
 from mlflow_trace_exporter.counting.ledger_file import hold
 from mlflow_trace_exporter.demo.processes import HOST, free_port
-
-from tests.commands import config_file
-from tests.real import EXPORTER, Exporter, Mlflow, Trace, now_ms
+from tests.support.commands import config_file
+from tests.support.real import EXPORTER, Exporter, Mlflow, Trace, now_ms
 
 
 def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -18,13 +18,13 @@ from typing import IO, Any, cast
 import numpy as np
 import pytest
 from mlflow.entities import SpanType, Trace, TraceInfo
+
 from mlflow_trace_exporter import make_report
 from mlflow_trace_exporter.demo.processes import CHATBOT_ENVIRONMENT, HOST, Processes, free_port
 from mlflow_trace_exporter.settings.config import Config
-
-from tests.asker import RELEASES, USERS
-from tests.commands import config_file, invoke
-from tests.real import Mlflow, eventually
+from tests.support.asker import RELEASES, USERS
+from tests.support.commands import config_file, invoke
+from tests.support.real import Mlflow, eventually
 
 pytestmark = pytest.mark.long
 
@@ -92,7 +92,7 @@ def _settled(found: Cookbook) -> list[TraceInfo]:
 
 def _chatbot(environment: Mapping[str, str], errors: IO[str]) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-m", "tests.asker", "cookbook"],
+        [sys.executable, "-m", "tests.support.asker", "cookbook"],
         env={**{name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}, **environment},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,

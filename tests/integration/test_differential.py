@@ -5,16 +5,16 @@ import time
 from collections.abc import Sequence
 
 import pytest
+
 from mlflow_trace_exporter.domain.horizon import BUCKET_MS, Window
 from mlflow_trace_exporter.domain.trace import State, TraceRecord
 from mlflow_trace_exporter.tracking import client
 from mlflow_trace_exporter.tracking import source as source_module
 from mlflow_trace_exporter.tracking.client import Client
 from mlflow_trace_exporter.tracking.source import MAX_EXCLUDED, MlflowSource, Page
-
-from tests.builders import record
-from tests.real import ODD_IDS, Mlflow, Trace, now_ms
-from tests.simulated import SimulatedMlflow
+from tests.support.builders import record
+from tests.support.real import ODD_IDS, Mlflow, Trace, now_ms
+from tests.support.simulated import SimulatedMlflow
 
 PAGE_SIZE = 7
 START_MS = 1_790_000_000_000 // BUCKET_MS * BUCKET_MS

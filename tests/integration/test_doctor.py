@@ -5,9 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from mlflow_trace_exporter.domain.trace import ORPHAN_MS
-
 from tests.integration.test_cli import complaint, run
-from tests.real import Exporter, Mlflow, Trace, now_ms
+from tests.support.real import Exporter, Mlflow, Trace, now_ms
 
 GOOD = {"environment": "production", "app_version": "1.4.0"}
 KNOWN = {

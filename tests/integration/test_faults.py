@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from mlflow_trace_exporter.domain.horizon import Window
 from mlflow_trace_exporter.domain.trace import TraceRecord
 from mlflow_trace_exporter.errors import NotUnderstoodError, PollError, Reason
@@ -19,9 +20,8 @@ from mlflow_trace_exporter.tracking import source as source_module
 from mlflow_trace_exporter.tracking.client import Client
 from mlflow_trace_exporter.tracking.features import Feature
 from mlflow_trace_exporter.tracking.source import MlflowSource
-
-from tests.proxy import proxy, respond
-from tests.real import ODD_IDS, Exporter, Mlflow, Trace, eventually, now_ms
+from tests.support.proxy import proxy, respond
+from tests.support.real import ODD_IDS, Exporter, Mlflow, Trace, eventually, now_ms
 
 LONG_AGO_MS = 1_790_000_000_000
 """Traces of then are final at first sight."""

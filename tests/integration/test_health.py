@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import Result
+
 from mlflow_trace_exporter import Verdict, check_health
 from mlflow_trace_exporter.demo.processes import HOST, free_port
 from mlflow_trace_exporter.errors import UserError
 from mlflow_trace_exporter.reports import api
-
-from tests.commands import config_file, invoke
 from tests.integration.test_cli import run
-from tests.real import EXPORTER, Mlflow, Trace, now_ms
+from tests.support.commands import config_file, invoke
+from tests.support.real import EXPORTER, Mlflow, Trace, now_ms
 
 SLOW_MS = [100] * 18 + [4_000, 8_000]
 """Durations of 20 traces: their p95 is 4.2 s."""

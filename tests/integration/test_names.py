@@ -6,15 +6,15 @@ from typing import Any
 
 import pytest
 import requests
-from mlflow_trace_exporter import check_health, make_report
-from mlflow_trace_exporter.domain.labels import clean
-from mlflow_trace_exporter.domain.trace import ORPHAN_MS
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span
 
-from tests.commands import config_file, invoke
+from mlflow_trace_exporter import check_health, make_report
+from mlflow_trace_exporter.domain.labels import clean
+from mlflow_trace_exporter.domain.trace import ORPHAN_MS
 from tests.integration.test_trace_list import ids
-from tests.real import Exporter, Mlflow, Trace, eventually, now_ms
+from tests.support.commands import config_file, invoke
+from tests.support.real import Exporter, Mlflow, Trace, eventually, now_ms
 
 RAW = {
     "ideographic space": "本番　環境",

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 import yaml
-from mlflow_trace_exporter.demo.processes import fetch
 
-from tests.commands import invoke
-from tests.proxy import proxy, respond
-from tests.real import Exporter, Mlflow, Trace, eventually, now_ms
+from mlflow_trace_exporter.demo.processes import fetch
+from tests.support.commands import invoke
+from tests.support.proxy import proxy, respond
+from tests.support.real import Exporter, Mlflow, Trace, eventually, now_ms
 
 UNKNOWN = {
     "end_time_ms": "Invalid attribute key 'end_time_ms' specified. Valid keys are '{'name', 'request_id'}'",

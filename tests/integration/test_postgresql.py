@@ -6,12 +6,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
-from mlflow_trace_exporter.demo.processes import Processes, free_port
 
-from tests.crashes import Crashes
+from mlflow_trace_exporter.demo.processes import Processes, free_port
 from tests.integration.test_source import *  # noqa: F403 - the same tests, with the server below
-from tests.postgresql import PostgreSQL
-from tests.real import Mlflow
+from tests.support.crashes import require_that_kills_change_nothing
+from tests.support.postgresql import PostgreSQL
+from tests.support.real import Mlflow
 
 pytestmark = pytest.mark.long
 
@@ -32,9 +32,4 @@ def test_it_is_postgresql(mlflow: Mlflow) -> None:
 
 
 def test_fault_3_killed_at_random_under_traffic(mlflow: Mlflow, tmp_path_factory: pytest.TempPathFactory) -> None:
-    crashes = Crashes(mlflow, tmp_path_factory.mktemp("crashes"), seed=1)
-    crashes.run(kills=10)
-    counted = crashes.counted()
-    assert crashes.decreased == []
-    assert counted["traces"] > 100
-    assert counted == {**crashes.truth(), "late": 0, "changed": 0}
+    require_that_kills_change_nothing(mlflow, tmp_path_factory.mktemp("crashes"))

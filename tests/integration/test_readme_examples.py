@@ -8,9 +8,10 @@ from pathlib import Path
 import yaml
 
 from tests.integration.test_cli import complaint, run
-from tests.real import Mlflow, Trace, now_ms
+from tests.support import PROJECT
+from tests.support.real import Mlflow, Trace, now_ms
 
-README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+README = (PROJECT / "README.md").read_text(encoding="utf-8")
 FLAG = re.compile(r"--[a-z][\w.-]*")
 
 
@@ -52,7 +53,7 @@ def test_the_type_checker_sees_what_is_exported(tmp_path: Path) -> None:
         capture_output=True,
         text=True,
         check=False,
-        cwd=Path(__file__).parents[2],
+        cwd=PROJECT,
     )
     assert 'Argument "p95_s" to "check_health" has incompatible type "str"' in done.stdout, done.stdout
     assert done.stdout.count("error:") == 1, done.stdout

@@ -16,15 +16,15 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import Result
+
 from mlflow_trace_exporter import make_report
 from mlflow_trace_exporter.domain.moments import utc
 from mlflow_trace_exporter.domain.quantiles import Quantiles
 from mlflow_trace_exporter.errors import UserError
 from mlflow_trace_exporter.reports import presence
 from mlflow_trace_exporter.reports import report as reports
-
-from tests.commands import config_file, invoke
-from tests.real import EXPORTER, Mlflow, Trace, now_ms
+from tests.support.commands import config_file, invoke
+from tests.support.real import EXPORTER, Mlflow, Trace, now_ms
 
 NOW_MS = now_ms()
 HOUR_MS = 3_600_000

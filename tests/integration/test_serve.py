@@ -15,11 +15,11 @@ from pathlib import Path
 
 import pytest
 import requests
-from mlflow_trace_exporter.demo.processes import HOST, Processes, free_port
 from prometheus_client.utils import floatToGoString
 
-from tests import endless
-from tests.real import Exporter, Mlflow, Samples, Trace, eventually, now_ms, tool
+from mlflow_trace_exporter.demo.processes import HOST, Processes, free_port
+from tests.support import endless
+from tests.support.real import Exporter, Mlflow, Samples, Trace, eventually, now_ms, tool
 
 START_MS = 1_790_000_000_000
 PRODUCTION = {"environment": "production", "app_version": "1.4.0"}

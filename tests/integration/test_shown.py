@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import requests
 
-from tests.commands import config_file, invoke
-from tests.real import Exporter, Mlflow, Trace, eventually, now_ms
+from tests.support.commands import config_file, invoke
+from tests.support.real import Exporter, Mlflow, Trace, eventually, now_ms
 
 ODD = "a\0b\x1b[31m\r\n\x9bc"
 

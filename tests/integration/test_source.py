@@ -3,14 +3,14 @@
 from itertools import pairwise
 
 import pytest
+
 from mlflow_trace_exporter.domain.horizon import Window
 from mlflow_trace_exporter.domain.trace import State, TraceRecord
 from mlflow_trace_exporter.errors import PollError, Reason
 from mlflow_trace_exporter.tracking import source as source_module
 from mlflow_trace_exporter.tracking.client import MAX_COUNTS, PAGE_SIZE, Client
 from mlflow_trace_exporter.tracking.source import MAX_EXCLUDED, MlflowSource, can_be_asked_for
-
-from tests.real import ODD_IDS, Mlflow, Trace, now_ms
+from tests.support.real import ODD_IDS, Mlflow, Trace, now_ms
 
 START_MS = 1_780_000_000_000
 ALL = Window(0, 2**53)

@@ -10,11 +10,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from mlflow_trace_exporter.demo.processes import HOST, free_port
 
-from tests.commands import config_file
+from mlflow_trace_exporter.demo.processes import HOST, free_port
 from tests.integration.test_cli import complaint
-from tests.real import EXPORTER, Mlflow, Trace, eventually, now_ms, tool
+from tests.support.commands import config_file
+from tests.support.real import EXPORTER, Mlflow, Trace, eventually, now_ms, tool
 
 WITHOUT_ENTRY = """
 import os, pwd

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import requests
 
-from tests.real import Exporter, Mlflow, Trace, eventually, now_ms
+from tests.support.real import Exporter, Mlflow, Trace, eventually, now_ms
 
 PRODUCTION = {"environment": "production", "app_version": "1.5.0"}
 STAGING = {"environment": "staging", "app_version": "1.5.0"}

@@ -17,6 +17,7 @@ import bcrypt
 import pytest
 import requests
 import yaml
+
 from mlflow_trace_exporter.errors import PollError, Reason, UserError
 from mlflow_trace_exporter.metrics.exposition import Exposition
 from mlflow_trace_exporter.metrics.status import Snapshot, Status
@@ -24,12 +25,11 @@ from mlflow_trace_exporter.settings.web_config import WebConfigFile
 from mlflow_trace_exporter.web import server
 from mlflow_trace_exporter.web.connections import ConnectionLimits
 from mlflow_trace_exporter.web.routes import Site, application
-
-from tests import endless
-from tests.builders import BUILD, FAMILIES, increments, record
-from tests.certificates import Certificates, make_certificates
-from tests.commands import invoke
-from tests.real import eventually
+from tests.support import endless
+from tests.support.builders import BUILD, FAMILIES, increments, record
+from tests.support.certificates import Certificates, make_certificates
+from tests.support.commands import invoke
+from tests.support.real import eventually
 
 HASH = bcrypt.hashpw(b"open sesame", bcrypt.gensalt(4)).decode()
 ALICE = ("alice", "open sesame")

@@ -7,9 +7,9 @@ import zipfile
 from pathlib import Path
 
 from click.testing import CliRunner
-from mlflow_trace_exporter.commands.cli import cli
 
-PROJECT = Path(__file__).parents[2]
+from mlflow_trace_exporter.commands.cli import cli
+from tests.support import PROJECT
 
 
 def test_the_wheel_has_the_files_for_other_programs(tmp_path: Path) -> None:

@@ -5,11 +5,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from mlflow_trace_exporter.demo.processes import Processes, free_port
 
-from tests.crashes import Crashes
-from tests.histories import History, explore
-from tests.real import Mlflow
+from mlflow_trace_exporter.demo.processes import Processes, free_port
+from tests.support.crashes import Crashes
+from tests.support.histories import History, explore
+from tests.support.real import Mlflow
 
 Say = Callable[[str], None]
 

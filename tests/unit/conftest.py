@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from tests.rig import IN_MEMORY, Rig
-from tests.simulated import SimulatedMlflow
+from tests.support.rig import IN_MEMORY, Rig
+from tests.support.simulated import SimulatedMlflow
 
 MakeRig = Callable[..., Rig]
 

@@ -1,6 +1,7 @@
 """Which format and coding a scrape gets, by its headers."""
 
 import pytest
+
 from mlflow_trace_exporter.accept import qualities
 from mlflow_trace_exporter.metrics.exposition import Format
 

@@ -2,12 +2,12 @@
 
 import re
 import tomllib
-from pathlib import Path
 
 import pytest
-from mlflow_trace_exporter import __version__
 
-PROJECT = Path(__file__).parents[2]
+from mlflow_trace_exporter import __version__
+from tests.support import PROJECT
+
 LINES = re.sub(r"\\\n\s*", "", (PROJECT / "Dockerfile").read_text()).splitlines()
 STAGES = {stage: made_from for made_from, stage in re.findall(r"^FROM (\S+) AS (\S+)$", "\n".join(LINES), re.MULTILINE)}
 """What each stage is made from."""

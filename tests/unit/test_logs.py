@@ -10,6 +10,7 @@ from threading import Thread
 from typing import Any
 
 import pytest
+
 from mlflow_trace_exporter import logs
 
 

@@ -4,14 +4,14 @@ import re
 from pathlib import Path
 
 import yaml
+
 from mlflow_trace_exporter.metrics.status import STATUS_FAMILIES
 from mlflow_trace_exporter.settings import config
+from tests.support import PROJECT
+from tests.support.builders import FAMILIES
+from tests.support.panels import DASHBOARDS
+from tests.unit.bundled.test_rules import ALERTS
 
-from tests.builders import FAMILIES
-from tests.panels import DASHBOARDS
-from tests.unit.test_rules import ALERTS
-
-PROJECT = Path(__file__).parents[2]
 README = (PROJECT / "README.md").read_text(encoding="utf-8")
 
 

@@ -12,8 +12,7 @@ from mlflow_trace_exporter.web import trace_page
 from mlflow_trace_exporter.web.status_page import Links, write
 from mlflow_trace_exporter.web.trace_list import Question
 from mlflow_trace_exporter.web.trace_page import Found
-
-from tests.builders import BUILD, FAMILIES, RULES, record
+from tests.support.builders import BUILD, FAMILIES, RULES, record
 
 ODD = "a\0b\x1b[31m\r\n\x9bc\ud800"
 FIT = "a\ufffdb\ufffd[31m\ufffd\ufffd\ufffdc\ufffd"

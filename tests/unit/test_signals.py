@@ -2,9 +2,9 @@
 
 import subprocess
 import sys
-from pathlib import Path
 
-PROJECT = Path(__file__).parents[2]
+from tests.support import PROJECT
+
 IGNORE = 'trap "" HUP INT QUIT TERM; exec "$@"'
 TELL = """
 import signal

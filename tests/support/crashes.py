@@ -1,0 +1,141 @@
+"""An exporter that is killed again and again while traces come in, and what may not come of it."""
+
+import json
+import random
+import re
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Event, Thread
+
+from mlflow import MlflowClient
+
+from mlflow_trace_exporter.demo.processes import fetch
+from mlflow_trace_exporter.tracking.client import PAGE_SIZE
+from tests.support.real import Exporter, Mlflow, Samples, Trace, eventually, now_ms, samples
+
+KEPT = re.compile(r"mlflow_(?!trace_exporter_poll).*(_total|_bucket|_count|_sum)({|$)")
+"""Samples that may never decrease: all counters and histograms but those that begin anew with each process."""
+
+
+class Crashes:
+    """Kills an exporter that reads ``mlflow``; ``decreased`` and ``kills`` say what was seen."""
+
+    def __init__(self, mlflow: Mlflow, directory: Path, seed: int) -> None:
+        self._mlflow = mlflow
+        self._experiment = mlflow.experiment()
+        self._dice = random.Random(seed)
+        config = {
+            "mlflow": {"tracking_uri": mlflow.uri, "experiments": self._experiment},
+            "poll": {"interval": "1s", "start": "1h"},
+            "series": {"zero_hold": "1s"},
+        }
+        self._exporter = Exporter(directory, config, "--log.level=warn")
+        self._seen: Samples = {}
+        self.kills = 0
+        self.decreased: list[str] = []
+
+    def run(self, kills: int) -> None:
+        """Kill it so often, each time at another moment; then let it finish."""
+        with self._traffic():
+            while self.kills < kills:
+                with self._exporter.running():
+                    for _ in range(self._dice.randrange(1, 4)):
+                        self._scrape()
+                        Event().wait(self._dice.uniform(0, 0.7))
+                    self._exporter.process.kill()
+                    self._exporter.process.wait()
+                    self.kills += 1
+        there = self.truth()["traces"]
+        with self._exporter.running():
+            eventually(lambda: self._has_counted(there), "everything is counted", 120)
+
+    def counted(self) -> Counter[str]:
+        """What the last scrape says, by state and in tokens."""
+        return Counter(
+            traces=self._sum("mlflow_traces_total"),
+            errors=self._sum("mlflow_trace_errors_total"),
+            durations=self._sum("mlflow_trace_duration_seconds_count"),
+            tokens=self._sum("mlflow_trace_input_tokens_total"),
+            late=self._sum("mlflow_trace_exporter_late_traces_total"),
+            changed=self._sum("mlflow_trace_exporter_changed_after_count_total"),
+        )
+
+    def truth(self) -> Counter[str]:
+        """What MLflow says when it is asked afterwards, by a client of its own."""
+        client, token = MlflowClient(self._mlflow.uri), None
+        found: Counter[str] = Counter()
+        while True:
+            page = client.search_traces(
+                locations=[self._mlflow.experiment_id(self._experiment)],
+                max_results=PAGE_SIZE,
+                include_spans=False,
+                page_token=token,
+            )
+            for trace in page:
+                error = trace.info.state.value == "ERROR"
+                usage = json.loads(trace.info.trace_metadata["mlflow.trace.tokenUsage"])
+                found.update(traces=1, errors=int(error), durations=1, tokens=usage["input_tokens"])
+            token = page.token
+            if not token:
+                return found
+
+    def _has_counted(self, traces: int) -> bool:
+        self._scrape()
+        pending = self._seen.get("mlflow_trace_exporter_pending_traces")
+        return pending == 0 and self.counted()["traces"] == traces
+
+    def _scrape(self) -> None:
+        found = samples(fetch(f"{self._exporter.url}/metrics") or "")
+        if not found:  # killed while it answered
+            return
+        kept = {name: value for name, value in self._seen.items() if KEPT.match(name)}
+        self.decreased += [name for name, value in kept.items() if found.get(name, -1) < value]
+        self._seen = found
+
+    def _sum(self, name: str) -> int:
+        return int(sum(value for sample, value in self._seen.items() if sample.partition("{")[0] == name))
+
+    @contextmanager
+    def _traffic(self) -> Iterator[None]:
+        """Traces that end, with tokens, of some environments, some of them seen in progress first."""
+        over = Event()
+
+        def send() -> None:
+            dice = random.Random(0)
+            while not over.wait(0.1):
+                self._mlflow.log(self._experiment, *(_trace(dice) for _ in range(dice.randrange(1, 10))))
+                (running,) = self._mlflow.log(self._experiment, _trace(dice, "IN_PROGRESS"))
+                over.wait(0.2)
+                self._mlflow.end(running, duration_ms=200)
+
+        sender = Thread(target=send)
+        sender.start()
+        try:
+            yield
+        finally:
+            over.set()
+            sender.join()
+
+
+def _trace(dice: random.Random, state: str | None = None) -> Trace:
+    usage = {"input_tokens": dice.randrange(1, 1_000), "output_tokens": 1}
+    cost = {"input_cost": 0.25, "output_cost": 0.5}
+    return Trace(
+        start_ms=now_ms() - dice.randrange(2_000),
+        duration_ms=None if state else dice.randrange(2_000),
+        state=state or dice.choice(["OK", "OK", "OK", "ERROR"]),
+        tags={"environment": dice.choice(["production", "staging"]), "app_version": dice.choice("123")},
+        metadata={"mlflow.trace.tokenUsage": json.dumps(usage), "mlflow.trace.cost": json.dumps(cost)},
+    )
+
+
+def require_that_kills_change_nothing(mlflow: Mlflow, directory: Path, kills: int = 10) -> None:
+    """Kill an exporter under traffic: nothing is lost, counted twice, or falls, whatever MLflow keeps its traces in."""
+    crashes = Crashes(mlflow, directory, seed=1)
+    crashes.run(kills)
+    counted = crashes.counted()
+    assert crashes.decreased == []
+    assert counted["traces"] > 10 * kills
+    assert counted == {**crashes.truth(), "late": 0, "changed": 0}

@@ -1,0 +1,62 @@
+"""A real PostgreSQL, as Debian installs it."""
+
+import subprocess
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mlflow_trace_exporter.demo.processes import Processes
+from tests.support.real import eventually, tool
+
+USER = DATABASE = "mlflow"
+
+
+def program(name: str) -> str:
+    """A program of PostgreSQL, which Debian keeps off PATH. Without it the test is skipped, as with ``tool``."""
+    found = sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"))
+    return str(found[-1]) if found else tool(name)
+
+
+def _anywhere(*command: str) -> list[str]:
+    return list(command)
+
+
+@dataclass(frozen=True)
+class PostgreSQL:
+    """A server that keeps what it has in ``data``, a folder that is there; ``within`` is where commands run.
+
+    Not a folder of pytest's: another run of it closes them to all other users, and the server runs as one.
+    """
+
+    data: Path
+    host: str
+    port: int
+    within: Callable[..., Sequence[str]] = _anywhere
+
+    @property
+    def store(self) -> str:
+        """Its address for MLflow."""
+        return f"postgresql+psycopg2://{USER}@{self.host}:{self.port}/{DATABASE}"
+
+    def start(self, processes: Processes) -> None:
+        """Start it with an empty database."""
+        subprocess.run([tool("chown"), "postgres", str(self.data)], check=True)
+        options = (f"--pgdata={self.data}", f"--username={USER}", "--encoding=UTF8", "--locale=C", "--no-sync")
+        subprocess.run(self._as_its_user(program("initdb"), *options), check=True, capture_output=True)
+        server = [
+            program("postgres"),
+            "-D",
+            str(self.data),
+            "-k",
+            str(self.data),
+            "-h",
+            "127.0.0.1",
+            "-p",
+            str(self.port),
+        ]
+        processes.start_program("postgres", self.within(*self._as_its_user(*server)), {})
+        make = self.within(program("createdb"), "-U", USER, "-h", self.host, "-p", str(self.port), DATABASE)
+        eventually(lambda: subprocess.run(make, check=False, capture_output=True).returncode == 0, "PostgreSQL is up")
+
+    def _as_its_user(self, *command: str) -> list[str]:
+        return [tool("runuser"), "-u", "postgres", "--", *command]

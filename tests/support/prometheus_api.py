@@ -1,0 +1,32 @@
+"""Prometheus' HTTP API, asked by tests."""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlencode
+
+from mlflow_trace_exporter.demo.processes import fetch
+
+
+@dataclass(frozen=True)
+class PrometheusApi:
+    """The API at ``url``, which ``get_text`` asks: None stands for no answer."""
+
+    url: str
+    get_text: Callable[[str], str | None] = fetch
+
+    def get(self, path: str, **parameters: str) -> Any:
+        """The data of an answer; an empty object where there is none."""
+        return json.loads(self.get_text(f"{self.url}/api/v1/{path}?{urlencode(parameters)}") or "{}").get("data", {})
+
+    def query(self, expr: str) -> list[Mapping[str, Any]]:
+        """What an instant query finds."""
+        found: list[Mapping[str, Any]] = self.get("query", query=expr).get("result", [])
+        return found
+
+    def value(self, expr: str) -> float | None:
+        """The value that an instant query finds, None for nothing; fails the test for more than one series."""
+        found = self.query(expr)
+        assert len(found) < 2, found
+        return float(found[0]["value"][1]) if found else None

@@ -1,0 +1,105 @@
+"""The real poller and the real ledger on a simulated MLflow."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from mlflow_trace_exporter.counting.ledger import Ledger
+from mlflow_trace_exporter.counting.poller import Clock, Poller
+from mlflow_trace_exporter.counting.reader import PollSettings
+from mlflow_trace_exporter.counting.release import SeriesSettings
+from mlflow_trace_exporter.domain.horizon import Limits
+from mlflow_trace_exporter.metrics.meter import Meter
+from mlflow_trace_exporter.metrics.status import Reading, Snapshot, Status
+from tests.support.builders import BUILD, LIMITS, METER
+from tests.support.simulated import SimulatedMlflow
+
+INTERVAL_MS = 15_000
+MINUTE_MS = 60_000
+HOUR_MS = 3_600_000
+DAY_MS = 24 * HOUR_MS
+AT_ONCE = SeriesSettings(zero_hold_s=0, ttl_ms=365 * DAY_MS)
+TRACES = "mlflow_traces_total"
+IN_MEMORY = "/dev/shm" if Path("/dev/shm").is_dir() else None
+"""A folder for ledgers: SQLite waits for the disk at each commit, on which nothing that a rig shows depends."""
+
+
+class Rig:
+    """One process after another on the same ledger. ``published`` is what the present one has published."""
+
+    def __init__(
+        self,
+        mlflow: SimulatedMlflow,
+        path: Path,
+        origin_ms: int = 0,
+        interval_s: float = INTERVAL_MS / 1000,
+        limits: Limits = LIMITS,
+        series: SeriesSettings = AT_ONCE,
+        meter: Meter = METER,
+    ) -> None:
+        self.mlflow = mlflow
+        self.published: list[Snapshot] = []
+        self.path = path
+        self._meter = meter
+        self._settings = PollSettings(interval_s, limits, origin_ms, series)
+        self.start()
+
+    def start(self, open_ledger: Callable[[Path], Ledger] = Ledger) -> None:
+        """Begin a process."""
+        self.published.clear()
+        self.ledger = open_ledger(self.path)
+        self._open_poller(Status.begin(BUILD))
+
+    def reload(self, meter: Meter | None = None, **settings: Any) -> None:
+        """Use another configuration from now on; ``settings`` are fields of PollSettings."""
+        self._meter = meter or self._meter
+        self._settings = replace(self._settings, **settings)
+        self._open_poller(self.poller.status)
+
+    def _open_poller(self, status: Status) -> None:
+        self.ledger.totals.adopt(self._meter.families)
+        clock = Clock(self.mlflow.own_ms, lambda: self.mlflow.clock_ms / 1000)
+        self.poller = Poller(self.mlflow, self.ledger, self._meter, self.publish, self._settings, status, clock)
+
+    def publish(self, snapshot: Snapshot) -> None:
+        """What the poller does with a snapshot."""
+        self.published.append(snapshot)
+
+    def restart(self) -> None:
+        """End the process and begin the next."""
+        self.ledger.close()
+        self.start()
+
+    def tick(self, after_ms: int = INTERVAL_MS) -> bool:
+        """Let time pass, then poll once."""
+        self.mlflow.clock_ms += after_ms
+        return self.poller.tick()
+
+    def run(self, for_ms: int, every_ms: int = INTERVAL_MS) -> None:
+        """Poll over some time."""
+        for _ in range(for_ms // every_ms):
+            assert self.tick(every_ms)
+
+    def settle(self) -> None:
+        """Poll until what is there and has ended is final."""
+        self.run(6 * INTERVAL_MS)
+
+    @property
+    def traces(self) -> float:
+        """What mlflow_traces_total shows, over all its series."""
+        return self.total(TRACES)
+
+    def total(self, family: str) -> float:
+        """What a counter shows, over all its series."""
+        return sum(value for cell, value in self.published[-1].totals.items() if cell.family == family)
+
+    def labels(self, family: str = TRACES) -> set[tuple[str, ...]]:
+        """The label values of a counter's series that are not 0."""
+        return {cell.labels for cell, value in self.published[-1].totals.items() if cell.family == family and value}
+
+    @property
+    def reading(self) -> Reading:
+        reading = self.published[-1].status.reading
+        assert reading is not None
+        return reading

@@ -1,0 +1,23 @@
+"""The invariants over some histories; `make soak` tries many more."""
+
+from itertools import count
+
+import pytest
+
+from tests.support.histories import History, explore
+
+RARE = ("killed", "late", "lost beyond D, and told", "counted")
+"""What must have happened in some history, or the invariants were hardly put to the test."""
+
+
+@pytest.mark.long
+def test_invariants_hold_over_random_histories() -> None:
+    """Which histories a seed stands for depends on the modules that are loaded: so on until all has happened."""
+    before = History.steps
+    explore(histories=160, steps=40, seed=0)
+    assert History.steps - before > 2_000
+    for seed in count(1):
+        if all(History.found[each] for each in RARE):
+            break
+        assert seed < 20, f"ten times as many histories, and only this happened: {History.found}"
+        explore(histories=80, steps=40, seed=seed)

@@ -1,0 +1,655 @@
+import random
+import shutil
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from mlflow_trace_exporter.counting.ledger import Ledger, Origin
+from mlflow_trace_exporter.counting.ledger_look import Outlook, examine, outlook
+from mlflow_trace_exporter.counting.ledger_totals import Stage
+from mlflow_trace_exporter.counting.release import Gate, SeriesSettings
+from mlflow_trace_exporter.domain.horizon import BUCKET_MS, Horizon, Kind, Pass, Window
+from mlflow_trace_exporter.domain.labels import PLACE_LABELS, TRACE_LABELS
+from mlflow_trace_exporter.domain.objectives import Objective, Objectives
+from mlflow_trace_exporter.domain.triage import Batch, Known, Pending, amounts_of
+from mlflow_trace_exporter.errors import PollError, Reason, UserError
+from mlflow_trace_exporter.metrics.families import LEDGER_RESETS, trace_families
+from mlflow_trace_exporter.metrics.meter import Cell
+from mlflow_trace_exporter.settings.config import Buckets
+from tests.support.builders import FAMILIES, increments, record
+
+HORIZON = Horizon(1, 2, 3, 0, {Kind.FRESH: Pass(4, 5, Window(6, 7, 8))})
+TRACES = Cell("mlflow_traces_total", ("chatbot", "production", 'na"me\\', "日本"))
+
+
+def totals(ledger: Ledger) -> dict[Cell, float]:
+    """All totals but for what every ledger begins with."""
+    return {cell: value for cell, value in ledger.totals.all().items() if cell.family != LEDGER_RESETS}
+
+
+@pytest.fixture
+def ledger(path: Path) -> Iterator[Ledger]:
+    with closing(Ledger(path)) as opened:
+        yield opened
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "deep" / "ledger.db"
+
+
+def test_what_is_committed_is_there_after_a_restart(path: Path) -> None:
+    trace = record()
+    with closing(Ledger(path)) as ledger:
+        assert ledger.horizon() is None
+        ledger.commit(HORIZON, Batch(counted=(trace,)), {TRACES: 1})
+        ledger.commit(HORIZON, Batch(counted=(record(trace_id="tr-2"),)), {TRACES: 2, Cell("a", ()): 0.5})
+
+    with closing(Ledger(path)) as again:
+        assert again.horizon() == HORIZON
+        assert totals(again) == {TRACES: 3, Cell("a", ()): 0.5}
+        assert again.known(["tr-1", "tr-3"]) == Known({"tr-1": amounts_of(trace)}, {})
+
+
+@pytest.mark.parametrize(
+    "horizon",
+    [
+        Horizon.at(1),
+        Horizon(1, 2, 3, 4),
+        Horizon(1, None, 3, 4, {Kind.CLOSING: Pass(3, 4, Window(4, 5)), Kind.RETIRING: Pass(5, 6, Window(7, 8))}),
+    ],
+)
+def test_every_kind_of_horizon_is_kept(ledger: Ledger, horizon: Horizon) -> None:
+    ledger.commit(horizon)
+    assert ledger.horizon() == horizon
+
+
+def test_a_commit_that_fails_leaves_nothing_of_itself(ledger: Ledger) -> None:
+    ledger.commit(HORIZON, Batch(counted=(record(),)), {TRACES: 1})
+    with pytest.raises(PollError) as caught:
+        ledger.commit(replace(HORIZON, fresh_ms=99), Batch(counted=(record(trace_id="tr-2"), record())), {TRACES: 2})
+    assert caught.value.reason is Reason.LEDGER
+    assert totals(ledger) == {TRACES: 1}
+    assert ledger.horizon() == HORIZON
+    assert not ledger.known(["tr-2"]).done, "an id whose amounts are not there must not be there either"
+
+
+def test_a_family_with_other_buckets_begins_again_and_the_others_go_on(ledger: Ledger) -> None:
+    assert ledger.totals.adopt(FAMILIES) == []
+    duration = Cell("mlflow_trace_duration_seconds", ("chatbot",), "0.05")
+    ledger.commit(HORIZON, Batch(counted=(record(),)), {TRACES: 1, duration: 1})
+    assert ledger.totals.adopt(FAMILIES) == []
+    other = [replace(each, edges=(1.0, 2.0)) if each.name == duration.family else each for each in FAMILIES]
+    assert ledger.totals.adopt(other) == [duration.family]
+    assert totals(ledger) == {TRACES: 1}
+
+
+def test_a_family_that_begins_inside_a_group_is_shown_at_0_first(ledger: Ledger) -> None:
+    ledger.totals.adopt(FAMILIES[1:])
+    made = increments(record())
+    before = {cell: amount for cell, amount in made.amounts.items() if cell.family != FAMILIES[0].name}
+    ledger.commit(HORIZON, Batch(counted=(record(),)), before, dict.fromkeys(made.groups, 1))
+    ledger.totals.stage(made.groups, [], [])
+    assert ledger.totals.adopt(FAMILIES) == []
+    group, place = made.groups
+    assert {each: state.stage for each, state in ledger.totals.groups().items()} == {
+        group: Stage.HELD,
+        place: Stage.RELEASED,
+    }
+    shown = {cell: amount for cell, amount in before.items() if cell.labels[: len(group)] == group}
+    assert ledger.totals.slept(shown) == shown, "others stay as they are"
+    assert totals(ledger)[Cell(FAMILIES[0].name, made.groups[0])] == 0
+
+
+def test_a_counter_that_applies_to_more_groups_than_before_is_there_at_0(ledger: Ledger) -> None:
+    """Before what it counts comes, or its first increments would not be seen."""
+    ledger.totals.adopt(FAMILIES)
+    made = increments(record(tags={"environment": "staging", "app_version": "1"}))
+    ledger.commit(HORIZON, Batch(counted=(record(),)), made.amounts, dict.fromkeys(made.groups, 1))
+    slow = Cell("mlflow_trace_slow_total", made.groups[0])
+    assert slow not in ledger.totals.all()
+    edges = Buckets()
+    everywhere = Objectives((Objective("*", latency_s=5.0),))
+    ledger.totals.adopt(trace_families(edges.duration_seconds, edges.tokens, objectives=everywhere))
+    assert ledger.totals.all()[slow] == 0
+
+
+def test_a_version_is_first_seen_at_its_earliest_start(ledger: Ledger) -> None:
+    for starts_ms in ((500,), (700, 300, 600), (400,)):
+        traces = [record(trace_id=f"tr-{start_ms}", start_ms=start_ms) for start_ms in starts_ms]
+        made = increments(*traces)
+        ledger.commit(HORIZON, Batch(counted=tuple(traces)), made.amounts, {}, made.first_ms)
+    assert ledger.totals.first_seen() == {("chatbot", "production", "1.4.0"): 300}
+
+
+def test_a_ledger_of_schema_2_goes_on_and_knows_no_first_trace_of_its_versions(path: Path) -> None:
+    made = increments(record())
+    before = Ledger(path)
+    before.commit(HORIZON, Batch(counted=(record(),)), made.amounts, dict.fromkeys(made.groups, 1))
+    before.close()
+    with closing(sqlite3.connect(path)) as db, db:
+        db.executescript("DROP TABLE versions; ALTER TABLE horizon DROP COLUMN forgotten_ms; PRAGMA user_version = 2")
+    new = increments(record(trace_id="tr-2"), record(trace_id="tr-3", tags={"app_version": "2"}, start_ms=7))
+    with closing(Ledger(path)) as ledger:
+        assert ledger.totals.all().items() >= made.amounts.items()
+        ledger.commit(HORIZON, Batch(), {}, {}, new.first_ms)
+        assert ledger.totals.first_seen() == {("chatbot", "unknown", "2"): 7}
+
+
+def test_a_ledger_of_schema_3_goes_on_and_knows_which_ids_it_has_forgotten(path: Path) -> None:
+    at = Horizon(0, 10**12, 10**11, 10 * BUCKET_MS)
+    with closing(Ledger(path)) as before:
+        before.commit(at, Batch(counted=(record(),)), {TRACES: 1})
+    with closing(sqlite3.connect(path)) as db, db:
+        db.executescript("ALTER TABLE horizon DROP COLUMN forgotten_ms; PRAGMA user_version = 3")
+    with closing(Ledger(path)) as ledger:
+        assert ledger.horizon() == replace(at, forgotten_ms=9 * BUCKET_MS)
+        assert totals(ledger) == {TRACES: 1}
+
+
+def test_groups_of_other_labels_are_forgotten(ledger: Ledger) -> None:
+    ledger.totals.adopt(FAMILIES)
+    made = increments(record())
+    ledger.commit(HORIZON, Batch(counted=(record(),)), made.amounts, dict.fromkeys(made.groups, 1))
+    with_team = trace_families((1.0,), (1.0,), (*TRACE_LABELS, "team"))
+    assert FAMILIES[0].name in ledger.totals.adopt(with_team)
+    assert list(ledger.totals.groups()) == [group for group in made.groups if len(group) == len(PLACE_LABELS)]
+
+
+def test_fault_22_a_second_process_is_told_who_holds_the_ledger(path: Path) -> None:
+    first = Ledger(path)
+    with pytest.raises(UserError, match=r"is in use by process \d+; stop that one, or set another ledger.path"):
+        Ledger(path)
+    first.close()
+    Ledger(path).close()
+
+
+def test_a_database_of_another_program_is_refused_and_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "other.db"
+    with closing(sqlite3.connect(path)) as db, db:
+        db.execute("CREATE TABLE important (it TEXT)")
+    before = path.read_bytes()
+    with pytest.raises(UserError, match=r"is a database of another program; move it away or set ledger\.path"):
+        Ledger(path)
+    assert path.read_bytes() == before
+    path.unlink()
+    Ledger(path).close()  # and the lock was given back
+
+
+def test_a_file_that_is_no_database_is_refused_and_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "notes.txt"
+    path.write_text("dear diary\n" * 100)
+    with pytest.raises(UserError, match="cannot be used as a ledger"):
+        Ledger(path)
+    assert path.read_text() == "dear diary\n" * 100
+
+
+def test_a_directory_is_no_ledger(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="cannot be used as a ledger"):
+        Ledger(tmp_path)
+    with pytest.raises(UserError, match="cannot be used as a ledger"):
+        examine(tmp_path)
+
+
+def test_examine_refuses_a_path_that_cannot_be_made(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot keep a ledger at"):
+        examine(tmp_path / "file" / "deep" / "ledger.db")
+
+
+def _file(path: Path) -> Path:
+    path.write_text("somebody may need it\n" * 50)
+    return path
+
+
+def _of_schema_99(path: Path) -> Path:
+    Ledger(path).close()
+    with closing(sqlite3.connect(path)) as db:
+        db.execute("PRAGMA user_version = 99")
+    return path
+
+
+def _twice(path: Path) -> Path:
+    Ledger(path).close()
+    path.with_name("other-name").hardlink_to(path)
+    return path
+
+
+def _link_to_itself(path: Path) -> Path:
+    path.symlink_to(path)
+    return path
+
+
+def _with_a_folder_as_lock(path: Path) -> Path:
+    Path(f"{path}.lock").mkdir()
+    return path
+
+
+REFUSED: dict[str, Callable[[Path], Path]] = {
+    "another file": _file,
+    "a folder": lambda path: path.parent,
+    "below a file": lambda path: _file(path) / "deep" / "ledger.db",
+    "a schema of a later version": _of_schema_99,
+    "two names": _twice,
+    "a loop of links": _link_to_itself,
+    "a lock that is none": _with_a_folder_as_lock,
+    "no room for the name of the lock": lambda path: path.with_name("n" * 252),
+    "no room for the name": lambda path: path.with_name("n" * 300),
+    "where nobody can make files": lambda _: Path("/proc/ledger.db"),
+    "where nobody can make folders": lambda _: Path("/proc/deep/ledger.db"),
+}
+
+
+def _contents(folder: Path) -> dict[str, bytes | None]:
+    return {each.name: each.read_bytes() if each.is_file() else None for each in folder.iterdir()}
+
+
+@pytest.mark.parametrize("kind", REFUSED)
+def test_check_refuses_every_path_that_serve_refuses(tmp_path: Path, kind: str) -> None:
+    path = REFUSED[kind](tmp_path / "ledger.db")
+    before = _contents(tmp_path)
+    with pytest.raises(UserError, match="ledger") as told:
+        outlook(path)
+    assert str(path) in str(told.value)
+    assert _contents(tmp_path) == before, "and it leaves nothing"
+    with pytest.raises(UserError, match="ledger"):
+        Ledger(path)
+
+
+def _damaged(path: Path) -> None:
+    Ledger(path).close()
+    content = bytearray(path.read_bytes())
+    content[4096 * 3 : 4096 * 6] = b"\xff" * 4096 * 3
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("make", "expected"),
+    [
+        (lambda _: None, Outlook.NEW),
+        (lambda path: path.touch(), Outlook.NEW),
+        (lambda path: Ledger(path).close(), Outlook.FOUND),
+        (_damaged, Outlook.DAMAGED),
+    ],
+    ids=["nothing", "an empty file", "a ledger", "a damaged ledger"],
+)
+def test_check_takes_every_path_that_serve_takes(
+    tmp_path: Path, make: Callable[[Path], None], expected: Outlook
+) -> None:
+    path = tmp_path / "ledger.db"
+    make(path)
+    before = _contents(tmp_path)
+    assert outlook(path) is expected
+    assert _contents(tmp_path) == before, "and it leaves nothing, such as a log that belongs to who checked"
+    with closing(Ledger(path)):
+        assert outlook(path) is Outlook.IN_USE
+
+
+def test_a_ledger_whose_folders_are_to_be_made_is_taken_and_they_are_not_made(tmp_path: Path) -> None:
+    assert outlook(tmp_path / "deep" / "er" / "ledger.db") is Outlook.NEW
+    assert not list(tmp_path.iterdir())
+
+
+def test_examine_says_what_is_there_and_writes_nothing(path: Path) -> None:
+    assert not examine(path)
+    assert not path.parent.exists()
+    with closing(Ledger(path)):
+        assert examine(path), "even while another process holds it"
+    with closing(sqlite3.connect(path)) as db, db:
+        db.execute("PRAGMA application_id = 1")
+    with pytest.raises(UserError, match="is a database of another program"):
+        examine(path)
+
+
+def test_a_ledger_that_was_removed_takes_no_more(path: Path, ledger: Ledger) -> None:
+    ledger.commit(HORIZON, Batch(counted=(record(),)), {TRACES: 1})
+    path.unlink()
+    with pytest.raises(PollError, match="was removed or replaced; start the exporter again") as caught:
+        ledger.commit(HORIZON, Batch(counted=(record(trace_id="tr-2"),)), {TRACES: 1})
+    assert caught.value.reason is Reason.LEDGER
+    path.touch()
+    with pytest.raises(PollError, match="was removed or replaced"):
+        ledger.commit(HORIZON)
+
+
+def test_fault_21_a_newer_schema_is_refused(path: Path) -> None:
+    Ledger(path).close()
+    with closing(sqlite3.connect(path)) as db, db:
+        db.execute("PRAGMA user_version = 99")
+    with pytest.raises(UserError, match="has the schema 99, and this version of the exporter reads schema 4"):
+        Ledger(path)
+
+
+def test_a_path_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"cannot keep a ledger at .*; set ledger\.path"):
+        Ledger(tmp_path / "file" / "ledger.db")
+
+
+WAITING = Pending("tr-9", 700_000, "1", "chatbot", "production", True, 1, 2, 3, 4)
+
+
+def test_what_is_pending_is_kept_until_it_is_done(path: Path) -> None:
+    with closing(Ledger(path)) as ledger:
+        ledger.commit(HORIZON, Batch(pending=(WAITING,)))
+        ledger.commit(HORIZON, Batch(pending=(replace(WAITING, next_ms=30),)))
+    with closing(Ledger(path)) as again:
+        assert (again.running(), again.pending()) == ({("chatbot", "production"): 1}, 1)
+        assert again.known(["tr-9", "tr-1"]) == Known({}, {"tr-9": replace(WAITING, next_ms=30)})
+        assert (again.due(29), again.due(30)) == ([], [replace(WAITING, next_ms=30)])
+        again.commit(HORIZON, Batch(counted=(record(trace_id="tr-9"),), gone=("tr-9",)))
+        assert (again.running(), again.pending()) == ({}, 0)
+
+
+def test_what_was_given_up_is_known_and_not_counted(ledger: Ledger) -> None:
+    ledger.commit(HORIZON, Batch(abandoned=(WAITING,), gone=("tr-9",)))
+    assert ledger.known(["tr-9"]).done == {"tr-9": None}
+    assert not totals(ledger)
+
+
+def test_a_change_after_the_count_is_remembered(ledger: Ledger) -> None:
+    before, after = record(), record(start_ms=5_000_000)
+    ledger.commit(HORIZON, Batch(counted=(before,)))
+    ledger.commit(HORIZON, Batch(changed=(after,)))
+    assert ledger.known(["tr-1"]).done == {"tr-1": amounts_of(after)}
+    assert ledger.counts(Window(0, 10_000_000), BUCKET_MS) == {4_800_000: 1}
+
+
+def test_known_traces_are_counted_by_their_start(ledger: Ledger) -> None:
+    made = [record(trace_id=f"tr-{start_ms}", start_ms=start_ms) for start_ms in (0, 59_999, 60_000, 600_000)]
+    ledger.commit(HORIZON, Batch(counted=tuple(made), pending=(WAITING,)))
+    assert ledger.counts(Window(0, 800_000), 60_000) == {0: 2, 60_000: 1, 600_000: 1, 660_000: 1}
+    assert ledger.counts(Window(60_000, 700_000), BUCKET_MS) == {0: 1, 600_000: 1}
+
+
+def test_ids_are_forgotten_as_far_as_the_horizon_says_and_not_before(ledger: Ledger) -> None:
+    made = [record(trace_id=f"tr-{start_ms}", start_ms=start_ms) for start_ms in (5, 599_999, 600_000)]
+    running = replace(WAITING, start_ms=6)
+    at = Horizon(0, 10**12, 10**11, 0)
+    ledger.commit(at, Batch(counted=tuple(made), pending=(running,)))
+    assert set(ledger.known([each.trace_id for each in made]).done) == {"tr-5", "tr-599999", "tr-600000"}
+    retired = replace(at, retired_ms=1_200_000)
+    ledger.commit(retired)
+    assert len(ledger.known([each.trace_id for each in made]).done) == 3, "what is retired is known for a while"
+    forgotten = replace(retired, forgotten_ms=600_000)
+    ledger.commit(forgotten)
+    assert set(ledger.known([each.trace_id for each in made]).done) == {"tr-600000"}
+    assert ledger.known(["tr-9"]).pending == {"tr-9": running}, "what runs is waited for all the same"
+    assert ledger.retired_counts(Window(0, BUCKET_MS)) == {0: 3}
+    ledger.commit(forgotten, Batch(counted=(record(trace_id="tr-9", start_ms=6),), gone=("tr-9",)))
+    assert not ledger.known(["tr-9"]).done, "nothing will ask for it again"
+    assert ledger.retired_counts(Window(1, 1_200_000)) == {0: 3, 600_000: 1}
+    assert ledger.newest_ms() == 600_000
+
+
+@pytest.mark.parametrize("odd", ["tr-a\0b", "it's", '"', "日本", "x" * 5_000, ""])
+def test_an_odd_id_is_an_id(ledger: Ledger, odd: str) -> None:
+    ledger.commit(HORIZON, Batch(counted=(record(trace_id=odd),)))
+    assert ledger.known([odd, "tr-a"]).done.keys() == {odd}
+
+
+def test_origins_of_experiments_are_kept(ledger: Ledger) -> None:
+    ledger.add_origins({"1": Origin(5, 0), "2": Origin(6, 7)})
+    assert ledger.origins() == {"1": Origin(5, 0), "2": Origin(6, 7)}
+
+
+def test_a_link_to_a_ledger_leads_to_the_same_lock(path: Path, ledger: Ledger) -> None:
+    link = path.with_name("link.db")
+    link.symlink_to(path)
+    with pytest.raises(UserError, match=r"ledger\.db is in use by process \d+"):
+        Ledger(link)
+    ledger.commit(HORIZON, Batch(counted=(record(),)), {TRACES: 1})
+    ledger.close()
+    with closing(Ledger(link)) as through:
+        assert totals(through) == {TRACES: 1}
+
+
+def test_a_link_to_a_ledger_that_is_damaged_still_leads_there(path: Path) -> None:
+    Ledger(path).close()
+    link = path.with_name("link.db")
+    link.symlink_to(path)
+    damage(path, 100)
+    Ledger(link).close()
+    assert link.is_symlink()
+    assert Path(f"{path}.damaged-1").exists()
+
+
+def test_a_ledger_with_two_names_is_refused(path: Path) -> None:
+    Ledger(path).close()
+    path.with_name("other.db").hardlink_to(path)
+    with pytest.raises(UserError, match=r"has 2 names \(hard links\).*; copy it; set ledger\.path"):
+        Ledger(path)
+
+
+def test_links_that_lead_nowhere_are_told(tmp_path: Path) -> None:
+    (tmp_path / "a").symlink_to("b")
+    (tmp_path / "b").symlink_to("a")
+    with pytest.raises(UserError, match="it is a link that cannot be followed"):
+        Ledger(tmp_path / "a")
+
+
+@pytest.mark.parametrize("how", ["removed", "replaced"])
+def test_a_write_ahead_log_that_was_removed_loses_nothing(path: Path, tmp_path: Path, how: str) -> None:
+    """Else a kill would lose what is exposed already: SQLite would go on writing to a file that has no name."""
+    with closing(Ledger(path)) as ledger:
+        ledger.commit(HORIZON, Batch(counted=(record(),)), {TRACES: 5})
+        Path(f"{path}-wal").unlink()
+        if how == "replaced":
+            Path(f"{path}-wal").touch()
+        ledger.commit(HORIZON, Batch(counted=(record(trace_id="tr-2"),)), {TRACES: 1})
+        killed = tmp_path / "killed" / "ledger.db"
+        killed.parent.mkdir()
+        for suffix in ("", "-wal"):
+            shutil.copy(f"{path}{suffix}", f"{killed}{suffix}")
+        with closing(Ledger(killed)) as found:
+            assert totals(found) == {TRACES: 6}
+
+
+def test_a_kill_while_a_ledger_is_begun_leaves_none_or_a_whole_one(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copies: list[Path] = []
+    connect = sqlite3.connect
+
+    def copy(_: str) -> None:
+        copies.append(tmp_path / f"{len(copies)}" / "ledger.db")
+        copies[-1].parent.mkdir()
+        for suffix in ("", "-journal", "-wal"):
+            if Path(f"{path}{suffix}").exists():
+                shutil.copy(f"{path}{suffix}", f"{copies[-1]}{suffix}")
+
+    def connect_and_watch(*args: object, **options: object) -> sqlite3.Connection:
+        db = connect(*args, **options)  # type: ignore[call-overload]  # whatever it is called with
+        db.set_trace_callback(copy)  # at the beginning of each statement
+        return db  # type: ignore[no-any-return]  # as above
+
+    with monkeypatch.context() as patched:
+        patched.setattr(sqlite3, "connect", connect_and_watch)
+        Ledger(path).close()
+    assert len(copies) > 20
+    for each in copies:
+        with closing(sqlite3.connect(each)) as db:
+            if db.execute("SELECT count(*) FROM sqlite_master").fetchone() != (0,):
+                assert db.execute("SELECT value FROM totals").fetchall() == [(0,)]
+        with closing(Ledger(each)) as found:
+            assert found.totals.all() == {Cell(LEDGER_RESETS, ()): 0}
+
+
+def test_a_ledger_that_lacks_its_first_row_is_given_it(path: Path) -> None:
+    with closing(Ledger(path)) as ledger:
+        ledger._db.execute("DELETE FROM totals")
+    with closing(Ledger(path)) as ledger:
+        assert ledger.totals.all() == {Cell(LEDGER_RESETS, ()): 0}
+
+
+def test_size(path: Path, ledger: Ledger) -> None:
+    ledger.commit(HORIZON, Batch(counted=tuple(record(trace_id=f"tr-{number}") for number in range(1000))))
+    assert ledger.size_bytes() >= path.stat().st_size > 4_096
+
+
+def damage(path: Path, offset: int) -> None:
+    with path.open("r+b") as file:
+        file.seek(offset)
+        file.write(b"\xff" * 2_000)
+
+
+@pytest.mark.parametrize("offset", [100, 4_096, 8_192])
+def test_fault_21_a_damaged_ledger_is_set_aside_and_said(
+    path: Path, offset: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    for number in (1, 2):
+        with closing(Ledger(path)) as ledger:
+            ledger.commit(HORIZON, Batch(counted=(record(),)), {TRACES: 1})
+        damage(path, offset)
+        damaged = path.read_bytes()
+        with closing(Ledger(path)) as ledger:
+            assert ledger.horizon() is None
+            assert ledger.totals.all() == {Cell(LEDGER_RESETS, ()): number}
+        assert Path(f"{path}.damaged-{number}").read_bytes() == damaged
+    assert "the ledger is damaged; it is set aside, and all counters begin again at zero" in caplog.text
+
+
+def test_a_kill_while_a_ledger_is_set_aside_is_made_good(path: Path) -> None:
+    """Without its write-ahead log the ledger would be a sound one that has lost its latest counts."""
+    with closing(Ledger(path)) as ledger:
+        ledger.commit(HORIZON, Batch(counted=(record(),)), {TRACES: 1})
+    Path(f"{path}.damaged-7-wal").touch()
+    with closing(Ledger(path)) as ledger:
+        assert ledger.totals.all() == {Cell(LEDGER_RESETS, ()): 1}
+    assert Path(f"{path}.damaged-7").exists()
+    damage(path, 100)
+    Ledger(path).close()
+    assert Path(f"{path}.damaged-8").exists(), "none is written over"
+
+
+def in_use(path: Path) -> None:
+    """Make a ledger with something in every table."""
+    made = increments(record())
+    with closing(Ledger(path)) as ledger:
+        ledger.totals.adopt(FAMILIES)
+        at = Horizon(1, 2 * BUCKET_MS, BUCKET_MS, 0, {Kind.FRESH: Pass(4, 5, Window(6, 7, 8))})
+        ledger.commit(at, Batch(counted=(record(),)), made.amounts, dict.fromkeys(made.groups, 1), made.first_ms)
+        ledger.commit(at, Batch(counted=(record(trace_id="tr-2"),), pending=(WAITING,)), {})
+        ledger.commit(replace(at, retired_ms=BUCKET_MS, under_way={}))
+        ledger.add_origins({"1": Origin(5, 0)})
+
+
+WRONG = [
+    "UPDATE totals SET value = -1.0",
+    "UPDATE totals SET value = 9e999",
+    "UPDATE totals SET slept = value + 1",
+    "UPDATE totals SET labels = '[\"chatbot' WHERE family = 'mlflow_traces_total'",
+    "UPDATE totals SET labels = '[\"chatbot\"]' WHERE family = 'mlflow_traces_total'",
+    "UPDATE totals SET labels = '[1]' WHERE family = 'mlflow_traces_total'",
+    "UPDATE totals SET family = 'mlflow_tracer_total' WHERE family = 'mlflow_traces_total'",
+    "UPDATE totals SET part = '0.07' WHERE part = '0.05' AND family = 'mlflow_trace_duration_seconds'",
+    "UPDATE totals SET value = 'x'",
+    "UPDATE shapes SET shape = '['",
+    "UPDATE shapes SET shape = '[]'",
+    "UPDATE groups SET stage = 7",
+    "UPDATE groups SET labels = '{}' WHERE labels LIKE '%1.4.0%'",
+    "UPDATE groups SET active_ms = 'soon'",
+    "UPDATE versions SET labels = '[\"chatbot\"]'",
+    "UPDATE versions SET labels = CAST(X'5b22ff225d' AS TEXT)",
+    "UPDATE pending SET experiment = CAST(X'ff' AS TEXT)",
+    "UPDATE pending SET start_ms = 'x'",
+    "UPDATE done SET start_ms = X'00'",
+    "UPDATE horizon SET retired_ms = closed_ms + 1",
+    "UPDATE horizon SET forgotten_ms = retired_ms",
+    "UPDATE horizon SET closed_ms = 'x'",
+    "INSERT INTO passes VALUES ('frosh', 1, 2, 9999999, 9999999, NULL)",
+    "INSERT INTO passes VALUES ('fresh', 1, 2, 3, 4, NULL)",
+    "UPDATE experiments SET experiment_id = CAST(X'ff' AS TEXT)",
+    "DROP TABLE versions",
+    "ALTER TABLE pending RENAME COLUMN form TO norm",
+]
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_fault_21_what_cannot_have_been_written_is_damage(path: Path, wrong: str) -> None:
+    in_use(path)
+    Ledger(path).close()
+    assert not Path(f"{path}.damaged-1").exists(), "it is sound"
+    with closing(sqlite3.connect(path)) as db, db:
+        db.execute(wrong)
+    with closing(Ledger(path)) as ledger:
+        assert ledger.totals.all() == {Cell(LEDGER_RESETS, ()): 1}
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_fault_21_a_flipped_bit_is_damage_or_does_no_harm(tmp_path: Path, seed: int) -> None:
+    """Whatever can be read is taken, and whatever cannot is set aside; nothing raises anything but UserError."""
+    dice = random.Random(seed)
+    whole = tmp_path / "whole.db"
+    in_use(whole)
+    content = whole.read_bytes()
+    for number in range(50):
+        path = tmp_path / f"{number}.db"
+        at = dice.randrange(len(content))
+        path.write_bytes(content[:at] + bytes([content[at] ^ 1 << dice.randrange(8)]) + content[at + 1 :])
+        try:
+            opened = Ledger(path)
+        except UserError:  # nothing in it says that it is ours
+            continue
+        with closing(opened) as ledger:
+            ledger.totals.adopt(FAMILIES)
+            Gate(ledger.totals, FAMILIES, SeriesSettings(0, 1), lambda: 0.0).totals({}, 1)
+            ledger.commit(ledger.horizon() or Horizon.at(0), Batch(counted=(record(trace_id="tr-3"),)), {})
+            assert "tr-3" in ledger.known(["tr-1", "tr-3", "tr-9"]).done
+            for read in (lambda: ledger.due(10**15), ledger.origins, ledger.totals.first_seen):
+                read()
+
+
+def test_a_ledger_is_not_set_aside_because_the_disk_fails(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with closing(Ledger(path)) as ledger:
+        ledger.commit(HORIZON, Batch(counted=(record(),)), {TRACES: 1})
+
+    def fail(*_: object, **__: object) -> sqlite3.Connection:
+        raise sqlite3.OperationalError("disk I/O error")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(sqlite3, "connect", fail)
+        with pytest.raises(UserError, match=r"cannot be used as a ledger \(disk I/O error\)"):
+            Ledger(path)
+    with closing(Ledger(path)) as ledger:
+        assert totals(ledger) == {TRACES: 1}
+
+
+def test_faults_1_and_2_killed_at_every_point_of_a_commit(tmp_path: Path, path: Path) -> None:
+    """The files as they are at each step of SQLite within a commit: what a process would find that is started then."""
+    later = replace(HORIZON, fresh_ms=99, retired_ms=0)
+    with closing(Ledger(path)) as ledger:
+        ledger.commit(HORIZON, Batch(counted=(record(),), pending=(WAITING,)), {TRACES: 1})
+        before = everything(ledger)
+        copies: list[Path] = []
+
+        def copy() -> int:
+            copies.append(tmp_path / f"{len(copies)}" / "ledger.db")
+            copies[-1].parent.mkdir()
+            for suffix in ("", "-wal"):
+                shutil.copy(f"{path}{suffix}", f"{copies[-1]}{suffix}")
+            return 0
+
+        ledger._db._db.set_progress_handler(copy, 5)
+        more = tuple(record(trace_id=f"tr-{number}") for number in range(2, 30))
+        ledger.commit(later, Batch(counted=more, gone=("tr-9",), changed=(record(start_ms=7),)), {TRACES: 28})
+        ledger._db._db.set_progress_handler(None, 0)
+        after = everything(ledger)
+    assert len(copies) > 50
+    for each in copies:
+        with closing(Ledger(each)) as found:
+            assert everything(found) in (before, after)
+
+
+def everything(ledger: Ledger) -> object:
+    ids = [f"tr-{number}" for number in range(30)]
+    return ledger.horizon(), ledger.known(ids), ledger.totals.all(), ledger.counts(Window(0, 10**9), BUCKET_MS)
+
+
+def test_it_waits_for_the_disk(ledger: Ledger) -> None:
+    assert ledger._db.rows("PRAGMA journal_mode")[0] == ("wal",)
+    assert ledger._db.rows("PRAGMA synchronous")[0] == (2,), "FULL"

@@ -1,0 +1,140 @@
+"""What a poll does and says, whatever becomes of it. That nothing is lost is shown in test_faults.py."""
+
+import logging
+from collections.abc import Callable
+from threading import Thread
+
+import pytest
+
+from mlflow_trace_exporter.counting.poller import MAX_WAIT_S, wait_s
+from mlflow_trace_exporter.errors import PollError, Reason
+from tests.support.rig import DAY_MS, HOUR_MS, Rig
+from tests.support.simulated import EPOCH_MS, SimulatedMlflow, unreachable
+
+
+def old_traces(mlflow: SimulatedMlflow, count: int) -> None:
+    """Traces that are final at first sight."""
+    for start_ms in range(count):
+        mlflow.trace(start_ms - HOUR_MS)
+
+
+def test_each_finished_trace_is_counted_once_over_many_ticks(rig: Rig, mlflow: SimulatedMlflow) -> None:
+    for _ in range(50):
+        mlflow.trace(start_ms=mlflow.clock_ms - EPOCH_MS)
+        assert rig.tick()
+    rig.settle()
+    assert rig.traces == 50
+
+
+def test_a_new_ledger_counts_from_the_origin_and_a_restart_keeps_it(
+    mlflow: SimulatedMlflow, make_rig: Callable[..., Rig]
+) -> None:
+    mlflow.trace(start_ms=-1)
+    mlflow.trace(start_ms=0)
+    first = make_rig(mlflow, origin_ms=EPOCH_MS)
+    first.settle()
+    assert first.traces == 1
+    first.ledger.close()
+
+    mlflow.trace(start_ms=1)
+    second = make_rig(mlflow, origin_ms=EPOCH_MS + HOUR_MS)
+    assert second.traces == 1, "what was counted before is exposed before the first poll"
+    second.settle()
+    assert second.traces == 2
+
+
+def test_counting_from_now_begins_at_the_first_start_even_if_its_first_poll_failed(
+    mlflow: SimulatedMlflow, make_rig: Callable[..., Rig]
+) -> None:
+    mlflow.fail_at_request[1] = unreachable()
+    first = make_rig(mlflow, origin_ms=EPOCH_MS)
+    first.tick()
+    first.ledger.close()
+    mlflow.trace(start_ms=1)
+    mlflow.clock_ms += HOUR_MS
+    second = make_rig(mlflow, origin_ms=mlflow.clock_ms)
+    second.tick()
+    assert second.traces == 1
+
+
+def test_a_mistake_of_ours_is_counted_and_told_and_polling_goes_on(
+    rig: Rig, mlflow: SimulatedMlflow, caplog: pytest.LogCaptureFixture
+) -> None:
+    rig.tick()
+    mlflow.fail_at_request[mlflow.requests + 1] = ZeroDivisionError("oops")
+    with caplog.at_level(logging.WARNING):
+        assert not rig.tick()
+    assert "unexpected ZeroDivisionError: oops" in caplog.text
+    status = rig.published[-1].status
+    assert status.poll_errors["internal"] == 1
+    assert status.mlflow_up is True, "it says nothing about MLflow"
+    assert rig.tick()
+
+
+def test_nothing_is_known_of_mlflow_before_the_first_poll(rig: Rig) -> None:
+    assert rig.published[-1].status.mlflow_up is None
+
+
+def test_a_long_catch_up_can_be_watched(make_rig: Callable[..., Rig]) -> None:
+    mlflow = SimulatedMlflow(page_size=10)
+    old_traces(mlflow, 35)
+    rig = make_rig(mlflow, interval_s=0)
+    rig.tick()
+    totals = [
+        sum(value for cell, value in each.totals.items() if cell.family == "mlflow_traces_total")
+        for each in rig.published
+    ]
+    assert totals == [0, 10, 20, 30, 35, 35]
+    assert all(snapshot.status.mlflow_up for snapshot in rig.published[1:])
+    catching_up = [each.status.catching_up for each in rig.published]
+    assert catching_up == [False, True, True, True, True, False]
+
+
+def test_stop_ends_run_after_the_page_at_hand_and_the_rest_is_read_later(make_rig: Callable[..., Rig]) -> None:
+    mlflow = SimulatedMlflow(page_size=10)
+    old_traces(mlflow, 35)
+    rig = make_rig(mlflow)
+    rig.poller.stop()
+    rig.tick()
+    assert rig.traces == 10
+
+    running = Thread(target=rig.poller.run)
+    running.start()
+    running.join(5)
+    assert not running.is_alive()
+
+    rig.restart()
+    rig.tick()
+    assert rig.traces == 35
+
+
+def test_errors_of_the_ledger_are_counted_as_such(rig: Rig, mlflow: SimulatedMlflow) -> None:
+    mlflow.fail_at_request[1] = PollError(Reason.LEDGER, "disk full")
+    rig.tick()
+    status = rig.published[-1].status
+    assert (status.poll_errors["ledger"], status.mlflow_up) == (1, None)
+
+
+@pytest.mark.parametrize("experiments", [1, 200])
+def test_a_tick_with_nothing_new_is_at_most_two_requests_for_traces(
+    rig: Rig, mlflow: SimulatedMlflow, experiments: int
+) -> None:
+    """The list of experiments, asked for once a minute, is the third; the simulation has it at hand."""
+    mlflow.selected = {str(each): mlflow.selected["1"] for each in range(1, experiments + 1)}
+    rig.tick()
+    for _ in range(2 * DAY_MS // 60_000):
+        before = mlflow.requests
+        rig.tick(after_ms=60_000)
+        assert mlflow.requests - before <= 2
+
+
+@pytest.mark.parametrize(
+    ("failures", "elapsed_s", "expected"),
+    [(0, 1, 14), (0, 99, 0), (1, 1, 14), (2, 0, 30), (3, 0, MAX_WAIT_S), (99, 0, MAX_WAIT_S)],
+)
+def test_waiting(failures: int, elapsed_s: float, expected: float) -> None:
+    assert wait_s(15, failures, elapsed_s) == expected
+
+
+def test_an_interval_above_the_longest_wait_is_kept_after_failures() -> None:
+    assert wait_s(300, 5, 0) == 300

@@ -1,0 +1,47 @@
+"""Quantiles beside numpy's."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mlflow_trace_exporter.domain.quantiles import RELATIVE_ERROR, Quantiles
+
+SHARES = (0.0, 0.5, 0.95, 0.99, 1.0)
+seconds = st.floats(0, 1e6, allow_subnormal=False)
+
+
+def quantiles(values: list[float], exact_up_to: int) -> Quantiles:
+    found = Quantiles(exact_up_to)
+    for value in values:
+        found.add(value)
+    return found
+
+
+@given(st.lists(seconds, min_size=1, max_size=50) | st.lists(st.sampled_from([0.0, 0.5, 0.5, 2.0]), min_size=1))
+def test_up_to_a_size_they_are_numpy_s(values: list[float]) -> None:
+    found = quantiles(values, exact_up_to=len(values))
+    assert found.is_exact
+    assert found.max == max(values)
+    read = found.reader()
+    for share in SHARES:
+        assert read(share) == pytest.approx(np.quantile(values, share))
+
+
+@given(st.lists(seconds, min_size=2, max_size=200))
+def test_past_it_they_are_within_the_error_that_is_said(values: list[float]) -> None:
+    found = quantiles(values, exact_up_to=1)
+    assert not found.is_exact
+    assert found.max == max(values)
+    read = found.reader()
+    for share in SHARES:
+        # the sketch takes one of the two numbers between which numpy's is
+        below, above = (np.quantile(values, share, method=method) for method in ("lower", "higher"))
+        measured = read(share)
+        assert measured is not None
+        assert below * (1 - RELATIVE_ERROR) - 1e-9 <= measured <= above * (1 + RELATIVE_ERROR) + 1e-9
+
+
+def test_there_are_none_of_nothing() -> None:
+    found = Quantiles()
+    assert (found.reader()(0.5), found.max, found.is_exact) == (None, None, True)

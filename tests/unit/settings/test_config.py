@@ -1,0 +1,327 @@
+import time
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from mlflow_trace_exporter.domain.durations import parse_duration
+from mlflow_trace_exporter.domain.labels import TRACE_LABELS, LabelSource
+from mlflow_trace_exporter.domain.objectives import Objective
+from mlflow_trace_exporter.domain.traffic import Traffic
+from mlflow_trace_exporter.errors import UserError
+from mlflow_trace_exporter.settings import config
+from tests.support.builders import FAMILIES
+
+
+@pytest.fixture(autouse=True)
+def _no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "exporter.yml"
+
+
+def mistakes(file: Path, text: str | bytes) -> str:
+    file.write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(UserError) as caught:
+        config.load(file)
+    return str(caught.value)
+
+
+def test_defaults_are_those_of_the_design() -> None:
+    defaults = config.load(None)
+    assert defaults.mlflow.tracking_uri == "http://127.0.0.1:5000"
+    assert defaults.mlflow.experiments == ()
+    assert defaults.poll.interval == timedelta(seconds=15)
+    assert defaults.poll.lateness == timedelta(hours=2)
+    assert defaults.poll.audit_horizon == timedelta(hours=24)
+    assert (defaults.poll.margin, defaults.poll.overlap) == (timedelta(minutes=5), timedelta(minutes=2))
+    assert defaults.poll.start == "now"
+    assert (defaults.series.ttl, defaults.series.zero_hold) == (timedelta(days=1), timedelta(seconds=30))
+    assert defaults.series.limit == 100_000
+    assert [each.as_objective() for each in defaults.objectives] == [Objective("production", 0.05, 5.0, 0.95)]
+    assert (defaults.labels.extra, defaults.labels.max_values) == ((), 200)
+    assert defaults.mlflow.traffic == {Traffic.APPLICATION}
+    assert (defaults.web.external_url, defaults.web.mlflow_ui_url) == (None, None)
+    assert defaults.labels.environment == (LabelSource("tag", "environment"),)
+    assert defaults.labels.version == (LabelSource("tag", "app_version"), LabelSource("metadata", "mlflow.modelId"))
+    assert defaults.buckets.duration_seconds == (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300, 600)
+    assert defaults.buckets.tokens == tuple(4**power for power in range(11))
+
+
+def test_no_label_can_be_added_that_a_metric_has_already(file: Path) -> None:
+    for family in FAMILIES:
+        for name in family.label_names if family.labels == TRACE_LABELS else ():
+            assert f"{name} is a label already" in mistakes(file, f"labels: {{extra: {{{name}: tag.a}}}}")
+
+
+@pytest.mark.parametrize("text", ["", "# nothing\n", "mlflow:\npoll:\n  start:\n"])
+def test_what_is_left_empty_has_its_default(file: Path, text: str) -> None:
+    file.write_text(text)
+    assert config.load(file) == config.load(None)
+
+
+def test_a_whole_file(file: Path) -> None:
+    file.write_text(
+        """
+        mlflow:
+          tracking_uri: https://mlflow.example/prefix
+          experiments: [chatbot, "team-*", "12"]
+          filter: tag.team = 'a'
+          timeout: 10s
+          traffic: [application, gateway]
+        poll: {interval: 1m30s, lateness: 1d, audit_horizon: 2d, margin: 1m, overlap: 3m, start: 24h}
+        labels:
+          environment: [tag.env, metadata.stage]
+          version: tag.release
+          extra: {team: tag.team, tier: [tag.tier, metadata.tier]}
+          max_values: 50
+        buckets:
+          duration_seconds: [1, 2.5]
+          tokens: [10]
+        series: {limit: 5000, ttl: 2h, zero_hold: 0s}
+        objectives:
+          - environment: prod
+            error_ratio: 2 %
+            latency: 1500ms
+            latency_ratio: 0.99
+            cost_usd_per_day: 7
+            min_traces: 5
+          - {environment: "*", error_ratio: 0.5}
+        web: {external_url: "https://ops.example/mlflow/", mlflow_ui_url: "https://user:word@mlflow.example/#/"}
+        ledger: {path: /var/lib/exporter/ledger.db}
+        """
+    )
+    loaded = config.load(file)
+    assert loaded.mlflow.experiments == ("chatbot", "team-*", "12")
+    assert loaded.mlflow.timeout == timedelta(seconds=10)
+    assert loaded.poll.interval == timedelta(seconds=90)
+    assert loaded.poll.lateness == timedelta(days=1)
+    assert loaded.poll.audit_horizon == timedelta(days=2)
+    assert (loaded.poll.margin, loaded.poll.overlap) == (timedelta(minutes=1), timedelta(minutes=3))
+    assert loaded.poll.start == timedelta(hours=24)
+    assert loaded.labels.environment == (LabelSource("tag", "env"), LabelSource("metadata", "stage"))
+    assert loaded.labels.version == (LabelSource("tag", "release"),)
+    assert loaded.labels.extra == (
+        ("team", (LabelSource("tag", "team"),)),
+        ("tier", (LabelSource("tag", "tier"), LabelSource("metadata", "tier"))),
+    )
+    assert (loaded.labels.max_values, loaded.series.limit) == (50, 5_000)
+    assert loaded.mlflow.traffic == {Traffic.APPLICATION, Traffic.GATEWAY}
+    assert [each.as_objective() for each in loaded.objectives] == [
+        Objective("prod", 0.02, 1.5, 0.99, 7.0, 5),
+        Objective("*", 0.5, None, None, None, 20),
+    ]
+    assert loaded.web.external_url == "https://ops.example/mlflow"
+    assert loaded.web.mlflow_ui_url == "https://mlflow.example"
+    assert loaded.buckets.duration_seconds == (1.0, 2.5)
+    assert (loaded.series.ttl, loaded.series.zero_hold) == (timedelta(hours=2), timedelta(0))
+    assert loaded.ledger.path == Path("/var/lib/exporter/ledger.db")
+
+
+def test_one_experiment_needs_no_list(file: Path) -> None:
+    file.write_text("mlflow: {experiments: chatbot}")
+    assert config.load(file).mlflow.experiments == ("chatbot",)
+
+
+def test_a_relative_ledger_is_a_file_whatever_it_is_called(file: Path) -> None:
+    file.write_text("ledger: {path: ':memory:'}")
+    assert config.load(file).ledger.path == Path.cwd() / ":memory:"
+
+
+def test_a_user_without_a_home_is_told_to_say_where_the_ledger_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    def homeless(_: Path) -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_STATE_HOME", raising=False)
+    monkeypatch.setattr(Path, "expanduser", homeless)
+    with pytest.raises(UserError, match=r"ledger\.path: set it"):
+        config.load(None)
+
+
+@pytest.mark.parametrize(
+    "uri",
+    ["databricks", "sqlite:///x", "http://", "http://host:port", "http://:5000", "http://[::1:5000", "http://a b"],
+)
+def test_what_is_no_tracking_server(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    with pytest.raises(UserError, match="MLFLOW_TRACKING_URI: not the address of a tracking server"):
+        config.load(None)
+
+
+def test_the_file_comes_before_the_environment(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://environment:5000")
+    assert config.load(None).mlflow.tracking_uri == "http://environment:5000"
+    file.write_text("mlflow: {tracking_uri: 'http://file:5000'}")
+    assert config.load(file).mlflow.tracking_uri == "http://file:5000"
+
+
+def test_fault_27_every_mistake_is_told_at_once_with_its_line(file: Path) -> None:
+    message = mistakes(
+        file,
+        """mlflow:
+  tracking_uri: sqlite:///mlflow.db
+  experimnts: [chatbot]
+  experiments: 7
+  timeout: 10
+poll:
+  interval: 15
+  lateness: 1s
+  start: yesterday
+labels:
+  environment: []
+  version: [app_version]
+buckets:
+  duration_seconds: [1, 1]
+  tokens: [one]
+ledger: ledger.db
+polling: {}
+""",
+    )
+    assert message.splitlines() == [
+        f"13 mistakes in {file}:",
+        "  line 2, mlflow.tracking_uri: not the address of a tracking server; write one such as http://mlflow:5000",
+        "  line 3, mlflow.experimnts: unknown key; did you mean mlflow.experiments?",
+        "  line 4, mlflow.experiments: should be a list, as in `- first`, not 7",
+        "  line 5, mlflow.timeout: 10 is not a duration; write one such as 15s, 2m or 1h30m",
+        "  line 7, poll.interval: 15 is not a duration; write one such as 15s, 2m or 1h30m",
+        "  line 8, poll.lateness: must be at least 10m",
+        "  line 9, poll.start: 'yesterday' is neither now, earliest nor a duration back such as 24h",
+        "  line 11, labels.environment: name at least one source, as in [tag.environment]",
+        "  line 12, labels.version: 'app_version' names neither a tag nor metadata; write tag.NAME or metadata.NAME",
+        "  line 14, buckets.duration_seconds: edges must be above 0, at most 1e12, and each above the one before it",
+        "  line 15, buckets.tokens: write 1 to 100 numbers, as in [0.1, 1, 10]",
+        "  line 16, ledger: should hold keys, as in `key: value`, not 'ledger.db'",
+        "  line 17, polling: unknown key; did you mean poll?",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("mlflow: [", "line 1: not valid YAML"),
+        ("a: 1\na: 2\n", "line 2: a is there twice"),
+        ("mlflow: &a {filter: x}\npoll: *a\n", "line 2: aliases are not supported"),
+        ("- mlflow\n", "should hold keys"),
+        ("just text", "should hold keys"),
+        ("mlflow: {filter: !!python/object/apply:os.system [ls]}", "line 1: tags"),
+        ("poll: !!bool x", "line 1: tags (tag:yaml.org,2002:bool) are not supported"),
+        ("mlflow:\n  tracking_uri: {{ .Values.uri }}", "line 2: a key should be a plain name; quote a value"),
+        ("[a]: b", "line 1: a key should be a plain name"),
+        ("buckets: {tokens: [1" + "0" * 400 + "]}", "line 1, buckets.tokens: edges must be above 0, at most 1e12"),
+        ("ledger: {path: ~nosuchuser/l.db}", "line 1, ledger.path: ~nosuchuser/l.db: there is no such user"),
+        ("mlflow: {timeout: " + "9" * 5000 + "}", "not valid YAML"),
+        ("mlflow: {timeout: 2026-13-45}", "not valid YAML"),
+        (b"\xff\xfe\x00", "is not a text file in UTF-8"),
+        (b"mlflow: {filter: '\x00'}", "not valid YAML"),
+        ("[" * 30_000, "line 1: nested too deeply"),
+        ("mlflow: {experiments: [1]}", "line 1, mlflow.experiments.0: should be a text; put it in quotes, not 1"),
+        ("ledger: {path: ''}", "line 1, ledger.path: write the path of a file"),
+        ("poll: {interval: 1y999999999y}", "line 1, poll.interval"),
+        ("poll: {interval: 100ms}", "line 1, poll.interval: must be at least 1s"),
+        ("1: 2", "1: keys should be strings"),
+        ("labels: {extra: {1a: tag.a}}", "line 1, labels.extra: '1a' cannot be the name of a label"),
+        ("labels: {extra: {version: tag.a}}", "line 1, labels.extra: version is a label already, or reserved"),
+        ("labels: {extra: {pod: tag.a}}", "line 1, labels.extra: pod is a label already, or reserved"),
+        ("labels: {extra: {__a: tag.a}}", "line 1, labels.extra: __a is a label already, or reserved"),
+        ("labels: {extra: {a: name}}", "line 1, labels.extra: 'name' names neither a tag nor metadata"),
+        ("labels: {extra: {a: metadata.mlflow.trace.user}}", "line 1, labels.extra: a: mlflow.trace.user cannot"),
+        ("labels: {extra: [tag.a]}", "line 1, labels.extra: name each label and its sources"),
+        ("labels: {max_values: 0}", "line 1, labels.max_values: should be at least 1, not 0"),
+        ("series: {limit: many}", "line 1, series.limit: should be a whole number, not 'many'"),
+        ("mlflow: {traffic: [apps]}", "line 1, mlflow.traffic: name at least one of application, evaluation,"),
+        ("objectives: [{environment: a}]", "line 1, objectives.0: name at least one of error_ratio, latency"),
+        ("objectives: [{environment: '', error_ratio: 1%}]", "line 1, objectives.0.environment: name an environment"),
+        (
+            'objectives: [{environment: " \\t", error_ratio: 1%}]',
+            "line 1, objectives.0.environment: name an environment",
+        ),
+        ("objectives: [{error_ratio: 1%}]", "line 1, objectives.0.environment: is required"),
+        ("objectives: [{environment: a, error_ratio: 5}]", "line 1, objectives.0.error_ratio: 5 is not a share"),
+        ("objectives: [{environment: a, error_ratio: 0%}]", "objectives.0.error_ratio: '0%' is not a share"),
+        ("objectives: [{environment: a, latency: 5}]", "line 1, objectives.0.latency: 5 is not a duration"),
+        (
+            "objectives: [{environment: a, latencies: 5s}]",
+            "0.latencies: unknown key; did you mean objectives.0.latency?",
+        ),
+        (
+            "objectives: [{environment: a, foo: 5s}]",
+            "foo: unknown key; known are objectives.0.environment, o",
+        ),
+        (
+            "objectives: {environment: a, error_ratio: 1%}",
+            "should be a list, as in `- first`, not {environment: a",
+        ),
+        ("interval: 15s", "line 1, interval: unknown key; did you mean poll.interval?"),
+        ("mlflow: {interval: 15s}", "line 1, mlflow.interval: unknown key; did you mean poll.interval?"),
+        ("poll: {start: 2026-11-20}", "poll.start: 2026-11-20 is neither now, earliest nor a duration back"),
+        ("poll: {start: 2026-11-20T10:00:00Z}", "poll.start: 2026-11-20 10:00:00+00:00 is neither now"),
+        ("poll: {interval: {a: [1]}}", "poll.interval: {a: [1]} is not a duration"),
+        ("poll: {interval: yes}", "poll.interval: true is not a duration"),
+        ("objectives: [{environment: a, error_ratio: [5%]}]", "objectives.0.error_ratio: [5%] is not a share"),
+        ("labels: {extra: {1: tag.a}}", "line 1, labels.extra: 1 cannot be the name of a label"),
+        (
+            "mlflow: {tracking_uri: 'https://me:pw@h:5000/#/experiments/1'}",
+            "leave out #/experiments/1; write https://h:",
+        ),
+        ("mlflow: {tracking_uri: 'http://h/mlflow/?a=b'}", "leave out ?a=b; write http://h/mlflow"),
+        (
+            "objectives: [{environment: a, cost_usd_per_day: 0}]",
+            "cost_usd_per_day: should be more than 0, not 0",
+        ),
+        ("web: {mlflow_ui_url: mlflow}", "line 1, web.mlflow_ui_url: not the address of a web page"),
+        ("web: {external_url: 'javascript:alert(1)'}", "line 1, web.external_url: not the address of a web page"),
+    ],
+)
+def test_fault_27_bad_files_get_one_message(file: Path, text: str | bytes, expected: str) -> None:
+    assert expected in mistakes(file, text)
+
+
+def test_fault_27_bombs_are_refused_at_once(file: Path) -> None:
+    bomb = "a: &a [x,x]\n" + "".join(
+        f"{chr(98 + i)}: &{chr(98 + i)} [*{chr(97 + i)},*{chr(97 + i)}]\n" for i in range(20)
+    )
+    began = time.process_time()
+    assert "aliases are not supported" in mistakes(file, bomb)
+    assert "is larger than" in mistakes(file, b"x: 1\n" * 2_000_000)
+    assert time.process_time() - began < 5, "neither is expanded, nor is the large one parsed"
+
+
+def test_fault_27_a_file_that_cannot_be_read(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"--config.file: cannot read .*absent.yml: No such file or directory"):
+        config.load(tmp_path / "absent.yml")
+    with pytest.raises(UserError, match=r"--config.file: cannot read .*: Is a directory"):
+        config.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("15s", 15), ("1h30m", 5400), ("250ms", 0.25), ("2d", 172_800), ("1w", 604_800)]
+)
+def test_durations(text: str, seconds: float) -> None:
+    assert parse_duration(text).total_seconds() == seconds
+
+
+@pytest.mark.parametrize(
+    "value", ["", "15", "s", "1.5s", "-1s", "15 s", "15S", 15, True, None, ["15s"], "15s\n", "1s1h", "9999999s"]
+)
+def test_what_is_no_duration(value: object) -> None:
+    with pytest.raises(ValueError, match="is not a duration"):
+        parse_duration(value)
+
+
+@pytest.mark.parametrize(
+    ("poll", "complaint"),
+    [
+        ("interval: 61m", "line 2, poll.interval: must be at most 1h"),
+        ("lateness: 9m", "line 2, poll.lateness: must be at least 10m"),
+        ("margin: 59s", "line 2, poll.margin: must be at least 1m"),
+        ("overlap: 119s", "line 2, poll.overlap: must be at least 2m"),
+        ("audit_horizon: 2h9m", "line 1, poll: audit_horizon must be at least 10m more than lateness"),
+        ("lateness: 1d", "line 1, poll: audit_horizon must be at least 10m more than lateness"),
+        ("overlap: 3h", "line 1, poll: overlap must not be more than lateness"),
+    ],
+)
+def test_what_cannot_keep_the_guarantee_is_refused(file: Path, poll: str, complaint: str) -> None:
+    assert complaint in mistakes(file, f"poll:\n  {poll}\n")

@@ -1,0 +1,110 @@
+"""What MLflow is asked for: never less than what somebody asks about."""
+
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mlflow_trace_exporter.domain.labels import LabelRules, LabelSource, clean
+from mlflow_trace_exporter.domain.trace import ORPHAN_MS, State, TraceRecord
+from mlflow_trace_exporter.tracking.query import Query
+from tests.support.builders import record
+
+TAG = LabelSource("tag", "environment")
+RULES = LabelRules((TAG,), (LabelSource("tag", "app_version"),))
+STATES = "trace.status = 'ERROR'", "trace.status != 'ERROR'"
+
+
+def query(**fields: object) -> Query:
+    return Query(0, 10**15, **fields)  # type: ignore[arg-type]  # any
+
+
+def terms(environment: str, source: LabelSource = TAG) -> list[str]:
+    return query(labels={"environment": environment}).terms(LabelRules((source,), RULES.version))
+
+
+def finds(term: str, raw: str) -> bool:
+    """Whether MLflow finds a trace with this tag, as SQL's LIKE compares."""
+    found = re.fullmatch(r"tag\.`environment` LIKE '(.*)'", term, re.DOTALL)
+    assert found, term
+    any_text = {"%": ".*", "_": "."}
+    return bool(re.fullmatch("".join(any_text.get(char) or re.escape(char) for char in found[1]), raw, re.DOTALL))
+
+
+odd = st.sampled_from(
+    ["a_b", "50%", "it's", 'a"b', "unknown", "x" * 130, "\N{REPLACEMENT CHARACTER}", "a\0b", "Prod", " "]
+)
+texts = st.lists(odd | st.text(st.characters(exclude_categories=()), max_size=4), max_size=3).map("".join)
+
+
+@given(texts, st.sampled_from(["{}", " {}\n", "\u3000{} ", "{}" + "y" * 130, "\0{}"]))
+def test_whatever_has_the_label_is_looked_for(text: str, around: str) -> None:
+    raw = around.format(text)
+    assert all(finds(term, raw) for term in terms(clean(raw)))
+
+
+@pytest.mark.parametrize("value", ["production", "1.5.0+b", "a_b", "Team A/prod", "x" * 128])
+def test_mlflow_narrows_what_is_plain(value: str) -> None:
+    assert terms(value) == [f"tag.`environment` LIKE '%{value}%'"]
+
+
+@pytest.mark.parametrize(
+    "value", ["unknown", "50%", "it's", 'a"b', "a`b", "本番　環境", "żółw", "a\N{REPLACEMENT CHARACTER}b"], ids=ascii
+)
+def test_mlflow_is_not_asked_to_look_for_what_it_may_compare_otherwise(value: str) -> None:
+    """`unknown` is also what a trace without a value has."""
+    assert terms(value) == []
+
+
+@pytest.mark.parametrize(
+    "key", ["name", "Prompt", "run_id", "text", "timestamp", "execution_time", "end_time", "a`b", "a'b", 'a"b', "äöü"]
+)
+def test_a_key_that_mlflow_takes_for_something_else_is_not_looked_for(key: str) -> None:
+    assert terms("production", LabelSource("tag", key)) == []
+
+
+def test_a_label_from_several_places_is_not_looked_for() -> None:
+    rules = LabelRules((TAG, LabelSource("metadata", "stage")), RULES.version)
+    assert query(labels={"environment": "production"}).terms(rules) == []
+
+
+def chosen(asked: Query, **fields: object) -> bool:
+    trace: TraceRecord = record(**fields)
+    return asked.matches(trace, RULES.values(trace))
+
+
+@pytest.mark.parametrize(
+    ("asked", "expected", "term"),
+    [
+        (None, ["ok", "error", "orphan"], []),
+        (State.OK, ["ok", "orphan"], [STATES[1]]),
+        (State.ERROR, ["error"], [STATES[0]]),
+    ],
+)
+def test_a_trace_that_mlflow_never_ends_is_one_that_ended_well(
+    asked: State | None, expected: list[str], term: list[str]
+) -> None:
+    traces: dict[str, dict[str, object]] = {
+        "ok": {},
+        "error": {"state": State.ERROR},
+        "orphan": {"state": State.IN_PROGRESS, "seen_ms": 2_500 + ORPHAN_MS},
+        "may go on": {"state": State.IN_PROGRESS, "seen_ms": 2_499 + ORPHAN_MS},
+        "running": {"state": State.IN_PROGRESS, "duration_ms": None, "seen_ms": 10**12},
+    }
+    found = query(state=asked)
+    assert [name for name, fields in traces.items() if chosen(found, **fields)] == expected
+    assert found.terms(RULES) == term
+
+
+@given(texts)
+def test_a_user_is_compared_as_reports_show_them(user: str) -> None:
+    assert chosen(query(user=clean(user)), user=user)
+
+
+@pytest.mark.parametrize(("duration_ms", "taken"), [(0, False), (499, False), (500, True), (None, False)])
+def test_a_duration_that_is_not_known_is_not_long(duration_ms: int | None, taken: bool) -> None:
+    """Though MLflow may have one that cannot be."""
+    trace = record(duration_ms=duration_ms)
+    assert query(min_duration_ms=500).matches(trace, RULES.values(trace)) is taken
+    assert query(min_duration_ms=0).matches(trace, RULES.values(trace)) is (duration_ms is not None)

@@ -1,0 +1,329 @@
+"""What is made of MLflow's answers, and of what goes wrong in place of one."""
+
+import json
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Event, Thread
+from typing import Any
+
+import pytest
+
+from mlflow_trace_exporter.addresses import without_credentials
+from mlflow_trace_exporter.domain.horizon import Window
+from mlflow_trace_exporter.domain.trace import TraceRecord
+from mlflow_trace_exporter.errors import PollError, Reason
+from mlflow_trace_exporter.tracking import filters
+from mlflow_trace_exporter.tracking import source as source_module
+from mlflow_trace_exporter.tracking.client import Client, Found, prepare_client
+from mlflow_trace_exporter.tracking.experiments import Experiment
+from mlflow_trace_exporter.tracking.source import MlflowSource
+
+
+@pytest.mark.parametrize(
+    ("uri", "shown"),
+    [
+        ("http://mlflow:5000/x", "http://mlflow:5000/x"),
+        ("https://alice:s3cret@mlflow/x", "https://mlflow/x"),
+        ("https://alice:s3cr@t@mlflow/x@y", "https://mlflow/x@y"),
+    ],
+)
+def test_credentials_in_an_address_are_not_shown(uri: str, shown: str) -> None:
+    assert without_credentials(uri) == shown
+
+
+EXPERIMENTS = json.dumps({"experiments": [{"experiment_id": "1", "name": "chatbot", "lifecycle_stage": "active"}]})
+
+
+@contextmanager
+def server(status: int, body: str, hang: bool = False, cut: bool = False, metrics: str | None = None) -> Iterator[str]:
+    """An HTTP server that answers every trace search like this, and knows one experiment."""
+    released = Event()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:  # the name is http.server's
+            self.rfile.read(int(self.headers["Content-Length"]))
+            searching = self.path.endswith("traces/search")
+            if searching and hang:
+                released.wait(30)
+                return
+            counting = self.path.endswith("traces/metrics")
+            answer = (body if searching else metrics if counting and metrics else EXPERIMENTS).encode()
+            self.send_response(status if searching else 200)
+            self.send_header("Content-Length", str(len(answer) + (10 if searching and cut else 0)))
+            self.end_headers()
+            self.wfile.write(answer)
+
+        def do_GET(self) -> None:
+            self.send_error(404)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as http:
+        thread = Thread(target=http.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{http.server_port}"
+        finally:
+            released.set()
+            http.shutdown()
+            thread.join()
+
+
+def failure(uri: str) -> PollError:
+    prepare_client(1)
+    with pytest.raises(PollError) as caught:
+        next(MlflowSource(Client(uri), now_ms=lambda: 0).scan(Window(0, 10)))
+    assert uri in str(caught.value)
+    assert "\n" not in str(caught.value)
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "reason"),
+    [
+        (200, "<html>not here</html>", Reason.BAD_ANSWER),
+        (200, '{"traces": [{"trace_id": 12', Reason.BAD_ANSWER),
+        (200, '["traces"]', Reason.BAD_ANSWER),
+        (200, '{"traces": 7}', Reason.BAD_ANSWER),
+        (401, "who are you", Reason.CREDENTIALS),
+        (403, '{"error_code": "PERMISSION_DENIED", "message": "no"}', Reason.CREDENTIALS),
+        (404, "not found", Reason.CONFIGURATION),
+        (400, '{"error_code": "INVALID_PARAMETER_VALUE", "message": "bad filter"}', Reason.CONFIGURATION),
+        (429, "slow down", Reason.THROTTLED),
+        (500, '{"error_code": "INTERNAL_ERROR", "message": "database is locked"}', Reason.SERVER_ERROR),
+        (502, "bad gateway", Reason.SERVER_ERROR),
+        (503, "starting", Reason.SERVER_ERROR),
+    ],
+)
+def test_answers_that_are_none_are_told_apart(status: int, body: str, reason: Reason) -> None:
+    with server(status, body) as uri:
+        assert failure(uri).reason is reason
+
+
+def test_a_server_that_does_not_answer_in_time() -> None:
+    with server(200, "", hang=True) as uri:
+        assert failure(uri).reason is Reason.TIMEOUT
+
+
+def test_an_answer_that_is_cut_off() -> None:
+    with server(200, '{"traces": []}', cut=True) as uri:
+        assert failure(uri).reason is Reason.UNREACHABLE
+
+
+def test_nobody_there() -> None:
+    with server(200, "") as uri:
+        gone = uri
+    error = failure(gone)
+    assert error.reason is Reason.UNREACHABLE
+    assert "is it running, and is mlflow.tracking_uri right?" in str(error)
+
+
+def test_a_token_with_a_line_break_is_not_quoted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "eyJhbGci\n")
+    with server(200, "") as uri:
+        error = failure(uri)
+    assert error.reason is Reason.CREDENTIALS
+    assert "does it contain a line break?" in str(error)
+    assert "eyJ" not in str(error)
+
+
+def test_the_user_s_time_out_is_used_unless_the_configuration_has_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "7")
+    prepare_client(None)
+    assert os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] == "7"
+    prepare_client(1.2)
+    assert os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] == "2"
+
+
+Search = Callable[[str, str | None], Found]
+"""What MLflow finds for a filter and a page token."""
+
+ALL = Window(0, 1_000)
+
+
+class Told(Client):
+    """A client of a server that has one experiment and answers searches as it is told."""
+
+    def __init__(self, search: Search) -> None:
+        super().__init__("http://told")
+        self._told = search
+
+    def search(
+        self, _: Sequence[str], filter_string: str, newest_first: bool = False, page_token: str | None = None
+    ) -> Found:
+        if "timestamp_ms < 0" in filter_string:  # what can it do?
+            return Found((), None)
+        found = self._told(filter_string, page_token)
+        return Found(found.traces[::-1], found.next_page_token) if newest_first else found
+
+    def count(self, *_: object) -> dict[int, int]:
+        return {60_000_000: 1}
+
+    def experiments(self) -> list[Experiment]:
+        return [Experiment("7", "chatbot", 0)]
+
+    def server_ms(self) -> int | None:
+        return None
+
+
+def told(search: Search) -> MlflowSource:
+    return MlflowSource(Told(search), now_ms=lambda: 0)
+
+
+def trace(trace_id: str, start_ms: int = 0, experiment_id: str = "7") -> dict[str, Any]:
+    return {
+        "trace_id": trace_id,
+        "trace_location": {"mlflow_experiment": {"experiment_id": experiment_id}},
+        "request_time": f"1970-01-01T00:00:00.{start_ms:03}Z",
+        "state": "OK",
+    }
+
+
+def page(start_ms: int, count: int = 500, token: str | None = "more", prefix: str = "tr") -> Found:
+    return Found(tuple(trace(f"{prefix}-{number}", start_ms) for number in range(count)), token)
+
+
+def test_a_trace_that_is_twice_in_an_answer_is_one() -> None:
+    twice = [trace("a"), trace("b"), trace("a"), trace("b", 1)]
+    source = told(lambda *_: Found(tuple(twice), None))
+    assert [record.trace_id for each in source.scan(ALL) for record in each.records] == ["a", "b"]
+    assert sorted((record.trace_id, record.start_ms) for record in source.newest(ALL)) == [("a", 0), ("b", 1)]
+    assert [record.trace_id for record in source.get(["a", "b"])] == ["a", "b"]
+
+
+def test_a_full_page_with_a_trace_twice_is_not_the_last() -> None:
+    asked: list[str] = []
+
+    def search(filter_string: str, _: str | None) -> Found:
+        asked.append(filter_string)
+        return Found((*page(1, 499).traces, trace("tr-0", 1)), None) if len(asked) == 1 else Found((), None)
+
+    assert sum(len(each.records) for each in told(search).scan(ALL)) == 499
+    assert len(asked) == 2
+
+
+Read = Callable[[MlflowSource], object]
+SCAN: Read = lambda source: list(source.scan(ALL))  # noqa: E731 - a table of what is asked
+NEWEST: Read = lambda source: list(source.newest(ALL))  # noqa: E731 - likewise
+GET: Read = lambda source: source.get(["a", "b"])  # noqa: E731 - likewise
+
+
+@pytest.mark.parametrize(
+    ("found", "read", "complaint"),
+    [
+        (page(1), SCAN, "none that are new"),  # the same page again and again
+        (page(1), NEWEST, "times that were not asked for"),
+        (page(1, 0), SCAN, "none that are new"),
+        (page(1, 0), NEWEST, "brings none"),
+        (Found((trace("a", 1), trace("b", 0)), None), SCAN, "order"),
+        (Found((trace("a", 1), trace("b", 0)), None), NEWEST, "order"),
+        (Found((trace("a", 1, "8"),), None), SCAN, "experiments that were not asked for"),
+        (Found((trace("a", 1, "8"),), None), NEWEST, "experiments that were not asked for"),
+        (Found((trace("a", 1, "8"),), None), GET, "experiments that were not asked for"),
+        (Found((trace("c"),), None), GET, "not asked for"),
+        (Found((trace("a"),), "more"), GET, "not all that were asked for"),
+        (Found(({"trace_id": "a"},), None), SCAN, "no experiment_id"),
+        (Found(({"trace_id": "a"},), None), GET, "no experiment_id"),
+    ],
+)
+def test_an_answer_to_another_question_is_a_bad_one(found: Found, read: Read, complaint: str) -> None:
+    with pytest.raises(PollError, match=complaint) as caught:
+        read(told(lambda *_: found))
+    assert caught.value.reason is Reason.BAD_ANSWER
+
+
+@pytest.mark.parametrize("start_ms", [0, 999])
+def test_traces_of_another_time_are_a_bad_answer(start_ms: int) -> None:
+    """Or reading would go on where it has been, or leave out what is between."""
+    source = told(lambda *_: page(start_ms, 1, None))
+    for read in (source.scan, source.newest):
+        with pytest.raises(PollError, match="times that were not asked for") as caught:
+            list(read(Window(1, 999)))
+        assert caught.value.reason is Reason.BAD_ANSWER
+    assert len(list(source.scan(Window(start_ms, start_ms + 1)))) == 1
+
+
+@pytest.mark.parametrize("prefix", [lambda _: "tr", lambda number: f"tr{number}"], ids=["the same", "others"])
+def test_pages_of_one_millisecond_that_do_not_end(
+    prefix: Callable[[int], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(source_module, "MAX_EXCLUDED", 0)
+    monkeypatch.setattr(source_module, "MAX_PAGES", 5)
+    asked: list[str | None] = []
+
+    def search(_: str, token: str | None) -> Found:
+        asked.append(token)
+        return page(1, prefix=prefix(len(asked)))
+
+    with pytest.raises(PollError, match="start at 1 ms do not end") as caught:
+        list(told(search).scan(ALL))
+    assert caught.value.reason is Reason.BAD_ANSWER
+    assert len(asked) <= 1 + 5
+
+
+def test_a_short_page_with_a_token_is_not_the_last() -> None:
+    """As of a server that leaves out afterwards what somebody may not see."""
+    answers = [page(1, 3, "more", "a"), page(2, 3, "more", "b"), page(3, 3, None, "c")]
+    found: list[TraceRecord] = [each for one in told(lambda *_: answers.pop(0)).scan(ALL) for each in one.records]
+    assert len(found) == 9
+
+
+def test_the_trace_that_is_looked_for_is_the_one_that_is_meant() -> None:
+    """Some databases compare ids as if there were no capitals."""
+    source = told(lambda *_: Found((trace("tr-A"),), None))
+    assert source.experiment_of("tr-A") == "7"
+    assert source.experiment_of("tr-a") is None
+
+
+def test_counts_of_times_that_were_not_asked_for() -> None:
+    source = told(lambda *_: Found((), None))
+    assert source.counts(Window(60_000_000, 60_000_001), 60_000, ["7"]) == {60_000_000: 1}
+    for window in (Window(0, 60_000_000), Window(60_060_000, 120_000_000)):
+        with pytest.raises(PollError, match="counts of times") as caught:
+            source.counts(window, 60_000, ["7"])
+        assert caught.value.reason is Reason.BAD_ANSWER
+
+
+@pytest.mark.parametrize("lo_ms", [0, 1, 59_999, 60_000])
+@pytest.mark.parametrize("length_ms", [0, 1, 60_000, 180_000, 180_001, 10**7])
+def test_parts_of_a_window_share_no_step_and_leave_none_out(lo_ms: int, length_ms: int) -> None:
+    window = Window(lo_ms, lo_ms + length_ms)
+    found = list(filters.parts(window, 60_000, 3))
+    assert sum(part.hi_ms - part.lo_ms for part in found) == length_ms
+    ends = [lo_ms, *(part.hi_ms for part in found)]
+    assert [part.lo_ms for part in found] == ends[:-1]
+    assert all(end % 60_000 == 0 for end in ends[1:-1])
+    assert all((part.hi_ms - 1) // 60_000 - part.lo_ms // 60_000 < 3 for part in found)
+
+
+def counted(points: list[dict[str, Any]], **more: str) -> dict[int, int]:
+    with server(200, "", metrics=json.dumps({"data_points": points, **more})) as uri:
+        return Client(uri).count(["1"], 0, 10**9, 60)
+
+
+def point(at_s: int, count: object = 1) -> dict[str, Any]:
+    return {
+        "dimensions": {"time_bucket": f"1970-01-01T{at_s // 3600:02}:{at_s // 60 % 60:02}:{at_s % 60:02}+00:00"},
+        "values": {"COUNT": count},
+    }
+
+
+def test_counts_that_may_not_be_all_are_not_believed() -> None:
+    assert len(counted([point(at_s) for at_s in range(999)])) == 999
+    with pytest.raises(PollError, match="1000 counts may not be all") as caught:
+        counted([point(at_s) for at_s in range(1_000)])
+    assert caught.value.reason is Reason.BAD_ANSWER
+    with pytest.raises(PollError, match="may not be all"):
+        counted([point(0)], next_page_token="more")
+
+
+@pytest.mark.parametrize(
+    "points", [[point(0), point(0)], [point(0, "x")], [point(0, None)], [{"values": {"COUNT": 1}}], [7]]
+)
+def test_counts_that_are_none(points: list[Any]) -> None:
+    with pytest.raises(PollError) as caught:
+        counted(points)
+    assert caught.value.reason is Reason.BAD_ANSWER
