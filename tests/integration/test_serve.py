@@ -466,7 +466,8 @@ def test_what_others_write_is_json(tmp_path: Path) -> None:
     """Once MLflow's client is imported, which installs handlers."""
     code = """
 import logging, os, signal, sys, threading, warnings
-from mlflow_trace_exporter import cli, server
+from mlflow_trace_exporter.commands import cli
+from mlflow_trace_exporter.web import server
 def say_much():
     logging.getLogger("mlflow.tracking").error("an answer of MLflow's")
     print("a line", file=sys.stderr)
