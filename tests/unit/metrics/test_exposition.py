@@ -86,12 +86,12 @@ def without_process(text: str) -> str:
 
 @pytest.mark.parametrize(("fmt", "name"), [(Format.TEXT, "metrics.txt"), (Format.OPENMETRICS, "metrics.openmetrics")])
 def test_whole_text(exposition: Exposition, fmt: Format, name: str) -> None:
-    """After a change that is meant: delete the file, run once, and read the difference before you commit it."""
+    """After an intended change: delete the file, run the test once, and read the difference before you commit it."""
     text = without_process(exposition.render((fmt, False)).decode())
     golden = GOLDEN / name
     if not golden.exists():
         golden.write_text(text, encoding="utf-8")
-        pytest.fail(f"{golden} was written anew; look at it")
+        pytest.fail(f"{golden} was written again; check the difference")
     assert text == golden.read_text(encoding="utf-8")
 
 
