@@ -68,7 +68,7 @@ def test_check_says_what_is_done_without(mlflow: Mlflow, tmp_path: Path, file: P
     )
     done = run("check", f"--config.file={file}", MLFLOW_TRACKING_URI=mlflow.uri)
     assert (done.returncode, done.stderr) == (0, "")
-    assert "             warning: MLflow's own count of traces is unavailable" in done.stdout
+    assert "             warning: MLflow's own trace counts are unavailable" in done.stdout
 
 
 def test_check_names_the_selector_that_matches_nothing(mlflow: Mlflow, tmp_path: Path, file: Path) -> None:

@@ -89,33 +89,33 @@ def failure(uri: str) -> PollError:
     ("status", "body", "reason", "sentence"),
     [
         (401, "You are not authenticated.", Reason.CREDENTIALS, "set MLFLOW_TRACKING_USERNAME and"),
-        (403, "Permission denied", Reason.CREDENTIALS, "does not permit this; give the user or token"),
+        (403, "Permission denied", Reason.CREDENTIALS, "denied access; give the exporter's user or token permission"),
         (403, "Invalid Host header - possible", Reason.CONFIGURATION, "start MLflow with --allowed-hosts"),
-        (400, "The plain HTTP request was sent to HTTPS port", Reason.CONFIGURATION, "speaks TLS; write https://"),
-        (400, "Client sent an HTTP request to an HTTPS server.", Reason.CONFIGURATION, "speaks TLS; write https://"),
+        (400, "The plain HTTP request was sent to HTTPS port", Reason.CONFIGURATION, "uses TLS; write https://"),
+        (400, "Client sent an HTTP request to an HTTPS server.", Reason.CONFIGURATION, "uses TLS; write https://"),
         (404, "no such page", Reason.CONFIGURATION, "does not have MLflow's API"),
         (404, '{"error_code": "RESOURCE_DOES_NOT_EXIST"}', Reason.CONFIGURATION, "check MLFLOW_WORKSPACE and"),
         (405, "Method Not Allowed", Reason.CONFIGURATION, "does not have MLflow's API"),
-        (407, "", Reason.CREDENTIALS, "the proxy on the way to MLflow at"),
+        (407, "", Reason.CREDENTIALS, "the proxy for MLflow at"),
         (408, "", Reason.TIMEOUT, "did not answer in time"),
         (409, "", Reason.CONFIGURATION, "or a proxy in front of it, refused the request"),
-        (411, "", Reason.CONFIGURATION, "accepts only requests that say their length"),
+        (411, "", Reason.CONFIGURATION, "requires a Content-Length header"),
         (413, "<title>413 Too Large</title>", Reason.CONFIGURATION, "client_max_body_size"),
         (414, "", Reason.CONFIGURATION, "the address is too long"),
         (418, "I'm a teapot", Reason.CONFIGURATION, "or a proxy in front of it, refused the request"),
         (421, "Misdirected", Reason.CONFIGURATION, "does not serve the host 127.0.0.1:"),
         (422, "", Reason.CONFIGURATION, "does not have MLflow's API"),
-        (429, "", Reason.THROTTLED, "asks for fewer requests; raise poll.interval"),
-        (431, "", Reason.CONFIGURATION, "is MLFLOW_TRACKING_TOKEN right?"),
+        (429, "", Reason.THROTTLED, "limits requests; raise poll.interval"),
+        (431, "", Reason.CONFIGURATION, "check MLFLOW_TRACKING_TOKEN"),
         (500, "database is locked", Reason.SERVER_ERROR, "see the log of the MLflow server"),
         (501, "", Reason.SERVER_ERROR, "does not have MLflow's API"),
-        (502, "Bad Gateway", Reason.SERVER_ERROR, "got no answer from MLflow"),
-        (503, "", Reason.SERVER_ERROR, "got no answer from MLflow"),
-        (504, "", Reason.SERVER_ERROR, "got no answer from MLflow"),
-        (520, "", Reason.SERVER_ERROR, "got no answer from MLflow"),
-        (511, "", Reason.SERVER_ERROR, "the network asks for a login"),
+        (502, "Bad Gateway", Reason.SERVER_ERROR, "got no response from MLflow"),
+        (503, "", Reason.SERVER_ERROR, "got no response from MLflow"),
+        (504, "", Reason.SERVER_ERROR, "got no response from MLflow"),
+        (520, "", Reason.SERVER_ERROR, "got no response from MLflow"),
+        (511, "", Reason.SERVER_ERROR, "the network requires a login"),
         (304, "", Reason.CONFIGURATION, "redirects to another address"),
-        (204, "", Reason.BAD_ANSWER, "cannot be read"),
+        (204, "", Reason.BAD_ANSWER, "returned an invalid response"),
         (200, "nothing", Reason.BAD_ANSWER, "is this an MLflow server?"),
         (200, " \n<!doctype html><title>Sign in</title>", Reason.BAD_ANSWER, "login page in front of MLflow, set"),
     ],
@@ -216,7 +216,7 @@ def test_a_certificate_of_another_time(certificates: Certificates, monkeypatch: 
     made.private_key_pem.write_to_path(str(certificates.directory / "server.key"))
     monkeypatch.setenv("MLFLOW_TRACKING_SERVER_CERT_PATH", certificates.ca)
     with server(tls=context(certificates)) as uri:
-        assert "is not valid at this time" in str(failure(uri))
+        assert "is expired or not valid yet" in str(failure(uri))
 
 
 def test_a_server_that_asks_for_a_client_certificate(
@@ -237,19 +237,21 @@ def test_a_client_certificate_without_its_key(certificates: Certificates, monkey
     with server(tls=context(certificates)) as uri:
         error = failure(uri)
     assert error.reason is Reason.CONFIGURATION
-    assert "cannot be read as PEM; check MLFLOW_TRACKING_CLIENT_CERT_PATH" in str(error)
+    assert "is not valid PEM; check MLFLOW_TRACKING_CLIENT_CERT_PATH" in str(error)
 
 
 def test_tls_and_none(certificates: Certificates, monkeypatch: pytest.MonkeyPatch) -> None:
     with server() as uri:
-        assert "does not speak TLS; write http://" in str(failure(uri.replace("http:", "https:")))
+        assert "does not use TLS; write http://" in str(failure(uri.replace("http:", "https:")))
     monkeypatch.setenv("MLFLOW_TRACKING_SERVER_CERT_PATH", certificates.ca)
     with server(tls=context(certificates)) as uri:
-        assert "or does it speak https?" in str(failure(uri.replace("https:", "http:")))
+        assert "or does it use https?" in str(failure(uri.replace("https:", "http:")))
 
 
 def test_a_host_that_there_is_not() -> None:
-    assert "there is no host of the name in http://mlflow.invalid:5000" in str(failure("http://mlflow.invalid:5000"))
+    assert "the host name in http://mlflow.invalid:5000 cannot be resolved" in str(
+        failure("http://mlflow.invalid:5000")
+    )
 
 
 def test_a_proxy_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -258,7 +260,7 @@ def test_a_proxy_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HTTP_PROXY", gone)
     error = failure("http://mlflow.example:5000")
     assert error.reason is Reason.UNREACHABLE
-    assert "check HTTP_PROXY and HTTPS_PROXY, or name mlflow.example in NO_PROXY" in str(error)
+    assert "check HTTP_PROXY and HTTPS_PROXY, or add mlflow.example to NO_PROXY" in str(error)
 
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
@@ -267,7 +269,7 @@ def test_a_proxy_that_wants_a_password(monkeypatch: pytest.MonkeyPatch, scheme: 
         monkeypatch.setenv(f"{scheme.upper()}_PROXY", proxy)
         error = failure(f"{scheme}://mlflow.example:5000")
     assert error.reason is Reason.CREDENTIALS
-    assert "(http://USER:PASSWORD@PROXY:PORT), or name mlflow.example in NO_PROXY" in str(error)
+    assert "(http://USER:PASSWORD@PROXY:PORT), or add mlflow.example to NO_PROXY" in str(error)
 
 
 @pytest.mark.parametrize(
@@ -291,12 +293,12 @@ def test_what_mlflow_s_client_says_is_not_mlflow_s_answer(
 @pytest.mark.parametrize(
     ("name", "value", "expected"),
     [
-        ("MLFLOW_TRACKING_INSECURE_TLS", "yes", "'yes' is not a value that it can have; write true or false"),
+        ("MLFLOW_TRACKING_INSECURE_TLS", "yes", "'yes' is not a valid value; write true or false"),
         ("MLFLOW_TRACKING_AWS_SIGV4", "on", "write true or false"),
-        ("MLFLOW_HTTP_POOL_MAXSIZE", "many", "write a whole number"),
+        ("MLFLOW_HTTP_POOL_MAXSIZE", "many", "write an integer"),
         ("MLFLOW_HTTP_REQUEST_BACKOFF_JITTER", "some", "write a number"),
-        ("MLFLOW_TRACKING_CLIENT_CERT_PATH", "/absent.pem", "there is no file /absent.pem"),
-        ("MLFLOW_TRACKING_SERVER_CERT_PATH", "/absent.pem", "there is no file /absent.pem"),
+        ("MLFLOW_TRACKING_CLIENT_CERT_PATH", "/absent.pem", "the file /absent.pem does not exist"),
+        ("MLFLOW_TRACKING_SERVER_CERT_PATH", "/absent.pem", "the file /absent.pem does not exist"),
     ],
 )
 def test_variables_of_mlflow_s_client_are_looked_at_before_it_asks(

@@ -214,17 +214,17 @@ GET: Read = lambda source: source.get(["a", "b"])  # noqa: E731 - likewise
 @pytest.mark.parametrize(
     ("found", "read", "complaint"),
     [
-        (page(1), SCAN, "none that are new"),  # the same page again and again
-        (page(1), NEWEST, "times that were not asked for"),
-        (page(1, 0), SCAN, "none that are new"),
-        (page(1, 0), NEWEST, "brings none"),
+        (page(1), SCAN, "no new ones"),  # the same page again and again
+        (page(1), NEWEST, "times that were not requested"),
+        (page(1, 0), SCAN, "no new ones"),
+        (page(1, 0), NEWEST, "the page is empty"),
         (Found((trace("a", 1), trace("b", 0)), None), SCAN, "order"),
         (Found((trace("a", 1), trace("b", 0)), None), NEWEST, "order"),
-        (Found((trace("a", 1, "8"),), None), SCAN, "experiments that were not asked for"),
-        (Found((trace("a", 1, "8"),), None), NEWEST, "experiments that were not asked for"),
-        (Found((trace("a", 1, "8"),), None), GET, "experiments that were not asked for"),
-        (Found((trace("c"),), None), GET, "not asked for"),
-        (Found((trace("a"),), "more"), GET, "not all that were asked for"),
+        (Found((trace("a", 1, "8"),), None), SCAN, "experiments that were not requested"),
+        (Found((trace("a", 1, "8"),), None), NEWEST, "experiments that were not requested"),
+        (Found((trace("a", 1, "8"),), None), GET, "experiments that were not requested"),
+        (Found((trace("c"),), None), GET, "traces that were not requested"),
+        (Found((trace("a"),), "more"), GET, "not all requested ones"),
         (Found(({"trace_id": "a"},), None), SCAN, "no experiment_id"),
         (Found(({"trace_id": "a"},), None), GET, "no experiment_id"),
     ],
@@ -240,7 +240,7 @@ def test_traces_of_another_time_are_a_bad_answer(start_ms: int) -> None:
     """Or reading would go on where it has been, or leave out what is between."""
     source = told(lambda *_: page(start_ms, 1, None))
     for read in (source.scan, source.newest):
-        with pytest.raises(PollError, match="times that were not asked for") as caught:
+        with pytest.raises(PollError, match="times that were not requested") as caught:
             list(read(Window(1, 999)))
         assert caught.value.reason is Reason.BAD_ANSWER
     assert len(list(source.scan(Window(start_ms, start_ms + 1)))) == 1
@@ -313,10 +313,10 @@ def point(at_s: int, count: object = 1) -> dict[str, Any]:
 
 def test_counts_that_may_not_be_all_are_not_believed() -> None:
     assert len(counted([point(at_s) for at_s in range(999)])) == 999
-    with pytest.raises(PollError, match="1000 counts may not be all") as caught:
+    with pytest.raises(PollError, match="1000 counts may be incomplete") as caught:
         counted([point(at_s) for at_s in range(1_000)])
     assert caught.value.reason is Reason.BAD_ANSWER
-    with pytest.raises(PollError, match="may not be all"):
+    with pytest.raises(PollError, match="may be incomplete"):
         counted([point(0)], next_page_token="more")
 
 
