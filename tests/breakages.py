@@ -135,8 +135,8 @@ BREAKAGES = (
     Breakage(
         "take nothing selected for nothing there",
         "counting/reader.py",
-        "        if not self._experiments:  # as",
-        "        if False:  # as",
+        "        if not self._experiments:  # like",
+        "        if False:  # like",
         f"{FAULTS} -k nothing_selected",
     ),
     Breakage(

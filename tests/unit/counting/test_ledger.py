@@ -162,7 +162,7 @@ def test_groups_of_other_labels_are_forgotten(ledger: Ledger) -> None:
 
 def test_fault_22_a_second_process_is_told_who_holds_the_ledger(path: Path) -> None:
     first = Ledger(path)
-    with pytest.raises(UserError, match=r"is in use by process \d+; stop that one, or set another ledger.path"):
+    with pytest.raises(UserError, match=r"is in use by process \d+; stop that process, or set another ledger.path"):
         Ledger(path)
     first.close()
     Ledger(path).close()
@@ -320,7 +320,7 @@ def test_fault_21_a_newer_schema_is_refused(path: Path) -> None:
     Ledger(path).close()
     with closing(sqlite3.connect(path)) as db, db:
         db.execute("PRAGMA user_version = 99")
-    with pytest.raises(UserError, match="has the schema 99, and this version of the exporter reads schema 4"):
+    with pytest.raises(UserError, match="has schema 99, but this version of the exporter supports schema 4"):
         Ledger(path)
 
 
@@ -421,14 +421,14 @@ def test_a_link_to_a_ledger_that_is_damaged_still_leads_there(path: Path) -> Non
 def test_a_ledger_with_two_names_is_refused(path: Path) -> None:
     Ledger(path).close()
     path.with_name("other.db").hardlink_to(path)
-    with pytest.raises(UserError, match=r"has 2 names \(hard links\).*; copy it; set ledger\.path"):
+    with pytest.raises(UserError, match=r"has 2 hard links.*; copy the file; set ledger\.path"):
         Ledger(path)
 
 
 def test_links_that_lead_nowhere_are_told(tmp_path: Path) -> None:
     (tmp_path / "a").symlink_to("b")
     (tmp_path / "b").symlink_to("a")
-    with pytest.raises(UserError, match="it is a link that cannot be followed"):
+    with pytest.raises(UserError, match="the symbolic link cannot be resolved"):
         Ledger(tmp_path / "a")
 
 
@@ -510,7 +510,7 @@ def test_fault_21_a_damaged_ledger_is_set_aside_and_said(
             assert ledger.horizon() is None
             assert ledger.totals.all() == {Cell(LEDGER_RESETS, ()): number}
         assert Path(f"{path}.damaged-{number}").read_bytes() == damaged
-    assert "the ledger is damaged; it is set aside, and all counters begin again at zero" in caplog.text
+    assert "the ledger is damaged; it is set aside, and all counters restart at zero" in caplog.text
 
 
 def test_a_kill_while_a_ledger_is_set_aside_is_made_good(path: Path) -> None:
