@@ -857,14 +857,14 @@ BREAKAGES = (
         "counting/ledger_file.py",
         "{_SCHEMA} {_resets(path)} COMMIT;",
         "{_SCHEMA} COMMIT; {_resets(path)}",
-        f"{LEDGER} -k 'begun or first_row'",
+        f"{LEDGER} -k 'complete_one or first_row'",
     ),
     Breakage(
         "leave a ledger half set aside",
         "counting/ledger_file.py",
         "    _finish_setting_aside(path)\n",
         "",
-        f"{LEDGER} -k made_good",
+        f"{LEDGER} -k recovered",
     ),
     Breakage(
         "set aside what is not damaged",

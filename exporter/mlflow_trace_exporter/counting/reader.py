@@ -114,7 +114,7 @@ class Reader:
         self._forget()
 
     def reading(self) -> Reading:
-        """How complete the ledger is. Raises PollError if the ledger cannot be read."""
+        """The progress of reading. Raises PollError if the ledger cannot be read."""
         totals = self._ledger.totals
         groups = totals.groups()
         shown = {group[: len(VERSION_LABELS)] for group in groups}
@@ -193,7 +193,7 @@ class Reader:
         self._said_readable = True
 
     def _forget(self) -> None:
-        """Forget the ids of traces whose start has been retired for long enough, by a clock that nobody sets."""
+        """Forget the ids of traces whose start has been retired for STAND_S, by the monotonic clock."""
         now_s, stood_ms = self._clock_s(), None
         if not self._retired or self._retired[-1][1] != self._horizon.retired_ms:
             self._retired.append((now_s, self._horizon.retired_ms))

@@ -45,7 +45,7 @@ class Format(Enum):
         openmetrics = liked.get("application/openmetrics-text", 0.0)
         named = [each for each in liked if each in ("application/openmetrics-text", "text/plain")]
         text = next((liked[each] for each in ("text/plain", "text/*", "*/*") if each in liked), 0.0)
-        first = named[:1] == ["application/openmetrics-text"]  # of two that are liked alike
+        first = named[:1] == ["application/openmetrics-text"]  # decides if both are equally preferred
         return cls.OPENMETRICS if openmetrics > text or (openmetrics == text > 0 and first) else cls.TEXT
 
 

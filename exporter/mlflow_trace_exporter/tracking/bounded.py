@@ -13,7 +13,7 @@ from queue import Empty, SimpleQueue
 from threading import Event, Lock, Thread
 from typing import Any, TypeVar
 
-import requests  # this and the next are the MLflow client's transport, and come with it
+import requests  # requests and urllib3 are dependencies of mlflow, which sends its requests with them
 import urllib3
 
 T = TypeVar("T")

@@ -28,9 +28,9 @@ def no_progress(*_: int) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """Finished traces that start in [since_ms, until_ms), have all of these label values, ended in ``state`` (None: OK
-    or ERROR), took ``min_duration_ms`` or more, are of ``user`` (cleaned like a label), and match MLflow's
-    ``filter_string``; None: any."""
+    """Selects finished traces that start in [since_ms, until_ms) and have all of these label values. ``state``: OK or
+    ERROR. ``min_duration_ms``: the minimum duration. ``user``: the user, cleaned like a label. ``filter_string``: a
+    search filter of MLflow. None: any."""
 
     since_ms: int
     until_ms: int

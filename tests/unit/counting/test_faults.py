@@ -109,7 +109,7 @@ def test_fault_6_many_traces_in_one_millisecond(make_rig: MakeRig) -> None:
 
 
 @pytest.mark.parametrize("failing", [1, 2, 3])
-def test_a_pass_cut_short_inside_a_millisecond_loses_nothing_of_it(make_rig: MakeRig, failing: int) -> None:
+def test_a_pass_interrupted_inside_a_millisecond_loses_nothing_of_it(make_rig: MakeRig, failing: int) -> None:
     mlflow = SimulatedMlflow(page_size=10)
     for _ in range(25):
         mlflow.trace(start_ms=-HOUR_MS)
@@ -133,9 +133,7 @@ def test_fault_7_visible_just_within_the_lateness(
     assert (started.traces, started.total(LATE)) == (1, 0)
 
 
-def test_a_trace_that_shows_minutes_after_its_end_is_counted_within_two_minutes(
-    started: Rig, mlflow: SimulatedMlflow
-) -> None:
+def test_visible_minutes_after_its_end_is_counted_within_two_minutes(started: Rig, mlflow: SimulatedMlflow) -> None:
     mlflow.trace(start_ms=0, duration_ms=1000, visible_after_ms=20 * MINUTE_MS)
     started.run(22 * MINUTE_MS)
     assert started.traces == 1
@@ -147,7 +145,7 @@ def test_fault_8_visible_after_the_lateness_and_within_the_audit_horizon(started
     assert (started.traces, started.total(LATE)) == (1, 1)
 
 
-def test_without_the_audit_what_is_late_is_counted_when_it_is_retired(started: Rig, mlflow: SimulatedMlflow) -> None:
+def test_without_the_audit_late_traces_are_counted_when_retired(started: Rig, mlflow: SimulatedMlflow) -> None:
     mlflow.lacks = {Feature.TRACE_METRICS}
     mlflow.trace(start_ms=0, duration_ms=1000, visible_after_ms=5 * HOUR_MS)
     started.run(24 * HOUR_MS, every_ms=MINUTE_MS)
@@ -157,7 +155,9 @@ def test_without_the_audit_what_is_late_is_counted_when_it_is_retired(started: R
     assert started.reading.audit_supported is False
 
 
-def test_as_many_deleted_as_added_are_told_apart_when_they_are_retired(started: Rig, mlflow: SimulatedMlflow) -> None:
+def test_as_many_deleted_as_added_are_distinguished_when_they_are_retired(
+    started: Rig, mlflow: SimulatedMlflow
+) -> None:
     there = mlflow.trace(start_ms=0)
     started.run(3 * HOUR_MS, every_ms=MINUTE_MS)
     mlflow.delete(there)
@@ -166,7 +166,7 @@ def test_as_many_deleted_as_added_are_told_apart_when_they_are_retired(started: 
     assert (started.traces, started.total(LATE)) == (2, 1)
 
 
-def test_visible_after_the_audit_horizon_is_told_as_unaccounted(started: Rig, mlflow: SimulatedMlflow) -> None:
+def test_visible_after_the_audit_horizon_is_reported_as_unaccounted(started: Rig, mlflow: SimulatedMlflow) -> None:
     mlflow.trace(start_ms=0)
     mlflow.trace(start_ms=0, duration_ms=1000, visible_after_ms=26 * HOUR_MS)
     started.run(25 * HOUR_MS, every_ms=MINUTE_MS)
@@ -178,7 +178,7 @@ def test_visible_after_the_audit_horizon_is_told_as_unaccounted(started: Rig, ml
     assert (started.traces, started.reading.unaccounted) == (2, 1)
 
 
-def test_a_difference_that_reading_again_does_not_mend_is_told_and_not_read_for_ever(
+def test_a_remaining_difference_is_reported_and_not_read_for_ever(
     started: Rig, mlflow: SimulatedMlflow, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def three_more(window: Window, *_: object) -> dict[int, int]:
@@ -484,7 +484,7 @@ def test_counting_from_now_does_not_believe_a_clock_that_was_never_set(
     assert rig.traces == 1
 
 
-def test_a_longer_audit_horizon_reads_again_what_it_can_and_says_what_it_cannot(
+def test_a_longer_audit_horizon_reads_again_what_it_can_and_reports_what_it_cannot(
     make_rig: MakeRig, mlflow: SimulatedMlflow, caplog: pytest.LogCaptureFixture
 ) -> None:
     short = replace(LIMITS, lateness_ms=30 * MINUTE_MS, audit_horizon_ms=90 * MINUTE_MS)
@@ -506,7 +506,7 @@ def test_a_longer_audit_horizon_reads_again_what_it_can_and_says_what_it_cannot(
     assert rig.traces == 123
 
 
-def test_longer_lateness_opens_start_times_again(make_rig: MakeRig, mlflow: SimulatedMlflow) -> None:
+def test_longer_lateness_reopens_start_times(make_rig: MakeRig, mlflow: SimulatedMlflow) -> None:
     short = replace(LIMITS, lateness_ms=10 * MINUTE_MS)
     rig = make_rig(mlflow, limits=short)
     rig.run(5 * HOUR_MS, every_ms=5 * MINUTE_MS)
@@ -517,7 +517,7 @@ def test_longer_lateness_opens_start_times_again(make_rig: MakeRig, mlflow: Simu
 
 
 @pytest.mark.parametrize("odd", ["it's", "a\0b"])
-def test_a_trace_that_cannot_be_asked_for_is_counted_however_old_it_is(
+def test_a_trace_that_cannot_be_asked_for_by_id_is_counted_however_old_it_is(
     started: Rig, mlflow: SimulatedMlflow, odd: str
 ) -> None:
     """It is not final when its start is closed and retired, and the last pass has read it."""
@@ -553,7 +553,7 @@ def test_an_otlp_trace_whose_root_has_a_parent_elsewhere_is_counted_once_it_no_l
 
 
 @pytest.mark.parametrize("hours", [1, 6, 72])
-def test_fault_18_mlflow_is_away_for_hours(make_rig: MakeRig, hours: int) -> None:
+def test_fault_18_mlflow_is_down_for_hours(make_rig: MakeRig, hours: int) -> None:
     mlflow = SimulatedMlflow(page_size=10)
     rig = make_rig(mlflow, interval_s=0)
     rig.tick()
@@ -596,7 +596,7 @@ def test_fault_19_a_page_that_fails_is_read_again(make_rig: MakeRig, failing: in
     assert rig.published[-1].status.mlflow_up is True
 
 
-def test_fault_19_counts_that_fail_hold_up_nothing_else(
+def test_fault_19_failing_counts_delay_nothing_else(
     started: Rig, mlflow: SimulatedMlflow, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object) -> dict[int, int]:
@@ -655,9 +655,7 @@ def test_an_experiment_with_the_id_of_one_that_was_deleted_for_good_is_counted(
     assert started.traces == 2
 
 
-def test_it_is_told_when_the_experiments_that_are_shown_were_created(
-    make_rig: MakeRig, mlflow: SimulatedMlflow
-) -> None:
+def test_the_creation_times_of_exposed_experiments_are_exposed(make_rig: MakeRig, mlflow: SimulatedMlflow) -> None:
     """By which exporters of two MLflow servers are told apart: of one label the oldest experiment, and none of which
     there is no series, or of which MLflow does not know it."""
     at_ms = CHATBOT.created_ms
@@ -712,7 +710,7 @@ def test_a_trace_that_runs_while_its_experiment_is_in_the_bin_is_counted(started
     assert started.traces == 1
 
 
-def test_nothing_selected_is_as_good_as_being_away(started: Rig, mlflow: SimulatedMlflow) -> None:
+def test_nothing_selected_is_like_downtime(started: Rig, mlflow: SimulatedMlflow) -> None:
     mlflow.selected = {}
     for minute in range(0, 3 * 24 * 60, 10):
         mlflow.trace(start_ms=minute * MINUTE_MS, duration_ms=100)
@@ -723,7 +721,7 @@ def test_nothing_selected_is_as_good_as_being_away(started: Rig, mlflow: Simulat
     assert (started.traces, started.total(LATE)) == (3 * 24 * 6, 0)
 
 
-def test_a_pass_that_was_cut_short_on_a_newer_server_is_read_anew_on_an_older_one(make_rig: MakeRig) -> None:
+def test_a_pass_that_was_interrupted_on_a_newer_server_restarts_on_an_older_one(make_rig: MakeRig) -> None:
     mlflow = SimulatedMlflow(page_size=3)
     rig = make_rig(mlflow)
     rig.tick()
@@ -792,7 +790,7 @@ def test_fault_28_a_deleted_experiment_keeps_its_counts(started: Rig, mlflow: Si
 
 
 @pytest.mark.parametrize("feature", list(Feature))
-def test_a_server_without_a_feature_is_read_more_slowly_and_no_less(make_rig: MakeRig, feature: Feature) -> None:
+def test_a_server_without_a_feature_is_read_more_slowly_but_completely(make_rig: MakeRig, feature: Feature) -> None:
     mlflow = SimulatedMlflow(page_size=10)
     mlflow.lacks = {feature}
     rig = make_rig(mlflow)
@@ -805,7 +803,7 @@ def test_a_server_without_a_feature_is_read_more_slowly_and_no_less(make_rig: Ma
     assert rig.reading.features == {each.value: each is not feature for each in Feature}
 
 
-def test_reading_again_what_was_counted_is_told(started: Rig, mlflow: SimulatedMlflow) -> None:
+def test_repeated_reads_of_counted_traces_are_reported(started: Rig, mlflow: SimulatedMlflow) -> None:
     mlflow.trace(start_ms=0, duration_ms=1000)
     started.settle()
     assert started.total(DUPLICATES) > 0

@@ -78,7 +78,7 @@ def test_a_commit_that_fails_leaves_nothing_of_itself(ledger: Ledger) -> None:
     assert not ledger.known(["tr-2"]).done, "an id whose amounts are not there must not be there either"
 
 
-def test_a_family_with_other_buckets_begins_again_and_the_others_go_on(ledger: Ledger) -> None:
+def test_a_family_with_other_buckets_restarts_and_the_others_continue(ledger: Ledger) -> None:
     assert ledger.totals.adopt(FAMILIES) == []
     duration = Cell("mlflow_trace_duration_seconds", ("chatbot",), "0.05")
     ledger.commit(HORIZON, Batch(counted=(record(),)), {TRACES: 1, duration: 1})
@@ -126,7 +126,7 @@ def test_a_version_is_first_seen_at_its_earliest_start(ledger: Ledger) -> None:
     assert ledger.totals.first_seen() == {("chatbot", "production", "1.4.0"): 300}
 
 
-def test_a_ledger_of_schema_2_goes_on_and_knows_no_first_trace_of_its_versions(path: Path) -> None:
+def test_a_ledger_of_schema_2_continues_and_knows_no_first_trace_of_its_versions(path: Path) -> None:
     made = increments(record())
     before = Ledger(path)
     before.commit(HORIZON, Batch(counted=(record(),)), made.amounts, dict.fromkeys(made.groups, 1))
@@ -140,7 +140,7 @@ def test_a_ledger_of_schema_2_goes_on_and_knows_no_first_trace_of_its_versions(p
         assert ledger.totals.first_seen() == {("chatbot", "unknown", "2"): 7}
 
 
-def test_a_ledger_of_schema_3_goes_on_and_knows_which_ids_it_has_forgotten(path: Path) -> None:
+def test_a_ledger_of_schema_3_continues_and_knows_which_ids_it_has_forgotten(path: Path) -> None:
     at = Horizon(0, 10**12, 10**11, 10 * BUCKET_MS)
     with closing(Ledger(path)) as before:
         before.commit(at, Batch(counted=(record(),)), {TRACES: 1})
@@ -160,7 +160,7 @@ def test_groups_of_other_labels_are_forgotten(ledger: Ledger) -> None:
     assert list(ledger.totals.groups()) == [group for group in made.groups if len(group) == len(PLACE_LABELS)]
 
 
-def test_fault_22_a_second_process_is_told_who_holds_the_ledger(path: Path) -> None:
+def test_fault_22_a_second_process_learns_which_process_holds_the_ledger(path: Path) -> None:
     first = Ledger(path)
     with pytest.raises(UserError, match=r"is in use by process \d+; stop that process, or set another ledger.path"):
         Ledger(path)
@@ -188,14 +188,14 @@ def test_a_file_that_is_no_database_is_refused_and_left_alone(tmp_path: Path) ->
     assert path.read_text() == "dear diary\n" * 100
 
 
-def test_a_directory_is_no_ledger(tmp_path: Path) -> None:
+def test_a_directory_is_not_a_ledger(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="cannot be used as a ledger"):
         Ledger(tmp_path)
     with pytest.raises(UserError, match="cannot be used as a ledger"):
         examine(tmp_path)
 
 
-def test_examine_refuses_a_path_that_cannot_be_made(tmp_path: Path) -> None:
+def test_examine_refuses_a_path_that_cannot_be_created(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot keep a ledger at"):
         examine(tmp_path / "file" / "deep" / "ledger.db")
@@ -277,7 +277,7 @@ def _damaged(path: Path) -> None:
     ],
     ids=["nothing", "an empty file", "a ledger", "a damaged ledger"],
 )
-def test_check_takes_every_path_that_serve_takes(
+def test_check_accepts_every_path_that_serve_accepts(
     tmp_path: Path, make: Callable[[Path], None], expected: Outlook
 ) -> None:
     path = tmp_path / "ledger.db"
@@ -289,12 +289,12 @@ def test_check_takes_every_path_that_serve_takes(
         assert outlook(path) is Outlook.IN_USE
 
 
-def test_a_ledger_whose_folders_are_to_be_made_is_taken_and_they_are_not_made(tmp_path: Path) -> None:
+def test_missing_folders_of_a_ledger_are_accepted_and_not_created(tmp_path: Path) -> None:
     assert outlook(tmp_path / "deep" / "er" / "ledger.db") is Outlook.NEW
     assert not list(tmp_path.iterdir())
 
 
-def test_examine_says_what_is_there_and_writes_nothing(path: Path) -> None:
+def test_examine_reports_what_is_there_and_writes_nothing(path: Path) -> None:
     assert not examine(path)
     assert not path.parent.exists()
     with closing(Ledger(path)):
@@ -305,7 +305,7 @@ def test_examine_says_what_is_there_and_writes_nothing(path: Path) -> None:
         examine(path)
 
 
-def test_a_ledger_that_was_removed_takes_no_more(path: Path, ledger: Ledger) -> None:
+def test_nothing_is_stored_in_a_removed_ledger(path: Path, ledger: Ledger) -> None:
     ledger.commit(HORIZON, Batch(counted=(record(),)), {TRACES: 1})
     path.unlink()
     with pytest.raises(PollError, match="was removed or replaced; start the exporter again") as caught:
@@ -324,7 +324,7 @@ def test_fault_21_a_newer_schema_is_refused(path: Path) -> None:
         Ledger(path)
 
 
-def test_a_path_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+def test_a_path_that_cannot_be_written_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=r"cannot keep a ledger at .*; set ledger\.path"):
         Ledger(tmp_path / "file" / "ledger.db")
@@ -333,7 +333,7 @@ def test_a_path_that_cannot_be_written_is_told(tmp_path: Path) -> None:
 WAITING = Pending("tr-9", 700_000, "1", "chatbot", "production", True, 1, 2, 3, 4)
 
 
-def test_what_is_pending_is_kept_until_it_is_done(path: Path) -> None:
+def test_pending_traces_are_kept_until_they_are_done_with(path: Path) -> None:
     with closing(Ledger(path)) as ledger:
         ledger.commit(HORIZON, Batch(pending=(WAITING,)))
         ledger.commit(HORIZON, Batch(pending=(replace(WAITING, next_ms=30),)))
@@ -345,7 +345,7 @@ def test_what_is_pending_is_kept_until_it_is_done(path: Path) -> None:
         assert (again.running(), again.pending()) == ({}, 0)
 
 
-def test_what_was_given_up_is_known_and_not_counted(ledger: Ledger) -> None:
+def test_traces_that_were_given_up_are_known_and_not_counted(ledger: Ledger) -> None:
     ledger.commit(HORIZON, Batch(abandoned=(WAITING,), gone=("tr-9",)))
     assert ledger.known(["tr-9"]).done == {"tr-9": None}
     assert not totals(ledger)
@@ -387,7 +387,7 @@ def test_ids_are_forgotten_as_far_as_the_horizon_says_and_not_before(ledger: Led
 
 
 @pytest.mark.parametrize("odd", ["tr-a\0b", "it's", '"', "日本", "x" * 5_000, ""])
-def test_an_odd_id_is_an_id(ledger: Ledger, odd: str) -> None:
+def test_unusual_ids_are_supported(ledger: Ledger, odd: str) -> None:
     ledger.commit(HORIZON, Batch(counted=(record(trace_id=odd),)))
     assert ledger.known([odd, "tr-a"]).done.keys() == {odd}
 
@@ -425,7 +425,7 @@ def test_a_ledger_with_two_names_is_refused(path: Path) -> None:
         Ledger(path)
 
 
-def test_links_that_lead_nowhere_are_told(tmp_path: Path) -> None:
+def test_links_that_cannot_be_resolved_are_reported(tmp_path: Path) -> None:
     (tmp_path / "a").symlink_to("b")
     (tmp_path / "b").symlink_to("a")
     with pytest.raises(UserError, match="the symbolic link cannot be resolved"):
@@ -449,7 +449,7 @@ def test_a_write_ahead_log_that_was_removed_loses_nothing(path: Path, tmp_path: 
             assert totals(found) == {TRACES: 6}
 
 
-def test_a_kill_while_a_ledger_is_begun_leaves_none_or_a_whole_one(
+def test_a_kill_while_a_ledger_is_created_leaves_none_or_a_complete_one(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     copies: list[Path] = []
@@ -498,7 +498,7 @@ def damage(path: Path, offset: int) -> None:
 
 
 @pytest.mark.parametrize("offset", [100, 4_096, 8_192])
-def test_fault_21_a_damaged_ledger_is_set_aside_and_said(
+def test_fault_21_a_damaged_ledger_is_set_aside_and_logged(
     path: Path, offset: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     for number in (1, 2):
@@ -513,7 +513,7 @@ def test_fault_21_a_damaged_ledger_is_set_aside_and_said(
     assert "the ledger is damaged; it is set aside, and all counters restart at zero" in caplog.text
 
 
-def test_a_kill_while_a_ledger_is_set_aside_is_made_good(path: Path) -> None:
+def test_a_kill_while_a_ledger_is_set_aside_is_recovered(path: Path) -> None:
     """Without its write-ahead log the ledger would be a sound one that has lost its latest counts."""
     with closing(Ledger(path)) as ledger:
         ledger.commit(HORIZON, Batch(counted=(record(),)), {TRACES: 1})
@@ -650,6 +650,6 @@ def everything(ledger: Ledger) -> object:
     return ledger.horizon(), ledger.known(ids), ledger.totals.all(), ledger.counts(Window(0, 10**9), BUCKET_MS)
 
 
-def test_it_waits_for_the_disk(ledger: Ledger) -> None:
+def test_commits_wait_for_the_disk(ledger: Ledger) -> None:
     assert ledger._db.rows("PRAGMA journal_mode")[0] == ("wal",)
     assert ledger._db.rows("PRAGMA synchronous")[0] == (2,), "FULL"

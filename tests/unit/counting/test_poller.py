@@ -57,7 +57,7 @@ def test_counting_from_now_begins_at_the_first_start_even_if_its_first_poll_fail
     assert second.traces == 1
 
 
-def test_a_mistake_of_ours_is_counted_and_told_and_polling_goes_on(
+def test_a_bug_is_counted_and_logged_and_polling_continues(
     rig: Rig, mlflow: SimulatedMlflow, caplog: pytest.LogCaptureFixture
 ) -> None:
     rig.tick()
@@ -90,7 +90,7 @@ def test_a_long_catch_up_can_be_watched(make_rig: Callable[..., Rig]) -> None:
     assert catching_up == [False, True, True, True, True, False]
 
 
-def test_stop_ends_run_after_the_page_at_hand_and_the_rest_is_read_later(make_rig: Callable[..., Rig]) -> None:
+def test_stop_ends_run_after_the_current_page_and_the_rest_is_read_later(make_rig: Callable[..., Rig]) -> None:
     mlflow = SimulatedMlflow(page_size=10)
     old_traces(mlflow, 35)
     rig = make_rig(mlflow)

@@ -1,4 +1,4 @@
-"""The whole text that is exposed, for a known snapshot."""
+"""The complete exposition of a known snapshot."""
 
 import gzip
 import re
@@ -188,7 +188,7 @@ def test_scrapes_at_the_same_time_share_one_rendering(monkeypatch: pytest.Monkey
     assert once > len(FAMILIES)
 
 
-def test_what_did_not_change_is_not_written_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unchanged_series_are_not_rendered_again(monkeypatch: pytest.MonkeyPatch) -> None:
     used = counting_encoder(monkeypatch)
     exposition = Exposition()
     exposition.publish(SNAPSHOT)
@@ -203,7 +203,7 @@ def test_what_did_not_change_is_not_written_anew(monkeypatch: pytest.MonkeyPatch
     )
 
 
-def test_a_format_that_was_asked_for_is_ready_when_a_snapshot_is_published() -> None:
+def test_a_requested_format_is_ready_when_a_snapshot_is_published() -> None:
     now_s = 0.0
     exposition = Exposition(lambda: now_s)
     exposition.publish(SNAPSHOT)
@@ -216,7 +216,7 @@ def test_a_format_that_was_asked_for_is_ready_when_a_snapshot_is_published() -> 
     assert exposition.ready((Format.TEXT, False)) is None, "nobody has asked for it for long"
 
 
-def test_a_reader_is_not_kept_waiting_by_a_rendering(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_reader_does_not_wait_for_rendering(monkeypatch: pytest.MonkeyPatch) -> None:
     exposition = Exposition()
     exposition.publish(SNAPSHOT)
     before = exposition.ready(PROMETHEUS)
@@ -270,13 +270,13 @@ def test_which_traces_can_be_exemplars(fields: dict[str, object], has: bool) -> 
     assert (exemplar is not None) is has
 
 
-def test_the_exemplar_of_a_bucket_is_of_the_trace_that_ended_last() -> None:
+def test_the_exemplar_of_a_bucket_is_the_trace_that_ended_last() -> None:
     times = (3_000, 1_000, 2_000)
     found = increments(*(record(trace_id=f"tr-{start_ms}", start_ms=start_ms) for start_ms in times)).exemplars
     assert [each.trace_id for each in found.values()] == ["tr-3000"]
 
 
-def test_what_is_not_known_yet_is_not_exposed() -> None:
+def test_unknown_values_are_not_exposed() -> None:
     exposition = Exposition()
     exposition.publish(Snapshot(FAMILIES, {}, Status(BUILD, {})))
     text = exposition.render((Format.TEXT, False)).decode()
@@ -303,7 +303,7 @@ def test_format_by_accept_header(accept: str, fmt: Format) -> None:
     assert Format.accepted(accept) is fmt
 
 
-def test_names_are_unique_and_say_their_type() -> None:
+def test_names_are_unique_and_show_their_type() -> None:
     counters = [family.name for family in FAMILIES if not family.edges]
     counters += [family.name for family in STATUS_FAMILIES if family.type == "counter"]
     others = [family.name for family in FAMILIES if family.edges]

@@ -80,7 +80,7 @@ def test_a_value_on_an_edge_belongs_to_the_bucket_below_it() -> None:
     assert buckets == {"2.5": 1, "5.0": 1, "+Inf": 1, SUM: 2.5 + 2.501 + 3600}
 
 
-def test_an_end_in_our_future_is_no_negative_delay() -> None:
+def test_an_end_in_our_future_is_not_a_negative_delay() -> None:
     found = amounts(record(start_ms=9_000, seen_ms=5_000))
     assert found[Cell("mlflow_trace_visibility_delay_seconds", LABELS[:2], "1.0")] == 1
     assert Cell("mlflow_trace_visibility_delay_seconds", LABELS[:2], SUM) not in found

@@ -45,7 +45,7 @@ def failure(answer: Answer) -> PollError:
         with pytest.raises(PollError) as caught:
             Client(uri).search(["1"], "")
         assert time.monotonic() - began < 2.5
-        assert nothing_is_left_behind(), "and the server still goes on"
+        assert nothing_is_left_behind(), "and the server is still sending"
     assert "/api/3.0/mlflow/traces/search: " in str(caught.value)
     return caught.value
 
@@ -54,7 +54,7 @@ def failure(answer: Answer) -> PollError:
     "answer",
     [
         pytest.param(again_and_again(UNTIL_CLOSED, b" ", 0.02), id="a space now and then"),
-        pytest.param(again_and_again(OK + b"Content-Length: 9999\r\n\r\n", b" ", 0.02), id="of a length that is told"),
+        pytest.param(again_and_again(OK + b"Content-Length: 9999\r\n\r\n", b" ", 0.02), id="with a content length"),
         pytest.param(again_and_again(CHUNKED, b"1\r\n \r\n", 0.02), id="in chunks"),
         pytest.param(again_and_again(CHUNKED, b"0", 0.02), id="a length of a chunk without end"),
         pytest.param(again_and_again(CHUNKED + b"0\r\n", b"a: b\r\n", 0.02), id="trailers"),
@@ -86,7 +86,7 @@ def test_a_redirection_s_own_body_is_not_read(monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # ssl leaves its socket to be collected
-def test_tls_that_is_never_agreed_on() -> None:
+def test_a_tls_handshake_that_never_completes() -> None:
     greeting = b"\x16\x03\x03\x3f\xff\x02"
     with endless.server(again_and_again(greeting, b"\0", 0.02), plain=False) as uri, pytest.raises(PollError) as caught:
         Client(uri.replace("http:", "https:")).search(["1"], "")
@@ -136,7 +136,7 @@ def test_answers_may_be_compressed(body: bytes, header: bytes) -> None:
         assert Client(uri).search(["1"], "") == Found((), None)
 
 
-def test_what_is_unzipped_comes_in_small_pieces() -> None:
+def test_data_is_decompressed_in_small_pieces() -> None:
     packed = bomb(2**24) + gzip.compress(b"end")
     for size in (1, 7, 2**16, 2**24):
         pieces = [packed[at : at + size] for at in range(0, len(packed), size)]
@@ -145,7 +145,7 @@ def test_what_is_unzipped_comes_in_small_pieces() -> None:
         assert b"".join(found) == b" " * 2**24 + b"end"
 
 
-def test_a_refusal_says_what_mlflow_says() -> None:
+def test_a_refusal_says_what_mlflow_reports() -> None:
     said = b'{"error_code": "INTERNAL_ERROR", "message": "database \\u001b[31mis locked\\u0000"}'
     error = failure(with_body(said, status=b"500 Oh"))
     assert error.reason is Reason.SERVER_ERROR
@@ -160,7 +160,7 @@ def test_a_list_of_experiments_that_does_not_end() -> None:
     assert caught.value.reason is Reason.BAD_ANSWER
 
 
-def test_pages_of_experiments_that_are_always_new_share_one_bound_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pages_of_experiments_share_one_time_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client, "WHOLE_ANSWER", 0.5)
     numbers = iter(range(10**6))
 
@@ -184,13 +184,13 @@ def test_pages_of_experiments_that_are_always_new_share_one_bound_in_time(monkey
         {"experiments": [{"experiment_id": "1", "name": "a", "creation_time": "yesterday"}]},
     ],
 )
-def test_experiments_that_are_none(page: object) -> None:
+def test_invalid_experiments(page: object) -> None:
     with endless.server(with_body(json.dumps(page).encode())) as uri, pytest.raises(PollError) as caught:
         Client(uri).experiments()
     assert caught.value.reason is Reason.BAD_ANSWER
 
 
-def test_what_is_asked_for_keeps_the_context_and_its_errors() -> None:
+def test_a_request_keeps_its_context_and_its_errors() -> None:
     workspace: ContextVar[str] = ContextVar("workspace")
     workspace.set("team")
     assert bounded.within(1, workspace.get) == "team"

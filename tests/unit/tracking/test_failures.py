@@ -1,4 +1,4 @@
-"""What is said about a request to MLflow that failed: by real HTTP and TLS, and MLflow's own client."""
+"""Messages for failed requests to MLflow, with real HTTP and TLS, and MLflow's own client."""
 
 import datetime
 import json
@@ -81,7 +81,7 @@ def failure(uri: str) -> PollError:
         Client(uri).experiments()
     said = str(caught.value)
     assert "\n" not in said
-    assert not re.search(r"[{}]", said.partition(" [/")[0]), "all that is to be filled in is"
+    assert not re.search(r"[{}]", said.partition(" [/")[0]), "all placeholders are filled in"
     return caught.value
 
 
@@ -128,14 +128,14 @@ def test_a_refusal_says_what_to_do(status: int, body: str, reason: Reason, sente
     assert uri.removeprefix("http://") in str(error)
 
 
-def test_all_that_is_said_can_be_filled_in() -> None:
+def test_all_placeholders_can_be_filled_in() -> None:
     known = [*remedies.BY_STATUS.values(), *(said for _, said in (*remedies.BY_WORDS, *remedies.BY_REFUSAL))]
     for said in [*known, *(each for each in vars(remedies).values() if isinstance(each, remedies.Diagnosis))]:
         filled = said.sentence.format(uri="http://h:1", host="h:1", name="h", location="http://elsewhere")
         assert re.search(r"http://h:1", filled)
 
 
-def test_what_mlflow_does_not_understand_is_known_by_its_type() -> None:
+def test_requests_that_mlflow_does_not_understand_have_their_own_type() -> None:
     with server(400, '{"error_code": "INVALID_PARAMETER_VALUE", "message": "bad filter"}') as uri:
         error = failure(uri)
     assert isinstance(error, NotUnderstoodError)
@@ -143,7 +143,7 @@ def test_what_mlflow_does_not_understand_is_known_by_its_type() -> None:
     assert str(error.perhaps("mlflow.filter", "foo")).endswith("]. Is mlflow.filter right ('foo')?")
 
 
-def test_of_an_error_page_only_the_title_is_quoted() -> None:
+def test_only_the_title_of_an_error_page_is_quoted() -> None:
     with server(413, "<html><head><title>413 Too\nLarge &amp; more</title></head><body>nginx</body>") as uri:
         assert f"[{MLFLOW}: HTTP 413: 413 Too Large & more]" in str(failure(uri))
 
@@ -175,7 +175,7 @@ def test_a_redirection_that_keeps_the_request_is_followed() -> None:
 
 
 @pytest.mark.parametrize("version", [(404, ""), (200, "{}"), (200, "<html>hello</html>"), (200, "")])
-def test_who_answers_anything_with_an_empty_object_is_not_mlflow(version: tuple[int, str]) -> None:
+def test_a_server_that_answers_everything_with_an_empty_object_is_not_mlflow(version: tuple[int, str]) -> None:
     with server(200, "{}", version=version) as uri:
         failure(uri)
     with server(200, "{}", version=(200, "3.17.2")) as uri:
@@ -207,7 +207,7 @@ def test_a_certificate_for_another_host(certificates: Certificates, monkeypatch:
         assert "is for another host name" in str(failure(uri))
 
 
-def test_a_certificate_of_another_time(certificates: Certificates, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_expired_or_future_certificate(certificates: Certificates, monkeypatch: pytest.MonkeyPatch) -> None:
     authority = trustme.CA()
     authority.cert_pem.write_to_path(certificates.ca)
     past = datetime.datetime(2020, 1, 1, tzinfo=datetime.UTC)
@@ -219,7 +219,7 @@ def test_a_certificate_of_another_time(certificates: Certificates, monkeypatch: 
         assert "is expired or not valid yet" in str(failure(uri))
 
 
-def test_a_server_that_asks_for_a_client_certificate(
+def test_a_server_that_requires_a_client_certificate(
     certificates: Certificates, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_SERVER_CERT_PATH", certificates.ca)
@@ -240,7 +240,7 @@ def test_a_client_certificate_without_its_key(certificates: Certificates, monkey
     assert "is not valid PEM; check MLFLOW_TRACKING_CLIENT_CERT_PATH" in str(error)
 
 
-def test_tls_and_none(certificates: Certificates, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tls_on_only_one_side(certificates: Certificates, monkeypatch: pytest.MonkeyPatch) -> None:
     with server() as uri:
         assert "does not use TLS; write http://" in str(failure(uri.replace("http:", "https:")))
     monkeypatch.setenv("MLFLOW_TRACKING_SERVER_CERT_PATH", certificates.ca)
@@ -248,13 +248,13 @@ def test_tls_and_none(certificates: Certificates, monkeypatch: pytest.MonkeyPatc
         assert "or does it use https?" in str(failure(uri.replace("https:", "http:")))
 
 
-def test_a_host_that_there_is_not() -> None:
+def test_an_unknown_host() -> None:
     assert "the host name in http://mlflow.invalid:5000 cannot be resolved" in str(
         failure("http://mlflow.invalid:5000")
     )
 
 
-def test_a_proxy_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_proxy_that_does_not_listen(monkeypatch: pytest.MonkeyPatch) -> None:
     with server() as gone:
         pass
     monkeypatch.setenv("HTTP_PROXY", gone)
@@ -264,7 +264,7 @@ def test_a_proxy_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
-def test_a_proxy_that_wants_a_password(monkeypatch: pytest.MonkeyPatch, scheme: str) -> None:
+def test_a_proxy_that_requires_a_password(monkeypatch: pytest.MonkeyPatch, scheme: str) -> None:
     with server(407) as proxy:
         monkeypatch.setenv(f"{scheme.upper()}_PROXY", proxy)
         error = failure(f"{scheme}://mlflow.example:5000")
@@ -280,7 +280,7 @@ def test_a_proxy_that_wants_a_password(monkeypatch: pytest.MonkeyPatch, scheme: 
         ("MLFLOW_TRACKING_CLIENT_CERT_PATH", "/absent.pem", "/absent.pem"),
     ],
 )
-def test_what_mlflow_s_client_says_is_not_mlflow_s_answer(
+def test_an_error_of_mlflow_s_client_is_not_mlflow_s_answer(
     monkeypatch: pytest.MonkeyPatch, name: str, value: str, quoted: str
 ) -> None:
     monkeypatch.setenv(name, value)
@@ -301,7 +301,7 @@ def test_what_mlflow_s_client_says_is_not_mlflow_s_answer(
         ("MLFLOW_TRACKING_SERVER_CERT_PATH", "/absent.pem", "the file /absent.pem does not exist"),
     ],
 )
-def test_variables_of_mlflow_s_client_are_looked_at_before_it_asks(
+def test_variables_of_mlflow_s_client_are_validated_before_the_first_request(
     monkeypatch: pytest.MonkeyPatch, name: str, value: str, expected: str
 ) -> None:
     monkeypatch.setenv(name, value)

@@ -98,7 +98,7 @@ def failure(uri: str) -> PollError:
         (503, "starting", Reason.SERVER_ERROR),
     ],
 )
-def test_answers_that_are_none_are_told_apart(status: int, body: str, reason: Reason) -> None:
+def test_invalid_answers_are_distinguished(status: int, body: str, reason: Reason) -> None:
     with server(status, body) as uri:
         assert failure(uri).reason is reason
 
@@ -113,7 +113,7 @@ def test_an_answer_that_is_cut_off() -> None:
         assert failure(uri).reason is Reason.UNREACHABLE
 
 
-def test_nobody_there() -> None:
+def test_nothing_listens() -> None:
     with server(200, "") as uri:
         gone = uri
     error = failure(gone)
@@ -130,7 +130,7 @@ def test_a_token_with_a_line_break_is_not_quoted(monkeypatch: pytest.MonkeyPatch
     assert "eyJ" not in str(error)
 
 
-def test_the_user_s_time_out_is_used_unless_the_configuration_has_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_user_s_timeout_is_used_unless_the_configuration_sets_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "7")
     prepare_client(None)
     assert os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] == "7"
@@ -271,14 +271,14 @@ def test_a_short_page_with_a_token_is_not_the_last() -> None:
     assert len(found) == 9
 
 
-def test_the_trace_that_is_looked_for_is_the_one_that_is_meant() -> None:
+def test_ids_are_compared_exactly() -> None:
     """Some databases compare ids as if there were no capitals."""
     source = told(lambda *_: Found((trace("tr-A"),), None))
     assert source.experiment_of("tr-A") == "7"
     assert source.experiment_of("tr-a") is None
 
 
-def test_counts_of_times_that_were_not_asked_for() -> None:
+def test_counts_of_times_that_were_not_requested() -> None:
     source = told(lambda *_: Found((), None))
     assert source.counts(Window(60_000_000, 60_000_001), 60_000, ["7"]) == {60_000_000: 1}
     for window in (Window(0, 60_000_000), Window(60_060_000, 120_000_000)):
@@ -323,7 +323,7 @@ def test_counts_that_may_not_be_all_are_not_believed() -> None:
 @pytest.mark.parametrize(
     "points", [[point(0), point(0)], [point(0, "x")], [point(0, None)], [{"values": {"COUNT": 1}}], [7]]
 )
-def test_counts_that_are_none(points: list[Any]) -> None:
+def test_invalid_counts(points: list[Any]) -> None:
     with pytest.raises(PollError) as caught:
         counted(points)
     assert caught.value.reason is Reason.BAD_ANSWER
