@@ -27,7 +27,7 @@ TRACES = Cell("mlflow_traces_total", ("chatbot", "production", 'na"me\\', "æ—¥æœ
 
 
 def totals(ledger: Ledger) -> dict[Cell, float]:
-    """All totals but for what every ledger begins with."""
+    """All totals except the one that every ledger begins with."""
     return {cell: value for cell, value in ledger.totals.all().items() if cell.family != LEDGER_RESETS}
 
 
@@ -75,7 +75,7 @@ def test_a_commit_that_fails_leaves_nothing_of_itself(ledger: Ledger) -> None:
     assert caught.value.reason is Reason.LEDGER
     assert totals(ledger) == {TRACES: 1}
     assert ledger.horizon() == HORIZON
-    assert not ledger.known(["tr-2"]).done, "an id whose amounts are not there must not be there either"
+    assert not ledger.known(["tr-2"]).done, "an id must not be stored without its amounts"
 
 
 def test_a_family_with_other_buckets_restarts_and_the_others_continue(ledger: Ledger) -> None:
@@ -106,7 +106,7 @@ def test_a_family_that_begins_inside_a_group_is_shown_at_0_first(ledger: Ledger)
 
 
 def test_a_counter_that_applies_to_more_groups_than_before_is_there_at_0(ledger: Ledger) -> None:
-    """Before what it counts comes, or its first increments would not be seen."""
+    """It must exist before the first event, or its first increments would not be seen."""
     ledger.totals.adopt(FAMILIES)
     made = increments(record(tags={"environment": "staging", "app_version": "1"}))
     ledger.commit(HORIZON, Batch(counted=(record(),)), made.amounts, dict.fromkeys(made.groups, 1))
@@ -255,7 +255,7 @@ def test_check_refuses_every_path_that_serve_refuses(tmp_path: Path, kind: str) 
     with pytest.raises(UserError, match="ledger") as told:
         outlook(path)
     assert str(path) in str(told.value)
-    assert _contents(tmp_path) == before, "and it leaves nothing"
+    assert _contents(tmp_path) == before, "and it leaves no files"
     with pytest.raises(UserError, match="ledger"):
         Ledger(path)
 
@@ -284,7 +284,7 @@ def test_check_accepts_every_path_that_serve_accepts(
     make(path)
     before = _contents(tmp_path)
     assert outlook(path) is expected
-    assert _contents(tmp_path) == before, "and it leaves nothing, such as a log that belongs to who checked"
+    assert _contents(tmp_path) == before, "and it leaves no files, such as a log that belongs to the user who checked"
     with closing(Ledger(path)):
         assert outlook(path) is Outlook.IN_USE
 
@@ -374,14 +374,14 @@ def test_ids_are_forgotten_as_far_as_the_horizon_says_and_not_before(ledger: Led
     assert set(ledger.known([each.trace_id for each in made]).done) == {"tr-5", "tr-599999", "tr-600000"}
     retired = replace(at, retired_ms=1_200_000)
     ledger.commit(retired)
-    assert len(ledger.known([each.trace_id for each in made]).done) == 3, "what is retired is known for a while"
+    assert len(ledger.known([each.trace_id for each in made]).done) == 3, "retired traces are known for a while"
     forgotten = replace(retired, forgotten_ms=600_000)
     ledger.commit(forgotten)
     assert set(ledger.known([each.trace_id for each in made]).done) == {"tr-600000"}
-    assert ledger.known(["tr-9"]).pending == {"tr-9": running}, "what runs is waited for all the same"
+    assert ledger.known(["tr-9"]).pending == {"tr-9": running}, "running traces remain pending"
     assert ledger.retired_counts(Window(0, BUCKET_MS)) == {0: 3}
     ledger.commit(forgotten, Batch(counted=(record(trace_id="tr-9", start_ms=6),), gone=("tr-9",)))
-    assert not ledger.known(["tr-9"]).done, "nothing will ask for it again"
+    assert not ledger.known(["tr-9"]).done, "it is not needed again"
     assert ledger.retired_counts(Window(1, 1_200_000)) == {0: 3, 600_000: 1}
     assert ledger.newest_ms() == 600_000
 
@@ -434,7 +434,7 @@ def test_links_that_cannot_be_resolved_are_reported(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("how", ["removed", "replaced"])
 def test_a_write_ahead_log_that_was_removed_loses_nothing(path: Path, tmp_path: Path, how: str) -> None:
-    """Else a kill would lose what is exposed already: SQLite would go on writing to a file that has no name."""
+    """Otherwise a kill would lose exposed totals: SQLite would continue writing to a deleted file."""
     with closing(Ledger(path)) as ledger:
         ledger.commit(HORIZON, Batch(counted=(record(),)), {TRACES: 5})
         Path(f"{path}-wal").unlink()
@@ -514,7 +514,7 @@ def test_fault_21_a_damaged_ledger_is_set_aside_and_logged(
 
 
 def test_a_kill_while_a_ledger_is_set_aside_is_recovered(path: Path) -> None:
-    """Without its write-ahead log the ledger would be a sound one that has lost its latest counts."""
+    """Without its write-ahead log the ledger would look valid but lack its latest counts."""
     with closing(Ledger(path)) as ledger:
         ledger.commit(HORIZON, Batch(counted=(record(),)), {TRACES: 1})
     Path(f"{path}.damaged-7-wal").touch()
@@ -523,11 +523,11 @@ def test_a_kill_while_a_ledger_is_set_aside_is_recovered(path: Path) -> None:
     assert Path(f"{path}.damaged-7").exists()
     damage(path, 100)
     Ledger(path).close()
-    assert Path(f"{path}.damaged-8").exists(), "none is written over"
+    assert Path(f"{path}.damaged-8").exists(), "none is overwritten"
 
 
 def in_use(path: Path) -> None:
-    """Make a ledger with something in every table."""
+    """Create a ledger with rows in every table."""
     made = increments(record())
     with closing(Ledger(path)) as ledger:
         ledger.totals.adopt(FAMILIES)
@@ -582,7 +582,7 @@ def test_fault_21_what_cannot_have_been_written_is_damage(path: Path, wrong: str
 
 @pytest.mark.parametrize("seed", range(6))
 def test_fault_21_a_flipped_bit_is_damage_or_does_no_harm(tmp_path: Path, seed: int) -> None:
-    """Whatever can be read is taken, and whatever cannot is set aside; nothing raises anything but UserError."""
+    """A readable ledger is used, an unreadable one is set aside, and nothing but UserError is raised."""
     dice = random.Random(seed)
     whole = tmp_path / "whole.db"
     in_use(whole)
@@ -620,7 +620,7 @@ def test_a_ledger_is_not_set_aside_because_the_disk_fails(path: Path, monkeypatc
 
 
 def test_faults_1_and_2_killed_at_every_point_of_a_commit(tmp_path: Path, path: Path) -> None:
-    """The files as they are at each step of SQLite within a commit: what a process would find that is started then."""
+    """Copies of the files at each step of a commit, as a process that starts then would find them."""
     later = replace(HORIZON, fresh_ms=99, retired_ms=0)
     with closing(Ledger(path)) as ledger:
         ledger.commit(HORIZON, Batch(counted=(record(),), pending=(WAITING,)), {TRACES: 1})

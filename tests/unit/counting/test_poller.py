@@ -1,4 +1,4 @@
-"""What a poll does and says, whatever becomes of it. That nothing is lost is shown in test_faults.py."""
+"""The effects of polls, successful or not. test_faults.py shows that nothing is lost."""
 
 import logging
 from collections.abc import Callable
@@ -38,7 +38,7 @@ def test_a_new_ledger_counts_from_the_origin_and_a_restart_keeps_it(
 
     mlflow.trace(start_ms=1)
     second = make_rig(mlflow, origin_ms=EPOCH_MS + HOUR_MS)
-    assert second.traces == 1, "what was counted before is exposed before the first poll"
+    assert second.traces == 1, "earlier totals are exposed before the first poll"
     second.settle()
     assert second.traces == 2
 
@@ -67,7 +67,7 @@ def test_a_bug_is_counted_and_logged_and_polling_continues(
     assert "unexpected ZeroDivisionError: oops" in caplog.text
     status = rig.published[-1].status
     assert status.poll_errors["internal"] == 1
-    assert status.mlflow_up is True, "it says nothing about MLflow"
+    assert status.mlflow_up is True, "it does not concern MLflow"
     assert rig.tick()
 
 
@@ -119,7 +119,7 @@ def test_errors_of_the_ledger_are_counted_as_such(rig: Rig, mlflow: SimulatedMlf
 def test_a_tick_with_nothing_new_is_at_most_two_requests_for_traces(
     rig: Rig, mlflow: SimulatedMlflow, experiments: int
 ) -> None:
-    """The list of experiments, asked for once a minute, is the third; the simulation has it at hand."""
+    """The list of experiments, requested once a minute, would be the third; the simulation does not need it."""
     mlflow.selected = {str(each): mlflow.selected["1"] for each in range(1, experiments + 1)}
     rig.tick()
     for _ in range(2 * DAY_MS // 60_000):

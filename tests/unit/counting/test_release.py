@@ -1,4 +1,4 @@
-"""When increments are shown: new series are held at 0, idle ones sleep."""
+"""When increments are exposed: new series are held at 0, idle ones sleep."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -66,7 +66,7 @@ def test_a_known_series_is_not_held_again(rig: Rig, mlflow: SimulatedMlflow) -> 
     rig.run(2 * MINUTE_MS)
     assert rig.traces == 8
     rig.restart()
-    assert rig.traces == 8, "nor after a restart: what was shown must not be taken back"
+    assert rig.traces == 8, "nor after a restart: exposed values must not be withdrawn"
 
 
 def test_a_series_that_is_held_at_a_restart_is_held_from_there(rig: Rig, mlflow: SimulatedMlflow) -> None:
@@ -87,7 +87,7 @@ def test_a_series_without_increments_sleeps_and_returns_at_the_value_it_slept_wi
     rig.run(2 * HOUR_MS - MINUTE_MS, every_ms=MINUTE_MS)
     assert rig.traces == 7
     rig.run(2 * MINUTE_MS, every_ms=MINUTE_MS)
-    assert not rig.labels(), "it is not shown any more"
+    assert not rig.labels(), "it is no longer exposed"
     rig.restart()
     assert not rig.labels()
     old_traces(mlflow, 2)
@@ -146,7 +146,7 @@ def slow_traces(mlflow: SimulatedMlflow, count: int) -> None:
 def test_a_counter_whose_objective_goes_and_comes_back_never_falls(
     rig: Rig, mlflow: SimulatedMlflow, sleeps: bool, restarts: bool
 ) -> None:
-    """What is put to rest is what was shown, be it that the configuration of now would not show it."""
+    """The values at rest are those that were exposed, even if the current configuration would not expose them."""
     latency, none = map(with_objectives, OBJECTIVES_APART)
     shown: list[float] = []
 
@@ -179,7 +179,7 @@ def test_a_counter_whose_objective_goes_and_comes_back_never_falls(
     shown.clear()
     slow_traces(mlflow, 1)
     run(4 * MINUTE_MS, every_ms=INTERVAL_MS)
-    assert (shown[0], shown[-1]) == (8, 9), "it comes back with what it slept with"
+    assert (shown[0], shown[-1]) == (8, 9), "it returns at the value it slept with"
 
 
 def test_a_counter_that_is_held_when_its_objective_goes_is_not_shown_early(rig: Rig, mlflow: SimulatedMlflow) -> None:

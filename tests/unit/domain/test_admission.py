@@ -1,4 +1,4 @@
-"""Label values beyond the caps: fault 24, and what becomes of room that is free again."""
+"""Label values beyond the caps (fault 24), and how room becomes free again."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -36,7 +36,7 @@ def meter(values: int = 200, series: int = 100_000) -> Meter:
 
 
 def add(mlflow: SimulatedMlflow, version: str, name: str = "chat", **fields: Any) -> None:
-    """A trace that has just ended."""
+    """Add a trace that has just ended."""
     tags = {"environment": fields.pop("environment", "production"), "app_version": version}
     times = {"start_ms": mlflow.clock_ms, "duration_ms": 0, "name": name, "tags": tags, **fields}
     mlflow.add(record(trace_id=f"tr-{next(NUMBERS)}", **times), 0)
@@ -147,7 +147,7 @@ def test_environments_of_pending_traces_are_not_exposed(mlflow: SimulatedMlflow,
 
 
 def test_traces_that_cannot_be_checked_are_given_up_under_the_cap(make_rig: Callable[..., Rig]) -> None:
-    """Running evaluations, whose experiment is deselected: their places are not those of any group."""
+    """Running evaluations whose experiment is no longer selected: their places belong to no group."""
     mlflow = SimulatedMlflow(page_size=5)
     rig = make_rig(mlflow, meter=meter(values=2))
     for number in range(30):

@@ -85,7 +85,7 @@ def test_a_pass_by_end_time_closes_nothing() -> None:
 
 
 def test_a_pass_by_end_time_closes_nothing_after_the_lateness_was_raised_either() -> None:
-    """What became visible late while the exporter was away ended before the time that such a pass asks for."""
+    """Traces that became visible late during downtime ended before the end time of such a pass."""
     longer = replace(LIMITS, lateness_ms=3 * HOUR_MS)
     before = Horizon(0, fresh_ms=clock(12, 5), closed_ms=clock(10, 0), retired_ms=0)
     begun = begin(before, Kind.FRESH, Clocks(clock(15, 0)), longer)
@@ -161,7 +161,7 @@ def test_marks_of_a_clock_that_was_a_week_ahead_are_taken_back_as_far_as_ids_are
 
 
 def test_what_became_visible_while_a_clock_was_ahead_is_not_closed() -> None:
-    """It was an hour ago that the pass was made, and the last trace that it counted had just started."""
+    """The pass ran an hour ago, and the last trace that it counted had just started."""
     ahead = complete(begin(KEPT, Kind.FRESH, Clocks(NOW_MS + 7 * DAY_MS), LIMITS), Kind.FRESH, LIMITS)
     assert taken_back(ahead, NOW_MS + HOUR_MS, NOW_MS, LIMITS).closed_ms == clock(10, 0)
     assert taken_back(ahead, NOW_MS + HOUR_MS, 0, LIMITS).closed_ms == KEPT.readable_ms

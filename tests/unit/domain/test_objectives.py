@@ -1,4 +1,4 @@
-"""What is good enough, by environment: which objective counts, what is slow, what is published."""
+"""Objectives by environment: which one applies, which traces are slow, and which objectives are exposed."""
 
 import pytest
 
@@ -37,7 +37,7 @@ def test_an_environment_may_have_none() -> None:
 
 
 def configured(*environments: str) -> Objectives:
-    """The objectives of a configuration, the error ratios of which are 1 %, 2 % and so on."""
+    """The objectives of a configuration with the error ratios 1 %, 2 % and so on."""
     each = [{"environment": name, "error_ratio": at / 100} for at, name in enumerate(environments, 1)]
     return objectives_of(Config.model_validate({"objectives": each}))
 
@@ -66,7 +66,7 @@ def test_an_objective_is_of_the_label_that_a_trace_gets(environment: str, raw: s
     label = RULES.values(trace)["environment"]
     assert (found.of(label) is not None) is (raw is not None)
     if not set("*?[") & set(environment):
-        assert list(found.by_environment([])) == [label], "it is published under the name that traces are counted under"
+        assert list(found.by_environment([])) == [label], "it is exposed under the name that traces are counted with"
 
 
 def test_the_first_of_two_objectives_with_the_same_cleaned_name_wins() -> None:
@@ -82,7 +82,7 @@ def test_objectives_of_existing_and_named_environments_are_exposed() -> None:
 
 
 def test_a_trace_is_slow_if_it_exceeds_the_objective_of_its_environment() -> None:
-    """And the histogram has the threshold as an edge, so that both say the same."""
+    """The threshold is also an edge of the histogram, so that both agree."""
     for environment, durations_ms, slow in (("production", (2_999, 3_000, 3_001), 1), ("test", (750, 751, 9_000), 2)):
         tags = {"environment": environment, "app_version": "1"}
         traces = [record(trace_id=f"tr-{each}", duration_ms=each, tags=tags) for each in durations_ms]

@@ -1,4 +1,4 @@
-"""Quantiles beside numpy's."""
+"""Quantiles compared with numpy's."""
 
 import numpy as np
 import pytest

@@ -30,7 +30,7 @@ def after(records: list[TraceRecord], known: Known = NOTHING, closed_ms: int = 0
 
 
 def seen(ms: int, **fields: Any) -> TraceRecord:
-    """The trace as read so long after its end."""
+    """The trace as it was read this long after its end."""
     return record(seen_ms=END_MS + ms, **fields)
 
 
@@ -110,7 +110,7 @@ def test_a_trace_that_keeps_changing_is_counted_in_the_end() -> None:
 
 
 def test_a_long_overdue_check_gives_up_nothing_by_the_clock_alone() -> None:
-    """The clock may have jumped. The next look is in time."""
+    """The clock may have jumped. The next check is on time."""
     running = record(state=State.IN_PROGRESS, duration_ms=None, seen_ms=0)
     jumped = replace(running, seen_ms=GIVE_UP_MS)
     (waiting,) = after([jumped], pending(running)).pending
@@ -140,9 +140,9 @@ def test_a_trace_whose_root_has_a_parent_elsewhere_is_counted_once_it_no_longer_
     known = pending(seen(100, **orphan))
     assert not after([seen(99 + ORPHAN_MS, **orphan)], known).counted
     assert after([seen(100 + ORPHAN_MS, **orphan)], known).counted
-    assert not after([seen(100 + ORPHAN_MS, **orphan, duration_ms=None)], known).counted, "it runs"
+    assert not after([seen(100 + ORPHAN_MS, **orphan, duration_ms=None)], known).counted, "it is running"
     changed = pending(seen(ORPHAN_MS - MINUTE_MS, **orphan, tags={}))
-    assert not after([seen(100 + ORPHAN_MS, **orphan, tags={})], changed).counted, "it has changed a minute ago"
+    assert not after([seen(100 + ORPHAN_MS, **orphan, tags={})], changed).counted, "it changed a minute ago"
 
 
 def test_a_trace_that_is_done_with_is_a_duplicate_and_reported_if_it_changed() -> None:

@@ -80,7 +80,7 @@ def exposition() -> Exposition:
 
 
 def without_process(text: str) -> str:
-    """The text without what differs from process to process."""
+    """The text without lines that depend on the process."""
     return "".join(line for line in text.splitlines(keepends=True) if "process_" not in line)
 
 
@@ -111,7 +111,7 @@ def test_both_formats_parse_and_hold_the_same(exposition: Exposition) -> None:
 @given(st.text(), st.text(), st.text(), st.text())
 @settings(max_examples=50, deadline=None)
 def test_no_text_breaks_the_exposition_or_the_status_page(environment: str, version: str, name: str, user: str) -> None:
-    """Neither tags nor names nor metadata; and the page shows none of it as markup."""
+    """Tags, names and metadata are safe, and the page does not show them as markup."""
     odd = record(
         experiment=name,
         name=f"<b>{name}",
@@ -161,7 +161,7 @@ def test_gzip_holds_the_same_bytes(exposition: Exposition) -> None:
 
 
 def counting_encoder(monkeypatch: pytest.MonkeyPatch) -> list[Collector]:
-    """Have each use of the library's encoder for text noted."""
+    """Record each call of the library's text encoder."""
     used: list[Collector] = []
 
     def encode(metrics: Collector) -> bytes:
@@ -176,7 +176,7 @@ def test_scrapes_at_the_same_time_share_one_rendering(monkeypatch: pytest.Monkey
     used = counting_encoder(monkeypatch)
     exposition = Exposition()
     exposition.publish(SNAPSHOT)
-    assert not used, "nobody asked for this format yet"
+    assert not used, "this format was not requested yet"
     exposition.render((Format.TEXT, False))
     once = len(used)
     exposition.publish(SNAPSHOT)
@@ -197,7 +197,7 @@ def test_unchanged_series_are_not_rendered_again(monkeypatch: pytest.MonkeyPatch
     traces = next(cell for cell in SNAPSHOT.totals if cell.family == "mlflow_traces_total")
     exposition.publish(replace(SNAPSHOT, totals={**SNAPSHOT.totals, traces: 41}))
     after = exposition.render((Format.TEXT, False))
-    assert len(used) == 1 + 1, "the series that changed, and what the exporter says of itself"
+    assert len(used) == 1 + 1, "the changed series, and the metrics about the exporter"
     assert without_process(after.decode()) == without_process(before.decode()).replace(
         'version="1.4.0"} 2.0\n', 'version="1.4.0"} 41.0\n', 1
     )
@@ -207,13 +207,13 @@ def test_a_requested_format_is_ready_when_a_snapshot_is_published() -> None:
     now_s = 0.0
     exposition = Exposition(lambda: now_s)
     exposition.publish(SNAPSHOT)
-    assert exposition.ready(PROMETHEUS) is not None, "what Prometheus asks for always is"
+    assert exposition.ready(PROMETHEUS) is not None, "the format of Prometheus is always rendered"
     assert exposition.ready((Format.TEXT, False)) is None
     exposition.publish(SNAPSHOT)
     assert exposition.ready((Format.TEXT, False)) is not None
     now_s = WANTED_S + 1
     exposition.publish(SNAPSHOT)
-    assert exposition.ready((Format.TEXT, False)) is None, "nobody has asked for it for long"
+    assert exposition.ready((Format.TEXT, False)) is None, "it has not been requested for long"
 
 
 def test_a_reader_does_not_wait_for_rendering(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ LABELS = ("chatbot", "production", "1.4.0", "support")
 
 
 def amounts(*records: TraceRecord) -> dict[Cell, float]:
-    """What the records add, without the cells that only say that something exists."""
+    """The amounts that the records add, without cells at 0."""
     return {cell: amount for cell, amount in increments(*records).amounts.items() if amount}
 
 

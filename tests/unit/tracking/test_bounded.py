@@ -1,4 +1,4 @@
-"""A question to MLflow ends in time, whatever comes back, and leaves nothing behind."""
+"""A request to MLflow ends in time, whatever the response is, and leaves nothing behind."""
 
 import gzip
 import json
@@ -24,13 +24,13 @@ NOTHING_FOUND = b'{"traces": []}'
 
 @pytest.fixture(autouse=True)
 def _a_second_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
-    """For a read; a third of it for a whole answer, so that nobody has to wait."""
+    """Limit reads to a second, and complete responses to a third of it, so that tests are fast."""
     prepare_client(1)
     monkeypatch.setattr(client, "WHOLE_ANSWER", 0.3)
 
 
 def nothing_is_left_behind() -> bool:
-    """Whether the threads end that wait for an answer; each read may take a second."""
+    """Whether all threads that wait for a response end; each read may take a second."""
     until = time.monotonic() + 3
     while under_way := [each for each in threading.enumerate() if each.name == "question to MLflow"]:
         under_way[0].join(max(0, until - time.monotonic()))
@@ -74,7 +74,7 @@ def test_an_answer_that_does_not_end_is_given_up(answer: Answer) -> None:
 
 
 def test_a_redirection_s_own_body_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The HTTP library would read it whole; so it follows as often as it does, thirty times."""
+    """The HTTP library would read all of it and never reach its limit of thirty redirects."""
     monkeypatch.setattr(client, "WHOLE_ANSWER", 5)
     head = b"HTTP/1.1 307 Elsewhere\r\nLocation: /there\r\nConnection: close\r\n\r\n"
     with (

@@ -37,7 +37,8 @@ def server(
     tls: ssl.SSLContext | None = None,
     version: tuple[int, str] = (404, "not here"),
 ) -> Iterator[str]:
-    """The address of a server that answers each POST and CONNECT like this, and GET /version like that."""
+    """The address of a server that answers each POST and CONNECT with ``status`` and ``body``, and GET /version
+    with ``version``."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
@@ -62,7 +63,7 @@ def server(
 
     class Server(ThreadingHTTPServer):
         def handle_error(self, *_: object) -> None:
-            """A client that does not want to go on is what is looked at."""
+            """Ignore it: clients that give up are the subject of these tests."""
 
     with Server(("127.0.0.1", 0), Handler) as http:
         if tls is not None:

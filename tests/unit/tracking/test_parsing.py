@@ -1,4 +1,4 @@
-"""What is made of MLflow's traces."""
+"""Parsing MLflow's traces."""
 
 import re
 from typing import Any

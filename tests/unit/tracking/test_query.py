@@ -1,4 +1,4 @@
-"""What MLflow is asked for: never less than what somebody asks about."""
+"""Searches in MLflow never find less than the query asks for."""
 
 import re
 
@@ -25,7 +25,7 @@ def terms(environment: str, source: LabelSource = TAG) -> list[str]:
 
 
 def finds(term: str, raw: str) -> bool:
-    """Whether MLflow finds a trace with this tag, as SQL's LIKE compares."""
+    """Whether MLflow finds a trace with this tag by SQL's LIKE."""
     found = re.fullmatch(r"tag\.`environment` LIKE '(.*)'", term, re.DOTALL)
     assert found, term
     any_text = {"%": ".*", "_": "."}
@@ -53,7 +53,7 @@ def test_mlflow_filters_by_plain_values(value: str) -> None:
     "value", ["unknown", "50%", "it's", 'a"b', "a`b", "本番　環境", "żółw", "a\N{REPLACEMENT CHARACTER}b"], ids=ascii
 )
 def test_mlflow_does_not_filter_by_values_that_it_may_compare_differently(value: str) -> None:
-    """`unknown` is also what a trace without a value has."""
+    """`unknown` is also the label of traces without a value."""
     assert terms(value) == []
 
 
@@ -102,7 +102,7 @@ def test_a_user_is_compared_as_reports_show_them(user: str) -> None:
 
 @pytest.mark.parametrize(("duration_ms", "taken"), [(0, False), (499, False), (500, True), (None, False)])
 def test_an_unknown_duration_is_not_long(duration_ms: int | None, taken: bool) -> None:
-    """Though MLflow may have one that cannot be."""
+    """MLflow may have an impossible one, though."""
     trace = record(duration_ms=duration_ms)
     assert query(min_duration_ms=500).matches(trace, RULES.values(trace)) is taken
     assert query(min_duration_ms=0).matches(trace, RULES.values(trace)) is (duration_ms is not None)

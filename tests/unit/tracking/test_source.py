@@ -1,4 +1,4 @@
-"""What is made of MLflow's answers, and of what goes wrong in place of one."""
+"""Reading MLflow's answers, and handling failures."""
 
 import json
 import os
@@ -38,7 +38,7 @@ EXPERIMENTS = json.dumps({"experiments": [{"experiment_id": "1", "name": "chatbo
 
 @contextmanager
 def server(status: int, body: str, hang: bool = False, cut: bool = False, metrics: str | None = None) -> Iterator[str]:
-    """An HTTP server that answers every trace search like this, and knows one experiment."""
+    """An HTTP server with one experiment that answers every trace search with ``status`` and ``body``."""
     released = Event()
 
     class Handler(BaseHTTPRequestHandler):
@@ -145,7 +145,7 @@ ALL = Window(0, 1_000)
 
 
 class Told(Client):
-    """A client of a server that has one experiment and answers searches as it is told."""
+    """A client of a server with one experiment and scripted search results."""
 
     def __init__(self, search: Search) -> None:
         super().__init__("http://told")
@@ -237,7 +237,7 @@ def test_an_answer_to_another_question_is_a_bad_one(found: Found, read: Read, co
 
 @pytest.mark.parametrize("start_ms", [0, 999])
 def test_traces_of_another_time_are_a_bad_answer(start_ms: int) -> None:
-    """Or reading would go on where it has been, or leave out what is between."""
+    """Otherwise reading could go back, or skip traces."""
     source = told(lambda *_: page(start_ms, 1, None))
     for read in (source.scan, source.newest):
         with pytest.raises(PollError, match="times that were not requested") as caught:
@@ -265,14 +265,14 @@ def test_pages_of_one_millisecond_that_do_not_end(
 
 
 def test_a_short_page_with_a_token_is_not_the_last() -> None:
-    """As of a server that leaves out afterwards what somebody may not see."""
+    """A server may remove traces that the user may not see after it has searched."""
     answers = [page(1, 3, "more", "a"), page(2, 3, "more", "b"), page(3, 3, None, "c")]
     found: list[TraceRecord] = [each for one in told(lambda *_: answers.pop(0)).scan(ALL) for each in one.records]
     assert len(found) == 9
 
 
 def test_ids_are_compared_exactly() -> None:
-    """Some databases compare ids as if there were no capitals."""
+    """Some databases compare ids case-insensitively."""
     source = told(lambda *_: Found((trace("tr-A"),), None))
     assert source.experiment_of("tr-A") == "7"
     assert source.experiment_of("tr-a") is None
