@@ -35,7 +35,7 @@ def open_span(horizon: Horizon, latest_ms: int) -> Span:
 
 
 def closed_span(horizon: Horizon, limits: Limits) -> Span:
-    """The closed start times, and the retired ones of the last audit horizon."""
+    """The closed start times, and one audit horizon of retired ones before them."""
     lo_ms = max(horizon.origin_ms, horizon.retired_ms - limits.audit_horizon_ms)
     return Span(Window(lo_ms, horizon.closed_ms), BUCKET_MS)
 
