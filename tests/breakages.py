@@ -135,8 +135,8 @@ BREAKAGES = (
     Breakage(
         "take nothing selected for nothing there",
         "counting/reader.py",
-        "        if not self._experiments:  # as",
-        "        if False:  # as",
+        "        if not self._experiments:  # like",
+        "        if False:  # like",
         f"{FAULTS} -k nothing_selected",
     ),
     Breakage(
@@ -857,14 +857,14 @@ BREAKAGES = (
         "counting/ledger_file.py",
         "{_SCHEMA} {_resets(path)} COMMIT;",
         "{_SCHEMA} COMMIT; {_resets(path)}",
-        f"{LEDGER} -k 'begun or first_row'",
+        f"{LEDGER} -k 'complete_one or first_row'",
     ),
     Breakage(
         "leave a ledger half set aside",
         "counting/ledger_file.py",
         "    _finish_setting_aside(path)\n",
         "",
-        f"{LEDGER} -k made_good",
+        f"{LEDGER} -k recovered",
     ),
     Breakage(
         "set aside what is not damaged",

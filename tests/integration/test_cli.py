@@ -56,7 +56,7 @@ def test_check_says_what_serve_would_read(mlflow: Mlflow, tmp_path: Path, file: 
         assert shown["experiments"].endswith(f"selected: {experiment}")
         assert shown["traces"] == "1 in the last hour"
         assert (shown["environment"], shown["version"]) == ("production", "1.4.0")
-        assert shown["ledger"] == f"{tmp_path}/ledger.db (to be made)"
+        assert shown["ledger"] == f"{tmp_path}/ledger.db (will be created)"
         assert shown["start"].startswith("now: traces that started earlier are not counted")
     assert not (tmp_path / "ledger.db").exists()
 
@@ -68,7 +68,7 @@ def test_check_says_what_is_done_without(mlflow: Mlflow, tmp_path: Path, file: P
     )
     done = run("check", f"--config.file={file}", MLFLOW_TRACKING_URI=mlflow.uri)
     assert (done.returncode, done.stderr) == (0, "")
-    assert "             warning: MLflow's own count of traces is unavailable" in done.stdout
+    assert "             warning: MLflow's own trace counts are unavailable" in done.stdout
 
 
 def test_check_names_the_selector_that_matches_nothing(mlflow: Mlflow, tmp_path: Path, file: Path) -> None:
@@ -132,7 +132,7 @@ def test_check_beside_a_running_exporter(mlflow: Mlflow, tmp_path: Path) -> None
         for command in (["check"], ["doctor"], ["serve", "--config.check", address]):
             done = run(*command, f"--config.file={tmp_path}/exporter.yml")
             assert (done.returncode, done.stderr) == (0, ""), command
-            assert "ledger.db (in use by a running exporter: counting goes on)" in done.stdout
+            assert "ledger.db (in use by a running exporter: counting continues)" in done.stdout
         assert done.stdout.splitlines()[-1].endswith(
             "(in use: by a running exporter, or by what has to be stopped first)"
         )
@@ -274,7 +274,7 @@ def test_a_second_demo_leaves_the_data_of_the_first_alone(tmp_path: Path) -> Non
     ports = [f"--{name}-port={free_port()}" for name in ("mlflow", "exporter", "prometheus", "alertmanager")]
     with hold(tmp_path / "demo"):
         message = complaint("demo", f"--data-dir={tmp_path}", *ports)
-    assert f"is in use by process {os.getpid()}; stop that one, or give this one another --data-dir" in message
+    assert f"is in use by process {os.getpid()}; stop that process, or give this one another --data-dir" in message
     assert {file.name for file in tmp_path.iterdir()} == {"demo.lock", "logs"}
 
 

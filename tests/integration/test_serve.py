@@ -380,7 +380,7 @@ def test_an_answer_that_does_not_end_is_an_outage(tmp_path: Path) -> None:
             eventually(lambda: exporter.samples()[timeouts] >= before + 2, "polls go on to fail")
             assert exporter.threads() <= threads + 5
             assert exporter.stop() < 5
-        assert "the whole answer was not there after 2 s" in exporter.log()
+        assert "the response was not complete after 2 s" in exporter.log()
         assert "Traceback" not in exporter.log()
 
 

@@ -1,12 +1,12 @@
-"""Which start times MLflow counts more traces at than the ledger knows. Pure.
+"""Finds start times for which MLflow counts more traces than the ledger. Pure.
 
-Counts are compared in steps of start time: by the minute where start times are open, by the bucket where they are
-closed, and in what was retired of late, where nothing can be counted any more but what is missing can be told. Where
-MLflow has more, that step is read again. A difference that is still there after that (traces that MLflow counts and
-does not show, say) is remembered, or it would be read for ever, and published as unaccounted.
+Counts are compared in steps of start time: per minute for open start times, and per bucket for closed and recently
+retired ones. Traces of retired start times can no longer be counted, but missing ones can be reported. If MLflow has
+more traces in a step, the step is read again. A remaining difference (for example, traces that MLflow counts but does
+not return) is published as unaccounted. It is also remembered, so that the step is not read again and again.
 
-Fewer there than here is no reason to read: traces were deleted. As many deleted as added is not noticed here; that is
-why the closing and the retiring pass read everything.
+If MLflow has fewer traces than the ledger, some were deleted, and there is nothing to read. The audit does not notice
+if as many traces were deleted as added. That is why the closing and retiring passes read everything.
 """
 
 from collections.abc import Mapping
@@ -25,21 +25,21 @@ class Span:
     step_ms: int
 
     def step(self, at_ms: int) -> Window:
-        """The step that begins at ``at_ms``, as far as it lies in the span."""
+        """The part inside the span of the step that begins at ``at_ms``."""
         return Window(max(at_ms, self.window.lo_ms), min(at_ms + self.step_ms, self.window.hi_ms))
 
 
 def open_span(horizon: Horizon, latest_ms: int) -> Span:
-    """The start times that are not closed. ``latest_ms``: what no clock is past."""
+    """The open start times. No clock has passed ``latest_ms``."""
     return Span(Window(horizon.closed_ms, latest_ms + AHEAD_MS), OPEN_STEP_MS)
 
 
 def closed_span(horizon: Horizon, limits: Limits) -> Span:
-    """The start times that are closed, and as many more that were retired."""
+    """The closed start times, and one audit horizon of retired ones before them."""
     lo_ms = max(horizon.origin_ms, horizon.retired_ms - limits.audit_horizon_ms)
     return Span(Window(lo_ms, horizon.closed_ms), BUCKET_MS)
 
 
 def missing(there: Mapping[int, int], here: Mapping[int, int]) -> dict[int, int]:
-    """By how much MLflow has more traces than the ledger, by step; only steps where it has."""
+    """How many more traces MLflow has than the ledger, by step. Only steps where it has more."""
     return {at_ms: count - here.get(at_ms, 0) for at_ms, count in there.items() if count > here.get(at_ms, 0)}

@@ -1,4 +1,4 @@
-"""Compares MLflow's own count of traces with the ledger, and reads again what the ledger lacks. See audit.py."""
+"""Compares MLflow's own trace counts with the ledger, and reads missing traces again. See audit.py."""
 
 import logging
 from collections.abc import Callable, Iterable, Mapping
@@ -29,7 +29,7 @@ _EVERY_MS = {Scope.OPEN: 60_000, Scope.CLOSED: 600_000}
 
 @dataclass(frozen=True, slots=True)
 class _Counts:
-    """What MLflow counted, by step, and how far start times were closed and retired then."""
+    """MLflow's counts by step, and how far start times were closed and retired at that time."""
 
     scope: Scope
     asked_ms: int
@@ -39,8 +39,9 @@ class _Counts:
 
 
 class Auditor:
-    """Audits in two steps: asks MLflow for its counts, and compares them after the next fresh pass, because until then
-    new traces would seem to be missing. ``go_on`` is asked after each page that is stored: False ends the audit."""
+    """Audits in two steps: requests MLflow's counts, and compares them after the next fresh pass, because until then
+    new traces would seem to be missing. ``go_on`` is called after each stored page. If it returns False the audit
+    ends."""
 
     def __init__(
         self,
@@ -61,24 +62,24 @@ class Auditor:
         self._asked_ms: dict[Scope, int] = {}
         self._unaccounted: dict[Scope, Mapping[int, int]] = {}
         self.audited_ms: int | None = None
-        """When MLflow was asked for the counts of open start times that were compared last, all of them (Unix ms)."""
+        """When the counts of the last complete audit of open start times were requested (Unix ms)."""
 
     @property
     def unaccounted(self) -> int | None:
-        """How many traces MLflow counts and cannot be read; None before the first audit."""
+        """How many traces MLflow counts that cannot be read; None before the first audit."""
         return sum(sum(found.values()) for found in self._unaccounted.values()) if self._unaccounted else None
 
     def forget_unaccounted(self) -> None:
-        """Start times are opened again, so some of what was unaccounted can be read now."""
+        """Forget unaccounted traces after start times were reopened, because some can be read now."""
         self._unaccounted.clear()
 
     def is_due(self, scope: Scope, now: Clocks) -> bool:
-        """Whether it is time to ask MLflow for its counts again."""
+        """Whether it is time to request MLflow's counts again."""
         last_ms = self._asked_ms.get(scope)
         return last_ms is None or not 0 <= now.earliest_ms - last_ms < _EVERY_MS[scope]
 
     def ask(self, scope: Scope, now: Clocks, experiment_ids: Iterable[str]) -> None:
-        """Ask MLflow for its counts of the traces of these experiments."""
+        """Request MLflow's counts of the traces of these experiments."""
         self._asked_ms[scope] = now.earliest_ms
         horizon = self._tally.horizon
         span = open_span(horizon, now.latest_ms) if scope is Scope.OPEN else closed_span(horizon, self._limits)
@@ -86,7 +87,7 @@ class Auditor:
         self._asked = _Counts(scope, now.earliest_ms, self._marks(), span, there)
 
     def compare(self, deadline_s: float) -> None:
-        """Compare what MLflow counted at the last tick, unless the marks that it was asked by have moved."""
+        """Compare the counts of the last tick, unless the closed or retired mark has moved since."""
         asked, self._asked = self._asked, None
         if asked is None or asked.marks != self._marks():
             return
@@ -100,14 +101,14 @@ class Auditor:
             self.audited_ms = asked.asked_ms
         more = sum(self._unaccounted[asked.scope].values()) - sum(explained.values())
         if more > 0:
-            log.warning("MLflow counts traces that cannot be read, or not any more", extra={"traces": more})
+            log.warning("MLflow counts traces that cannot be read", extra={"traces": more})
 
     def _marks(self) -> tuple[int, int]:
         return self._tally.horizon.closed_ms, self._tally.horizon.retired_ms
 
     def _count_there(self, span: Span, experiment_ids: Iterable[str]) -> Mapping[int, int]:
-        """What MLflow counts by step, from where each experiment begins."""
-        groups: dict[int, list[str]] = {}  # by where they begin, mostly all at the same
+        """MLflow's counts by step, from the origin of each experiment on."""
+        groups: dict[int, list[str]] = {}  # by origin; most experiments have the same
         for experiment_id in experiment_ids:
             groups.setdefault(max(span.window.lo_ms, self._origins.of(experiment_id)), []).append(experiment_id)
         there: dict[int, int] = {}
@@ -119,14 +120,15 @@ class Auditor:
         return there
 
     def _count_here(self, span: Span) -> Mapping[int, int]:
-        """What the ledger knows by step; of what is retired, what it knew."""
+        """The ledger's counts by step. For retired start times they are from the time of retirement."""
         retired_ms = self._tally.horizon.retired_ms
         held = replace(span.window, hi_ms=min(span.window.hi_ms, retired_ms))
         kept = replace(span.window, lo_ms=max(span.window.lo_ms, retired_ms))
         return {**self._ledger.retired_counts(held), **self._ledger.counts(kept, span.step_ms)}
 
     def _read_again(self, span: Span, at_ms: int, deadline_s: float) -> bool:
-        """Whether one step was read to its end. What is retired cannot be: its ids are forgotten."""
+        """Read one step again. Returns whether it is done. Retired steps are not read, because their ids may be
+        forgotten."""
         step = span.step(at_ms)
         if step.hi_ms <= self._tally.horizon.retired_ms:
             return True

@@ -1,7 +1,8 @@
-"""The ledger: what has been counted, what it added up to, what is waited for, and how far reading has come. SQLite.
+"""The ledger: counted traces, totals, pending traces, and the progress of reading, in SQLite.
 
-Each page of traces is one transaction that holds the ids, what they add to the totals, and the position after them. So
-after a crash at any moment either all of a page is there or none of it, and a page that is read again counts nothing.
+Each page of traces is one transaction that stores the ids, the amounts that they add to the totals, and the position
+after them. So after a crash at any moment a page is either stored completely or not at all, and reading a page again
+adds nothing.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,44 +18,44 @@ from mlflow_trace_exporter.domain.triage import LONGEST_WAIT_MS, Batch, Known, P
 from mlflow_trace_exporter.metrics.meter import Cell
 
 DUE_AT_ONCE = 10_000
-"""How many pending traces are named at once; the others are at the next time."""
+"""The maximum number of due traces that are returned at once; the rest is returned the next time."""
 
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """From which start time on the traces of an experiment count, and when the experiment was created (Unix ms)."""
+    """When an experiment was created, and the start time from which its traces are counted (Unix ms)."""
 
     created_ms: int
     origin_ms: int
 
 
 class Ledger:
-    """One ledger file, held by this process alone until ``close``.
+    """A ledger file, locked by this process until ``close``.
 
-    ``totals`` is what the traces in it add up to. Every method but the constructor raises PollError with Reason.LEDGER
-    where SQLite cannot do what it is asked (disk full, file gone): nothing of that call is kept then. It is a
-    LedgerDamagedError where the file holds what cannot be read.
+    ``totals`` are the sums over the counted traces. If SQLite fails (disk full, file gone), every method except the
+    constructor raises PollError with Reason.LEDGER, and the ledger is unchanged. If the file contains invalid data, the
+    error is a LedgerDamagedError.
     """
 
     def __init__(self, path: Path) -> None:
-        """Open the ledger at ``path``, or begin a new one. Raises UserError as ``Connection`` does."""
+        """Open the ledger at ``path``, or create one. Raises UserError as ``Connection`` does."""
         self._db = Connection(path)
         self.totals = Totals(self._db)
 
     def begin_again(self, damage: LedgerDamagedError) -> None:
-        """Set the file aside, which is damaged, and begin a new ledger. Raises UserError as the constructor does."""
+        """Set the damaged file aside and create a new ledger. Raises UserError as the constructor does."""
         self._db.begin_again(damage)
 
     def close(self) -> None:
-        """Close the file and let other processes have it."""
+        """Close and unlock the file."""
         self._db.close()
 
     def size_bytes(self) -> int:
-        """What the ledger takes on disk."""
+        """The size of the ledger on disk."""
         return self._db.size_bytes()
 
     def horizon(self) -> Horizon | None:
-        """How far reading had come at the last commit; None before the first."""
+        """The progress of reading at the last commit; None before the first."""
         columns = "origin_ms, fresh_ms, closed_ms, retired_ms, forgotten_ms"
         row = next(iter(self._db.rows(f"SELECT {columns} FROM horizon")), None)  # noqa: S608 - no values
         passes = self._db.rows("SELECT kind, started_ms, from_ms, lo_ms, hi_ms, ended_after_ms FROM passes")
@@ -67,52 +68,52 @@ class Ledger:
         return Horizon(origin_ms, fresh_ms, closed_ms, retired_ms, under_way, forgotten_ms)
 
     def known(self, trace_ids: Sequence[str]) -> Known:
-        """What is known of these ids."""
-        marks = ",".join("?" * len(trace_ids))  # not json_each: it cuts an id at a NUL
+        """Look up trace ids."""
+        marks = ",".join("?" * len(trace_ids))  # not json_each, which truncates an id at a NUL
         done = self._db.rows(f"SELECT trace_id, amounts FROM done WHERE trace_id IN ({marks})", *trace_ids)  # noqa: S608 - no values
         pending = self._db.rows(f"SELECT * FROM pending WHERE trace_id IN ({marks})", *trace_ids)  # noqa: S608 - no values
         return Known(dict(done), {row[0]: _pending(row) for row in pending})
 
     def due(self, now_ms: int) -> list[Pending]:
-        """Some of the pending traces that are to be looked at again, those first that have waited longest. One that is
-        to be looked at later than any could be was put off by a clock that was ahead, so it is due as well."""
+        """Up to DUE_AT_ONCE pending traces that are due for a check, longest overdue first. A trace whose next check is
+        further away than LONGEST_WAIT_MS was postponed by a clock that was ahead, so it is due as well."""
         query = "SELECT * FROM pending WHERE next_ms <= ? OR next_ms > ? ORDER BY next_ms LIMIT ?"
         return [_pending(row) for row in self._db.rows(query, now_ms, now_ms + LONGEST_WAIT_MS, DUE_AT_ONCE)]
 
     def running(self) -> dict[tuple[str, ...], int]:
-        """How many traces are in progress, by experiment and environment."""
+        """The number of traces in progress by experiment and environment."""
         query = "SELECT experiment, environment, count(*) FROM pending WHERE running GROUP BY 1, 2"
         return {(experiment, environment): count for experiment, environment, count in self._db.rows(query)}
 
     def pending(self) -> int:
-        """How many traces are pending."""
+        """The number of pending traces."""
         ((count,),) = self._db.rows("SELECT count(*) FROM pending")
         return int(count)
 
     def newest_ms(self) -> int:
-        """The latest start of the traces that are done with, 0 without any (Unix ms)."""
+        """The latest start of all traces that are done with (Unix ms), 0 if there is none."""
         ((newest_ms,),) = self._db.rows("SELECT ifnull(max(start_ms), 0) FROM done")
         return int(newest_ms)
 
     def counts(self, window: Window, step_ms: int) -> dict[int, int]:
-        """How many traces are known (done with, or pending) by their start, in steps of ``step_ms`` from 1970 on."""
+        """The number of known traces (done with or pending) by start time, in steps of ``step_ms`` since 1970."""
         query = """SELECT start_ms / ? * ?, count(*) FROM
           (SELECT start_ms FROM done UNION ALL SELECT start_ms FROM pending) WHERE start_ms >= ? AND start_ms < ?
           GROUP BY 1"""
         return dict(self._db.rows(query, step_ms, step_ms, window.lo_ms, window.hi_ms))
 
     def retired_counts(self, window: Window) -> dict[int, int]:
-        """How many traces were known in each bucket that the window touches, when it was retired."""
+        """The number of traces that were known when a bucket was retired, for each bucket that overlaps the window."""
         query = "SELECT bucket_ms, traces FROM retired WHERE bucket_ms > ? AND bucket_ms < ?"
         return dict(self._db.rows(query, window.lo_ms - BUCKET_MS, window.hi_ms))
 
     def origins(self) -> dict[str, Origin]:
-        """The origin of each experiment that was ever selected, by its id."""
+        """The origin of each experiment that was ever selected, by id."""
         rows = self._db.rows("SELECT experiment_id, created_ms, origin_ms FROM experiments")
         return {experiment_id: Origin(*row) for experiment_id, *row in rows}
 
     def add_origins(self, origins: Mapping[str, Origin]) -> None:
-        """Keep the origins of experiments that are new, or have the id of one that was deleted for good."""
+        """Store the origins of new experiments, which may have the id of a deleted one."""
         with self._db.transaction():
             self._db.each(
                 "INSERT OR REPLACE INTO experiments VALUES (?, ?, ?)",
@@ -127,13 +128,13 @@ class Ledger:
         active_ms: Mapping[Group, int] | None = None,
         first_ms: Mapping[Group, int] | None = None,
     ) -> None:
-        """Store, in one transaction: this batch is dealt with, it adds ``amounts``, reading has come to ``horizon``.
+        """Store a batch, the ``amounts`` that it adds, and the ``horizon`` in one transaction.
 
-        ``active_ms`` names the groups that get increments, and the time (Unix ms); ``first_ms`` is the earliest start
-        of a trace, by VERSION_LABELS.
+        ``active_ms``: the groups with increments, and the current time (Unix ms). ``first_ms``: the earliest start of a
+        trace by VERSION_LABELS.
 
-        A trace that is counted already makes the whole call fail: to count twice would be worse than to stop. The ids
-        of traces that started before ``horizon.forgotten_ms`` are forgotten: nothing will ask for them again.
+        The call fails if a trace is already counted, because stopping is better than counting it twice. The ids of
+        traces that started before ``horizon.forgotten_ms`` are deleted: they are never needed again.
         """
         batch = batch or Batch()
         with self._db.transaction():

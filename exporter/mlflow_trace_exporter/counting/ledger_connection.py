@@ -1,4 +1,4 @@
-"""The connection to a ledger file: queries, transactions, and what to do if it is damaged or goes away. SQLite."""
+"""The SQLite connection to a ledger file: queries, transactions, and the handling of damaged or removed files."""
 
 import json
 import logging
@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 
 
 class LedgerDamagedError(PollError):
-    """What was read of the ledger cannot be what was written; see ``Ledger.begin_again``."""
+    """The ledger contains data that cannot have been written like this; see ``Ledger.begin_again``."""
 
     def __init__(self, cause: sqlite3.Error) -> None:
         super().__init__(Reason.LEDGER, f"the ledger is damaged: {cause}")
@@ -24,16 +24,15 @@ class LedgerDamagedError(PollError):
 
 
 class Connection:
-    """One ledger file, held by this process alone until ``close``.
+    """A ledger file, locked by this process until ``close``.
 
-    Every method but the constructor raises PollError with Reason.LEDGER where SQLite cannot do what it is asked (disk
-    full, file gone): nothing of that call is kept then. It is a LedgerDamagedError where the file holds what cannot be
-    read.
+    If SQLite fails (disk full, file gone), every method except the constructor raises PollError with Reason.LEDGER, and
+    the ledger is unchanged. If the file contains invalid data, the error is a LedgerDamagedError.
     """
 
     def __init__(self, path: Path) -> None:
-        """Open the ledger at ``path``, or begin a new one. Raises UserError as ``resolve``, ``hold`` and
-        ``open_database`` do."""
+        """Open the ledger at ``path``, or create one. Raises UserError as ``resolve``, ``hold`` and ``open_database``
+        do."""
         self._path = resolve(path)
         self._lock = hold(self._path)
         try:
@@ -48,18 +47,18 @@ class Connection:
         self._log_inode: int | None = None
 
     def begin_again(self, damage: LedgerDamagedError) -> None:
-        """Set the file aside, which is damaged, and begin a new ledger. Raises UserError as the constructor does."""
+        """Set the damaged file aside and create a new ledger. Raises UserError as the constructor does."""
         self._db.close()
         set_aside(self._path, damage.cause)
         self._open()
 
     def close(self) -> None:
-        """Close the file and let other processes have it."""
+        """Close and unlock the file."""
         self._db.close()
         self._lock.close()
 
     def size_bytes(self) -> int:
-        """What the ledger takes on disk."""
+        """The size of the ledger on disk."""
         beside = (Path(f"{self._path}{suffix}") for suffix in ("", "-wal"))
         return sum(each.stat().st_size for each in beside if each.exists())
 
@@ -69,16 +68,16 @@ class Connection:
             return self._db.execute(query, parameters).fetchall()
 
     def execute(self, statement: str, *parameters: object) -> None:
-        """Run a statement inside of a transaction."""
+        """Run a statement inside a transaction."""
         self._db.execute(statement, parameters)
 
     def each(self, statement: str, rows: Iterable[Sequence[object]]) -> None:
-        """Run a statement for each of the rows, inside of a transaction."""
+        """Run a statement for each row inside a transaction."""
         self._db.executemany(statement, rows)
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """All that ``execute`` and ``each`` do in the block is stored, or nothing."""
+        """Run the statements of the block in one transaction."""
         with ledger_errors():
             self._require_in_place()
             self._db.execute("BEGIN IMMEDIATE")
@@ -93,13 +92,14 @@ class Connection:
 
     @property
     def _log_path(self) -> Path:
-        """SQLite's write-ahead log, which holds what was committed lately."""
+        """SQLite's write-ahead log, which contains recent commits."""
         return Path(f"{self._path}-wal")
 
     def _require_in_place(self) -> None:
-        """What is committed to a file that was deleted is gone with the process, so it must not be committed.
+        """Raise PollError if the ledger file was removed, because commits to a deleted file are lost when the process
+        ends.
 
-        What a deleted log holds can still be moved into the ledger itself.
+        If only the write-ahead log was removed, its content can still be moved into the ledger.
         """
         if _inode_of(self._path) != self._inode:
             raise PollError(Reason.LEDGER, f"{self._path} was removed or replaced; start the exporter again")
@@ -111,16 +111,16 @@ class Connection:
 
 
 def dump(value: object) -> str:
-    """Labels as the ledger keeps them."""
+    """Serialize labels for the ledger."""
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
 def load(text: str) -> tuple[str, ...]:
-    """Labels that the ledger has kept. Raises LedgerDamagedError for what are none."""
+    """Deserialize labels from the ledger. Raises LedgerDamagedError if they are invalid."""
     try:
         return tuple(json.loads(text))
     except (ValueError, TypeError):
-        raise LedgerDamagedError(DamagedError(f"{text!r:.100} is no list of labels")) from None
+        raise LedgerDamagedError(DamagedError(f"{text!r:.100} is not a list of labels")) from None
 
 
 def _inode_of(path: Path) -> int | None:
@@ -132,7 +132,7 @@ def _inode_of(path: Path) -> int | None:
 
 @contextmanager
 def ledger_errors() -> Iterator[None]:
-    """Raise what SQLite raises as PollError."""
+    """Convert errors of SQLite to PollError."""
     try:
         yield
     except sqlite3.Error as error:

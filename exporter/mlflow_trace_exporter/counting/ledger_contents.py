@@ -1,6 +1,6 @@
-"""What the tables of a ledger may hold.
+"""Validates the contents of a ledger's tables.
 
-SQLite checks the structure of a file. A flipped bit inside of a value passes that check, and would make every start or
+SQLite checks only the structure of a file. A flipped bit in a value passes that check, and could make every start or
 every poll fail.
 """
 
@@ -18,39 +18,39 @@ from mlflow_trace_exporter.metrics.meter import SUM
 
 
 class DamagedError(sqlite3.DatabaseError):
-    """The file holds what no ledger can hold."""
+    """The file contains data that is invalid in a ledger."""
 
 
 _ALLOWED = {"INTEGER": ("integer",), "TEXT": ("text",), "NUMERIC": ("integer", "real")}
-"""The storage classes that each declared type of a column may have."""
+"""The storage classes that are valid for each declared column type."""
 
 _STAGES = 3
 
 
 def require_sound(db: sqlite3.Connection, schema: str) -> None:
-    """Raise DamagedError for what this program cannot have written, as far as that can be told. ``schema`` makes the
-    tables that there must be.
+    """Raise DamagedError if the database contains data that this program cannot have written. ``schema`` creates the
+    expected tables.
 
-    A number that was changed into another possible number cannot be told.
+    A number that was changed to another valid number is not detected.
     """
     try:
         with closing(sqlite3.connect(":memory:")) as model:
             model.executescript(schema)
-            _require(_columns(db) == _columns(model), "its tables are not those of a ledger")
+            _require(_columns(db) == _columns(model), "the tables do not match the schema")
         for table in _columns(db):
-            _require(_storage_classes_fit(db, table), f"a column of {table} holds another type")
-        _require(_horizon_fits(db), "the horizon contradicts itself")
-        _require(_passes_fit(db), "a pass reads what is retired")
-        _require(_groups_fit(db), "a label set cannot be read")
-        _require(_versions_fit(db), "a version cannot be read")
-        _require(_totals_fit(db), "a total is not a possible one, or a series lacks a part")
+            _require(_storage_classes_fit(db, table), f"a column of {table} contains a value of the wrong type")
+        _require(_horizon_fits(db), "the horizon is inconsistent")
+        _require(_passes_fit(db), "a pass includes retired start times")
+        _require(_groups_fit(db), "a label set is invalid")
+        _require(_versions_fit(db), "a version is invalid")
+        _require(_totals_fit(db), "a total is invalid, or a series is incomplete")
         db.execute("SELECT * FROM pending").fetchall()
         db.execute("SELECT * FROM experiments").fetchall()
     except (ValueError, TypeError, KeyError, RecursionError) as error:
-        raise DamagedError(f"a value in it cannot be read: {error}") from None
+        raise DamagedError(f"a value is invalid: {error}") from None
     except sqlite3.OperationalError as error:
         if getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) == sqlite3.SQLITE_ERROR:
-            raise DamagedError(str(error)) from None  # a table or a column is missing, or a text is no UTF-8
+            raise DamagedError(str(error)) from None  # a table or column is missing, or a text is not UTF-8
         raise
 
 
@@ -60,7 +60,7 @@ def _require(fits: bool, what: str) -> None:
 
 
 def _columns(db: sqlite3.Connection) -> dict[str, list[Any]]:
-    """By table the name of each column, its type, whether it can be NULL, and its place in the key."""
+    """The columns of each table: name, type, whether it is NOT NULL, and its position in the primary key."""
     tables = db.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
     query = 'SELECT name, type, "notnull", pk FROM pragma_table_info(?)'
     return {table: db.execute(query, (table,)).fetchall() for (table,) in tables}
@@ -115,7 +115,7 @@ def _totals_fit(db: sqlite3.Connection) -> bool:
 
 
 def _series_fits(labels: Any, parts: int, shape: Any) -> bool:
-    """Whether a series has the labels and all the parts of its family; of one without a shape that is not known."""
+    """Whether a series has the labels and all parts of its family. Without a shape only the labels are checked."""
     if not _is_texts(labels):
         return False
     if shape is None:

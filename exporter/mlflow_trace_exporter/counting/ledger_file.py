@@ -1,4 +1,4 @@
-"""The ledger as a file: its lock, its schema, and what is done about a file that is not what it should be."""
+"""The ledger file: its lock, its schema and migrations, and the handling of damaged or foreign files."""
 
 import fcntl
 import logging
@@ -51,33 +51,33 @@ INSERT OR IGNORE INTO versions SELECT json_array(json_extract(labels, '$[0]'),
   json_extract(labels, '$[1]'), json_extract(labels, '$[2]')), NULL FROM groups
   WHERE json_array_length(labels) > 2;
 PRAGMA user_version = 3;
-""",  # when a version that was there before was first seen is not known, and stays unknown
+""",  # when an existing version was first seen is unknown and stays so
     3: """
 ALTER TABLE horizon ADD COLUMN forgotten_ms INTEGER NOT NULL DEFAULT 0;
 UPDATE horizon SET forgotten_ms = max(0, retired_ms - 600000);
 PRAGMA user_version = 4;
-""",  # up to there schema 3 had forgotten ids: a bucket behind what is retired
+""",  # schema 3 forgot ids up to one bucket before the retired mark
 }
-"""How each earlier schema becomes the next one."""
+"""The migration from each earlier schema to the next one."""
 
 
 def resolve(path: Path) -> Path:
-    """Where the ledger at ``path`` really is: a link to it must lead to the same lock. Raises UserError for a loop of
-    links, and for a file with two names, for which there would be two locks."""
+    """Resolve symbolic links, so that every path to a ledger leads to the same lock. Raises UserError for a loop of
+    links, and for a file with several hard links, because each of them would have its own lock."""
     try:
         found = path.resolve()
         names = found.stat().st_nlink if found.is_file() else 1
     except (OSError, RuntimeError):  # the latter up to Python 3.12
-        raise cannot_keep(path, "it is a link that cannot be followed") from None
+        raise cannot_keep(path, "the symbolic link cannot be resolved") from None
     if names > 1:
-        raise cannot_keep(path, f"{found} has {names} names (hard links), and each of them could be in use; copy it")
+        raise cannot_keep(path, f"{found} has {names} hard links, and each of them could be in use; copy the file")
     return found
 
 
 def hold(path: Path, what: str = "the ledger", remedy: str = "set another ledger.path") -> IO[str]:
-    """Hold ``path`` for this process until the file that is returned is closed: a second exporter on the same ledger
-    would count every trace again. Raises UserError where another process holds it, or the path cannot be written; it
-    says ``what`` is held, and the ``remedy``."""
+    """Lock ``path`` until the returned file is closed, because a second exporter with the same ledger would count every
+    trace again. Raises UserError if another process holds the lock (the message contains ``what`` is locked and the
+    ``remedy``), or if the path is not writable."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         lock = Path(f"{path}.lock").open("a+", encoding="ascii")  # noqa: SIM115 - open as long as the lock is held
@@ -92,19 +92,19 @@ def hold(path: Path, what: str = "the ledger", remedy: str = "set another ledger
         lock.seek(0)
         holder = lock.read().strip() or "unknown"
         lock.close()
-        raise UserError(f"{what} {path} is in use by process {holder}; stop that one, or {remedy}") from None
-    except OSError as error:  # there is no room, or the file system knows no locks
-        with suppress(OSError):  # it would write what is left
+        raise UserError(f"{what} {path} is in use by process {holder}; stop that process, or {remedy}") from None
+    except OSError as error:  # the disk is full, or the file system does not support locks
+        with suppress(OSError):  # closing flushes the buffer again
             lock.close()
         raise cannot_keep(path, what_failed(error)) from None
     return lock
 
 
 def open_database(path: Path) -> sqlite3.Connection:
-    """Open the ledger at ``path``, which this process holds, or begin a new one.
+    """Open the ledger at ``path``, which this process has locked, or create one.
 
-    A ledger that is damaged is set aside under another name, which is logged and counted, and a new one begun. Raises
-    UserError where the file there is no ledger, or not one that this version can read; it is left as it is.
+    A damaged ledger is renamed, which is logged and counted, and a new one is created. If the file is not a ledger, or
+    has a schema that this version does not support, UserError is raised and the file is unchanged.
     """
     _finish_setting_aside(path)
     with user_errors(path):
@@ -124,21 +124,21 @@ def _open(path: Path) -> sqlite3.Connection:
         is_new = db.execute("SELECT count(*) FROM sqlite_master").fetchone() == (0,)
         if is_new:
             db.executescript(f"BEGIN; {_SCHEMA} {_resets(path)} COMMIT;")
-            log.info("a new ledger is begun", extra={"ledger": path})
-        refuse_foreign(db, path)  # before anything is written to a file that is not ours
+            log.info("created a new ledger", extra={"ledger": path})
+        refuse_foreign(db, path)  # before writing to a file that may not be ours
         while migration := _MIGRATIONS.get(version_of(db)):
             db.executescript(f"BEGIN; {migration} COMMIT;")
         require_sound_file(db)
         db.execute("PRAGMA journal_mode = WAL")
         db.execute("PRAGMA synchronous = FULL")
-        if not is_new:  # there are ledgers without it, whose process was killed before its first row was in
+        if not is_new:  # older versions could be killed before they stored this row
             db.execute(_resets(path))
         undo.pop_all()
         return db
 
 
 def require_sound_file(db: sqlite3.Connection) -> None:
-    """Raise DamagedError, or what SQLite raises, for a ledger of this schema that is damaged."""
+    """Raise DamagedError or an error of SQLite if a ledger of the current schema is damaged."""
     (finding,) = db.execute("PRAGMA quick_check(1)").fetchone()
     if finding != "ok":
         raise DamagedError(finding)
@@ -146,45 +146,45 @@ def require_sound_file(db: sqlite3.Connection) -> None:
 
 
 def _resets(path: Path) -> str:
-    """The statement that has the ledger say how many before it were set aside, if it does not say that yet."""
+    """The statement that stores how many ledgers were set aside before, unless it is already stored."""
     return f"INSERT OR IGNORE INTO totals VALUES ('{LEDGER_RESETS}', '[]', '', {len(_set_aside_before(path))}, 0);"  # noqa: S608 - no values
 
 
 def refuse_foreign(db: sqlite3.Connection, path: Path) -> None:
-    """Raise UserError for a database that is no ledger, or one that this version cannot read."""
+    """Raise UserError if the database is not a ledger, or has a schema that this version does not support."""
     (application_id,) = db.execute("PRAGMA application_id").fetchone()
     version = version_of(db)
     if application_id != APPLICATION_ID:
         raise UserError(f"{path} is a database of another program; move it away or set ledger.path")
     if version != SCHEMA_VERSION and version not in _MIGRATIONS:
         raise UserError(
-            f"{path} has the schema {version}, and this version of the exporter reads schema {SCHEMA_VERSION};"
+            f"{path} has schema {version}, but this version of the exporter supports schema {SCHEMA_VERSION};"
             " move it away or set ledger.path"
         )
 
 
 def version_of(db: sqlite3.Connection) -> int:
-    """Which schema it has."""
+    """The schema version of a ledger."""
     return int(db.execute("PRAGMA user_version").fetchone()[0])
 
 
 def is_damage(error: sqlite3.Error) -> bool:
-    """Whether the file is at fault, and not the disk, its permissions or somebody's lock."""
+    """Whether the error is caused by the contents of the file, and not by the disk, permissions or a lock."""
     if isinstance(error, DamagedError):
         return True
     code = getattr(error, "sqlite_errorcode", None)
-    if code is None:  # not of SQLite, but of Python, which found a text that is no UTF-8
+    if code is None:  # raised by Python for a text that is not UTF-8
         return isinstance(error, sqlite3.OperationalError) and "decode" in str(error)
-    return code & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)  # the rest of it is detail
+    return code & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)  # ignore the extended code
 
 
 def is_damaged(path: Path, error: sqlite3.Error) -> bool:
-    """Whether what is at ``path`` is a ledger, and at fault."""
+    """Whether the file at ``path`` is a ledger, and the error is caused by its contents."""
     return is_damage(error) and _is_ours(path)
 
 
 def _is_ours(path: Path) -> bool:
-    """Whether the head of the file says that it is a ledger (https://www.sqlite.org/fileformat.html, section 1.3)."""
+    """Whether the header of the file identifies a ledger (https://www.sqlite.org/fileformat.html, section 1.3)."""
     try:
         with path.open("rb") as file:
             head = file.read(100)
@@ -194,21 +194,21 @@ def _is_ours(path: Path) -> bool:
 
 
 def set_aside(path: Path, error: sqlite3.Error) -> None:
-    """Give a damaged ledger, which nobody has open, another name, and say so."""
+    """Rename a damaged ledger, which must not be open, and log it."""
     aside = Path(f"{path}.damaged-{max(map(_number, _set_aside_before(path)), default=0) + 1}")
     for suffix in ("-wal", "-shm", ""):  # the ledger itself last, see _finish_setting_aside
         beside = Path(f"{path}{suffix}")
         if beside.exists():
             beside.rename(f"{aside}{suffix}")
     log.error(
-        "the ledger is damaged; it is set aside, and all counters begin again at zero",
+        "the ledger is damaged; it is set aside, and all counters restart at zero",
         extra={"ledger": path, "set_aside_as": aside, "error": str(error)},
     )
 
 
 def _finish_setting_aside(path: Path) -> None:
-    """Set aside a ledger whose write-ahead log was set aside when the process was killed. Without that log it would
-    pass for a sound one, and have lower totals than it had."""
+    """Finish setting a ledger aside if the process was killed after only the write-ahead log was renamed. Without its
+    log the ledger would look valid but have lower totals."""
     for log_file in path.parent.glob(f"{escape(path.name)}.damaged-*-wal"):
         aside = log_file.with_name(log_file.name.removesuffix("-wal"))
         if not aside.exists() and path.exists():
@@ -226,7 +226,7 @@ def _number(aside: Path) -> int:
 
 @contextmanager
 def user_errors(path: Path) -> Iterator[None]:
-    """Raise UserError for what SQLite raises."""
+    """Convert errors of SQLite to UserError."""
     try:
         yield
     except sqlite3.Error as error:
@@ -238,5 +238,5 @@ def _cannot_use(path: Path, error: sqlite3.Error) -> UserError:
 
 
 def cannot_keep(path: Path, why: str) -> UserError:
-    """What to raise where no ledger can be kept at ``path``."""
+    """The error if no ledger can be stored at ``path``."""
     return UserError(f"cannot keep a ledger at {path}: {why}; set ledger.path")

@@ -1,4 +1,4 @@
-"""The ledger of `serve`, looked at by other commands: which may run meanwhile, change nothing and leave nothing."""
+"""Read-only access to the ledger of `serve` for other commands. They can run at the same time, and change no files."""
 
 import fcntl
 import os
@@ -25,7 +25,7 @@ from mlflow_trace_exporter.errors import UserError, what_failed
 
 
 def examine(path: Path) -> bool:
-    """Whether there is a ledger at ``path``. Only reads. Raises UserError for a file that would be refused."""
+    """Whether there is a ledger at ``path``. Read-only. Raises UserError for a file that `serve` would refuse."""
     if not _is_there(path):
         return False
     with _only_read(path) as db:
@@ -39,24 +39,24 @@ def _is_there(path: Path) -> bool:
             return True
         nearest = next(parent for parent in path.absolute().parents if parent.exists())
         if not nearest.is_dir() or not os.access(nearest, os.W_OK):
-            raise cannot_keep(path, f"{nearest} cannot be written")
+            raise cannot_keep(path, f"{nearest} is not writable")
     except OSError as error:
         raise cannot_keep(path, what_failed(error)) from None
     return False
 
 
 class Outlook(Enum):
-    """What `serve` would find where its ledger is to be. The value says what it would do."""
+    """The state of the ledger that `serve` would find. The value describes what `serve` would do."""
 
-    NEW = "to be made"
-    FOUND = "found: counting goes on from it"
-    IN_USE = "in use by a running exporter: counting goes on"
-    DAMAGED = "damaged: it would be set aside, and all counters begin again at zero"
+    NEW = "will be created"
+    FOUND = "found: counting continues from it"
+    IN_USE = "in use by a running exporter: counting continues"
+    DAMAGED = "damaged: it would be set aside, and all counters would restart at zero"
 
 
 def outlook(path: Path) -> Outlook:
-    """What `serve` would find at ``path``; what is there stays as it is, and nothing is left. Raises UserError where
-    `serve` could not keep a ledger there."""
+    """The state of the ledger at ``path``. Changes nothing and leaves no files. Raises UserError if `serve` could not
+    store a ledger there."""
     path = resolve(path)
     found = _is_there(path) and not _is_empty(path)
     if found and _is_held(path):
@@ -75,7 +75,7 @@ def _is_empty(path: Path) -> bool:
 
 
 def _is_sound(path: Path) -> bool:
-    """Whether the ledger at ``path`` is not damaged. Only reads. Raises UserError for a file that would be refused."""
+    """Whether the ledger at ``path`` is undamaged. Read-only. Raises UserError for a file that `serve` would refuse."""
     with _only_read(path) as db:
         try:
             refuse_foreign(db, path)
@@ -89,7 +89,7 @@ def _is_sound(path: Path) -> bool:
 
 
 def _is_held(path: Path) -> bool:
-    """Whether another process holds the ledger, as far as this one may see."""
+    """Whether another process holds the lock; False if the lock file is not readable."""
     with suppress(OSError), Path(f"{path}.lock").open(encoding="ascii") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -107,8 +107,8 @@ def _require_writable(file: Path) -> None:
 
 
 def _try_beside(path: Path) -> None:
-    """Begin a ledger in a folder of its own, in the nearest one that there is: only that tells whether folders can be
-    made there, whether there is room, and whether the file system knows the locks that SQLite needs."""
+    """Create a ledger in a temporary folder inside the nearest existing one. This is the only way to check that folders
+    can be created there, that there is free space, and that the file system supports the locks of SQLite."""
     nearest = next(parent for parent in path.parents if parent.exists())
     try:
         with TemporaryDirectory(dir=nearest, prefix=".mlflow-trace-exporter-") as folder:
@@ -123,8 +123,8 @@ def _try_beside(path: Path) -> None:
 
 
 def origin_ms(path: Path) -> int | None:
-    """From which start time on `serve` counts (Unix ms), as the ledger at ``path`` says; None where there is none yet.
-    Only reads, and `serve` may run meanwhile. Raises UserError as ``examine`` does."""
+    """The start time from which `serve` counts (Unix ms), from the ledger at ``path``; None if there is none yet.
+    Read-only, even while `serve` is running. Raises UserError as ``examine`` does."""
     if not examine(path):
         return None
     with _only_read(path) as db:
@@ -134,7 +134,8 @@ def origin_ms(path: Path) -> int | None:
 
 @contextmanager
 def _only_read(path: Path) -> Iterator[sqlite3.Connection]:
-    # without a write-ahead log nobody writes; SQLite, if it is not told so, leaves one that may belong to another user
+    # Without a write-ahead log there is no writer. Without immutable=1 SQLite would create a log, which could belong to
+    # a different user than that of `serve`.
     alone = "" if Path(f"{path}-wal").exists() else "&immutable=1"
     uri = f"{path.absolute().as_uri()}?mode=ro{alone}"
     with user_errors(path), closing(sqlite3.connect(uri, uri=True)) as db:

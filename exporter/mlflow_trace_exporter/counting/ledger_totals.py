@@ -1,4 +1,4 @@
-"""What the ledger's traces add up to, by series and group, and what of it is shown."""
+"""The totals of the ledger by series and group, and which of them are exposed."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from mlflow_trace_exporter.metrics.meter import Cell, TraceFamily
 
 
 class Stage(IntEnum):
-    """What is shown of a group, see release.py: what it slept with, its values, or nothing."""
+    """How a group is exposed, see release.py: at the values it slept with, at its current values, or not at all."""
 
     HELD = 0
     RELEASED = 1
@@ -20,21 +20,21 @@ class Stage(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class GroupState:
-    """When a group last got increments (Unix ms), and what is shown of it."""
+    """When a group last had increments (Unix ms), and how it is exposed."""
 
     active_ms: int
     stage: Stage
 
 
 class Totals:
-    """The totals in a ledger. Methods raise PollError as those of Connection do."""
+    """The totals in a ledger. Methods raise PollError like those of Connection."""
 
     def __init__(self, connection: Connection) -> None:
         self._db = connection
 
     def add(self, amounts: Mapping[Cell, float], active_ms: Mapping[Group, int], first_ms: Mapping[Group, int]) -> None:
-        """Add to totals, inside of a transaction. ``active_ms`` names the groups that get increments, and the time
-        (Unix ms); ``first_ms`` is the earliest start of a trace, by VERSION_LABELS."""
+        """Add to totals inside a transaction. ``active_ms``: the groups with increments, and the current time (Unix
+        ms). ``first_ms``: the earliest start of a trace by VERSION_LABELS."""
         self._db.each(
             "INSERT INTO totals VALUES (?, ?, ?, ?, 0)"
             " ON CONFLICT DO UPDATE SET value = value + excluded.value WHERE excluded.value != 0",
@@ -51,40 +51,41 @@ class Totals:
         )
 
     def first_seen(self) -> dict[Group, int]:
-        """When the first trace of each version started (Unix ms), by VERSION_LABELS, as far as that is known."""
+        """When the first trace of each version started (Unix ms), by VERSION_LABELS, if known."""
         rows = self._db.rows("SELECT labels, first_ms FROM versions WHERE first_ms IS NOT NULL")
         return {load(labels): first_ms for labels, first_ms in rows}
 
     def all(self) -> dict[Cell, float]:
-        """All totals as of the last commit."""
+        """All totals at the last commit."""
         return self._cells("SELECT family, labels, part, value FROM totals ORDER BY family, labels")
 
     def values(self, cells: Iterable[Cell]) -> dict[Cell, float]:
-        """The totals of some cells, of those that there are."""
+        """The totals of these cells, if they exist."""
         return self._look_up("value", cells)
 
     def slept(self, cells: Iterable[Cell]) -> dict[Cell, float]:
-        """The value with which each of these cells went to sleep; 0 if it never did."""
+        """The value at which each of these cells went to sleep; 0 if it never did."""
         return self._look_up("slept", cells)
 
     def groups(self) -> dict[Group, GroupState]:
-        """The groups that do not sleep."""
+        """The groups that are not asleep."""
         rows = self._db.rows("SELECT labels, active_ms, stage FROM groups WHERE stage != ?", Stage.ASLEEP)
         return {load(labels): GroupState(active_ms, Stage(stage)) for labels, active_ms, stage in rows}
 
     def stage(self, released: Iterable[Group], asleep: Iterable[Group], at_rest: Iterable[Cell]) -> None:
-        """Store what may be shown from now on: ``released`` groups their values, ``asleep`` ones nothing. ``at_rest``
-        are the cells that were shown of the latter: they come back with the value that they have now."""
+        """Store how groups are exposed from now on: ``released`` groups at their values, ``asleep`` groups not at all.
+        ``at_rest`` are the exposed cells of the latter. When they return, they are first exposed at the value that they
+        have now."""
         stages = {**dict.fromkeys(released, Stage.RELEASED), **dict.fromkeys(asleep, Stage.ASLEEP)}
         with self._db.transaction():
             self._set_stages(stages, at_rest)
 
     def adopt(self, families: Iterable[TraceFamily]) -> list[str]:
-        """Take these families as the ones to keep from now on.
+        """Use these families from now on.
 
-        A family that was kept with other label names or other bucket edges cannot be continued: its totals begin again
-        at zero. Returns the names of such families, for the log. Where a series begins inside a group that is shown
-        already, the group is held at what it shows, so that the series is shown at 0 first.
+        A family whose label names or bucket edges have changed cannot be continued: its totals restart at zero. Returns
+        the names of such families, for the log. If a group that is exposed gets a new series, the group is held at its
+        current values, so that the series is first exposed at 0.
         """
         families = tuple(families)
         shapes = {family.name: dump((family.label_names, family.buckets)) for family in families}
@@ -99,14 +100,14 @@ class Totals:
         return changed
 
     def _forget_groups(self, families: Iterable[TraceFamily]) -> None:
-        """Keep only the groups of families that go on: those of others are values of other labels."""
+        """Keep only the groups of unchanged families, because the others have values of other labels."""
         lengths = {len(family.labels) for family in families}
         gone = [(dump(group),) for group in self._all_groups() if len(group) not in lengths]
         self._db.each("DELETE FROM groups WHERE labels = ?", gone)
 
     def _begin(self, families: Sequence[TraceFamily]) -> None:
-        """Begin, at 0, the series that groups lack: of a new family, of one with a new value of its own label, or of
-        one that applies to more groups than before."""
+        """Add missing series of groups at 0: those of a new family, of a family with a new value of its own label, or
+        of a family that applies to more groups than before."""
         there, groups = self.all(), self._all_groups()
         lacking = {
             group: cells
@@ -123,7 +124,7 @@ class Totals:
         self._set_stages(dict.fromkeys(held, Stage.HELD), at_rest)
 
     def _set_stages(self, stages: Mapping[Group, Stage], at_rest: Iterable[Cell]) -> None:
-        """Store what is shown of groups, and with which value the cells ``at_rest`` come back."""
+        """Store the stages of groups, and the values at which the cells ``at_rest`` return."""
         self._db.each(
             "UPDATE groups SET stage = ? WHERE labels = ?", [(stage, dump(group)) for group, stage in stages.items()]
         )
@@ -141,7 +142,7 @@ class Totals:
         return {cell: value for cell, rows in found for (value,) in rows}
 
     def _cells(self, query: str) -> dict[Cell, float]:
-        labels: dict[str, tuple[str, ...]] = {}  # each text is there once for each part: parse it once
+        labels: dict[str, tuple[str, ...]] = {}  # each text occurs once per part, so parse it only once
         rows = self._db.rows(query)
         return {
             Cell(family, labels.get(text) or labels.setdefault(text, load(text)), part): value

@@ -1,4 +1,4 @@
-"""From which start time on the traces of each experiment count."""
+"""The start time from which the traces of each experiment are counted."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -12,27 +12,27 @@ from mlflow_trace_exporter.tracking.experiments import Experiment
 
 
 class Origins:
-    """What the ledger knows of experiments. A new experiment counts from its beginning, and one that was there before
-    and is selected only now counts from now on."""
+    """The origins of experiments in the ledger. A new experiment is counted from its creation. An existing one that is
+    selected later is counted from that time."""
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
         self._known: Mapping[str, Origin] = {}
 
     def of(self, experiment_id: str) -> int:
-        """From which start on (Unix ms) the traces of an experiment count; 0 for one that is not known."""
+        """The start time from which the traces of an experiment are counted (Unix ms); 0 for an unknown experiment."""
         origin = self._known.get(experiment_id)
         return 0 if origin is None else origin.origin_ms
 
     def count(self, record: TraceRecord) -> bool:
-        """Whether a trace started late enough to count."""
+        """Whether a trace started late enough to be counted."""
         return record.start_ms >= self.of(record.experiment_id)
 
     def learn(self, experiments: Mapping[str, Experiment], now: Clocks, horizon: Horizon, overlap_ms: int) -> None:
-        """Keep where each experiment begins. Raises PollError where the ledger is of another MLflow server."""
+        """Store the origins of new experiments. Raises PollError if the ledger belongs to another MLflow server."""
         self._known = self._known or self._ledger.origins()
         ahead = {key: each for key, each in self._known.items() if each.origin_ms > now.latest_ms + BUCKET_MS}
-        if ahead:  # by a clock that was
+        if ahead:  # a clock was ahead
             self._add({key: replace(each, origin_ms=now.latest_ms) for key, each in ahead.items()})
         new = [each for each in experiments.values() if not self._is_known(each)]
         missed = {each for each in new if _was_there(each, horizon, overlap_ms)}
@@ -40,8 +40,8 @@ class Origins:
             if each.experiment_id in self._known:
                 raise PollError(
                     Reason.LEDGER,
-                    f"the ledger is of another MLflow server, whose experiment {each.experiment_id} is not the"
-                    f" {each.name!r} of this one; set another ledger.path, or move the ledger away",
+                    f"the ledger belongs to another MLflow server: experiment {each.experiment_id} of that server is"
+                    f" not {each.name!r} of this one; set another ledger.path, or move the ledger away",
                 )
         if new:
             begun = {each: now.earliest_ms if each in missed else 0 for each in new}
@@ -57,5 +57,6 @@ class Origins:
 
 
 def _was_there(experiment: Experiment, horizon: Horizon, overlap_ms: int) -> bool:
-    """Whether it was there at the last fresh pass, and not selected: what it has by now was left out on purpose."""
+    """Whether an experiment existed at the last fresh pass but was not selected, so that its traces were skipped on
+    purpose."""
     return horizon.fresh_ms is not None and experiment.created_ms < horizon.fresh_ms - overlap_ms

@@ -1,4 +1,4 @@
-"""The poller: reads what is new, has it counted, and publishes what is counted."""
+"""The poller: reads new traces, has them counted, and publishes the totals."""
 
 import logging
 import threading
@@ -20,22 +20,22 @@ from mlflow_trace_exporter.tracking.source import Source
 log = logging.getLogger(__name__)
 
 MAX_WAIT_S = 60.0
-"""The longest wait between two tries while polls fail, unless the interval is longer."""
+"""The longest wait between attempts while polls fail, unless the interval is longer."""
 
 
 @dataclass(frozen=True, slots=True)
 class Clock:
-    """Our own clocks: the wall clock in Unix milliseconds, and one that nobody sets, in seconds."""
+    """Our own clocks: the wall clock in Unix milliseconds, and the monotonic clock in seconds."""
 
     wall_ms: Callable[[], int]
     monotonic_s: Callable[[], float] = monotonic
 
 
 class Poller:
-    """The work of one thread: tick by tick from the source through the ledger to ``publish``.
+    """The work of the polling thread. Each tick moves traces from the source through the ledger to ``publish``.
 
-    ``publish`` is given a first snapshot at once, from what the ledger holds, and only ever what is committed.
-    ``status`` is what is known so far: that of another poller, where this one takes its place.
+    ``publish`` gets the first snapshot at once, from the ledger, and only committed totals.
+    ``status`` is the initial status: that of the previous poller if this one replaces it.
     Raises PollError if the ledger cannot be read.
     """
 
@@ -58,14 +58,14 @@ class Poller:
         self._stopping = threading.Event()
         self.status = status
         self.damage: LedgerDamagedError | None = None
-        """Why ``run`` has returned by itself: this ledger cannot be used any more."""
+        """The reason if ``run`` returned by itself: the ledger is damaged."""
         self._totals: Mapping[Cell, float] = {}
         self._active_ms: Mapping[Group, int] = {}
         self._look_at_ledger()
         self._expose()
 
     def run(self) -> None:
-        """Tick until ``stop``, or until the ledger turns out to be damaged; after failures wait longer and longer."""
+        """Tick until ``stop`` is called or the ledger is damaged. The wait grows with each failure in a row."""
         failures = 0
         while not self._stopping.is_set():
             began = monotonic()
@@ -73,15 +73,15 @@ class Poller:
             self._pause(wait_s(self._interval_s, failures, monotonic() - began))
 
     def stop(self) -> None:
-        """Have ``run`` return once the page at hand is stored. For any thread to call."""
+        """Make ``run`` return after the current page is stored. Can be called by any thread."""
         self._stopping.set()
 
     def resume(self) -> None:
-        """Let ``run`` be called once more after ``stop``."""
+        """Allow another call of ``run`` after ``stop``."""
         self._stopping.clear()
 
     def tick(self) -> bool:
-        """Read what is new, count it, publish. Whether that succeeded; raises nothing."""
+        """Read new traces, count them and publish. Returns whether this succeeded. Never raises."""
         began = monotonic()
         errors = [self._error_of(step) for step in (self._reader.tick, self._look_at_ledger)]
         error = next(filter(None, errors), None)
@@ -92,7 +92,7 @@ class Poller:
         return error is None
 
     def _pause(self, seconds: float) -> None:
-        """Wait for the next poll; meanwhile publish what is not held any more."""
+        """Wait for the next poll, and publish groups when they are released in the meantime."""
         until = monotonic() + seconds
         while (left := until - monotonic()) > 0:
             if self._stopping.wait(min(left, max(1.0, self._gate.next_release_s()))):
@@ -101,17 +101,18 @@ class Poller:
                 self._expose()
 
     def _look_at_ledger(self) -> None:
-        """Take from the ledger what is committed: nothing else may be exposed."""
+        """Load the committed state of the ledger. Nothing else may be exposed."""
         self._totals = self._gate.totals(self._reader.tally.changes, self._reader.tally.now_ms)
         self._reader.tally.changes.clear()
         self._active_ms = {group: state.active_ms for group, state in self._gate.groups.items()}
         self._reader.tally.keep_exemplars(self._totals)
         reading = self._reader.reading()
-        none_running = {cell.labels: 0 for cell in self._totals if cell.family == ABANDONED}  # where traces were seen
+        # places where traces were seen have 0 if none is in progress
+        none_running = {cell.labels: 0 for cell in self._totals if cell.family == ABANDONED}
         self.status = replace(self.status, reading=replace(reading, running={**none_running, **reading.running}))
 
     def _after_page(self) -> bool:
-        """Let people watch a long catch-up while it goes on. Whether to go on."""
+        """Publish intermediate results of a long catch-up. Returns whether to continue."""
         if monotonic() - self._exposed_at > self._interval_s:
             self.status = _with_mlflow(self.status, True, self._clock.wall_ms() / 1000)
             self._look_at_ledger()
@@ -132,18 +133,18 @@ class Poller:
             return error
         except PollError as error:
             return error
-        except Exception as error:  # a mistake of ours must not end the polling; it is counted, and told
+        except Exception as error:  # a bug must not end polling; it is counted and logged
             log.debug("unexpected error", exc_info=True)
             return PollError(Reason.INTERNAL, f"unexpected {type(error).__name__}: {error}")
         return None
 
 
 _OURS = (Reason.LEDGER, Reason.CLOCK, Reason.INTERNAL)
-"""Reasons that say nothing about whether MLflow answers."""
+"""Reasons that do not show whether MLflow answers."""
 
 
 def after_poll(status: Status, error: PollError | None, duration_s: float, now_s: float) -> Status:
-    """The status once a poll has ended. An error that is not MLflow's says nothing about MLflow."""
+    """The status after a poll. An error that is not MLflow's does not change ``mlflow_up``."""
     status = replace(status, polls=status.polls + 1, poll_duration_s=duration_s)
     if error is None:
         return replace(_with_mlflow(status, True, now_s), last_success_s=now_s)
@@ -157,9 +158,9 @@ def _with_mlflow(status: Status, up: bool, now_s: float) -> Status:
 
 
 def wait_s(interval_s: float, failures: int, elapsed_s: float) -> float:
-    """How long to wait for the next poll: what is left of the interval, which doubles with each failure in a row.
+    """How long to wait for the next poll: the rest of the interval, which doubles with each failure after the first.
 
-    Example: an interval of 15 s, and the third failure in a row took 1 s: 60 - 1 = 59 s.
+    Example: with an interval of 15 s, the third failure in a row, which took 1 s, leads to 60 - 1 = 59 s.
     """
     if failures:
         interval_s = max(interval_s, min(interval_s * 2 ** min(failures - 1, 10), MAX_WAIT_S))

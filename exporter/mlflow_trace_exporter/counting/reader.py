@@ -1,8 +1,8 @@
-"""The reader: reads MLflow, has what it reads counted, and checks that nothing is missing.
+"""The reader: reads traces from MLflow, has them counted, and checks that none is missing.
 
-A tick is a fresh pass, a look at the pending traces that are due, and one chore of those that are due by turns: closing
-or retiring start times, or an audit. So a tick with nothing new costs one request, two with a chore, and a third where
-the list of experiments is asked for.
+A tick consists of a fresh pass, a check of the pending traces that are due, and one due chore in turn: a closing pass,
+a retiring pass or an audit. So a tick without new traces needs one request. A chore needs a second one, and refreshing
+the list of experiments a third.
 """
 
 import logging
@@ -46,18 +46,17 @@ from mlflow_trace_exporter.tracking.source import Source, can_be_asked_for
 log = logging.getLogger(__name__)
 
 PENDING_AT_ONCE = 500
-"""How many traces are looked at again in one transaction: what MLflow gives in one answer."""
+"""How many pending traces are checked in one transaction: the number that MLflow returns in one response."""
 
 Chore = Kind | Scope
-"""What is done now and then: a closing or a retiring pass, or an audit."""
+"""Periodic work: a closing or retiring pass, or an audit."""
 
 
 @dataclass(frozen=True, slots=True)
 class PollSettings:
-    """How to poll. ``interval_s`` is also how long a chore may take at a time, so that new traces need not wait for it
-    longer (one step of an audit is always finished).
-    ``origin_ms``: traces that started earlier are not counted; used where the ledger is new, and kept in it from then
-    on."""
+    """Settings for polling. ``interval_s`` also limits the time of a chore per tick, so that new traces do not wait
+    longer (a started step of an audit is always finished).
+    ``origin_ms``: traces that started earlier are not counted. It is used for a new ledger, which then stores it."""
 
     interval_s: float
     limits: Limits
@@ -66,7 +65,8 @@ class PollSettings:
 
 
 class Reader:
-    """Reads from ``source`` into ``ledger``. ``go_on`` is asked after each page that is stored: False ends the tick."""
+    """Reads from ``source`` into ``ledger``. ``go_on`` is called after each stored page. If it returns False the tick
+    ends."""
 
     def __init__(
         self,
@@ -84,7 +84,7 @@ class Reader:
         self._go_on = go_on
         self._clock_s = clock_s
         self._retired: deque[tuple[float, int]] = deque()
-        """Up to where start times are retired, and since when by ``clock_s``, until their ids may be forgotten."""
+        """Retired marks whose ids may not be forgotten yet, with the times (``clock_s``) at which they were noted."""
         self.tally = Tally(ledger, meter, settings.origin_ms)
         self._origins = Origins(ledger)
         self._auditor = Auditor(source, ledger, self.tally, self._origins, settings.limits, go_on)
@@ -95,11 +95,11 @@ class Reader:
         self._turns: deque[Chore] = deque((Kind.CLOSING, Kind.RETIRING, Scope.OPEN, Scope.CLOSED))
 
     def tick(self) -> None:
-        """Read what is new and do what is due. Raises PollError; what is stored until then stays stored."""
+        """Read new traces and do due work. Raises PollError; pages that are already stored remain stored."""
         now = self._source.clocks()
         self.tally.now_ms, self._clock_difference_s = now.earliest_ms, now.difference_s
         self._begin(now)
-        if not self._experiments:  # as good as being away: what comes meanwhile is read when there are some
+        if not self._experiments:  # like downtime: traces that arrive now are read once there are experiments
             return
         self._features = self._source.features()
         if not self._read(Kind.FRESH, now) or not self._look_again(now.earliest_ms):
@@ -114,7 +114,7 @@ class Reader:
         self._forget()
 
     def reading(self) -> Reading:
-        """How complete the ledger is. Raises PollError if the ledger cannot be read."""
+        """The progress of reading. Raises PollError if the ledger cannot be read."""
         totals = self._ledger.totals
         groups = totals.groups()
         shown = {group[: len(VERSION_LABELS)] for group in groups}
@@ -142,7 +142,7 @@ class Reader:
         )
 
     def _is_behind(self) -> bool:
-        """Whether the last complete fresh pass, or what is closed, is longer ago than the work at hand explains."""
+        """Whether the last complete fresh pass or the closed mark is further back than in normal operation."""
         horizon, limits, interval_ms = self._horizon, self._settings.limits, self._settings.interval_s * 1000
         if self.tally.now_ms is None or not self._experiments:
             return False
@@ -156,14 +156,14 @@ class Reader:
     def _begin(self, now: Clocks) -> None:
         self.tally.refresh()
         if self._horizon == Horizon.at(self._horizon.origin_ms) and self._horizon.origin_ms > now.earliest_ms:
-            self.tally.commit(Horizon.at(now.earliest_ms))  # nothing is read yet, and our clock was ahead when it began
+            self.tally.commit(Horizon.at(now.earliest_ms))  # nothing is read yet, and our clock was ahead before
         self._take_back(now.latest_ms)
         self._experiments = self._source.experiments()
         self._origins.learn(self._experiments, now, self._horizon, self._settings.limits.overlap_ms)
 
     def _take_back(self, latest_ms: int) -> None:
-        """See that no mark is ahead of the clocks. Raises PollError where the clocks are behind all that the ledger
-        knows: what is read then could be counted already, or be older than what counts."""
+        """Move marks back that are ahead of the clocks. Raises PollError if the clocks are behind everything that the
+        ledger knows: traces could then be counted already, or be too old to be counted."""
         before, limits = self._horizon, self._settings.limits
         newest_ms = self._ledger.newest_ms()
         begun_ms = before.origin_ms if newest_ms else 0
@@ -171,14 +171,14 @@ class Reader:
         if kept_ms > latest_ms + limits.margin_ms:
             raise PollError(
                 Reason.CLOCK,
-                f"MLflow's clock and this machine's say at most {text(latest_ms)} UTC, but the ledger knows what it has"
-                f" counted from {text(kept_ms)} UTC on only; set the clocks, or set another ledger.path if they are"
+                f"the clocks of MLflow and this machine show {text(latest_ms)} UTC or earlier, but the ledger can only"
+                f" count traces from {text(kept_ms)} UTC on; correct the clocks, or set another ledger.path if they are"
                 " right",
             )
         after = taken_back(before, latest_ms, newest_ms, limits)
         if after is not before:
             log.warning(
-                "start times are opened again: a clock was ahead, or poll.lateness or poll.audit_horizon is longer now",
+                "start times are reopened: a clock was ahead, or poll.lateness or poll.audit_horizon was raised",
                 extra={"complete_until": text(before.closed_ms), "complete_until_now": text(after.closed_ms)},
             )
             self._retired.clear()
@@ -186,14 +186,14 @@ class Reader:
             self.tally.commit(after, Batch(reopened=1))
         if not self._said_readable and after.readable_ms > max(after.origin_ms, latest_ms - limits.audit_horizon_ms):
             log.warning(
-                "poll.audit_horizon is longer than ids were kept: older traces that become visible now are told as"
-                " unaccounted, and not counted",
+                "poll.audit_horizon is longer than ids were kept: older traces that become visible now are reported as"
+                " unaccounted but not counted",
                 extra={"older_than": text(after.readable_ms)},
             )
         self._said_readable = True
 
     def _forget(self) -> None:
-        """Forget the ids of traces whose start has been retired for long enough, by a clock that nobody sets."""
+        """Forget the ids of traces whose start has been retired for STAND_S, by the monotonic clock."""
         now_s, stood_ms = self._clock_s(), None
         if not self._retired or self._retired[-1][1] != self._horizon.retired_ms:
             self._retired.append((now_s, self._horizon.retired_ms))
@@ -219,13 +219,13 @@ class Reader:
         return self._features.get(Feature.TRACE_METRICS, False) and self._auditor.is_due(chore, now)
 
     def _read(self, kind: Kind, now: Clocks, deadline_s: float | None = None) -> bool:
-        """Whether the pass was read to its end; it is taken up again where it was left."""
+        """Read a pass. Returns whether it is complete. An interrupted pass resumes where it stopped."""
         limits = self._settings.limits
         horizon = begin(self._horizon, kind, now, limits, self._features.get(Feature.END_TIME_FILTER, True))
-        if kind not in horizon.under_way:  # a fresh pass has just done it
+        if kind not in horizon.under_way:  # a fresh pass has just covered it
             return True
         for page in self._source.scan(horizon.under_way[kind].window):
-            moves_on = page.next_lo_ms > horizon.under_way[kind].window.lo_ms  # a millisecond is read in one go
+            moves_on = page.next_lo_ms > horizon.under_way[kind].window.lo_ms  # a millisecond is read in one tick
             horizon = after_page(horizon, kind, page.next_lo_ms)
             self._store(page.records, horizon)
             if not self._go_on() or (moves_on and deadline_s is not None and monotonic() > deadline_s):
@@ -234,7 +234,7 @@ class Reader:
         return True
 
     def _look_again(self, now_ms: int) -> bool:
-        """Read the pending traces that are due, as many as time permits. Whether to go on."""
+        """Check the pending traces that are due, as many as time permits. Returns whether to continue."""
         deadline_s = monotonic() + self._settings.interval_s
         due_now = self._ledger.due(now_ms)
         for at in range(0, len(due_now), PENDING_AT_ONCE):
@@ -253,15 +253,16 @@ class Reader:
         return True
 
     def _find_by_start(self, pending: Sequence[Pending]) -> list[TraceRecord]:
-        """Those of these traces that are there, of which MLflow cannot be asked by id. Others of the same start are not
-        among them: their ids may be forgotten."""
+        """Find pending traces that MLflow cannot look up by id. Other traces with the same start are not returned,
+        because their ids may be forgotten."""
         wanted = {each.trace_id for each in pending}
         starts_ms = sorted({each.start_ms for each in pending if each.experiment_id in self._experiments})
         pages = (page for start_ms in starts_ms for page in self._source.scan(Window(start_ms, start_ms + 1)))
         return [record for page in pages for record in page.records if record.trace_id in wanted]
 
     def _can_ask_for(self, pending: Pending) -> bool:
-        """Whether it is deleted if it is not found. Else it may be there again when its experiment is."""
+        """Whether MLflow can look up the trace by id, so that a trace that is not found is deleted. A trace of an
+        experiment that is not selected may reappear with its experiment."""
         return pending.experiment_id in self._experiments and can_be_asked_for(pending.trace_id)
 
     def _store(self, records: Sequence[TraceRecord], horizon: Horizon, gone: Sequence[str] = ()) -> None:

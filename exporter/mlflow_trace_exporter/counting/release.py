@@ -1,17 +1,17 @@
-"""When the increments of a series are shown.
+"""Decides when the increments of a series are exposed.
 
-PromQL sees an increase only between two scrapes: a series that appears with the value 7 has an increase() of 0. So a
-new series is shown at 0 first, for ``zero_hold``, and only then with its value. A series that got no increments for
-``ttl`` is not shown any more; when it gets one again it comes back with the value that it slept with, and is held in
-the same way. Both hold for all series about the same traces together: a *group*, which is their label values. An
-example, with a hold of 30 s, scrapes every 15 s, and 7 traces of a version that was never seen:
+PromQL sees an increase only between two scrapes: the increase() of a series that first appears at 7 is 0. So a new
+series is held at 0 for ``zero_hold`` before its value is exposed. A series without increments for ``ttl`` goes to sleep
+and is no longer exposed. With the next increment it returns at the value at which it went to sleep, and is held there
+in the same way. Both rules apply to a *group*, which is all series about the same traces and is identified by their
+label values. Example: a hold of 30 s, a scrape every 15 s, and 7 traces of a new version:
 
-    12:00:00  the traces are counted; shown: 0       12:00:10  scraped: 0
-    12:00:15  2 more are counted; shown: 0           12:00:25  scraped: 0
-    12:00:30  shown: 9                               12:00:40  scraped: 9, an increase of 9
+    12:00:00  7 traces are counted; exposed: 0       12:00:10  scraped: 0
+    12:00:15  2 more are counted; exposed: 0         12:00:25  scraped: 0
+    12:00:30  exposed: 9                             12:00:40  scraped: 9, an increase of 9
 
-What a group is allowed to show is stored in the ledger before it is shown. Else a restart would hold what has been
-shown already, and PromQL would take that for a reset.
+The stage of a group is stored in the ledger before it is exposed. Otherwise a restart would hold values that have
+already been exposed, and PromQL would treat that as a counter reset.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -25,8 +25,8 @@ from mlflow_trace_exporter.metrics.meter import Cell, TraceFamily
 
 @dataclass(frozen=True, slots=True)
 class SeriesSettings:
-    """``zero_hold_s``: how long a new series is held; 0 shows it at once. ``ttl_ms``: after how long without increments
-    a series is not shown any more."""
+    """``zero_hold_s``: how long a new series is held; 0 exposes it at once. ``ttl_ms``: how long a series without
+    increments is exposed."""
 
     zero_hold_s: float
     ttl_ms: int
@@ -35,7 +35,7 @@ class SeriesSettings:
 def to_release(
     groups: Mapping[Group, GroupState], held_since_s: Mapping[Group, float], now_s: float, zero_hold_s: float
 ) -> list[Group]:
-    """The groups that were held for long enough; ``held_since_s`` is when they were shown first by this process."""
+    """The groups that were held long enough. ``held_since_s``: when this process first exposed them."""
     return [
         group
         for group, state in groups.items()
@@ -44,40 +44,40 @@ def to_release(
 
 
 def to_sleep(groups: Mapping[Group, GroupState], now_ms: int, ttl_ms: int) -> set[Group]:
-    """The groups that got no increments for too long."""
+    """The groups without increments for ``ttl_ms``."""
     return {
         group for group, state in groups.items() if state.stage is Stage.RELEASED and now_ms - state.active_ms >= ttl_ms
     }
 
 
 class Gate:
-    """Lets pass what may be shown. ``clock_s`` is a monotonic clock in seconds.
+    """Holds totals back until they may be exposed. ``clock_s`` is a monotonic clock in seconds.
 
-    It keeps what it has read of the ledger, and reads again only what has changed: at 100,000 series to read all of
-    them at each poll would be felt in scrapes. What sleeps it forgets. What a group shows is what the ledger has of it,
-    not what the families of the present configuration would make of it: a family may have applied to it before.
+    It caches the totals and reads only changes from the ledger, because reading 100,000 series at each poll would slow
+    down scrapes. Groups that are asleep are not cached. A group exposes all series that the ledger has of it, even if
+    the families of the current configuration no longer apply to it.
     """
 
     def __init__(
         self, totals: Totals, families: Iterable[TraceFamily], settings: SeriesSettings, clock_s: Callable[[], float]
     ) -> None:
-        """Raises PollError if the ledger cannot be read."""
+        """Load all totals. Raises PollError if the ledger cannot be read."""
         self._totals = totals
         self._settings = settings
         self._clock_s = clock_s
         self._held_since_s: dict[Group, float] = {}
         self._lengths = {family.name: len(family.labels) for family in families if family.is_of_groups}
         self._slept: dict[Group, Mapping[Cell, float]] = {}
-        """What is shown of the groups that are held."""
+        """The values that held groups expose."""
         self.groups: Mapping[Group, GroupState] = totals.groups()
-        """Those that are shown, as of the last look."""
+        """The exposed groups at the last update."""
         self._values: dict[Group, dict[Cell, float]] = {}
-        """The totals of each group that is shown; of the empty one those that are not about traces."""
+        """The totals of each exposed group. The empty group has the totals that are not about traces."""
         self._take(totals.all())
 
     def totals(self, changes: Mapping[Cell, float], now_ms: int | None) -> dict[Cell, float]:
-        """The totals as they may be shown from now on. ``changes``: what was added to them since the last look;
-        ``now_ms``: Unix ms, None while that is not known for sure."""
+        """The totals that may be exposed from now on. ``changes``: the amounts added since the last call. ``now_ms``:
+        the time in Unix ms, None if it is not reliably known yet."""
         changed = [
             cell for cell, amount in changes.items() if amount or cell not in self._values.get(self._group_of(cell), {})
         ]
@@ -92,7 +92,7 @@ class Gate:
         return shown
 
     def next_release_s(self) -> float:
-        """In how many seconds something more may be shown; infinite if nothing is held."""
+        """In how many seconds the next group may be released; infinite if none is held."""
         held = self._held_since_s.values()
         return max(0.0, min(held) + self._settings.zero_hold_s - self._clock_s()) if held else inf
 

@@ -1,4 +1,4 @@
-"""Counts traces: what a batch of them adds to which totals, in one transaction with how far reading has come."""
+"""Counts traces: stores the amounts that a batch adds to the totals in one transaction with the horizon."""
 
 import logging
 from collections.abc import Container, Sequence
@@ -16,33 +16,33 @@ log = logging.getLogger(__name__)
 
 
 class Tally:
-    """The totals of a ledger. ``horizon`` is how far reading had come at the last commit. Methods raise PollError."""
+    """Adds traces to a ledger. ``horizon`` is the progress of reading at the last commit. Methods raise PollError."""
 
     def __init__(self, ledger: Ledger, meter: Meter, origin_ms: int) -> None:
-        """``origin_ms``: where counting begins if the ledger is new; from then on restarts count from there too."""
+        """``origin_ms``: the start time from which a new ledger counts. Later restarts use the stored one."""
         self._ledger = ledger
         self._meter = meter
         self.now_ms: int | None = None
-        """When the tick under way began, by the earlier clock; None before the first that reached MLflow."""
+        """When the current tick began, by the earlier clock; None before the first tick that reached MLflow."""
         self.changes: dict[Cell, float] = {}
-        """What was added to which totals, or was to be, until somebody has looked at them."""
+        """The amounts that were added (or should have been) since the poller last cleared them."""
         self.exemplars: dict[Cell, Exemplar] = {}
-        """For each bucket the trace that was counted in it and ended last, of those that this process counted."""
+        """The trace with the latest end in each bucket, among those that this process counted."""
         self.horizon = ledger.horizon() or Horizon.at(origin_ms)
         if ledger.horizon() is None:
             ledger.commit(self.horizon)
 
     def refresh(self) -> None:
-        """Take the horizon from the ledger again: an error may have left ours ahead of what was committed."""
+        """Reload the horizon from the ledger: after an error ours may be ahead of the committed one."""
         self.horizon = self._ledger.horizon() or self.horizon
 
     def keep_exemplars(self, cells: Container[Cell]) -> None:
-        """Forget the exemplars of other cells."""
+        """Drop the exemplars of all other cells."""
         self.exemplars = {cell: exemplar for cell, exemplar in self.exemplars.items() if cell in cells}
 
     def store(self, records: Sequence[TraceRecord], horizon: Horizon, gone: Sequence[str] = ()) -> None:
-        """Count those of the traces that are final and not counted yet, and remember those that are not final; ``gone``
-        are the ids of pending traces that are deleted."""
+        """Count traces that are final and not counted yet, and store those that are not final as pending. ``gone`` are
+        the ids of pending traces that were deleted."""
         known = self._ledger.known([record.trace_id for record in records])
         admission = self._meter.admission(self._ledger.totals.groups())
         batch = triage(records, known, horizon.closed_ms, lambda record: self._meter.place(record, admission))
@@ -54,11 +54,11 @@ class Tally:
         if batch.late:
             log.info("traces became visible late", extra={"traces": batch.late})
         for each in batch.abandoned:
-            log.warning("gave up on a trace that does not end", extra={"trace_id": each.trace_id})
+            log.warning("gave up on a trace that did not end", extra={"trace_id": each.trace_id})
 
     def store_unseen(self, pending: Sequence[Pending], now_ms: int) -> None:
-        """Look at pending traces again later, or give up on them, where MLflow cannot say anything about them. Their
-        places were admitted when they were seen, and may have slept since."""
+        """Postpone pending traces that cannot be checked, or give up on them. Their places were admitted when they were
+        seen, but may have gone to sleep since."""
         batch = unseen(pending, now_ms)
         admission = self._meter.admission(self._ledger.totals.groups())
         abandoned = []
@@ -68,7 +68,7 @@ class Tally:
         self.commit(self.horizon, replace(batch, abandoned=tuple(abandoned)), admission)
 
     def commit(self, horizon: Horizon, batch: Batch | None = None, admission: Admission | None = None) -> None:
-        """Store the horizon and what a batch adds. Without ``admission`` the batch holds no trace to count."""
+        """Store the horizon and a batch. Without ``admission`` the batch must not contain traces to count."""
         batch = batch or Batch()
         increments = self._meter.measure(batch, admission or self._meter.admission(()))
         amounts = {**increments.amounts, **events(batch, increments)}

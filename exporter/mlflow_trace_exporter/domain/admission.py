@@ -1,10 +1,11 @@
-"""Which label values become series. Pure.
+"""Limits which label values become series. Pure.
 
-Labels come from what clients write, so nothing else keeps a mistake in an application (a request id as the name of a
-trace) from making a million series. What would pass a cap is counted all the same, with the value ``other``.
+Label values come from clients. A mistake in an application, such as a request id in the name of a trace, could create a
+million series; nothing but these caps prevents that. A trace whose value would exceed a cap is still counted, with the
+label value ``other``.
 
-The values that are admitted are those of the groups that are shown. So they survive a restart, as the groups do; and
-the values of groups that sleep make room for others, or the versions of the past would use up the cap for good.
+The admitted values are those of the groups that are exposed, so they survive a restart as the groups do. When a group
+goes to sleep its values make room for others. Otherwise old versions would use up the cap for good.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -14,15 +15,15 @@ from itertools import starmap
 from mlflow_trace_exporter.domain.labels import PLACE_LABELS, UNKNOWN, Labels
 
 OTHER = "other"
-"""The value of a label whose own value is not admitted."""
+"""Replaces a label value that is not admitted."""
 
 Group = tuple[str, ...]
-"""The values of the labels that all series about the same traces share: of all labels, or of PLACE_LABELS only."""
+"""The label values that all series about the same traces share: those of all labels, or of PLACE_LABELS only."""
 
 
 @dataclass(frozen=True, slots=True)
 class Caps:
-    """``values``: how many values each label can have. ``series``: how many series there can be in all."""
+    """``values``: the maximum number of values per label. ``series``: the maximum number of series in total."""
 
     values: int
     series: int
@@ -30,15 +31,15 @@ class Caps:
 
 @dataclass(frozen=True, slots=True)
 class Admitted:
-    """The labels that a trace is counted with, and the names of those that have not the trace's own value."""
+    """The labels that a trace is counted with, and the names of those whose value was replaced by ``other``."""
 
     labels: Labels
     overflowed: tuple[str, ...]
 
 
 class Admission:
-    """Admits label values beside those of the groups ``shown``, which are a trace's labels in the order of ``names``,
-    or the first of them. ``series_of``: how many series a group makes."""
+    """Admits label values in addition to those of the groups in ``shown``. A group holds label values in the order of
+    ``names``, or only the first of them. ``series_of`` returns the number of series that a group has."""
 
     def __init__(
         self, names: Sequence[str], shown: Iterable[Group], caps: Caps, series_of: Callable[[Group], int]
@@ -49,19 +50,19 @@ class Admission:
         self._groups: set[Group] = set()
         self._values: tuple[set[str], ...] = tuple({UNKNOWN, OTHER} for _ in names)
         self.series = 0
-        """How many series the groups make."""
+        """The number of series that the groups have."""
         for group in shown:
             self._add(group)
 
     def admit(self, labels: Labels) -> Admitted:
-        """The labels to count a trace with that has these."""
+        """The labels to count a trace with, given its own labels."""
         own = self._values_of(labels, self._names)
         group = self._fitting(own)
         names = [name for name, value, before in zip(self._names, group, own, strict=True) if value != before]
         return Admitted(dict(zip(self._names, group, strict=True)), tuple(names))
 
     def place(self, labels: Labels) -> tuple[str, str]:
-        """The labels ``experiment`` and ``environment`` for a trace that is not counted, or not yet."""
+        """The labels ``experiment`` and ``environment`` for a trace that is not counted (yet)."""
         experiment, environment = self._fitting(self._values_of(labels, PLACE_LABELS))
         return experiment, environment
 
@@ -73,13 +74,13 @@ class Admission:
         if group in self._groups:
             return group
         if self.series + self._cost(group) > self._caps.series:
-            group = (OTHER,) * len(own)  # of which there is one only, so it can pass the cap
+            group = (OTHER,) * len(own)  # may exceed the cap, because there is only one such group
         self._add(group)
         return group
 
     def _value(self, at: int, value: str) -> str:
         known = self._values[at]
-        # unknown and other are no values of anybody's
+        # unknown and other do not count towards the cap
         return value if value in known or len(known) - 2 < self._caps.values else OTHER
 
     def _cost(self, group: Group) -> int:
@@ -88,7 +89,7 @@ class Admission:
     def _add(self, group: Group) -> None:
         self.series += self._cost(group)
         self._groups |= _with_place(group)
-        for known, value in zip(self._values, group, strict=False):  # a place has the first labels only
+        for known, value in zip(self._values, group, strict=False):  # a place has only the first labels
             known.add(value)
 
 

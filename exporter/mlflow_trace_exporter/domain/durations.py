@@ -1,4 +1,4 @@
-"""Durations as Prometheus writes them. Pure."""
+"""Durations in Prometheus notation. Pure."""
 
 import re
 from datetime import timedelta
@@ -10,12 +10,12 @@ _DURATION = re.compile("".join(rf"(?:(\d{{1,6}}){unit})?" for unit in _UNITS_S))
 
 
 def parse_duration(value: object) -> timedelta:
-    """A duration as Prometheus writes it, such as 15s, 2h or 1h30m; raises ValueError for anything else."""
+    """Parse a duration in Prometheus notation, such as 15s, 2h or 1h30m. Raises ValueError for anything else."""
     match = _DURATION.fullmatch(value) if isinstance(value, str) and value else None
     if match:
         counts = zip(match.groups(default="0"), _UNITS_S.values(), strict=True)
         try:
             return timedelta(seconds=sum(int(count) * unit_s for count, unit_s in counts))
         except OverflowError:
-            raise ValueError(f"{value!r} is too long a duration") from None
+            raise ValueError(f"the duration {value!r} is too long") from None
     raise ValueError(f"{as_written(value)} is not a duration; write one such as 15s, 2m or 1h30m")

@@ -1,30 +1,32 @@
-"""Which traces to read next, and what is known to be complete. Pure arithmetic on Unix milliseconds: no I/O, no clock.
+"""Decides which traces to read next, and which start times are complete. Pure arithmetic on Unix ms: no I/O, no clock.
 
-A trace carries its START time but becomes visible only after its END, so "everything newer than the last one I saw"
-loses every trace that ran longer than its neighbours. So start times are read three times, each time by a pass over a
-range of them. With a lateness L of 2 h, an audit horizon D of 24 h, a margin of 5 min and an overlap of 2 min, at
-12:07:15 on a Tuesday, the last fresh pass having started at 12:07:00:
+A trace carries its START time but becomes visible only after its END. A reader that asks for "everything newer than the
+last trace I saw" misses every trace that ran longer than its neighbours. So each start time is read three times, by
+three kinds of passes over a range of start times. This example has a lateness L of 2 h, an audit horizon D of 24 h, a
+margin of 5 min and an overlap of 2 min. It is Tuesday, 12:07:15, and the last fresh pass started at 12:07:00:
 
     fresh     start in [10:07:00, Thursday 12:07:15), end >= 12:05:00     what ended since then: at every tick
-    closing   start in [09:50, 10:00)                                     is due since 10:00 + L + margin = 12:05
-    retiring  start in [Monday 11:50, Monday 12:00)                       is due since 12:00 + D + margin = 12:05
+    closing   start in [09:50, 10:00)                                     due since 10:00 + L + margin = 12:05
+    retiring  start in [Monday 11:50, Monday 12:00)                       due since 12:00 + D + margin = 12:05
 
-The fresh pass makes it quick, the other two make it certain. A pass is *full* if it asks for starts alone, and a full
-pass over [a, b) that started at t has seen whatever was visible at t. So once it is complete:
+The fresh pass makes reading fast. The other two make it reliable. A pass is *full* if it filters by start time only. A
+full pass over [a, b) that started at t has seen everything that was visible at t. When it is complete, start times are
 
-    closed up to   t - L - margin, or b: every trace that was visible within L of its start is known
-    retired up to  t - D - margin, or b: likewise within D; nothing before it is read again
+    closed up to   t - L - margin, or b: every trace that became visible within L of its start is known
+    retired up to  t - D - margin, or b: likewise within D; earlier start times are not read again
 
-in whole buckets of ten minutes, and never with a gap: a pass that begins after ``closed_ms`` does not move it. No clock
-moves either mark by itself. The margin is for applications whose clock is behind.
+whichever is earlier, rounded down to a bucket of ten minutes. There is never a gap: a pass that begins after
+``closed_ms`` does not move it. Neither mark moves because of a clock alone. The margin allows for applications whose
+clock is behind.
 
-The time t comes from clocks that can be wrong, and marks made by a clock that was a week ahead would keep everything
-unread for a week. So a mark that is ahead of what the clocks allow now is taken back (``taken_back``), and the ids that
-this needs are kept: an id is forgotten only when its start has been retired for an hour of a clock that nobody sets,
-and when traces are known that started D after it. What is forgotten cannot be read again, or it would count twice.
+The time t comes from clocks that can be wrong. If a clock was a week ahead, the marks that it set would keep new traces
+unread for a week. So a mark that is later than the clocks allow now is moved back (``taken_back``). This requires the
+ids of the traces that are read again, so an id is forgotten only under two conditions: its start has been retired for
+an hour of the monotonic clock, and traces are known that started D after it. A trace whose id is forgotten must not be
+read again, because it would be counted twice.
 
-A pass moves forward by start time, page by page, and its position is stored with the counts of each page. A pass that
-is cut short (by an error, a stop, a crash) is taken up where it was left, with the time at which it started.
+A pass moves forward by start time, page by page. Its position is stored in the same transaction as the counts of each
+page. A pass that is interrupted (by an error, a stop or a crash) resumes where it stopped and keeps its start time.
 """
 
 from collections.abc import Mapping
@@ -34,20 +36,20 @@ from enum import Enum
 from mlflow_trace_exporter.domain.clocks import Clocks
 
 BUCKET_MS = 600_000
-"""Start times are closed and retired in steps of this."""
+"""The step in which start times are closed and retired."""
 
 AHEAD_MS = 2 * 24 * 3_600_000
 """How far ahead of ours the clock of a traced application may be."""
 
 STAND_S = 3_600.0
-"""For how long a start time must have been retired before the ids of its traces are forgotten."""
+"""How long a start time must have been retired before the ids of its traces are forgotten."""
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What is promised. ``lateness_ms`` (L) and ``audit_horizon_ms`` (D): how long after its start a trace may become
-    visible to be counted by the closing and by the retiring pass. ``margin_ms``: how far an application's clock may be
-    behind. ``overlap_ms``: how far the fresh pass reaches back behind the start of the last one."""
+    """The guaranteed limits. A trace that becomes visible within ``lateness_ms`` (L) of its start is counted by the
+    closing pass at the latest, one that does so within ``audit_horizon_ms`` (D) by the retiring pass. ``margin_ms``:
+    how far an application's clock may be behind. ``overlap_ms``: how far a fresh pass overlaps the one before."""
 
     lateness_ms: int
     audit_horizon_ms: int
@@ -57,7 +59,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """Traces that start in [lo_ms, hi_ms) and, where ``ended_after_ms`` is set, end at it or later."""
+    """Traces that start in [lo_ms, hi_ms) and, if ``ended_after_ms`` is set, end at that time or later."""
 
     lo_ms: int
     hi_ms: int
@@ -65,7 +67,7 @@ class Window:
 
 
 class Kind(Enum):
-    """What a pass is for."""
+    """The kinds of passes, see the module."""
 
     FRESH = "fresh"
     CLOSING = "closing"
@@ -74,7 +76,7 @@ class Kind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Pass:
-    """A pass under way: when it started, where, and the window that it still has to read."""
+    """A pass under way: when it started, the start time at which it began, and the window that it still has to read."""
 
     started_ms: int
     from_ms: int
@@ -83,7 +85,7 @@ class Pass:
 
 @dataclass(frozen=True, slots=True)
 class Horizon:
-    """How far reading has come; stored in the ledger in the same transaction as the counts it belongs to.
+    """The progress of reading, stored in the ledger in the same transaction as the counts it belongs to.
 
     ``origin_ms``: traces that started earlier are never counted. ``fresh_ms``: when the last complete fresh pass
     started, None before the first. ``closed_ms`` and ``retired_ms``: see the module. ``under_way``: passes that have
@@ -99,25 +101,25 @@ class Horizon:
 
     @property
     def readable_ms(self) -> int:
-        """From which start times on traces can be read without counting one twice. A bucket after what is forgotten:
-        should a start move by less than that after it was counted, its id is still known at its new place."""
+        """Traces that start at this time or later can be read without counting one twice. It is one bucket after
+        ``forgotten_ms``: if the start of a counted trace moves by less than that, its id is still known."""
         return max(self.origin_ms, self.forgotten_ms + BUCKET_MS)
 
     @classmethod
     def at(cls, origin_ms: int) -> "Horizon":
-        """The horizon before anything is read."""
+        """The horizon before anything has been read."""
         return cls(origin_ms, None, origin_ms, origin_ms)
 
 
 def due(horizon: Horizon, kind: Kind, now: Clocks, limits: Limits) -> bool:
-    """Whether there is something to read for a pass of this kind."""
+    """Whether a pass of this kind has something to read."""
     return kind in horizon.under_way or _window(horizon, kind, now, limits) is not None
 
 
 def begin(horizon: Horizon, kind: Kind, now: Clocks, limits: Limits, end_filter: bool = True) -> Horizon:
-    """The horizon with this pass under way: the one that was cut short, or else, where one is due, a new one.
+    """The horizon with this pass under way: the interrupted one if there is one, otherwise a new one if it is due.
 
-    ``end_filter``: whether the server can be asked by end time. If not then every fresh pass is a full one.
+    ``end_filter``: whether the server can filter by end time. If it cannot, every fresh pass is a full one.
     """
     cut_short = horizon.under_way.get(kind)
     if cut_short and (end_filter or cut_short.window.ended_after_ms is None):
@@ -129,13 +131,13 @@ def begin(horizon: Horizon, kind: Kind, now: Clocks, limits: Limits, end_filter:
 
 
 def after_page(horizon: Horizon, kind: Kind, next_lo_ms: int) -> Horizon:
-    """The horizon once a page is read: the pass under way goes on at ``next_lo_ms``."""
+    """The horizon after a page: the pass under way continues at ``next_lo_ms``."""
     at = horizon.under_way[kind]
     return _with(horizon, kind, replace(at, window=replace(at.window, lo_ms=next_lo_ms)))
 
 
 def complete(horizon: Horizon, kind: Kind, limits: Limits) -> Horizon:
-    """The horizon once the last page of the pass under way is read. The one place where start times are closed."""
+    """The horizon after the last page of the pass under way. This is the only place where start times are closed."""
     done = horizon.under_way[kind]
     closed_ms, retired_ms = horizon.closed_ms, horizon.retired_ms
     if done.window.ended_after_ms is None:
@@ -154,19 +156,20 @@ def complete(horizon: Horizon, kind: Kind, limits: Limits) -> Horizon:
 
 
 def first_closing_ms(horizon: Horizon, limits: Limits) -> int | None:
-    """From when on start times can be closed for the first time; None once some are."""
+    """The earliest time at which start times can be closed; None if some are closed already."""
     if horizon.closed_ms > horizon.origin_ms:
         return None
     return _bucket(horizon.origin_ms) + BUCKET_MS + limits.lateness_ms + limits.margin_ms
 
 
 def taken_back(horizon: Horizon, latest_ms: int, newest_ms: int, limits: Limits) -> Horizon:
-    """The horizon without what cannot be true if no clock is past ``latest_ms``; the same horizon if all of it can.
+    """The horizon with marks that are too late moved back; the same horizon if none is. No clock has passed
+    ``latest_ms``.
 
-    A mark is ahead if the pass that set it would have to start after ``latest_ms``: because a clock was ahead then, or
-    because L or D has been raised since. When that pass really started no clock can say any more, but not before the
-    latest start of the traces that are counted (``newest_ms``): ``closed_ms`` goes back to where a pass of then would
-    have set it. ``retired_ms`` goes back as far as ids are kept. Whatever was under way begins again with a full pass.
+    A mark is too late if the pass that set it would have started after ``latest_ms``. Then a clock was ahead, or L or D
+    has been raised since. When that pass really started is unknown, but it was not before the latest start of the
+    counted traces (``newest_ms``), so ``closed_ms`` moves back to where a pass at that time would have set it.
+    ``retired_ms`` moves back as far as ids are kept. All passes under way are replaced by a full pass.
     """
     ahead = (
         horizon.origin_ms > latest_ms + limits.margin_ms
@@ -184,14 +187,14 @@ def taken_back(horizon: Horizon, latest_ms: int, newest_ms: int, limits: Limits)
 
 
 def forget(horizon: Horizon, stood_ms: int, newest_ms: int, limits: Limits) -> Horizon:
-    """The horizon once ids are forgotten: up to ``stood_ms``, which has been retired for STAND_S, and not unless a
-    trace is known that started D later (``newest_ms`` is the latest start that is known)."""
+    """The horizon after forgetting ids: up to ``stood_ms``, which has been retired for STAND_S, but only where a trace
+    is known that started D later (``newest_ms`` is the latest known start)."""
     retired_ms = min(stood_ms, newest_ms - limits.audit_horizon_ms - limits.margin_ms)
     return replace(horizon, forgotten_ms=max(horizon.forgotten_ms, retired_ms - BUCKET_MS))
 
 
 def _from(retired_ms: int, under_way: Pass) -> Pass:
-    """The pass without what has been retired: its ids are forgotten, so it would be counted again."""
+    """The pass without retired start times: their ids may be forgotten, so their traces would be counted again."""
     window = under_way.window
     return replace(under_way, window=replace(window, lo_ms=max(window.lo_ms, retired_ms)))
 
@@ -213,8 +216,8 @@ def _window(horizon: Horizon, kind: Kind, now: Clocks, limits: Limits) -> Window
 
 
 def _fresh_window(horizon: Horizon, now: Clocks, limits: Limits) -> Window:
-    """Full the first time, after a long time away, and after a clock was ahead: the end times that were asked for then
-    meant nothing."""
+    """A full window the first time, after a long downtime, and after a clock was ahead, because the end times of the
+    previous pass were wrong then."""
     fresh_ms = horizon.fresh_ms
     if fresh_ms is None or not 0 <= now.earliest_ms - fresh_ms <= limits.lateness_ms:
         return _everything_open(horizon, now)

@@ -1,4 +1,4 @@
-"""Which tag or metadata of a trace becomes which label. Pure."""
+"""Maps tags and metadata of a trace to labels. Pure."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,47 +8,49 @@ from mlflow_trace_exporter.domain.trace import TraceRecord
 from mlflow_trace_exporter.shown import shown
 
 UNKNOWN = "unknown"
-"""The value of a label that a trace does not say."""
+"""Replaces a missing label value."""
 
 MAX_VALUE_LENGTH = 128
-"""Longer values are cut: they cost memory in every Prometheus that scrapes them, and no panel can show them."""
+"""Longer values are truncated: they cost memory in every Prometheus that scrapes them, and no panel can show them."""
 
 PLACE_LABELS = ("experiment", "environment")
-"""The labels of what is known even of traces that are not counted."""
+"""The labels that are known even for traces that are not counted."""
 
 VERSION_LABELS = (*PLACE_LABELS, "version")
-"""The labels of what is known of a version in an environment."""
+"""The labels that identify a version of an experiment in an environment."""
 
 TRACE_LABELS = (*VERSION_LABELS, "trace_name")
-"""The labels of every series that counts traces; those that the configuration adds come after them."""
+"""The labels of every series that counts traces; labels added by the configuration follow them."""
 
 Labels = Mapping[str, str]
-"""The value of each label of a trace, by name."""
+"""The label values of a trace by label name."""
 
 
 @dataclass(frozen=True, slots=True)
 class LabelSource:
-    """One place to look for a label's value, written as in MLflow's search filter: ``tag.KEY`` or ``metadata.KEY``."""
+    """A tag or metadata key that provides a label value, written as in MLflow search filters: ``tag.KEY`` or
+    ``metadata.KEY``."""
 
     kind: Literal["tag", "metadata"]
     key: str
 
     @classmethod
     def parse(cls, text: str) -> "LabelSource":
-        """Read ``tag.environment`` or ``metadata.mlflow.modelId``; raises ValueError for anything else."""
+        """Parse ``tag.NAME`` or ``metadata.NAME``, such as ``metadata.mlflow.modelId``. Raises ValueError for anything
+        else."""
         match text.partition("."):
             case ("tag" | "metadata") as kind, ".", key if key.strip():
                 return cls(kind, key)
-        raise ValueError(f"{text!r} names neither a tag nor metadata; write tag.NAME or metadata.NAME")
+        raise ValueError(f"{text!r} is neither a tag nor metadata; write tag.NAME or metadata.NAME")
 
     def read(self, record: TraceRecord) -> str | None:
-        """The value as the trace has it, None where it has none."""
+        """The raw value from the trace, None if it has none."""
         return (record.tags if self.kind == "tag" else record.metadata).get(self.key)
 
 
 @dataclass(frozen=True, slots=True)
 class LabelRules:
-    """Where ``environment``, ``version`` and the labels in ``extra`` come from: the first source with a value wins."""
+    """The sources of ``environment``, ``version`` and the labels in ``extra``. The first source with a value wins."""
 
     environment: tuple[LabelSource, ...]
     version: tuple[LabelSource, ...]
@@ -56,11 +58,11 @@ class LabelRules:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The labels of every series that counts traces, in their order."""
+        """The labels of every series that counts traces, in order."""
         return (*TRACE_LABELS, *(name for name, _ in self.extra))
 
     def values(self, record: TraceRecord) -> Labels:
-        """The value of each of ``names`` for this trace, clean enough for any exposition format."""
+        """The value of each of ``names`` for this trace, safe for every exposition format."""
         return {
             "experiment": clean(record.experiment),
             "environment": clean(_first(self.environment, record)),
@@ -76,11 +78,11 @@ def _first(sources: Sequence[LabelSource], record: TraceRecord) -> str | None:
 
 
 def clean(value: str | None) -> str:
-    """The label value that a text becomes: without space around it, at most MAX_VALUE_LENGTH characters, and ``shown``;
-    ``unknown`` where nothing is left.
+    """Convert a text to a label value: without surrounding whitespace, truncated to MAX_VALUE_LENGTH, and ``shown``;
+    ``unknown`` if nothing is left.
 
-    Whatever is compared with a label passes this once, where it enters the program: what a trace says, and what a user
-    asks for. A label value stays what it is.
+    Everything that is compared with a label is cleaned once, where it enters the program: the tags of traces, and the
+    names that users ask for. Cleaning a label value does not change it.
     """
     if value is None:
         return UNKNOWN

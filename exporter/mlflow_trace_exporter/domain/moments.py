@@ -1,4 +1,4 @@
-"""Points in time as people write them: how long ago, or a date. Pure."""
+"""Parses and formats points in time: how long ago, or a date. Pure."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -6,18 +6,18 @@ from mlflow_trace_exporter.domain.durations import parse_duration
 from mlflow_trace_exporter.errors import ArgumentError
 
 Moment = str | timedelta | datetime
-"""How long ago (a timedelta, or a text such as 24h), or a date with or without a time, in UTC if it does not say."""
+"""How long ago (a timedelta, or a text such as 24h), or a date with or without a time. Without an offset it is UTC."""
 
 LATEST_MS = 253_402_300_799_000
-"""The end of the year 9999: no calendar goes further."""
+"""The end of the year 9999, the last that ``datetime`` supports."""
 
 
 def unix_ms(moment: Moment, now_ms: int) -> int:
-    """A moment in Unix ms. Raises ValueError for a text that is none."""
+    """Convert a moment to Unix ms. Raises ValueError if it is not valid."""
     if isinstance(moment, str):
         moment = _read(moment)
     if isinstance(moment, timedelta):
-        return now_ms - round(moment.total_seconds() * 1000)  # a subclass may have a division of its own
+        return now_ms - round(moment.total_seconds() * 1000)  # a subclass may redefine division
     if not isinstance(moment, datetime):
         raise ValueError(f"{moment!r} is neither a text, nor a timedelta, nor a datetime")
     aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
@@ -25,22 +25,22 @@ def unix_ms(moment: Moment, now_ms: int) -> int:
 
 
 def asked_ms(name: str, moment: Moment, now_ms: int) -> int:
-    """A moment that the user gave as ``name``, in Unix ms. Raises ArgumentError for what is none."""
+    """Convert the argument ``name`` to Unix ms. Raises ArgumentError if it is not a valid moment."""
     try:
         found_ms = unix_ms(moment, now_ms)
-        utc(found_ms)  # there are times that no calendar has
+        utc(found_ms)  # raises if it is out of range
     except (ValueError, OverflowError) as error:
         raise ArgumentError(name, str(error)) from None
     return found_ms
 
 
 def utc(ms: int) -> datetime:
-    """Unix ms as a time in UTC."""
+    """Convert Unix ms to a datetime in UTC."""
     return datetime.fromtimestamp(ms / 1000, UTC)
 
 
 def text(ms: int) -> str:
-    """Unix ms for people, to the minute, in UTC."""
+    """Format Unix ms as a date and time in UTC, to the minute."""
     return f"{utc(ms):%Y-%m-%d %H:%M}"
 
 
@@ -55,5 +55,5 @@ def _read(text: str) -> timedelta | datetime:
         return datetime.fromisoformat(text)
     except ValueError:
         raise ValueError(
-            f"{text!r} is neither a duration back, such as 24h, nor a time, such as 2026-11-25 or 2026-11-25T14:30"
+            f"{text!r} is neither a duration such as 24h nor a time such as 2026-11-25 or 2026-11-25T14:30"
         ) from None

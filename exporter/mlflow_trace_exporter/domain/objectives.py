@@ -1,6 +1,6 @@
-"""What is good enough, by environment. Pure.
+"""Service level objectives by environment. Pure.
 
-The objectives are published as metrics, and rules and dashboards join on them: a threshold stands in the configuration
+The objectives are exposed as metrics, and rules and dashboards join on them. So a threshold is set in the configuration
 and nowhere else.
 """
 
@@ -15,18 +15,18 @@ WILDCARDS = frozenset("*?[")
 
 
 def pattern(environment: str) -> str:
-    """An objective's environment as it is compared with labels: a name is cleaned like a label, and so is a glob, which
-    is not cut, because it can be longer than what it matches. Raises ValueError for one that is blank."""
+    """Convert an objective's environment to the form that is compared with labels. Names and globs are cleaned like a
+    label, but a glob is not truncated, because it can be longer than what it matches. Raises ValueError if blank."""
     if not environment.strip():
-        raise ValueError("name an environment, or a glob of their names")
+        raise ValueError("name an environment, or a glob of environment names")
     return shown(environment.strip()) if WILDCARDS & set(environment) else clean(environment)
 
 
 @dataclass(frozen=True, slots=True)
 class Objective:
-    """``environment`` is a label's value, or a glob of such values, see ``pattern``. At most ``error_ratio`` of its
-    traces may fail, and at least ``latency_ratio`` of them must take no longer than ``latency_s``; a day may cost
-    ``cost_usd_per_day``. None: no objective. Fewer than ``min_traces`` say nothing about a ratio."""
+    """The objective of an ``environment`` (a label value, or a glob of them, see ``pattern``). At most ``error_ratio``
+    of its traces may fail. At least ``latency_ratio`` of them must take no longer than ``latency_s``. A day may cost
+    ``cost_usd_per_day``. None: no objective. A ratio over fewer than ``min_traces`` is not significant."""
 
     environment: str
     error_ratio: float | None = None
@@ -38,32 +38,32 @@ class Objective:
 
 @dataclass(frozen=True, slots=True)
 class Objectives:
-    """Those of the configuration; of two that match the first one counts."""
+    """The objectives of the configuration. The first match wins."""
 
     all: tuple[Objective, ...] = ()
 
     def of(self, environment: str) -> Objective | None:
-        """The one for an environment, None if there is none."""
+        """The objective of an environment, None if it has none."""
         return next((each for each in self.all if fnmatchcase(environment, each.environment)), None)
 
     def latency_s(self, environment: str) -> float | None:
-        """Above how many seconds a trace is slow there; None where nothing is."""
+        """A trace of this environment that takes longer than this is slow; None if no trace is."""
         found = self.of(environment)
         return found.latency_s if found else None
 
     @property
     def least_latency_s(self) -> float | None:
-        """No trace that is faster is slow anywhere; None if none is."""
+        """The lowest latency objective of all environments; None if there is none."""
         return min((each.latency_s for each in self.all if each.latency_s is not None), default=None)
 
     def by_environment(self, environments: Iterable[str]) -> Mapping[str, Objective]:
-        """The objective for each of these environments, and for those that are named: they have one before they have
-        traces."""
+        """The objectives of these environments, and of those that the configuration names without a glob: they have an
+        objective before they have traces."""
         named = (each.environment for each in self.all if not WILDCARDS & set(each.environment))
         found = {environment: self.of(environment) for environment in sorted({*environments, *named})}
         return {environment: each for environment, each in found.items() if each is not None}
 
     def with_edges(self, edges_s: Iterable[float]) -> tuple[float, ...]:
-        """Edges of a histogram of durations, and each latency as one more: so that it tells exactly what is slow."""
+        """Bucket edges of a duration histogram plus each latency objective, so that slow traces are counted exactly."""
         latencies = (each.latency_s for each in self.all if each.latency_s is not None)
         return tuple(sorted({*edges_s, *latencies}))

@@ -1,4 +1,4 @@
-"""Quantiles of many numbers in little memory: exact up to a size, by a sketch past it."""
+"""Quantiles in bounded memory: exact up to a number of values, estimated by a sketch beyond it."""
 
 from array import array
 from collections.abc import Callable
@@ -7,30 +7,30 @@ from math import floor
 from ddsketch import DDSketch
 
 EXACT_UP_TO = 100_000
-"""How many numbers are kept as they are: 800 kB."""
+"""The number of values that are kept as they are (800 kB)."""
 
 RELATIVE_ERROR = 0.01
-"""How far a quantile of the sketch is at most, as a share of it, from one of the two numbers between which the exact
-one lies (Masson, Rim and Lee, DDSketch, VLDB 2019)."""
+"""The maximum relative error of a quantile of the sketch, compared with one of the two values between which the exact
+quantile lies (Masson, Rim and Lee, DDSketch, VLDB 2019)."""
 
 
 class Quantiles:
-    """Numbers from 0 on, and what share of them is below what."""
+    """Collects non-negative values and computes their quantiles."""
 
     def __init__(self, exact_up_to: int = EXACT_UP_TO) -> None:
         self._exact_up_to = exact_up_to
         self._values: array[float] = array("d")
         self._sketch: DDSketch | None = None
         self.max: float | None = None
-        """The greatest of them, always exact."""
+        """The largest value, always exact."""
 
     @property
     def is_exact(self) -> bool:
-        """Whether ``quantile`` gives what the numbers themselves give, and not the sketch."""
+        """Whether quantiles are computed from the values themselves and not from the sketch."""
         return self._sketch is None
 
     def add(self, value: float) -> None:
-        """Add one number."""
+        """Add one value."""
         self.max = value if self.max is None else max(self.max, value)
         if self._sketch is not None:
             self._sketch.add(value)
@@ -43,10 +43,10 @@ class Quantiles:
             self._values = array("d")
 
     def reader(self) -> Callable[[float], float | None]:
-        """What gives the quantile for a share from 0 to 1; None where there are no numbers.
+        """A function that returns the quantile for a share from 0 to 1; None if there are no values.
 
-        Between two numbers it is on the line between them, as numpy and pandas do it by default (type 7 of Hyndman and
-        Fan, 1996).
+        Between two values it interpolates linearly, as numpy and pandas do by default (type 7 of Hyndman and Fan,
+        1996).
         """
         if self._sketch is not None:
             return self._sketch.get_quantile_value

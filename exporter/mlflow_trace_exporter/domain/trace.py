@@ -1,7 +1,7 @@
-"""One MLflow trace as the rest of the program sees it.
+"""The domain model of an MLflow trace.
 
-This is the waist of the program: everything before it knows MLflow, everything after it knows only these frozen
-values. It imports nothing of ours and nothing of third parties.
+This is the waist of the program: the code before it knows MLflow, the code after it knows only these frozen values. The
+module imports nothing but the standard library.
 """
 
 import re
@@ -10,17 +10,17 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 PLAIN_ID = re.compile(r"[\w.:/-]{1,200}", re.ASCII)
-"""Ids that need no quoting anywhere. MLflow makes no others, but takes any that a client makes up."""
+"""Ids that need no quoting anywhere. MLflow generates only such ids, but accepts any id from a client."""
 
 
 ORPHAN_MS = 900_000
-"""After how long without a change a trace whose spans have all ended counts as ended, though MLflow says that it is in
-progress."""
+"""A trace that MLflow shows as in progress is treated as ended if all its spans have ended and it has not changed for
+this long."""
 
 
 class State(Enum):
-    """What MLflow says of a trace: still running, ended well, or ended with an error. One whose state it does not know
-    ended well if it has a duration, and is running if not."""
+    """The state of a trace in MLflow. A trace whose state MLflow does not know is ``OK`` if it has a duration, and
+    ``IN_PROGRESS`` if not."""
 
     IN_PROGRESS = "IN_PROGRESS"
     OK = "OK"
@@ -29,11 +29,11 @@ class State(Enum):
 
 @dataclass(frozen=True, slots=True)
 class TokenUsage:
-    """Tokens of all LLM calls of a trace. None means unknown, which is not zero. A total that MLflow does not split is
+    """Tokens of all LLM calls of a trace. None means unknown, which is not zero. If MLflow has only a total, it is
     ``input``.
 
-    Most of MLflow's integrations count the tokens of the two cache counts in ``input`` as well. ``mlflow.claude_code``
-    does not, nor does Bedrock's before MLflow 3.16.1: there the cache counts can exceed ``input``.
+    Most of MLflow's integrations include cached tokens in ``input``. ``mlflow.claude_code`` does not, and neither does
+    Bedrock's before MLflow 3.16.1: there the two cache counts can exceed ``input``.
     """
 
     input: int | None = None
@@ -44,8 +44,8 @@ class TokenUsage:
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """Cost of all LLM calls of a trace in USD, as MLflow worked it out. None means unknown. ``input_usd`` also has what
-    MLflow does not split."""
+    """Cost of all LLM calls of a trace in USD, as computed by MLflow. None means unknown. ``input_usd`` includes costs
+    that MLflow does not split."""
 
     input_usd: float | None = None
     output_usd: float | None = None
@@ -53,12 +53,11 @@ class Cost:
 
 @dataclass(frozen=True, slots=True)
 class TraceRecord:
-    """One trace, as read at one moment.
+    """A trace as it was read at one moment.
 
-    ``start_ms`` and ``end_ms`` are by the traced application's clock, ``seen_ms`` (when this process read the trace; of
-    one that is counted, when it first did) is by the source's; all are Unix milliseconds. ``finalized`` is MLflow's own
-    mark. Tags and metadata can hold what users wrote, so they are kept out of ``repr`` and with it out of every log
-    line.
+    ``start_ms`` and ``end_ms`` are times of the traced application's clock. ``seen_ms`` is when this process read the
+    trace (for a counted trace: when it first did), by the source's clock. All are Unix milliseconds. ``finalized`` is
+    MLflow's own mark. Tags and metadata can contain user input, so ``repr`` and therefore log lines omit them.
     """
 
     trace_id: str
@@ -79,20 +78,20 @@ class TraceRecord:
 
     @property
     def duration_s(self) -> float | None:
-        """How long the traced call took, in seconds; None where MLflow does not know."""
+        """The duration of the traced call in seconds; None if MLflow does not know it."""
         return None if self.duration_ms is None else self.duration_ms / 1000
 
     @property
     def end_ms(self) -> int | None:
-        """When the traced call ended; None where MLflow does not know."""
+        """When the traced call ended; None if MLflow does not know."""
         return None if self.duration_ms is None else self.start_ms + self.duration_ms
 
     def ended(self) -> bool:
         """Whether the traced call is over.
 
-        A trace that comes by OTLP, and whose root span has its parent in a service that does not trace to MLflow, stays
-        in progress there for good. Unlike one that runs it has a duration, that of its spans; ORPHAN_MS after its end
-        it counts as ended.
+        MLflow never ends a trace that arrived over OTLP if the parent of its root span belongs to a service that does
+        not trace to MLflow. Unlike a running trace it has a duration, that of its spans. It is treated as ended
+        ORPHAN_MS after its end.
         """
         if self.state is not State.IN_PROGRESS:
             return True

@@ -1,4 +1,4 @@
-"""What a trace comes from: the application itself, or what is done around it. Pure."""
+"""Classifies traces by their origin: the application itself, an evaluation, a scorer or a gateway. Pure."""
 
 from enum import Enum
 
@@ -6,7 +6,7 @@ from mlflow_trace_exporter.domain.trace import TraceRecord
 
 
 class Traffic(Enum):
-    """The kinds of traces in an experiment, as MLflow marks them (``mlflow.tracing.constant``)."""
+    """The origins of traces, as MLflow marks them (``mlflow.tracing.constant``)."""
 
     APPLICATION = "application"
     EVALUATION = "evaluation"
@@ -15,7 +15,7 @@ class Traffic(Enum):
 
 
 def traffic_of(record: TraceRecord) -> Traffic:
-    """Which kind a trace is of. A scorer's trace is one, whatever it was started by."""
+    """Classify a trace. The trace of a scorer is ``SCORER`` whatever started the scorer."""
     if "mlflow.trace.sourceScorer" in record.tags:
         return Traffic.SCORER
     if "mlflow.eval.requestId" in record.tags:

@@ -1,19 +1,20 @@
-"""What to do with traces that were read: count them now, look again later, or nothing. Pure.
+"""Decides what to do with each trace that was read: count it, check it again later, or ignore it. Pure.
 
-When is a trace final? An SDK sends the spans and the trace itself in two requests, in either order. Between them
-MLflow shows a trace that has ended but has no tags yet, or one that it has marked as finalized (from 3.12 on) but whose
-tokens, cost and session it is still adding up from the spans. One that comes over OTLP changes with every batch of
-spans and has no mark. So neither its state nor the mark says that a trace is complete; that it no longer changes does.
-A trace is counted once it was seen in the same form over ``FILL_MS`` if it has the mark, and over ``SETTLE_MS`` if not,
-or if it has tokens but no cost: the cost is the last to come, on a busy server many seconds later.
+When is a trace final? An SDK sends the spans and the trace itself in two requests, in either order. Between the two,
+MLflow shows a trace that has ended but has no tags yet, or one that is marked as finalized (since MLflow 3.12) while
+MLflow still computes its tokens, cost and session from the spans. A trace that arrives over OTLP changes with every
+batch of spans and is never marked. So neither the state nor the mark shows that a trace is complete. Only the absence
+of changes does. A marked trace is counted when it has not changed for ``FILL_MS``. A trace without the mark must not
+have changed for ``SETTLE_MS``. The same applies to a trace with tokens but no cost: the cost comes last, many seconds
+later on a busy server.
 
-Only a trace with the mark that ended before ``RETRY_MS`` is counted at first sight, because an SDK has given up sending
-by then. Without this, every trace of a past month would have to be read twice.
+A marked trace that ended more than ``RETRY_MS`` ago is counted at once, because an SDK has given up sending by then.
+Otherwise every trace of a past month would have to be read twice.
 
-A trace that came over OTLP stays in progress for good if its root span has a parent elsewhere: MLflow waits for a root
-that it will never get. What tells it from a call that still runs is its duration, which MLflow works out from spans
-that have ended; a call that an SDK started has none. The next span of a call that runs may take minutes to come, so
-such a trace is counted once it has not changed for ``ORPHAN_MS``.
+A trace that arrived over OTLP stays in progress for good if the parent of its root span belongs to another service:
+MLflow waits for a root span that never arrives. Its duration distinguishes it from a running call. MLflow computes the
+duration from ended spans, and a call that an SDK started has none. The next span of a running call may take minutes to
+arrive, so such a trace is counted when it has not changed for ``ORPHAN_MS``.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -27,19 +28,19 @@ from mlflow_trace_exporter.domain.trace import ORPHAN_MS, State, TraceRecord
 FILL_MS = 10_000
 SETTLE_MS = 60_000
 RETRY_MS = 900_000
-"""SDKs of MLflow retry an export for 500 s, and their clock may be some minutes behind."""
+"""MLflow's SDKs retry an export for 500 s, and their clock may be a few minutes behind."""
 
 GIVE_UP_MS = 7 * 24 * 3_600_000
-"""How long to wait for a trace to end. Applications that died leave traces which never do."""
+"""How long to wait for a trace to end. Crashed applications leave traces that never do."""
 
 LONGEST_BACKOFF_MS = 600_000
 
 LONGEST_WAIT_MS = 2 * RETRY_MS
-"""No trace is put off for longer than this."""
+"""The longest time until a pending trace is checked again."""
 
 LOOKED_AT_MS = 24 * 3_600_000
-"""A trace is given up only by a look that is due, and no more overdue than this. One that is later was missed: we
-were away, or the clock has just jumped, and a clock alone must not end anything."""
+"""A trace is given up only by a check that is due, and not overdue by more than this. A later check means that the
+exporter was down or that the clock jumped, and a clock alone must not end anything."""
 
 
 class Place(NamedTuple):
@@ -52,9 +53,9 @@ class Place(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Pending:
-    """A trace that was seen but is not final. ``running``: it is in progress, and of traffic that counts. ``first_ms``:
-    when it was first seen; ``changed_ms``: since when it has the form whose checksum is ``form``; ``next_ms``: when to
-    look again."""
+    """A trace that was seen but is not final. ``running``: it is in progress, and its traffic is counted.
+    ``first_ms``: when it was first seen. ``changed_ms``: when it was first seen in its current form, whose checksum is
+    ``form``. ``next_ms``: when to check it again."""
 
     trace_id: str
     start_ms: int
@@ -70,8 +71,8 @@ class Pending:
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What the ledger knows of some ids: which are pending, and which are done with, by a checksum of what they were
-    counted with (None if they were given up)."""
+    """What the ledger knows about some ids. ``done`` maps them to a checksum of the amounts that were counted, None for
+    traces that were given up."""
 
     done: Mapping[str, int | None]
     pending: Mapping[str, Pending]
@@ -79,12 +80,12 @@ class Known:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What is to be stored in one transaction.
+    """The changes of one transaction.
 
-    ``counted``: to count now. ``pending``: to look at again. ``abandoned``: never ended, to be given up. ``gone``: ids
-    that need no more looking at. ``changed``: counted before, and different now. ``duplicates``: how many were read
-    again that were done with. ``late``: how many were first seen when their start was closed.
-    ``reopened``: how often start times were opened again.
+    ``counted``: traces to count now. ``pending``: traces to check again. ``abandoned``: traces to give up because they
+    never ended. ``gone``: ids that are no longer pending. ``changed``: counted traces that are different now.
+    ``duplicates``: how many traces were read again after they were done with. ``late``: how many traces were first seen
+    after their start time was closed. ``reopened``: how often start times were reopened.
     """
 
     counted: tuple[TraceRecord, ...] = ()
@@ -98,7 +99,7 @@ class Batch:
 
 
 class Verdict(Enum):
-    """What becomes of a trace that is not done with."""
+    """The decision on a trace that is not done with."""
 
     COUNT = "count"
     WAIT = "wait"
@@ -108,7 +109,7 @@ class Verdict(Enum):
 def triage(
     records: Sequence[TraceRecord], known: Known, closed_ms: int, place_of: Callable[[TraceRecord], Place]
 ) -> Batch:
-    """Sort out traces as they were read, each id once. ``closed_ms``: up to which start times are closed."""
+    """Decide on traces, each id once. Start times before ``closed_ms`` are closed."""
     again = [record for record in records if record.trace_id in known.done]
     looked_at = [
         (record, look_at(record, known.pending.get(record.trace_id), place_of(record)))
@@ -132,7 +133,7 @@ def triage(
 
 
 def unseen(pending: Sequence[Pending], now_ms: int) -> Batch:
-    """What to do with traces that are due and cannot be looked at now: try later, or in the end give up."""
+    """Decide on traces that are due but cannot be checked now: try later, or give up if it has been too long."""
     given_up = tuple(each for each in pending if _waited_long(each, each, now_ms))
     return Batch(
         pending=tuple(replace(each, next_ms=now_ms + LONGEST_BACKOFF_MS) for each in pending if each not in given_up),
@@ -142,13 +143,13 @@ def unseen(pending: Sequence[Pending], now_ms: int) -> Batch:
 
 
 def look_at(record: TraceRecord, before: Pending | None, place: Place) -> Pending:
-    """What is known of a trace once it was looked at again, or for the first time (``before`` None).
+    """The state of a trace after a check; ``before`` is its state after the previous check, None for the first.
 
-    One that runs is looked at after an eighth of the time for which it has been known, one that has ended when it could
-    be final.
+    A running trace is checked again after an eighth of the time since it was first seen. An ended trace is checked when
+    it may be final.
     """
     form, seen_ms = _form(record), record.seen_ms
-    first_ms = min(before.first_ms, seen_ms) if before else seen_ms  # later only by a clock that was ahead
+    first_ms = min(before.first_ms, seen_ms) if before else seen_ms  # later only if a clock was ahead
     changed_ms = min(before.changed_ms, seen_ms) if before and before.form == form else seen_ms
     running = record.state is State.IN_PROGRESS
     backoff_ms = min(max((seen_ms - first_ms) // 8, FILL_MS), LONGEST_BACKOFF_MS)
@@ -167,7 +168,7 @@ def look_at(record: TraceRecord, before: Pending | None, place: Place) -> Pendin
 
 
 def judge(record: TraceRecord, before: Pending | None, at: Pending) -> Verdict:
-    """What becomes of a trace; one that has ended but never comes to rest is counted as it is in the end."""
+    """Decide on one trace. An ended trace that keeps changing is counted in its last form in the end."""
     waited_long = _waited_long(before, at, record.seen_ms)
     if record.state is State.IN_PROGRESS and not record.ended():
         return Verdict.GIVE_UP if waited_long else Verdict.WAIT
@@ -177,13 +178,14 @@ def judge(record: TraceRecord, before: Pending | None, at: Pending) -> Verdict:
 
 
 def _waited_long(before: Pending | None, at: Pending, now_ms: int) -> bool:
-    """Whether a trace, ``before`` a look and ``at`` it, has been pending for so long that it must be done with now."""
+    """Whether a trace has been pending for so long that it must be decided now; ``before`` and ``at`` are its states
+    before and after the check."""
     overdue_ms = 0 if before is None else now_ms - before.next_ms
     return now_ms - at.first_ms >= GIVE_UP_MS and 0 <= overdue_ms < LOOKED_AT_MS
 
 
 def amounts_of(record: TraceRecord) -> int:
-    """A checksum of what a trace is counted with."""
+    """A checksum of the amounts that a trace is counted with."""
     return _checksum(record.state, record.start_ms, record.duration_ms, record.usage, record.cost)
 
 

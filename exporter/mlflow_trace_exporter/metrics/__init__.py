@@ -1,1 +1,1 @@
-"""From traces to what Prometheus reads: the table of metric families, cells, and the exposition."""
+"""From traces to the text that Prometheus scrapes: metric families, cells, and the exposition."""

@@ -1,8 +1,8 @@
-"""Snapshots as text that Prometheus reads.
+"""Renders snapshots as text for Prometheus.
 
-prometheus_client writes the text; at 100,000 series that takes it two seconds. So every snapshot is rendered before it
-is served, in the formats that were asked for lately, and what did not change since the snapshot before is not written
-anew. A scrape is given bytes that are ready.
+prometheus_client writes the text, which takes two seconds for 100,000 series. So each snapshot is rendered before it is
+served, in the formats that were requested recently. Series that have not changed since the previous snapshot are
+reused. A scrape returns bytes that are ready.
 """
 
 import gzip
@@ -29,15 +29,15 @@ from mlflow_trace_exporter.metrics.status import STATUS_FAMILIES, Snapshot, Stat
 
 
 class Format(Enum):
-    """The two text formats that Prometheus knows. The value is the content type."""
+    """The two text formats of Prometheus. The value is the content type."""
 
     TEXT = CONTENT_TYPE_PLAIN_0_0_4
     OPENMETRICS = CONTENT_TYPE_OPENMETRICS
 
     @classmethod
     def accepted(cls, accept_header: str) -> "Format":
-        """The format that an Accept header likes best. OpenMetrics is for those who name it. TEXT is for all others,
-        also where none of both is accepted: Prometheus, too, falls back to it.
+        """The format that an Accept header prefers. OpenMetrics must be named. Everything else gets TEXT, even if
+        neither format is accepted: Prometheus falls back to it, too.
 
         Versions and escaping do not matter here, because all our names are valid in every version.
         """
@@ -45,23 +45,24 @@ class Format(Enum):
         openmetrics = liked.get("application/openmetrics-text", 0.0)
         named = [each for each in liked if each in ("application/openmetrics-text", "text/plain")]
         text = next((liked[each] for each in ("text/plain", "text/*", "*/*") if each in liked), 0.0)
-        first = named[:1] == ["application/openmetrics-text"]  # of two that are liked alike
+        first = named[:1] == ["application/openmetrics-text"]  # decides if both are equally preferred
         return cls.OPENMETRICS if openmetrics > text or (openmetrics == text > 0 and first) else cls.TEXT
 
 
 Variant = tuple[Format, bool]
-"""A format, and whether it is gzipped."""
+"""A format, and whether it is compressed with gzip."""
 
 PROMETHEUS = (Format.OPENMETRICS, True)
-"""What Prometheus asks for."""
+"""The variant that Prometheus requests."""
 
 WANTED_S = 300.0
-"""How long a variant is rendered without being asked for. No scrape interval is longer: a sample is stale by then."""
+"""How long a variant is rendered after the last request for it. Scrape intervals are shorter: samples become stale
+after this time."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Rendered:
-    """A snapshot and the variants of it that were rendered; more are added as they are asked for."""
+    """A snapshot and its rendered variants; more are added when they are requested."""
 
     snapshot: Snapshot
     texts: dict[Variant, bytes]
@@ -78,7 +79,7 @@ class Exposition:
         self._renderers = {fmt: _Renderer(fmt) for fmt in Format}
 
     def publish(self, snapshot: Snapshot) -> None:
-        """Serve this snapshot, once it is rendered in the variants that were asked for lately."""
+        """Render this snapshot in the recently requested variants, then serve it."""
         with self._rendering:
             now_s, rendered = self._clock_s(), _Rendered(snapshot, {})
             for variant, asked_s in list(self._asked_s.items()):
@@ -88,17 +89,17 @@ class Exposition:
 
     @property
     def snapshot(self) -> Snapshot:
-        """What is served now."""
+        """The snapshot that is served now."""
         assert self._latest is not None, "the poller publishes before anything is served"
         return self._latest.snapshot
 
     def ready(self, variant: Variant) -> bytes | None:
-        """The latest snapshot, if it is rendered so. Returns at once."""
+        """The latest snapshot if this variant is rendered, else None. Never blocks."""
         self._asked_s[variant] = self._clock_s()
         return self._latest.texts.get(variant) if self._latest else None
 
     def render(self, variant: Variant) -> bytes:
-        """The latest snapshot. Who asks while it is being rendered waits for that."""
+        """The latest snapshot in this variant. The caller waits while it is being rendered."""
         self._asked_s[variant] = self._clock_s()
         with self._rendering:
             assert self._latest is not None, "the poller publishes before anything is served"
@@ -109,7 +110,7 @@ class Exposition:
         if variant in rendered.texts:
             return
         fmt, compress = variant
-        if compress:  # level 9 takes nine times as long for a tenth less
+        if compress:  # level 9 takes nine times as long and saves only a tenth
             plain = rendered.texts.get((fmt, False)) or self._renderers[fmt].render(rendered.snapshot)
             rendered.texts[variant] = gzip.compress(plain, compresslevel=1)
         else:
@@ -123,11 +124,11 @@ Labels = tuple[str, ...]
 Parts = Mapping[str, float]
 """The numbers of one series by ``Cell.part``."""
 Exemplars = Mapping[str, Exemplar]
-"""The exemplars of one series by the bucket."""
+"""The exemplars of one series by bucket."""
 
 
 class _Renderer:
-    """Writes snapshots in one format."""
+    """Renders snapshots in one format."""
 
     def __init__(self, fmt: Format) -> None:
         self._encode = encode_text if fmt is Format.TEXT else encode_openmetrics
@@ -137,7 +138,7 @@ class _Renderer:
         self._before: dict[tuple[str, Labels], tuple[object, bytes]] = {}
 
     def render(self, snapshot: Snapshot) -> bytes:
-        """The whole text."""
+        """The complete text."""
         if self._families != snapshot.families:
             self._families, self._before = snapshot.families, {}
             self._heads = {family.name: self._lines([_metric(family, {}, {})]) for family in self._families}
@@ -184,7 +185,7 @@ T = TypeVar("T")
 
 
 def _by_series(cells: Mapping[Cell, T]) -> dict[str, dict[Labels, dict[str, T]]]:
-    """By family, labels and part; the order of ``cells`` is kept."""
+    """Group cells by family, labels and part, in the order of ``cells``."""
     series: dict[str, dict[Labels, dict[str, T]]] = {}
     for cell, value in cells.items():
         series.setdefault(cell.family, {}).setdefault(cell.labels, {})[cell.part] = value
@@ -192,15 +193,15 @@ def _by_series(cells: Mapping[Cell, T]) -> dict[str, dict[Labels, dict[str, T]]]
 
 
 def status_metrics(families: Iterable[StatusFamily], status: Status) -> Iterator[Metric]:
-    """What the exporter says of itself as metrics."""
+    """The metrics about the exporter itself."""
     for family in families:
         yield _status_metric(family, status)
 
 
 def lines(metrics: Iterable[Metric]) -> tuple[list[str], list[str]]:
-    """Metrics in OpenMetrics: the lines that say what they are, and those with a sample. No end is marked."""
+    """Metrics in OpenMetrics: the metadata lines, and the sample lines, without the final EOF."""
     text: bytes = encode_openmetrics(_Metrics(list(metrics)))
-    found = text.removesuffix(_EOF).decode().rstrip("\n").split("\n")  # other line ends can be inside of a label
+    found = text.removesuffix(_EOF).decode().rstrip("\n").split("\n")  # labels can contain other line breaks
     return [line for line in found if line.startswith("#")], [line for line in found if not line.startswith("#")]
 
 

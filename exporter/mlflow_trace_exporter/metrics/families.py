@@ -1,6 +1,6 @@
-"""The table of all totals: what each is called, what it means, and what a trace adds to it. Pure.
+"""The table of all metrics over traces: name, help text, and what a trace adds. Pure.
 
-A metric family is one row here and is declared nowhere else.
+Each metric family is one row here and is declared nowhere else.
 """
 
 from collections.abc import Callable, Sequence
@@ -28,11 +28,11 @@ LEFT_OUT = "mlflow_trace_exporter_left_out_traces_total"
 
 MISSING_FIELDS = ("token_usage", "cost", "user", "session", "environment", "version", "duration")
 
-_CACHED = "Most of MLflow's integrations also count cached tokens as input tokens, but mlflow.claude_code does not."
+_CACHED = "Most MLflow integrations also count cached tokens as input tokens, but mlflow.claude_code does not."
 
 
 def missing_fields(record: TraceRecord, labels: Labels) -> list[str]:
-    """Which of MISSING_FIELDS a trace lacks."""
+    """The fields of MISSING_FIELDS that a trace lacks."""
     present = {
         "token_usage": record.usage is not None,
         "cost": record.cost is not None,
@@ -82,7 +82,7 @@ def _cost(field: str) -> Callable[[TraceRecord, Labels], Observations]:
 
 
 def _nothing(*_: object) -> Observations:
-    """Counted where it happens, see ``events``."""
+    """For families that count events, see ``events``."""
     return ()
 
 
@@ -92,8 +92,8 @@ def trace_families(
     names: Sequence[str] = TRACE_LABELS,
     objectives: Objectives = NO_OBJECTIVES,
 ) -> tuple[TraceFamily, ...]:
-    """The table of all totals over traces, with the histogram edges, the label ``names`` (TRACE_LABELS, and any after
-    them) and the objectives that the configuration chooses."""
+    """The table of all metrics over traces, with the histogram edges, the label ``names`` (TRACE_LABELS and any extra
+    ones) and the objectives of the configuration."""
     return tuple(
         replace(family, labels=tuple(names)) if family.labels == TRACE_LABELS else family
         for family in _table(objectives.with_edges(duration_edges_s), token_edges, objectives)
@@ -130,7 +130,8 @@ def _table(
         ),
         TraceFamily(
             "mlflow_trace_input_tokens_total",
-            f"Input tokens of finished traces, and totals that MLflow does not split, from polls of MLflow. {_CACHED}",
+            f"Input tokens of finished traces, including totals that MLflow does not split, from polls of MLflow."
+            f" {_CACHED}",
             _tokens("input"),
         ),
         TraceFamily(
@@ -140,90 +141,90 @@ def _table(
         ),
         TraceFamily(
             "mlflow_trace_cache_read_input_tokens_total",
-            f"Tokens that were read from the provider's cache, from polls of MLflow. {_CACHED}",
+            f"Tokens read from the provider's cache, from polls of MLflow. {_CACHED}",
             _tokens("cache_read_input"),
         ),
         TraceFamily(
             "mlflow_trace_cache_creation_input_tokens_total",
-            f"Tokens that were written to the provider's cache, from polls of MLflow. {_CACHED}",
+            f"Tokens written to the provider's cache, from polls of MLflow. {_CACHED}",
             _tokens("cache_creation_input"),
         ),
         TraceFamily(
             "mlflow_tokens_per_trace",
-            "Tokens of one finished trace, of those that have a token usage, from polls of MLflow.",
+            "Tokens per finished trace, for traces with token usage, from polls of MLflow.",
             _tokens_per_trace,
             own_label=("kind", ("input", "output")),
             edges=token_edges,
         ),
         TraceFamily(
             "mlflow_trace_input_cost_usd_total",
-            "Cost of the input of finished traces in USD, and what MLflow does not split, from polls of MLflow.",
+            "Input cost of finished traces in USD, including costs that MLflow does not split, from polls of MLflow.",
             _cost("input_usd"),
         ),
         TraceFamily(
             "mlflow_trace_output_cost_usd_total",
-            "Cost of the output of finished traces in USD, as MLflow worked it out, from polls of MLflow.",
+            "Output cost of finished traces in USD, as computed by MLflow, from polls of MLflow.",
             _cost("output_usd"),
         ),
         TraceFamily(
             MISSING,
-            "Finished traces that lack a field (or have it in a form that cannot be read), from polls of MLflow.",
+            "Finished traces that lack a field or have an unreadable value for it, from polls of MLflow.",
             _missing,
             own_label=("field", MISSING_FIELDS),
         ),
         TraceFamily(
             "mlflow_trace_visibility_delay_seconds",
-            "Time from the end of a trace to the poll of MLflow that saw it first.",
+            "Time from the end of a trace to the first poll of MLflow that saw it.",
             _visibility_delay,
             labels=PLACE_LABELS,
             edges=VISIBILITY_EDGES_S,
         ),
         TraceFamily(
             ABANDONED,
-            "Traces that were given up because they did not end within a week, from polls of MLflow.",
+            "Traces given up because they did not end within a week, from polls of MLflow.",
             _nothing,
             labels=PLACE_LABELS,
         ),
         TraceFamily(
             LATE,
-            "Traces that became visible only after their start time was closed; they are counted all the same.",
+            "Traces that became visible after their start time was closed. They are counted.",
             _nothing,
             labels=(),
         ),
         TraceFamily(
             DUPLICATES,
-            "Reads of traces that were counted before; they add nothing.",
+            "Repeated reads of traces that are already counted. They add nothing.",
             _nothing,
             labels=(),
         ),
         TraceFamily(
             CHANGED,
-            "Traces that MLflow changed after they were counted; the counters keep what they were counted with.",
+            "Traces that MLflow changed after they were counted. The counters keep the original values.",
             _nothing,
             labels=(),
         ),
         TraceFamily(
             REOPENED,
-            "Times that start times were opened again: a clock had been ahead, or a longer poll.lateness or"
-            " poll.audit_horizon was set.",
+            "How often start times were reopened, because a clock was ahead or because poll.lateness or"
+            " poll.audit_horizon was raised.",
             _nothing,
             labels=(),
         ),
         TraceFamily(
             LEDGER_RESETS,
-            "Damaged ledgers that were set aside, each of which made all counters begin again at zero.",
+            "Damaged ledgers that were set aside. Each one reset all counters to zero.",
             _nothing,
             labels=(),
         ),
         TraceFamily(
             OVERFLOW,
-            "Counted traces whose value of a label was not admitted (labels.max_values, series.limit) and is `other`.",
+            "Counted traces with a label value replaced by `other` because of labels.max_values or series.limit.",
             _nothing,
             labels=("label",),
         ),
         TraceFamily(
             LEFT_OUT,
-            "Finished traces that are not counted, for mlflow.traffic does not name their class.",
+            "Finished traces that are not counted because mlflow.traffic does not include their class.",
             _nothing,
             labels=("class",),
         ),
@@ -231,7 +232,7 @@ def _table(
 
 
 def events(batch: Batch, increments: Increments) -> dict[Cell, float]:
-    """What a batch adds to the totals beside what each counted trace adds."""
+    """The amounts that a batch adds to the totals in addition to its counted traces."""
     amounts: dict[Cell, float] = {
         Cell(LATE, ()): batch.late,
         Cell(DUPLICATES, ()): batch.duplicates,

@@ -1,7 +1,7 @@
-"""What a metric over traces is, and how traces add to it. Pure.
+"""The model of a metric over traces, and how traces add to it. Pure.
 
-The families themselves are the rows of two tables: families.py has the totals, which the ledger keeps, in cells, so
-that they survive a restart; status.py has what the exporter says of itself, which begins anew with each process.
+The metric families are the rows of two tables. families.py has the totals over traces. The ledger stores them in cells,
+so they survive a restart. status.py has the metrics about the exporter itself, which start again with each process.
 """
 
 from bisect import bisect_left
@@ -20,15 +20,15 @@ from mlflow_trace_exporter.domain.traffic import Traffic, traffic_of
 from mlflow_trace_exporter.domain.triage import Batch, Place
 
 SUM = "sum"
-"""The part of a histogram that holds the sum of what was observed; its other parts are its buckets."""
+"""The part of a histogram that holds the sum of the observations; its other parts are its buckets."""
 
 
 class Cell(NamedTuple):
-    """One stored number: a counter's value, one bucket of a histogram (what fell between the edge before and this one,
-    not cumulative), or a histogram's sum.
+    """One stored number: the value of a counter, one bucket of a histogram (not cumulative: only the observations
+    between the previous edge and this one), or the sum of a histogram.
 
-    ``labels`` are the values of the family's label names, in their order. ``part`` is "" for a counter, else ``SUM`` or
-    the bucket's upper edge as Prometheus writes it.
+    ``labels`` are the values of the family's label names, in order. ``part`` is "" for a counter, otherwise ``SUM`` or
+    the upper edge of the bucket in Prometheus notation.
     """
 
     family: str
@@ -38,7 +38,7 @@ class Cell(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Exemplar:
-    """A trace that fell into a bucket: its id, what was observed of it, and when it ended (Unix seconds)."""
+    """A trace in a bucket: its id, the observed value, and when it ended (Unix seconds)."""
 
     trace_id: str
     value: float
@@ -46,16 +46,16 @@ class Exemplar:
 
 
 Observations = Iterable[tuple[str, float]]
-"""Pairs of the value of a family's own label ("" where it has none) and an amount."""
+"""Pairs of the value of the family's own label ("" if it has none) and an amount."""
 
 
 @dataclass(frozen=True, slots=True)
 class TraceFamily:
-    """A counter or, where it has bucket edges, a histogram over traces.
+    """A counter, or a histogram if it has bucket edges, over traces.
 
-    ``own_label`` is a label that this family has beyond ``labels``, with all the values it can take: a series for each
-    of them exists from the first trace on, so that a counter of errors is there before the first error.
-    ``applies`` says for which groups there are series; None for all.
+    ``own_label`` is a label that this family has in addition to ``labels``, with all its possible values. A series for
+    each value exists from the first trace on, so the error counter exists before the first error.
+    ``applies`` decides which groups have series; None: all groups.
     """
 
     name: str
@@ -69,36 +69,36 @@ class TraceFamily:
 
     @property
     def label_names(self) -> tuple[str, ...]:
-        """The names of all its labels, in the order of ``Cell.labels``."""
+        """The names of all labels, in the order of ``Cell.labels``."""
         return self.labels if self.own_label is None else (*self.labels, self.own_label[0])
 
     @property
     def buckets(self) -> tuple[str, ...]:
-        """The upper edges of its buckets as Prometheus writes them; empty for a counter."""
+        """The upper edges of the buckets in Prometheus notation; empty for a counter."""
         return tuple(floatToGoString(edge) for edge in (*self.edges, float("inf"))) if self.edges else ()
 
     @property
     def parts(self) -> tuple[str, ...]:
-        """The ``Cell.part`` of each number of one of its series."""
+        """The ``Cell.part`` of each number in a series."""
         return (*self.buckets, SUM) if self.edges else ("",)
 
     def is_of(self, group: Group) -> bool:
-        """Whether it has series for a group."""
+        """Whether this family has series for a group."""
         return len(self.labels) == len(group) and (self.applies is None or self.applies(group))
 
     @property
     def is_of_groups(self) -> bool:
-        """Whether it is about traces of a group, and not about the exporter's own work."""
+        """Whether this family is about the traces of a group and not about the exporter's own work."""
         return self.labels[: len(PLACE_LABELS)] == PLACE_LABELS
 
     @property
     def series_per_group(self) -> int:
-        """How many series it has for each group."""
+        """The number of series per group."""
         own_values = len(self.own_label[1]) if self.own_label else 1
-        return own_values * (len(self.buckets) + 2 if self.edges else 1)  # a sum and a count beside the buckets
+        return own_values * (len(self.buckets) + 2 if self.edges else 1)  # the buckets, a sum and a count
 
     def cells_of(self, group: Group) -> Iterable[Cell]:
-        """Every cell that this family has for a group: none where it has no series for it."""
+        """All cells of this family for a group; none if it has no series for it."""
         if not self.is_of(group):
             return
         for own in self.own_label[1] if self.own_label else ("",):
@@ -106,11 +106,11 @@ class TraceFamily:
                 yield Cell(self.name, self._with_own(group, own), part)
 
     def increments(self, record: TraceRecord, labels: Labels) -> Iterable[tuple[Cell, float]]:
-        """What one trace adds to which cells."""
+        """The amounts that one trace adds, by cell."""
         for own, amount in self.observe(record, labels):
             series = self._with_own(tuple(labels[name] for name in self.labels), own)
             if self.edges:
-                bucket = self.buckets[bisect_left(self.edges, amount)]  # an upper edge belongs to its bucket
+                bucket = self.buckets[bisect_left(self.edges, amount)]  # upper edges are inclusive
                 yield Cell(self.name, series, bucket), 1
                 yield Cell(self.name, series, SUM), amount
             else:
@@ -122,11 +122,11 @@ class TraceFamily:
 
 @dataclass(frozen=True, slots=True)
 class Increments:
-    """What a batch adds to the totals.
+    """The amounts that a batch adds to the totals.
 
-    ``groups`` are those that get increments. ``first_ms`` is the earliest start (Unix ms) of a trace by VERSION_LABELS.
-    ``overflowed`` counts traces by the label whose value was not admitted,
-    and ``left_out`` those that are not counted, by the kind of their traffic.
+    ``groups``: the groups with increments. ``first_ms``: the earliest start of a trace (Unix ms) by VERSION_LABELS.
+    ``overflowed``: the number of traces by the label whose value was not admitted. ``left_out``: the number of traces
+    that are not counted, by the kind of their traffic.
     """
 
     amounts: Mapping[Cell, float] = field(default_factory=dict)
@@ -139,7 +139,7 @@ class Increments:
 
 @dataclass(frozen=True, slots=True)
 class Meter:
-    """What traces add to the totals, with the labels, the kinds of traffic and the objectives of the configuration."""
+    """Measures batches with the labels, kinds of traffic and objectives of the configuration."""
 
     families: tuple[TraceFamily, ...]
     rules: LabelRules
@@ -148,15 +148,15 @@ class Meter:
     objectives: Objectives
 
     def admission(self, shown: Iterable[Group]) -> Admission:
-        """What decides on new label values, beside those of the groups that are shown."""
+        """An ``Admission`` for new label values, given the groups that are exposed."""
         return Admission(self.rules.names, shown, self.caps, self._series_of)
 
     def place(self, record: TraceRecord, admission: Admission) -> Place:
-        """Where a trace belongs that is not counted yet."""
+        """The place of a trace that is not counted yet."""
         return Place(*admission.place(self.rules.values(record)), traffic_of(record) in self.traffic)
 
     def measure(self, batch: Batch, admission: Admission) -> Increments:
-        """What a batch adds; a cell to which nothing is added yet is there with 0."""
+        """The amounts that a batch adds. Cells that get no amount yet are included with 0."""
         waiting = (*(each for each in batch.pending if each.running), *batch.abandoned)
         groups: dict[Group, None] = {(each.experiment, each.environment): None for each in waiting}  # an ordered set
         overflowed, left_out = Counter(dict.fromkeys(self.rules.names, 0)), Counter(dict.fromkeys(Traffic, 0))
@@ -194,12 +194,12 @@ class Meter:
 
 
 MAX_EXEMPLAR_LENGTH = 128 - len("trace_id")
-"""OpenMetrics allows 128 characters for the names and values of an exemplar's labels."""
+"""OpenMetrics limits the names and values of an exemplar's labels to 128 characters."""
 
 
 def exemplar_of(record: TraceRecord) -> Exemplar | None:
-    """A finished trace as an exemplar. None where its id is too long, or odd, or where its end is not in the past: what
-    comes after it would then be out of order for Prometheus."""
+    """Convert a finished trace to an exemplar. None if its id is too long or needs quoting, or if its end is in the
+    future, because Prometheus would reject later exemplars as out of order."""
     plain = PLAIN_ID.fullmatch(record.trace_id) and len(record.trace_id) <= MAX_EXEMPLAR_LENGTH
     if not plain or record.duration_s is None or record.end_ms is None or record.end_ms > record.seen_ms:
         return None
@@ -207,15 +207,16 @@ def exemplar_of(record: TraceRecord) -> Exemplar | None:
 
 
 def later(one: Exemplar, other: Exemplar | None) -> Exemplar:
-    """The one of the trace that ended later: Prometheus takes the exemplars of a series in the order of their time."""
+    """The later exemplar: Prometheus accepts the exemplars of a series only in order of time."""
     return one if other is None or one.timestamp_s > other.timestamp_s else other
 
 
 def histogram_quantile(q: float, buckets: Sequence[tuple[float, float]]) -> float | None:
-    """The ``q`` quantile of pairs of an upper edge and a cumulative count, the last edge infinite; None without counts.
+    """The ``q`` quantile of ``buckets``: pairs of an upper edge and a cumulative count. The last edge is infinite. None
+    if all counts are 0.
 
-    As Prometheus' function of the same name does it: linear inside a bucket, the first of which begins at 0; a quantile
-    in the infinite bucket is given as the highest finite edge.
+    It works like the PromQL function of the same name. It interpolates linearly inside a bucket, and the first bucket
+    begins at 0. A quantile in the infinite bucket is the highest finite edge.
     """
     total = buckets[-1][1] if buckets else 0
     if not total:

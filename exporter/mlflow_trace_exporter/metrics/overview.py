@@ -1,4 +1,4 @@
-"""Totals as rows for people: one for each version of an application in an environment."""
+"""Summarizes the totals: one row per version of an experiment in an environment."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
@@ -13,8 +13,8 @@ from mlflow_trace_exporter.metrics.meter import histogram_quantile
 
 @dataclass(frozen=True)
 class Row:
-    """What was counted for a version of an experiment's application in an environment. Quantiles are in seconds and
-    estimated from the histogram; tokens and cost are None where no trace says them."""
+    """The totals of a version of an experiment in an environment. Quantiles are in seconds and estimated from the
+    histogram. Tokens and cost are None if no trace has them."""
 
     experiment: str
     environment: str
@@ -29,7 +29,7 @@ class Row:
 
 
 def rows(samples: Iterable[Sample]) -> list[Row]:
-    """One row for each experiment, environment and version, from the samples of the metrics over traces."""
+    """One row per experiment, environment and version, from the samples of the metrics over traces."""
     found: dict[tuple[str, ...], list[Sample]] = defaultdict(list)
     for sample in samples:
         if sample.labels.keys() >= {*VERSION_LABELS}:

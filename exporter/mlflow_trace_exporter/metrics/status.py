@@ -1,4 +1,4 @@
-"""What the exporter says of itself: the table of metrics that begin anew with each process. Pure."""
+"""The table of metrics about the exporter itself, which start again with each process. Pure."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -13,7 +13,7 @@ from mlflow_trace_exporter.metrics.meter import Cell, Exemplar, TraceFamily
 
 @dataclass(frozen=True, slots=True)
 class Build:
-    """Versions of the parts of this process."""
+    """Versions of the software in this process."""
 
     version: str
     python_version: str
@@ -22,18 +22,16 @@ class Build:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """How complete the totals are.
+    """How complete the totals are. All points in time are Unix seconds.
 
-    ``experiments`` are the names of those that are read, ``objectives`` are by environment. ``interval_s``: how often
-    to poll. ``behind``: whether there is more to read than what just came. ``complete_until_s`` and
-    ``audited_until_s`` are Unix seconds, the latter None where there was no audit yet. ``running`` counts traces in
-    progress by experiment and environment, and ``first_seen_s`` is when the first trace of a version started, by
-    VERSION_LABELS (Unix seconds). ``created_s`` is when each experiment of which series are shown was created, by its
-    label (Unix seconds). ``series`` is how many series about traces are shown. ``features`` says of
-    each feature of the server whether it can be used; empty as long as that is not known. ``clock_difference_s``: by
-    how many seconds MLflow's clock is ahead of ours, None where MLflow does not say. ``counts_from_s``: traces that
-    started before are not counted (Unix seconds). ``first_complete_s``: when ``complete_until_s`` can move for the
-    first time, None once it has.
+    ``experiments``: the names of the experiments that are read. ``objectives``: by environment. ``interval_s``: the
+    poll interval. ``behind``: whether there is a backlog to read. ``audited_until_s``: None before the first audit.
+    ``running``: the number of traces in progress by experiment and environment. ``first_seen_s``: when the first trace
+    of a version started, by VERSION_LABELS. ``created_s``: when each experiment with exposed series was created, by its
+    label. ``series``: the number of exposed series about traces. ``features``: whether each feature of the server can
+    be used; empty while unknown. ``clock_difference_s``: how many seconds MLflow's clock is ahead of ours, None if
+    MLflow does not report its time. ``counts_from_s``: traces that started earlier are not counted.
+    ``first_complete_s``: when ``complete_until_s`` can move for the first time, None once it has.
     """
 
     experiments: tuple[str, ...]
@@ -59,7 +57,7 @@ class Reading:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A poll that failed: why, and when (Unix seconds)."""
+    """A failed poll: why, and when (Unix seconds)."""
 
     message: str
     at_s: float
@@ -67,7 +65,7 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Reload:
-    """How the last reload of the configuration went, and when one went well (Unix seconds)."""
+    """Whether the last reload of the configuration succeeded, and when the last successful one was (Unix seconds)."""
 
     successful: bool
     success_s: float
@@ -75,9 +73,9 @@ class Reload:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """What the exporter knows of its own work since it started. None means not known yet, and is not exposed.
+    """The state of the exporter since it started. None means not known yet, and is not exposed.
 
-    ``mlflow_since_s``: since when ``mlflow_up`` is what it is (Unix seconds). ``failure``: the last there was.
+    ``mlflow_since_s``: when ``mlflow_up`` last changed (Unix seconds). ``failure``: the most recent one.
     """
 
     build: Build
@@ -93,21 +91,21 @@ class Status:
 
     @classmethod
     def begin(cls, build: Build) -> "Status":
-        """The status of a process that has done nothing yet."""
+        """The status of a process that has just started."""
         return cls(build, poll_errors={reason.value: 0 for reason in Reason})
 
     @property
     def catching_up(self) -> bool | None:
-        """Whether MLflow is there and what was missed is being read from it."""
+        """Whether MLflow is reachable and the exporter is reading traces that it missed."""
         return None if self.reading is None else self.reading.behind and bool(self.mlflow_up)
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """What may be exposed: totals that are committed, and the state of the exporter at that moment.
+    """The content of an exposition: committed totals, and the state of the exporter at that moment.
 
-    ``families`` are those that the cells of ``totals`` are of. ``exemplars`` are traces by the bucket they are counted
-    in. ``active_ms``: when each group got increments last.
+    ``families``: the families of the cells in ``totals``. ``exemplars``: traces by the bucket that counts them.
+    ``active_ms``: when each group last had increments.
     """
 
     families: tuple[TraceFamily, ...]
@@ -146,7 +144,7 @@ def _objective(name: str, meaning: str, read: Callable[[Objective], float | None
         values = ((environment, read(objective)) for environment, objective in found.items())
         return [((environment,), value) for environment, value in values if value is not None]
 
-    help_text = f"{meaning} The objective of an environment, from the exporter's configuration."
+    help_text = f"{meaning} An objective from the exporter's configuration."
     return StatusFamily(f"mlflow_objective_{name}", "gauge", help_text, samples, ("environment",))
 
 
@@ -160,7 +158,7 @@ STATUS_FAMILIES = (
     StatusFamily(
         "mlflow_trace_exporter_build_info",
         "gauge",
-        "Always 1; the labels say which versions run.",
+        "Always 1; the labels are the versions of the exporter, Python and the MLflow client.",
         lambda status: [
             ((status.build.version, status.build.python_version, status.build.mlflow_version), 1),
         ],
@@ -169,7 +167,7 @@ STATUS_FAMILIES = (
     StatusFamily(
         "mlflow_trace_exporter_polls_total",
         "counter",
-        "Polls of MLflow that ended, well or not.",
+        "Polls of MLflow that ended, successfully or not.",
         lambda status: [((), status.polls)],
     ),
     StatusFamily(
@@ -182,13 +180,13 @@ STATUS_FAMILIES = (
     StatusFamily(
         "mlflow_trace_exporter_poll_duration_seconds",
         "gauge",
-        "How long the last poll of MLflow took.",
+        "Duration of the last poll of MLflow.",
         lambda status: _known(status.poll_duration_s),
     ),
     StatusFamily(
         "mlflow_trace_exporter_poll_interval_seconds",
         "gauge",
-        "How often MLflow is polled while all is well, from the exporter's configuration (poll.interval).",
+        "The interval between polls of MLflow without failures, from the exporter's configuration (poll.interval).",
         _of_reading(lambda reading: reading.interval_s),
     ),
     StatusFamily(
@@ -200,7 +198,7 @@ STATUS_FAMILIES = (
     StatusFamily(
         "mlflow_traces_in_progress",
         "gauge",
-        "Traces that were in progress at the last look at them, from polls of MLflow.",
+        "Traces in progress when they were last checked, from polls of MLflow.",
         lambda status: [] if status.reading is None else status.reading.running.items(),
         ("experiment", "environment"),
     ),
@@ -214,78 +212,92 @@ STATUS_FAMILIES = (
     StatusFamily(
         "mlflow_experiment_created_timestamp_seconds",
         "gauge",
-        "When an experiment was created, in Unix seconds, from polls of MLflow: it is the same for all who read it.",
+        "When an experiment was created, in Unix seconds, from polls of MLflow. All exporters of a server agree on it.",
         lambda status: [((name,), at_s) for name, at_s in (status.reading.created_s if status.reading else {}).items()],
         ("experiment",),
     ),
-    _objective("error_ratio", "Which share of its traces may fail.", lambda objective: objective.error_ratio),
-    _objective("latency_seconds", "Within how many seconds a trace should end.", lambda objective: objective.latency_s),
     _objective(
-        "latency_ratio", "Which share of its traces should end within that.", lambda objective: objective.latency_ratio
+        "error_ratio", "Maximum share of failed traces in an environment.", lambda objective: objective.error_ratio
     ),
-    _objective("cost_usd_per_day", "What a day may cost in USD.", lambda objective: objective.cost_usd_per_day),
     _objective(
-        "min_traces", "Fewer traces than this say nothing about a ratio.", lambda objective: objective.min_traces
+        "latency_seconds",
+        "Maximum duration of a trace in an environment, in seconds.",
+        lambda objective: objective.latency_s,
+    ),
+    _objective(
+        "latency_ratio",
+        "Minimum share of traces in an environment that end within mlflow_objective_latency_seconds.",
+        lambda objective: objective.latency_ratio,
+    ),
+    _objective(
+        "cost_usd_per_day",
+        "Maximum cost per day in an environment, in USD.",
+        lambda objective: objective.cost_usd_per_day,
+    ),
+    _objective(
+        "min_traces",
+        "Minimum number of traces in an environment for a ratio to be significant.",
+        lambda objective: objective.min_traces,
     ),
     StatusFamily(
         "mlflow_trace_exporter_complete_until_timestamp_seconds",
         "gauge",
-        "Traces that started before this time (Unix seconds) are known: counted, or pending.",
+        "All traces that started before this time (Unix seconds) are known: either counted or pending.",
         _of_reading(lambda reading: reading.complete_until_s),
     ),
     StatusFamily(
         "mlflow_trace_exporter_audited_until_timestamp_seconds",
         "gauge",
-        "When MLflow's own count of traces was last compared with the ledger's, in Unix seconds.",
+        "When MLflow's own trace counts were last compared with the ledger's, in Unix seconds.",
         _of_reading(lambda reading: reading.audited_until_s),
     ),
     StatusFamily(
         "mlflow_trace_exporter_catching_up",
         "gauge",
-        "Whether the exporter is reading what it has missed (1) or is up to date (0).",
+        "Whether the exporter is reading traces that it missed (1) or is up to date (0).",
         lambda status: _known(status.catching_up),
     ),
     StatusFamily(
         "mlflow_trace_exporter_audit_supported",
         "gauge",
-        "Whether MLflow's own count of traces can be had (1) or not (0).",
+        "Whether MLflow's own trace counts are available (1) or not (0).",
         _of_reading(lambda reading: reading.audit_supported),
     ),
     StatusFamily(
         "mlflow_trace_exporter_server_feature_supported",
         "gauge",
-        "Whether the MLflow server has a feature (1), or the exporter does without it, more slowly (0).",
+        "Whether the MLflow server has a feature (1), or the exporter works without it, more slowly (0).",
         lambda status: [((name,), has) for name, has in (status.reading.features if status.reading else {}).items()],
         ("feature",),
     ),
     StatusFamily(
         "mlflow_trace_exporter_unaccounted_traces",
         "gauge",
-        "Traces that MLflow counts and the ledger does not, after reading them again.",
+        "Traces that MLflow counts but the ledger does not, even after reading again.",
         _of_reading(lambda reading: reading.unaccounted),
     ),
     StatusFamily(
         "mlflow_trace_exporter_clock_difference_seconds",
         "gauge",
-        "By how many seconds MLflow's clock is ahead of the exporter's; MLflow tells it to the second.",
+        "How many seconds MLflow's clock is ahead of the exporter's. MLflow reports its time in whole seconds.",
         _of_reading(lambda reading: reading.clock_difference_s),
     ),
     StatusFamily(
         "mlflow_trace_exporter_pending_traces",
         "gauge",
-        "Traces that were seen and are not counted yet, because they run or may still change.",
+        "Traces that were seen but not counted yet, because they are running or may still change.",
         _of_reading(lambda reading: reading.pending),
     ),
     StatusFamily(
         "mlflow_trace_exporter_series",
         "gauge",
-        "Time series about traces that are exposed.",
+        "Exposed time series about traces.",
         _of_reading(lambda reading: reading.series),
     ),
     StatusFamily(
         "mlflow_trace_exporter_series_limit",
         "gauge",
-        "How many time series about traces can be exposed; beyond it all labels of new ones are `other`.",
+        "Maximum number of exposed time series about traces. Beyond it all labels of new series are `other`.",
         _of_reading(lambda reading: reading.series_limit),
     ),
     StatusFamily(
@@ -297,13 +309,13 @@ STATUS_FAMILIES = (
     StatusFamily(
         "mlflow_trace_exporter_config_last_reload_successful",
         "gauge",
-        "Whether the configuration file could be used when it was read last (1), or the one before goes on (0).",
+        "Whether the last reload of the configuration file succeeded (1), or the previous one is still used (0).",
         lambda status: _known(status.reload.successful if status.reload else None),
     ),
     StatusFamily(
         "mlflow_trace_exporter_config_last_reload_success_timestamp_seconds",
         "gauge",
-        "When the configuration file was last read and could be used, in Unix seconds.",
+        "When the configuration file was last loaded successfully, in Unix seconds.",
         lambda status: _known(status.reload.success_s if status.reload else None),
     ),
 )

@@ -1,1 +1,1 @@
-"""The MLflow server: the only package that imports mlflow."""
+"""Access to the MLflow server. No other package imports mlflow."""

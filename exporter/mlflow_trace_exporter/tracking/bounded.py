@@ -1,7 +1,7 @@
-"""Questions to MLflow with a bound in time and in bytes.
+"""Limits the time and size of requests to MLflow.
 
-The timeout of an HTTP library is for each read from a socket, so an answer that drips, or does not end, never comes to
-it; and nothing limits what a small compressed answer can grow to.
+The timeout of an HTTP library applies to each read from a socket, so a very slow or endless response never reaches it.
+The library also does not limit the size of a small compressed response after decompression.
 """
 
 import ctypes
@@ -13,48 +13,48 @@ from queue import Empty, SimpleQueue
 from threading import Event, Lock, Thread
 from typing import Any, TypeVar
 
-import requests  # this and the next are the MLflow client's transport, and come with it
+import requests  # requests and urllib3 are dependencies of mlflow, which sends its requests with them
 import urllib3
 
 T = TypeVar("T")
 
 MAX_BYTES = 64 * 1024 * 1024
-"""The largest answer that is read, compressed and decompressed: 500 traces of 130 kB each."""
+"""The largest response that is read, both compressed and decompressed: 500 traces of 130 kB each."""
 
 PIECE_BYTES = 64 * 1024
 
 CODINGS = ("", "identity", "gzip", "x-gzip")
-"""The content codings that are understood; only gzip is asked for."""
+"""The supported content encodings; only gzip is requested."""
 
 
 class TookTooLong(requests.Timeout):
-    """The whole answer was not there in time."""
+    """The complete response did not arrive in time."""
 
 
 class TooLarge(requests.RequestException):
-    """The answer is larger than MAX_BYTES."""
+    """The response is larger than MAX_BYTES."""
 
 
 class UnknownCoding(requests.RequestException):
-    """The answer is encoded in a way that was not asked for."""
+    """The response has a content encoding that was not requested."""
 
 
 def within(seconds: float, ask: Callable[[], T]) -> T:
-    """What ``ask`` returns or raises, if it does so in time; raises TookTooLong if not.
+    """Run ``ask`` with a time limit. Returns or raises what ``ask`` does, or raises TookTooLong.
 
-    It is asked in a thread of its own, which is told to end when its time is over. It does so at the next byte that
-    comes, or when the timeout of the read that it waits for is over; so no more threads are left behind than questions
-    are given up in that time.
+    ``ask`` runs in its own thread, which is asked to exit when the time is over. It exits when the next byte arrives or
+    the timeout of the current read expires. So only the requests that timed out within one such timeout can leave a
+    thread behind.
     """
     answers: SimpleQueue[tuple[T, None] | tuple[None, Exception]] = SimpleQueue()
-    context = copy_context()  # the workspace of MLflow is in it
+    context = copy_context()  # contains the MLflow workspace
     lock, done = Lock(), Event()
 
     def run() -> None:
-        with suppress(SystemExit):  # which is how it is told to end
+        with suppress(SystemExit):  # raised by _end
             try:
                 answers.put((context.run(ask), None))
-            except Exception as error:  # whatever it is, it is raised where the answer is waited for
+            except Exception as error:  # raised again in the waiting thread
                 answers.put((None, error))
             with lock:
                 done.set()
@@ -64,29 +64,29 @@ def within(seconds: float, ask: Callable[[], T]) -> T:
     try:
         found, error = answers.get(timeout=seconds)
     except BaseException as reason:
-        with lock:  # once it is done, another thread may have its number
+        with lock:  # once it is done, another thread may get its number
             if not done.is_set():
                 _end(thread)
         if isinstance(reason, Empty):
-            raise TookTooLong(f"the whole answer was not there after {seconds:g} s") from None
-        raise  # somebody has pressed Ctrl-C
+            raise TookTooLong(f"the response was not complete after {seconds:g} s") from None
+        raise  # Ctrl-C
     if error is not None:
         raise error
-    return found  # type: ignore[return-value]  # it is a T where there is no error
+    return found  # type: ignore[return-value]  # it is a T if there is no error
 
 
 def _end(thread: Thread) -> None:
-    """Have a thread of ours end. Python runs a few lines of its own for each byte that a socket gives, and raises it
+    """Make one of our threads exit. Python runs some bytecode for each read from a socket, and raises SystemExit
     there."""
     ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident or 0), ctypes.py_object(SystemExit))
 
 
 def body(response: requests.Response, limit: int = MAX_BYTES) -> bytes:
-    """The body of an answer that was asked for with ``stream=True``, decompressed. Raises TooLarge, UnknownCoding, and
-    what urllib3 and zlib raise."""
+    """Read and decompress the body of a response to a request with ``stream=True``. Raises TooLarge, UnknownCoding, and
+    the errors of urllib3 and zlib."""
     coding = response.headers.get("Content-Encoding", "").strip().lower()
     if coding not in CODINGS:
-        raise UnknownCoding(f"its content coding is {coding[:50]!r}")
+        raise UnknownCoding(f"unsupported content encoding {coding[:50]!r}")
     pieces = _limited(_pieces(response.raw), limit)
     return b"".join(_limited(unzipped(pieces), limit) if coding.endswith("gzip") else pieces)
 
@@ -101,13 +101,13 @@ def _limited(pieces: Iterable[bytes], limit: int) -> Iterator[bytes]:
     for piece in pieces:
         size += len(piece)
         if size > limit:
-            raise TooLarge(f"it is larger than {limit // 2**20} MiB")
+            raise TooLarge(f"the response is larger than {limit // 2**20} MiB")
         yield piece
 
 
 def unzipped(pieces: Iterable[bytes]) -> Iterator[bytes]:
-    """What is in a gzip file, in pieces that are small whatever is in it. Raises zlib.error for what is none, and
-    ValueError where its end is missing."""
+    """Decompress gzip data into small pieces, whatever the compression ratio. Raises zlib.error if it is not gzip data,
+    and ValueError if it is truncated."""
     member = zlib.decompressobj(wbits=31)
     for piece in pieces:
         rest = piece
@@ -118,11 +118,11 @@ def unzipped(pieces: Iterable[bytes]) -> Iterator[bytes]:
             rest = member.unconsumed_tail or member.unused_data
     yield member.flush()
     if not member.eof:
-        raise ValueError("the end of the gzip file is missing")
+        raise ValueError("the gzip data is truncated")
 
 
 def without_body(response: requests.Response, *_: Any, **__: Any) -> None:
-    """A response hook: drop the body of a redirection, which the library would read whole, whatever its size."""
+    """A response hook that drops the body of a redirect. The library would read all of it, whatever its size."""
     if response.is_redirect:
         response.close()
         response._content = b""

@@ -1,7 +1,7 @@
-"""MLflow's REST API, each question with a bound, and its errors classified. The only module that imports mlflow.
+"""Calls MLflow's REST API with limits on time and size, and classifies errors. The only module that imports mlflow.
 
-MLflow's client knows the credentials, the certificates and the workspace; what it asks and how long it waits for the
-answer is up to us: its own searches take as long, and as much memory, as the server likes.
+MLflow's client provides the credentials, the certificates and the workspace. The requests and their limits are our own,
+because the searches of MLflow's client have no limit on time or memory.
 """
 
 import json
@@ -27,8 +27,8 @@ from mlflow_trace_exporter.tracking import bounded
 from mlflow_trace_exporter.tracking.experiments import Experiment
 from mlflow_trace_exporter.tracking.failures import NotAskedError, RefusedError, WebPageError, classify, is_of_network
 
-# Read when mlflow is imported. It needs a home; and a monitoring process must not call anybody but its MLflow server
-# unless it is told to.
+# mlflow reads these when it is imported. It needs a home directory. A monitoring process must not contact anything but
+# its MLflow server unless the user configures it.
 os.environ.setdefault("HOME", home.directory())
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
@@ -71,34 +71,34 @@ _READ_BY_THE_CLIENT = (
     MLFLOW_TRACKING_AWS_SIGV4,
     MLFLOW_TRACKING_INSECURE_TLS,
 )
-"""What has values that it cannot have, which MLflow's client would find out only when it asks."""
+"""Variables that are validated here, because MLflow's client would notice invalid values only at the first request."""
 
-_KINDS = {bool: "true or false", int: "a whole number", float: "a number"}
+_KINDS = {bool: "true or false", int: "an integer", float: "a number"}
 
 T = TypeVar("T")
 
 PAGE_SIZE = 500
-"""What MLflow gives at most in one answer (501 is refused)."""
+"""The maximum number of traces in one response of MLflow (it rejects 501)."""
 
 MAX_EXPERIMENT_PAGES = 100
-"""How many pages of 1,000 experiments are read."""
+"""The maximum number of pages of 1,000 experiments that are read."""
 
 MAX_COUNTS = 1_000
-"""How many counts MLflow gives at most; it gives no token for the others, and does not say that there are any."""
+"""The maximum number of counts in one response of MLflow. It omits further counts without a token or any other sign."""
 
 DEFAULT_TIMEOUT_S = 30
 
 WHOLE_ANSWER = 2
-"""A whole answer may take so many times the timeout, which is for each read from the connection."""
+"""A complete response may take this many times the timeout, which applies to each read from the connection."""
 
 RETRY_S = 10
-"""How long MLflow's client waits at most before one of the few retries that ``prepare_client`` lets it make."""
+"""The longest wait of MLflow's client before one of the few retries that ``prepare_client`` allows."""
 
 ERROR_BYTES = 64 * 1024
-"""How much is read of an answer that says what is wrong."""
+"""How much of an error response is read."""
 
 CLOCK_AGE_S = 300
-"""For how long the server's clock is taken to run on like ours, before it is looked at again."""
+"""How long a reading of the server's clock is extrapolated with ours before the clock is read again."""
 
 _SEARCH = "/api/3.0/mlflow/traces/search"
 _METRICS = "/api/3.0/mlflow/traces/metrics"
@@ -107,7 +107,7 @@ _EXPERIMENTS = "/api/2.0/mlflow/experiments/search"
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A page of traces as MLflow's JSON has them; ``next_page_token`` None: there are no more."""
+    """A page of traces as JSON objects of MLflow. ``next_page_token`` is None on the last page."""
 
     traces: tuple[Mapping[str, Any], ...]
     next_page_token: str | None
@@ -115,7 +115,7 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class _Answer:
-    """``location``: where it redirects to."""
+    """An HTTP response; ``location`` is the target of a redirect."""
 
     status: int
     date: str | None
@@ -124,17 +124,18 @@ class _Answer:
 
 
 class Client:
-    """One tracking server. Credentials are MLflow's own environment variables. Every method raises PollError.
+    """A client of one tracking server. Credentials come from MLflow's environment variables. Every method raises
+    PollError.
 
-    Every question goes through ``_request``, and each try of it ends there within WHOLE_ANSWER times
-    MLFLOW_HTTP_REQUEST_TIMEOUT, with no more than ``bounded.MAX_BYTES`` read.
+    Every request goes through ``_request``. Each attempt ends within WHOLE_ANSWER times MLFLOW_HTTP_REQUEST_TIMEOUT and
+    reads at most ``bounded.MAX_BYTES``.
     """
 
     def __init__(self, tracking_uri: str) -> None:
         self.tracking_uri = without_credentials(tracking_uri)
         self._uri = tracking_uri
         self._latest_ms = 0
-        """What the server's clock says at most, at ``_looked_s`` of our monotonic one."""
+        """The latest possible time of the server's clock when our monotonic clock showed ``_looked_s``."""
         self._looked_s = -math.inf
 
     def search(
@@ -144,7 +145,8 @@ class Client:
         newest_first: bool = False,
         page_token: str | None = None,
     ) -> Found:
-        """The first PAGE_SIZE of the traces that match, by start and id, or those after them."""
+        """A page of up to PAGE_SIZE matching traces, ordered by start and id: the first one, or the one of
+        ``page_token``."""
         order = "DESC" if newest_first else "ASC"
         question = {
             "locations": [
@@ -158,8 +160,8 @@ class Client:
         return self.ask(_SEARCH, question, _found)
 
     def count(self, experiment_ids: Sequence[str], first_ms: int, last_ms: int, step_s: int) -> dict[int, int]:
-        """How many traces start in [first_ms, last_ms], by steps of ``step_s`` seconds from 1970 on (in ms); of fewer
-        than MAX_COUNTS steps."""
+        """The number of traces that start in [first_ms, last_ms], by step of ``step_s`` seconds since 1970 (in ms). The
+        range must have fewer than MAX_COUNTS steps."""
         question = {
             "experiment_ids": list(experiment_ids),
             "view_type": "TRACES",
@@ -172,7 +174,7 @@ class Client:
         return self.ask(_METRICS, question, _counts)
 
     def experiments(self) -> list[Experiment]:
-        """All active experiments; the pages of their list are one question, with one bound in time."""
+        """All active experiments. All pages of the list share one time limit."""
         until_s = monotonic() + self._patience_s()
         found: dict[str, Experiment] = {}
         token: str | None = None
@@ -184,23 +186,24 @@ class Client:
             found |= page
             if not token:
                 if not found:
-                    self.server_version()  # an empty object is MLflow's answer, and that of many who are not MLflow
+                    self.server_version()  # an empty object is valid, but other servers return it, too
                 return list(found.values())
-        raise self.bad_answer("the pages of the list do not end", _EXPERIMENTS)
+        raise self.bad_answer("the pages of experiments do not end", _EXPERIMENTS)
 
     def server_version(self) -> str:
-        """The version that the server says it has."""
+        """The version that the server reports."""
         with self.errors_classified("/version"):
             version = _checked(self._request("/version", "GET")).body.decode().strip()
             if not re.fullmatch(r"\d+\.\d+[\w.]*", version):
-                raise ValueError("it is no version")
+                raise ValueError("not a version number")
             return version
 
     def server_ms(self) -> int | None:
-        """What the server's clock says at most (it tells seconds only), in Unix ms; None where it does not tell."""
+        """The latest possible time of the server's clock (which has whole seconds) in Unix ms; None if the server does
+        not report it."""
         if monotonic() - self._looked_s > CLOCK_AGE_S:
             with self.errors_classified("/health"):
-                self._request("/health", "GET")  # whatever it answers, it says when
+                self._request("/health", "GET")  # every response has a Date header
         return self._latest_ms + int((monotonic() - self._looked_s) * 1000) if self._latest_ms else None
 
     def ask(
@@ -210,16 +213,16 @@ class Client:
         read: Callable[[Mapping[str, Any]], T],
         until_s: float | None = None,
     ) -> T:
-        """What ``read`` makes of the answer's JSON object; what it raises is a bad answer. ``until_s`` (of the
-        monotonic clock) is when to give up, if that is sooner than for any other question."""
+        """Send a request and convert the JSON object of the response with ``read``. If ``read`` raises, the response is
+        a bad answer. ``until_s`` (monotonic clock) is a deadline in addition to the usual time limit."""
         with self.errors_classified(endpoint):
             found = _read_json(_checked(self._request(endpoint, "POST", until_s, json=question)).body.decode())
             if not isinstance(found, dict):
-                raise ValueError("it is no JSON object")
+                raise ValueError("not a JSON object")
             return read(found)
 
     def _request(self, endpoint: str, method: str, until_s: float | None = None, **request: Any) -> _Answer:
-        """Ask MLflow, whatever it is: the one place where that is done."""
+        """Send a request to MLflow. No other method does."""
         patience_s = self._patience_s()
         if until_s is not None:
             patience_s = max(0.0, min(patience_s, until_s - monotonic()))
@@ -234,13 +237,13 @@ class Client:
     def _look_at_clock(self, date: str | None) -> None:
         try:
             seconds = parsedate_to_datetime(date or "").timestamp()
-        except (ValueError, OverflowError):  # a proxy took it away, or invented it
+        except (ValueError, OverflowError):  # a proxy removed or mangled it
             seconds = -1.0
         self._latest_ms, self._looked_s = int(seconds + 1) * 1000, monotonic()
 
     @contextmanager
     def errors_classified(self, endpoint: str = _SEARCH) -> Iterator[None]:
-        """Raise PollError for whatever a broken answer makes the block stumble over."""
+        """Convert every exception in the block to PollError."""
         try:
             yield
         except PollError:
@@ -249,14 +252,15 @@ class Client:
             raise classify(error, self.tracking_uri, endpoint) from error
 
     def bad_answer(self, complaint: str, endpoint: str = _SEARCH) -> PollError:
-        """An answer that can be read, and cannot be right."""
+        """The error for a response that can be parsed but must be wrong."""
         return classify(ValueError(complaint), self.tracking_uri, endpoint)
 
 
 def _asked(uri: str, endpoint: str, method: str, **request: Any) -> _Answer:
-    """The answer, read up to a limit. Of one that says what is wrong the body is only quoted, so it may be missing.
+    """Send a request and read the response up to a limit. The body of an error response is only quoted, so a failure to
+    read it is ignored.
 
-    Raises NotAskedError where MLflow's client does not get as far as the network.
+    Raises NotAskedError if MLflow's client fails before it uses the network.
     """
     try:
         response: requests.Response = http_request(
@@ -264,7 +268,7 @@ def _asked(uri: str, endpoint: str, method: str, **request: Any) -> _Answer:
             endpoint,
             method,
             stream=True,
-            raise_on_status=False,  # what the answer says is better than that there was one
+            raise_on_status=False,  # the body of the response explains more
             extra_headers={"Accept-Encoding": "gzip"},
             hooks={"response": bounded.without_body},
             **request,
@@ -275,7 +279,7 @@ def _asked(uri: str, endpoint: str, method: str, **request: Any) -> _Answer:
         raise NotAskedError(str(error.__context__ or error)) from error
     with response:
         date = response.headers.get("Date")
-        if response.request.method != method:  # a redirection that makes a POST a GET: what came back answers that
+        if response.request.method != method:  # a redirect turned a POST into a GET, so this answers another request
             first = response.history[0]
             return _Answer(first.status_code, date, b"", first.headers.get("Location", ""))
         body = b""
@@ -288,7 +292,7 @@ def _asked(uri: str, endpoint: str, method: str, **request: Any) -> _Answer:
 
 
 def _checked(answer: _Answer) -> _Answer:
-    """It, if it is one to the question; raises RefusedError for one that says what is wrong."""
+    """Return the answer if its status is 200, otherwise raise RefusedError."""
     if answer.status == 200:
         return answer
     text = answer.body.decode(errors="replace")
@@ -311,7 +315,7 @@ def _read_json(text: str) -> Any:
 def _found(answer: Mapping[str, Any]) -> Found:
     traces = _objects(answer, "traces")
     if len(traces) > PAGE_SIZE:
-        raise ValueError(f"{len(traces)} traces are more than the {PAGE_SIZE} that were asked for")
+        raise ValueError(f"{len(traces)} traces were returned, but at most {PAGE_SIZE} were requested")
     return Found(traces, _token(answer))
 
 
@@ -330,24 +334,24 @@ def _experiment(found: Mapping[str, Any]) -> Experiment:
 def _counts(answer: Mapping[str, Any]) -> dict[int, int]:
     points = _objects(answer, "data_points")
     if len(points) >= MAX_COUNTS or _token(answer):
-        raise ValueError(f"{len(points)} counts may not be all: MLflow gives {MAX_COUNTS} at most")
+        raise ValueError(f"{len(points)} counts may be incomplete: MLflow returns at most {MAX_COUNTS}")
     counts = {_unix_ms(each["dimensions"]["time_bucket"]): int(each["values"]["COUNT"]) for each in points}
     if len(counts) < len(points):
-        raise ValueError("it has two counts of one step")
+        raise ValueError("there are two counts for the same step")
     return counts
 
 
 def _objects(answer: Mapping[str, Any], key: str) -> tuple[Mapping[str, Any], ...]:
     found = answer.get(key, [])
     if not isinstance(found, list) or not all(isinstance(each, dict) for each in found):
-        raise ValueError(f"its {key} are no list of objects")
+        raise ValueError(f"{key} is not a list of objects")
     return tuple(found)
 
 
 def _token(answer: Mapping[str, Any]) -> str | None:
     token = answer.get("next_page_token")
     if not isinstance(token, str | None):
-        raise ValueError("its next_page_token is no text")
+        raise ValueError("next_page_token is not a string")
     return token or None
 
 
@@ -356,16 +360,16 @@ def _unix_ms(time: str) -> int:
 
 
 def prepare_client(timeout_s: float | None, retries: int = 0) -> None:
-    """Make the MLflow client of this process give up early; the poller does the retrying.
+    """Make the MLflow client of this process give up early; the poller retries instead.
 
-    Left alone the client retries for minutes, and neither a stop nor an outage would be noticed meanwhile. ``retries``
-    is for commands, which read once and would have to begin anew: with two of them it gives up after about five seconds
-    where nothing listens.
-    ``timeout_s`` None leaves MLFLOW_HTTP_REQUEST_TIMEOUT as the user set it, or DEFAULT_TIMEOUT_S where it is not set.
-    Raises UserError where one of MLflow's variables has a value that MLflow could not use.
+    By default the client retries for minutes, and the exporter would not notice a stop or an outage in the meantime.
+    ``retries`` is for commands, which read only once: with two retries the client gives up after about five seconds if
+    nothing listens.
+    ``timeout_s`` None keeps MLFLOW_HTTP_REQUEST_TIMEOUT as the user set it, or DEFAULT_TIMEOUT_S if it is not set.
+    Raises UserError if one of MLflow's variables has an invalid value.
     """
     os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = str(retries)
-    of_the_user = _timeout_of_the_user()  # before it is set, and the same when the configuration is read again
+    of_the_user = _timeout_of_the_user()  # cached before we set the variable, because reloads call this again
     os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] = of_the_user if timeout_s is None else str(math.ceil(timeout_s))
     for variable in _READ_BY_THE_CLIENT:
         _value(variable)
@@ -373,9 +377,9 @@ def prepare_client(timeout_s: float | None, retries: int = 0) -> None:
         raise UserError("MLFLOW_HTTP_REQUEST_TIMEOUT: must be at least 1 (second)")
     for variable in (MLFLOW_TRACKING_SERVER_CERT_PATH, MLFLOW_TRACKING_CLIENT_CERT_PATH):
         if variable.get() and not Path(variable.get()).exists():
-            raise UserError(f"{variable.name}: there is no file {variable.get()}")
+            raise UserError(f"{variable.name}: the file {variable.get()} does not exist")
     if MLFLOW_TRACKING_SERVER_CERT_PATH.get() and MLFLOW_TRACKING_INSECURE_TLS.get():
-        raise UserError("MLFLOW_TRACKING_SERVER_CERT_PATH and MLFLOW_TRACKING_INSECURE_TLS: set one of them, not both")
+        raise UserError("set only one of MLFLOW_TRACKING_SERVER_CERT_PATH and MLFLOW_TRACKING_INSECURE_TLS")
 
 
 @cache
@@ -388,4 +392,4 @@ def _value(variable: Any) -> Any:
         return variable.get()
     except ValueError:
         given, kind = os.environ[variable.name], _KINDS.get(variable.type, "another value")
-        raise UserError(f"{variable.name}: {given!r} is not a value that it can have; write {kind}") from None
+        raise UserError(f"{variable.name}: {given!r} is not a valid value; write {kind}") from None

@@ -1,4 +1,4 @@
-"""Which experiments are read. Pure."""
+"""Selects the experiments to read. Pure."""
 
 import logging
 from collections.abc import Container, Iterable, Mapping, Sequence
@@ -14,7 +14,8 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Experiment:
-    """One experiment of the server; ``created_ms`` (Unix ms) tells it from one of the same id on another server."""
+    """An experiment of the server. ``created_ms`` (Unix ms) distinguishes it from one with the same id on another
+    server."""
 
     experiment_id: str
     name: str
@@ -23,7 +24,8 @@ class Experiment:
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """``chosen``: by id. ``unmatched``: selectors that choose none. ``active``: the names of all there are."""
+    """Selected experiments. ``chosen``: by id. ``unmatched``: selectors that match no experiment. ``active``: the names
+    of all active experiments."""
 
     chosen: Mapping[str, Experiment]
     unmatched: tuple[str, ...]
@@ -31,11 +33,11 @@ class Selection:
 
     @property
     def names(self) -> dict[str, str]:
-        """The names of those that are chosen, by id."""
+        """The names of the selected experiments by id."""
         return {each.experiment_id: each.name for each in self.chosen.values()}
 
     def complaint(self, uri: str) -> str:
-        """What to say where none is chosen."""
+        """The error message if no experiment is selected."""
         meant = did_you_mean(self.unmatched[0], self.active) if self.unmatched else ""
         return shown(
             f"mlflow.experiments: {few(self.unmatched) or 'all'} selects none of the {len(self.active):,} active"
@@ -43,7 +45,7 @@ class Selection:
         )
 
     def log(self) -> None:
-        """Say what is read from now on."""
+        """Log which experiments are read from now on."""
         names = few(sorted(self.names.values()))
         log.info("experiments selected", extra={"count": len(self.chosen), "experiments": names})
         if self.unmatched or not self.chosen:
@@ -51,7 +53,7 @@ class Selection:
 
 
 def select(active: Sequence[Experiment], selectors: Sequence[str]) -> Selection:
-    """Choose by ids, names or globs of names; no selector chooses all."""
+    """Select experiments by ids, names or globs of names. Without selectors all are selected."""
     found = {selector: [each for each in active if _selects(selector, each)] for selector in selectors}
     chosen = [each for matches in found.values() for each in matches] if selectors else active
     return Selection(
@@ -62,8 +64,8 @@ def select(active: Sequence[Experiment], selectors: Sequence[str]) -> Selection:
 
 
 def created_s(experiments: Iterable[Experiment], shown_labels: Container[str]) -> dict[str, float]:
-    """When the experiments with these labels were created (Unix seconds), as far as MLflow knows; of several with one
-    label the oldest."""
+    """When the experiments with these labels were created (Unix seconds), if MLflow knows. If several experiments have
+    the same label the oldest one is used."""
     found = [(clean(each.name), each.created_ms) for each in experiments if each.created_ms]
     return {label: created_ms / 1000 for label, created_ms in sorted(found, reverse=True) if label in shown_labels}
 

@@ -1,4 +1,4 @@
-"""Why a request to MLflow failed, and what to do about it. Pure."""
+"""Diagnoses why a request to MLflow failed, and what to do about it. Pure."""
 
 import re
 from html import unescape
@@ -15,11 +15,11 @@ from mlflow_trace_exporter.tracking.bounded import TooLarge, UnknownCoding
 from mlflow_trace_exporter.tracking.remedies import Diagnosis
 
 MAX_DETAIL = 200
-"""How many characters of what the server or a library said are quoted."""
+"""The maximum number of characters that are quoted from a message of the server or a library."""
 
 
 class RefusedError(Exception):
-    """An answer whose HTTP ``status`` is not 200; the message is what it says. ``location``: where it redirects to."""
+    """A response whose HTTP ``status`` is not 200, with its message. ``location``: the target of a redirect."""
 
     def __init__(self, status: int, message: str, location: str = "") -> None:
         super().__init__(message)
@@ -28,15 +28,15 @@ class RefusedError(Exception):
 
 
 class NotAskedError(Exception):
-    """MLflow's client could not even ask; the message is what it says."""
+    """MLflow's client failed before it sent the request. The message is its own."""
 
 
 class WebPageError(ValueError):
-    """The answer is a web page, where data was asked for."""
+    """The response is a web page instead of data."""
 
 
 def classify(error: Exception, tracking_uri: str, endpoint: str) -> PollError:
-    """Say what to do about what a question to MLflow, at one of its endpoints, raised."""
+    """Convert an exception of a request to an endpoint of MLflow to a PollError that explains what to do."""
     diagnosis = _diagnosis(error, endpoint)
     sentence = diagnosis.sentence.format(
         uri=tracking_uri,
@@ -61,7 +61,7 @@ _BY_TYPE: tuple[tuple[type[Exception], Diagnosis], ...] = (
     (TooLarge, remedies.BAD_ANSWER),
     (UnknownCoding, remedies.BAD_ANSWER),
 )
-"""By what the HTTP library raised, or what lies at its bottom; the first that fits."""
+"""Diagnoses by the type of the exception or its root cause; the first match wins."""
 
 
 def _diagnosis(error: Exception, endpoint: str) -> Diagnosis:
@@ -89,7 +89,7 @@ def _of_refusal(error: RefusedError, endpoint: str) -> Diagnosis:
 
 
 def _location(error: Exception, tracking_uri: str, endpoint: str) -> str:
-    """Where MLflow seems to have moved, or what an answer redirects to; without what follows a question mark, which may
+    """The target of a redirect, or the address that MLflow seems to have moved to. The query is removed because it may
     be secret."""
     if not isinstance(error, RefusedError) or not error.location:
         return "another address"
@@ -98,11 +98,11 @@ def _location(error: Exception, tracking_uri: str, endpoint: str) -> str:
 
 
 def _detail(error: Exception) -> str:
-    """What the server or the library said, in short."""
-    if isinstance(_transport(error), requests.exceptions.InvalidHeader):  # whose message quotes the token
+    """The message of the server or the library, shortened."""
+    if isinstance(_transport(error), requests.exceptions.InvalidHeader):  # its message quotes the token
         return "invalid header"
     words = str(_root(error))
-    if title := _TITLE.search(words):  # of a web page
+    if title := _TITLE.search(words):  # a web page
         words = unescape(title[1])
     words = " ".join(without_credentials(words).split())
     if isinstance(error, RefusedError):
@@ -114,7 +114,7 @@ _TITLE = re.compile("<title[^>]*>(.*?)</title>", re.IGNORECASE | re.DOTALL)
 
 
 def is_of_network(error: BaseException | None) -> bool:
-    """Whether the HTTP library raised it, or what MLflow's client made of it: the request went out, or was to."""
+    """Whether the error, or its cause, comes from the HTTP library: the request was sent, or was about to be."""
     return isinstance(error, _NETWORK) or (error is not None and isinstance(_transport(error), _NETWORK))
 
 
@@ -122,12 +122,12 @@ _NETWORK = (requests.RequestException, urllib3.exceptions.HTTPError)
 
 
 def _transport(error: BaseException) -> BaseException | None:
-    """What the HTTP library raised, which the MLflow client wraps."""
+    """The exception of the HTTP library, which MLflow's client wraps."""
     return error.__cause__ or error.__context__
 
 
 def _root(error: BaseException) -> BaseException:
-    """What lies at the bottom of an error: the HTTP library in turn wraps what became of its one and only try."""
+    """The root cause of an error: the HTTP library also wraps the error of its last attempt."""
     transport = _transport(error)
     last_try = transport.args[0] if transport is not None and transport.args else None
     reason = getattr(last_try, "reason", None)

@@ -1,7 +1,4 @@
-"""What MLflow is asked for, in the words of its search filters. Pure.
-
-They know AND only.
-"""
+"""Builds MLflow search filters, which support AND but not OR. Pure."""
 
 import re
 from collections.abc import Collection, Iterable, Iterator
@@ -11,24 +8,25 @@ from mlflow_trace_exporter.domain.horizon import Window
 
 
 def of_window(window: Window) -> list[str]:
-    """The traces of a window. ``end_time_ms`` is computed and has no index, hence always beside a range of starts."""
+    """Select the traces of a window. ``end_time_ms`` is computed and has no index, so it is only used together with a
+    range of start times."""
     terms = [f"trace.timestamp_ms >= {window.lo_ms}", f"trace.timestamp_ms < {window.hi_ms}"]
     return terms if window.ended_after_ms is None else [*terms, f"trace.end_time_ms >= {window.ended_after_ms}"]
 
 
 def with_ids(trace_ids: Iterable[str]) -> str:
-    """The traces with these ids."""
+    """Select the traces with these ids."""
     return f"trace.request_id IN ({_quoted(trace_ids)})"
 
 
 def without_ids(trace_ids: Collection[str]) -> list[str]:
-    """The traces but those with these ids."""
+    """Exclude the traces with these ids."""
     return [f"trace.request_id NOT IN ({_quoted(sorted(trace_ids))})"] if trace_ids else []
 
 
 def parts(window: Window, step_ms: int, steps: int) -> Iterator[Window]:
-    """The window in parts of no more than so many steps, of which no two share one. Example: [59 s, 181 s) in parts of
-    two steps of a minute is [59 s, 120 s) and [120 s, 181 s)."""
+    """Split a window into parts of at most ``steps`` steps. No step is split. Example: [59 s, 181 s) in parts of two
+    steps of a minute is [59 s, 120 s) and [120 s, 181 s)."""
     lo_ms = window.lo_ms
     while lo_ms < window.hi_ms:
         hi_ms = min(window.hi_ms, (lo_ms // step_ms + steps) * step_ms)
@@ -37,8 +35,8 @@ def parts(window: Window, step_ms: int, steps: int) -> Iterator[Window]:
 
 
 def _quoted(trace_ids: Iterable[str]) -> str:
-    """Ids as they are written in a list. MLflow reads a list as Python would, so any character can be written by its
-    number. Example: it's is 'it\\x27s'."""
+    """Write ids as a list. MLflow parses a list like Python, so any character can be escaped. Example: it's becomes
+    'it\\x27s'."""
     return ",".join(f"'{_ODD.sub(_numbered, trace_id)}'" for trace_id in trace_ids)
 
 

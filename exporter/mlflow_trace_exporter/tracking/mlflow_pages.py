@@ -1,4 +1,4 @@
-"""Addresses of MLflow's own pages. Pure."""
+"""Builds the addresses of pages in MLflow's user interface. Pure."""
 
 from dataclasses import dataclass
 from urllib.parse import quote, urlencode
@@ -8,15 +8,15 @@ from mlflow_trace_exporter.domain.moments import utc
 
 @dataclass(frozen=True, slots=True)
 class MlflowPages:
-    """Where people open MLflow: ``url`` has no slash at its end. ``workspace`` is the one that is read, None where the
-    server decides: MLflow's pages show the workspace that their address names, or else the one that was open last."""
+    """MLflow's user interface. ``url`` has no trailing slash. ``workspace`` is the workspace that is read, None if the
+    server decides. MLflow's pages show the workspace in their address, or else the one that was opened last."""
 
     url: str
     workspace: str | None = None
 
     @property
     def home(self) -> str:
-        """The first page."""
+        """The start page."""
         return self._page("", {}) if self.workspace else self.url
 
     def trace(self, experiment_id: str, trace_id: str) -> str:

@@ -1,4 +1,4 @@
-"""MLflow's answers as the values that the rest of the program works with. Pure; needs no MLflow."""
+"""Converts MLflow's JSON to the domain types. Pure; does not import mlflow."""
 
 import json
 import re
@@ -9,18 +9,18 @@ from typing import Any
 from mlflow_trace_exporter.domain.trace import Cost, State, TokenUsage, TraceRecord
 
 MAX_AMOUNT = 10**12
-"""No trace has more tokens, costs more USD or takes longer in ms (31 years); what claims to would spoil a counter for
-good."""
+"""The limit for tokens, cost in USD and duration in ms (31 years) of one trace. A larger, wrong value would spoil a
+counter for good."""
 
 ROUNDING = 1e-9
-"""By what part of it a total may differ from the sum of its parts."""
+"""The relative difference that is tolerated between a total and the sum of its parts."""
 
 
 def to_record(found: Mapping[str, Any], experiments: Mapping[str, str], seen_ms: int) -> TraceRecord:
-    """What we keep of a trace, from its JSON object (TraceInfo of MLflow's REST API 3.0); ``experiments`` are names by
-    id. Raises ValueError where it has no id, no start, or tags that are none.
+    """Convert a JSON object (TraceInfo of MLflow's REST API 3.0) to a TraceRecord. ``experiments`` are names by id.
+    Raises ValueError if it has no id or no start, or if its tags are invalid.
 
-    A duration, a usage or a cost that cannot be read is as good as none: the trace still counts.
+    A duration, usage or cost that cannot be parsed is treated as missing: the trace is still counted.
     """
     metadata, tags = _texts(found, "trace_metadata"), _texts(found, "tags")
     experiment_id = _experiment_id(found)
@@ -48,7 +48,7 @@ def _trace_id(found: Mapping[str, Any]) -> str:
     trace_id = found.get("trace_id")
     if not isinstance(trace_id, str):
         raise ValueError("a trace has no trace_id")
-    trace_id.encode()  # or it could not be stored
+    trace_id.encode()  # raises if it cannot be stored
     return trace_id
 
 
@@ -62,13 +62,13 @@ def _experiment_id(found: Mapping[str, Any]) -> str:
 def _texts(found: Mapping[str, Any], key: str) -> Mapping[str, str]:
     texts = found.get(key) or {}
     if not isinstance(texts, dict) or not all(isinstance(value, str) for value in texts.values()):
-        raise ValueError(f"the {key} of a trace are no texts by name")
+        raise ValueError(f"the {key} of a trace are not a map of strings")
     return texts
 
 
 def _state(state: object, ended: bool) -> State:
-    """MLflow counts STATE_UNSPECIFIED (no state, or one that it does not know) among its end states: such a trace is in
-    progress only as long as it has no duration."""
+    """MLflow treats STATE_UNSPECIFIED (no state, or an unknown one) as an end state. So such a trace is in progress
+    only while it has no duration."""
     match state:
         case "IN_PROGRESS" | "OK" | "ERROR":
             return State(state)
@@ -80,7 +80,7 @@ _MS = timedelta(milliseconds=1)
 
 
 def _unix_ms(text: object) -> int:
-    """RFC 3339 in Unix ms, cut to whole ones. Example: 1970-01-01T00:00:01.0005Z is 1000."""
+    """Convert an RFC 3339 time to Unix ms, rounded down. Example: 1970-01-01T00:00:01.0005Z is 1000."""
     if not isinstance(text, str):
         raise ValueError("a trace has no request_time")
     time = datetime.fromisoformat(text)
@@ -93,8 +93,8 @@ _DURATION = re.compile(r"(\d{1,15})(?:\.(\d{1,9}))?s", re.ASCII)
 
 
 def _duration_ms(text: object) -> int | None:
-    """A duration as Protocol Buffers write it, in ms, cut to whole ones; None where it cannot be one. Examples: 0.051s
-    is 51, 1780000000s (a start of 1970) and -1.500s are none."""
+    """Convert a Protocol Buffers duration to ms, rounded down; None if it is invalid. Examples: 0.051s is 51.
+    1780000000s (a start in 1970) and -1.500s are invalid."""
     found = _DURATION.fullmatch(text) if isinstance(text, str) else None
     if found is None:
         return None
@@ -103,9 +103,9 @@ def _duration_ms(text: object) -> int | None:
 
 
 def _usage(text: str | None) -> TokenUsage | None:
-    """The tokens. What a total has beyond the parts belongs to the part that is absent or 0; where both are, it is
-    counted as input, or it would not be counted at all. Where neither is, they stay as they are: the total of Gemini
-    also has the tokens that it thinks in."""
+    """Parse the token usage. If the total exceeds the sum of input and output, the rest belongs to the one that is
+    missing or 0, and to the input if both are. If neither is, the rest is ignored: Gemini's total includes thinking
+    tokens."""
     found = _object(text)
     given, made, total = (_tokens(found.get(f"{name}_tokens")) for name in ("input", "output", "total"))
     rest = (total or 0) - (given or 0) - (made or 0)
@@ -125,8 +125,8 @@ def _usage(text: str | None) -> TokenUsage | None:
 
 
 def _cost(text: str | None) -> Cost | None:
-    """The cost; what a total has beyond its parts, which is all of it where MLflow does not split it, is counted with
-    the input."""
+    """Parse the cost. If the total exceeds the sum of input and output, the rest is added to the input. If MLflow does
+    not split the total, this is all of it."""
     found = _object(text)
     given, made, total = (_amount(found.get(f"{name}_cost")) for name in ("input", "output", "total"))
     rest = (total or 0.0) - (given or 0.0) - (made or 0.0)

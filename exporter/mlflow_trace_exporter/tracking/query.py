@@ -1,4 +1,4 @@
-"""Which traces somebody asks about: in MLflow's words as far as it knows them, in ours for the rest."""
+"""Finds traces by label, state, duration and user. MLflow filters as much as it can, and we filter the rest."""
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -16,21 +16,21 @@ from mlflow_trace_exporter.tracking.source import MlflowSource
 USER_KEY = "mlflow.trace.user"
 
 MAX_SEARCHES = 4
-"""In how many searches labels are looked for; where it takes more, MLflow does not look for them."""
+"""The maximum number of searches for labels. If more are needed, MLflow does not filter by label."""
 
 Progress = Callable[[int, int], None]
-"""Is told after each page how many traces were read, and up to which start (Unix ms)."""
+"""Called after each page with the number of traces read and the start time reached (Unix ms)."""
 
 
 def no_progress(*_: int) -> None:
-    """Tells nobody."""
+    """Do not report progress."""
 
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """Finished traces that start in [since_ms, until_ms), have all of these label values, ended in ``state`` (None: OK
-    or ERROR), took ``min_duration_ms`` or more, are of ``user`` (cleaned like a label), and match MLflow's
-    ``filter_string``; None: any."""
+    """Selects finished traces that start in [since_ms, until_ms) and have all of these label values. ``state``: OK or
+    ERROR. ``min_duration_ms``: the minimum duration. ``user``: the user, cleaned like a label. ``filter_string``: a
+    search filter of MLflow. None: any."""
 
     since_ms: int
     until_ms: int
@@ -42,12 +42,12 @@ class Query:
 
     @property
     def window(self) -> Window:
-        """The starts to read."""
+        """The range of start times to read."""
         return Window(self.since_ms, self.until_ms)
 
     def terms(self, rules: LabelRules, like: bool = True) -> list[str]:
-        """What MLflow can look for, so that what is not asked for is not read. It may find more than ``matches``, above
-        all where it does not know LIKE."""
+        """The filter terms for MLflow, which reduce the traces to read. MLflow may return more traces than ``matches``
+        accepts, above all if it does not support LIKE."""
         terms = [_STATE_TERMS[self.state]] if self.state else []
         if self.min_duration_ms is not None:
             terms.append(f"trace.execution_time_ms >= {self.min_duration_ms}")
@@ -58,7 +58,7 @@ class Query:
         return [*terms, self.filter_string] if self.filter_string else terms
 
     def matches(self, record: TraceRecord, labels: Labels) -> bool:
-        """Whether a trace with these labels is asked for, where MLflow may have given more."""
+        """Whether a trace with these labels matches, because MLflow may return more traces."""
         return (
             record.ended()
             and (self.state is None or (self.state is State.ERROR) is (record.state is State.ERROR))
@@ -69,10 +69,10 @@ class Query:
 
 
 _STATE_TERMS = {State.ERROR: "trace.status = 'ERROR'", State.OK: "trace.status != 'ERROR'"}
-"""One that MLflow calls in progress may have ended all the same, and is counted as OK then."""
+"""A trace that MLflow shows as in progress may have ended. Then it counts as OK."""
 
 _MLFLOWS_OWN = {"name", "prompt", "run_id", "text", "timestamp", "execution_time", "end_time"}
-"""Keys, in any case, that MLflow takes for other things than a tag or metadata of that name."""
+"""Keys that MLflow does not interpret as a tag or metadata of that name (case-insensitive)."""
 
 
 def _lasted(record: TraceRecord, min_ms: int) -> bool:
@@ -84,10 +84,10 @@ def _sources(rules: LabelRules) -> Iterable[tuple[str, tuple[LabelSource, ...]]]
 
 
 def label_searches(labels: Mapping[str, str], rules: LabelRules) -> list[list[str]]:
-    """Searches, as terms that all must match, which together find all traces with these labels, and may find others.
+    """Searches that together find all traces with these labels, and possibly others. All terms of a search must match.
 
-    One for each place that a value can come from, as MLflow knows no OR. Example: with the version 1.5.0 a trace has
-    that in a tag, or in its metadata.
+    There is one search for each source of a value, because MLflow does not support OR. Example: the version 1.5.0 can
+    be in a tag or in the metadata of a trace.
     """
     each_place = [
         [_label_terms(labels.get(name, UNKNOWN), (source,)) for source in sources] for name, sources in _sources(rules)
@@ -97,11 +97,11 @@ def label_searches(labels: Mapping[str, str], rules: LabelRules) -> list[list[st
 
 
 def _label_terms(value: str, sources: tuple[LabelSource, ...]) -> list[str]:
-    """A term for a label that can come from one place only: MLflow knows AND and no OR.
+    """A term for a label with only one source, because MLflow supports AND but not OR.
 
-    All traces with the label must match it; others may match, too. What a trace says was cleaned: it has lost spaces
-    around it and what is beyond the cut, and its control characters, of which a plain value has none, were replaced. So
-    it contains the value. That `_` stands for any character only makes MLflow find more.
+    All traces with the label match the term; others may match, too. A label is the cleaned text of the trace: without
+    surrounding spaces, truncated, and with control characters replaced. A plain value has no replaced characters, so
+    the text of the trace contains it. `_` matches any character, which only makes MLflow find more.
     """
     (source, *others) = sources
     if value == UNKNOWN or others or not (_is_plain(value) and _is_plain(source.key)):
@@ -112,27 +112,27 @@ def _label_terms(value: str, sources: tuple[LabelSource, ...]) -> list[str]:
 
 
 def _is_plain(text: str) -> bool:
-    """Whether MLflow's filters can hold it, and databases compare it as we do."""
+    """Whether MLflow's filters can contain the text and databases compare it as we do."""
     return re.fullmatch(r"[\w.:/@+ -]+", text, re.ASCII) is not None
 
 
 @dataclass(frozen=True, slots=True)
 class Library:
-    """The traces of a server as the configuration reads them: ``traffic`` are the kinds that count."""
+    """The traces of a server, with the labels and traffic of the configuration."""
 
     source: MlflowSource
     rules: LabelRules
     traffic: frozenset[Traffic]
 
     def read(self, query: Query, progress: Progress = no_progress) -> Iterator[tuple[TraceRecord, Labels]]:
-        """The traces that are asked for with their labels, by start, a page at a time. Raises PollError."""
+        """The matching traces with their labels, ordered by start, read a page at a time. Raises PollError."""
         try:
             yield from self._read(query, progress)
         except NotUnderstoodError as error:
             raise (error.perhaps("the filter", query.filter_string) if query.filter_string else error) from None
 
     def terms(self, query: Query) -> list[str]:
-        """What this server can look for of a query. Raises PollError."""
+        """The filter terms of a query that this server supports. Raises PollError."""
         return query.terms(self.rules, self.source.features().get(Feature.LIKE, False))
 
     def _read(self, query: Query, progress: Progress) -> Iterator[tuple[TraceRecord, Labels]]:

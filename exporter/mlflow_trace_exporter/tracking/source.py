@@ -1,4 +1,4 @@
-"""Where traces come from, as the rest of the program sees it: scans, look-ups by id, and counts."""
+"""The source of traces: scans, lookups by id, and counts."""
 
 import logging
 import re
@@ -21,22 +21,23 @@ from mlflow_trace_exporter.tracking.parsing import to_record
 log = logging.getLogger(__name__)
 
 MAX_EXCLUDED = 4_000
-"""How many ids a NOT IN can carry: MLflow 3.17 reads a filter with 4,900 of them and refuses one with 6,000."""
+"""The maximum number of ids in NOT IN: MLflow 3.17 accepts a filter with 4,900 ids and rejects one with 6,000."""
 
 MAX_PAGES = 10_000
-"""How many pages of one millisecond are read: five million traces."""
+"""The maximum number of pages that are read for one millisecond: five million traces."""
 
 EXPERIMENTS_AGE_MS = 60_000
-"""How long a list of experiments is used. Below the least ``poll.overlap``, so that what a new experiment received
-before it was found is still inside the next fresh window."""
+"""How long the list of experiments is cached. It is less than the minimum ``poll.overlap``, so the next fresh window
+still includes the traces that a new experiment received before it was found."""
 
 FEATURES_AGE_MS = 600_000
-"""How long a feature is taken to be missing before it is tried again: servers are upgraded, or fail for a while."""
+"""How long a feature is considered missing before it is tried again, because servers are upgraded or fail
+temporarily."""
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Some traces in the order of their start. Whoever has stored them may go on reading at ``next_lo_ms``."""
+    """Traces in order of start. After they are stored, reading can continue at ``next_lo_ms``."""
 
     records: tuple[TraceRecord, ...]
     next_lo_ms: int
@@ -44,7 +45,7 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """An answer: each trace once, whether there may be more, and the token that leads there."""
+    """A search result: each trace once, whether there may be more, and the token of the next page."""
 
     records: tuple[TraceRecord, ...]
     more: bool
@@ -52,10 +53,10 @@ class _Found:
 
 
 class Source(Protocol):
-    """Where traces come from. Every method raises PollError where MLflow cannot be read."""
+    """A source of traces. Every method raises PollError if MLflow cannot be read."""
 
     def clocks(self) -> Clocks:
-        """What time it is, by our clock and by MLflow's."""
+        """The current time by our clock and by MLflow's."""
         ...
 
     def experiments(self) -> Mapping[str, Experiment]:
@@ -63,28 +64,28 @@ class Source(Protocol):
         ...
 
     def features(self) -> Mapping[Feature, bool]:
-        """What of the server can be used; empty as long as there is nothing to try it on."""
+        """Which features the server supports; empty while there is no experiment to try them on."""
         ...
 
     def scan(self, window: Window) -> Iterator[Page]:
-        """All traces of the window, each once, by start; fetched page by page as the caller asks for the next."""
+        """All traces of the window, each once, ordered by start. Pages are fetched when the caller needs them."""
         ...
 
     def get(self, trace_ids: Sequence[str]) -> list[TraceRecord]:
-        """Those of these traces that are there, in any order. Only for ids that ``can_be_asked_for``."""
+        """The traces with these ids that exist, in any order. Only for ids that ``can_be_asked_for``."""
         ...
 
     def counts(self, window: Window, step_ms: int, experiment_ids: Sequence[str]) -> Mapping[int, int]:
-        """How many traces of these experiments start in the window, in steps of ``step_ms`` (whole seconds) from 1970
-        on. Only where there is Feature.TRACE_METRICS."""
+        """The number of traces of these experiments that start in the window, by steps of ``step_ms`` (whole seconds)
+        since 1970. Requires Feature.TRACE_METRICS."""
         ...
 
 
 class MlflowSource:
-    """A tracking server, and the selection of its experiments.
+    """Reads the selected experiments of a tracking server.
 
-    ``selectors`` are experiment ids, names or globs of names; none selects all active experiments. ``filter_string`` is
-    an MLflow search filter that all traces must match. ``now_ms`` is our own clock.
+    ``selectors`` are experiment ids, names or globs of names. Without selectors all active experiments are read.
+    ``filter_string`` is an MLflow search filter that all traces must match. ``now_ms`` is our own clock.
     """
 
     def __init__(
@@ -109,7 +110,7 @@ class MlflowSource:
         return Clocks(self._own_ms(), server_ms)
 
     def experiments(self) -> Mapping[str, Experiment]:
-        """See ``Source.experiments``; asked of MLflow once a minute."""
+        """See ``Source.experiments``. Read from MLflow once a minute."""
         now_ms, before = self._own_ms(), self._selection
         if before is None or not before.chosen or not 0 <= now_ms - self._selection_ms < EXPERIMENTS_AGE_MS:
             self._selection, self._selection_ms = self.selection(), now_ms
@@ -119,16 +120,16 @@ class MlflowSource:
         return self._selection.chosen
 
     def selection(self) -> Selection:
-        """Which of the active experiments are selected now."""
+        """Read the active experiments from MLflow and select from them."""
         return select(self.client.experiments(), self._selectors)
 
     def require_experiments(self) -> None:
-        """Raise UserError if none is selected: for who reads once, and does not wait for one."""
+        """Raise UserError if no experiment is selected: for commands, which do not wait for one."""
         if not self.experiments():
             raise UserError(self.selection().complaint(self.client.tracking_uri))
 
     def features(self) -> Mapping[Feature, bool]:
-        """See ``Source.features``; tried out once, and what is missing again after FEATURES_AGE_MS."""
+        """See ``Source.features``. Each feature is tried once. A missing one is tried again after FEATURES_AGE_MS."""
         now_ms, ids = self._own_ms(), list(self._names())
         again = not 0 <= now_ms - self._features_ms < FEATURES_AGE_MS
         for feature in Feature if ids else ():
@@ -140,15 +141,15 @@ class MlflowSource:
         return dict(self._features)
 
     def scan(self, window: Window, *terms: str) -> Iterator[Page]:
-        """See ``Source.scan``; of those that match all terms. No page tokens as long as it goes without: MLflow's are
-        offsets, which a deleted row shifts by one.
+        """See ``Source.scan``. Traces must match all terms. Page tokens are avoided where possible, because they are
+        offsets: deleting a row shifts the following rows by one.
 
-        The next page begins at the start of the last row, that row's millisecond included, without the rows of it that
-        are read already. Example: a page ends with traces a at 5 ms, b and c at 7 ms: next come the traces from 7 ms
-        on, not b, not c. A millisecond that has more rows than can be left out is read by page tokens after all.
+        The next page begins in the millisecond of the last row and excludes the rows that are already read. Example: a
+        page ends with traces a at 5 ms, b and c at 7 ms. The next search returns traces from 7 ms on, except b and c.
+        If a millisecond has more rows than can be excluded, page tokens are used after all.
         """
         not_in = self.features().get(Feature.NOT_IN, False)
-        read: frozenset[str] = frozenset()  # ids read so far of those that start in the millisecond window.lo_ms
+        read: frozenset[str] = frozenset()  # ids already read that start in the millisecond window.lo_ms
         while True:
             can_exclude = not_in and len(read) <= MAX_EXCLUDED
             found = self._search(window, [*terms, *(filters.without_ids(read) if can_exclude else ())])
@@ -157,7 +158,7 @@ class MlflowSource:
             if not found.more:
                 return
             if not page:
-                raise self.client.bad_answer("it says that there are more traces, and brings none that are new")
+                raise self.client.bad_answer("there are more traces, but the page contains no new ones")
             last_ms = found.records[-1].start_ms
             at_last = frozenset(record.trace_id for record in found.records if record.start_ms == last_ms)
             read = read | at_last if last_ms == window.lo_ms else at_last
@@ -167,9 +168,9 @@ class MlflowSource:
                 window, read = replace(window, lo_ms=last_ms + 1), frozenset()
 
     def _rest_of_millisecond(self, window: Window, terms: Sequence[str], read: frozenset[str]) -> Iterator[Page]:
-        """What is not read yet of the one millisecond with which the window begins, by MLflow's page tokens: whatever
-        ids there are. If a trace of it is deleted between two pages, another one is skipped; the audit finds it, and so
-        does the pass that closes its start time."""
+        """The unread traces of the first millisecond of the window, by MLflow's page tokens. If one of these traces is
+        deleted between two pages, another one is skipped. The audit finds it, and so does the pass that closes its
+        start time."""
         at_ms = replace(window, hi_ms=window.lo_ms + 1)
         seen: set[str] = set()
         token: str | None = None
@@ -182,27 +183,27 @@ class MlflowSource:
                 return
             if len(seen) == before:
                 break
-        raise self.client.bad_answer(f"the pages of the traces that start at {window.lo_ms} ms do not end")
+        raise self.client.bad_answer(f"the pages of traces that start at {window.lo_ms} ms do not end")
 
     def get(self, trace_ids: Sequence[str]) -> list[TraceRecord]:
-        """See ``Source.get``. Without the user's filter: the traces matched it when they were seen first."""
+        """See ``Source.get``. The user's filter is not applied: the traces matched it when they were first seen."""
         some = [trace_ids[at : at + PAGE_SIZE] for at in range(0, len(trace_ids), PAGE_SIZE)]
         return [record for each in some for record in self._get(each)]
 
     def _get(self, trace_ids: Sequence[str]) -> Sequence[TraceRecord]:
         found = self._find([filters.with_ids(trace_ids)])
         there, asked = {record.trace_id for record in found.records}, set(trace_ids)
-        if not there <= asked:  # or those that were asked for would be taken for deleted
-            raise self.client.bad_answer("it has traces that were not asked for")
+        if not there <= asked:  # otherwise the requested traces would be considered deleted
+            raise self.client.bad_answer("it contains traces that were not requested")
         if found.more and there != asked:
-            raise self.client.bad_answer("it says that there are more traces, and has not all that were asked for")
+            raise self.client.bad_answer("there are more traces, but not all requested ones are in the page")
         return found.records
 
     def newest(self, window: Window, *terms: str, experiment: str | None = None) -> Iterator[TraceRecord]:
-        """The traces of the window that match all terms, the latest start first, as the caller asks for them; where
-        ``experiment`` is the value of a label, of the experiments that have it.
+        """The traces of the window that match all terms, latest start first, fetched when the caller needs them. If
+        ``experiment`` is set, only traces of experiments with this label.
 
-        For people: of more than PAGE_SIZE in one millisecond some are left out.
+        For display only: if more than PAGE_SIZE traces start in one millisecond, some are omitted.
         """
         read: set[str] = set()
         while True:
@@ -211,25 +212,25 @@ class MlflowSource:
             if not found.more:
                 return
             if not found.records:
-                raise self.client.bad_answer("it says that there are more traces, and brings none")
+                raise self.client.bad_answer("there are more traces, but the page is empty")
             read = {record.trace_id for record in found.records}
             first_ms, last_ms = found.records[0].start_ms, found.records[-1].start_ms
             window = replace(window, hi_ms=last_ms if first_ms == last_ms else last_ms + 1)
 
     def experiment_of(self, trace_id: str) -> str | None:
-        """The id of the experiment that a trace is in; None if it is in none that is read."""
+        """The id of the experiment of a trace; None if it is in no selected experiment."""
         found = self._find([filters.with_ids([trace_id])]).records if can_be_asked_for(trace_id) else ()
         same = (record.experiment_id for record in found if record.trace_id == trace_id)  # some databases ignore case
         return next(same, None)
 
     def counts(self, window: Window, step_ms: int, experiment_ids: Sequence[str]) -> Mapping[int, int]:
-        """See ``Source.counts``; asked for in parts, since MLflow leaves out what is too much for one answer."""
+        """See ``Source.counts``. Requested in parts, because MLflow limits the number of counts in a response."""
         counts: dict[int, int] = {}
         for part in filters.parts(window, step_ms, MAX_COUNTS - 1):
             with self._refusals_noted():
                 found = self.client.count(experiment_ids, part.lo_ms, part.hi_ms - 1, step_ms // 1000)
             if not all(at_ms % step_ms == 0 and part.lo_ms - step_ms < at_ms < part.hi_ms for at_ms in found):
-                raise self.client.bad_answer("it has counts of times that were not asked for")
+                raise self.client.bad_answer("it contains counts of times that were not requested")
             counts |= found
         return counts
 
@@ -248,9 +249,9 @@ class MlflowSource:
             raise (error.perhaps("mlflow.filter", self._filter) if self._filter else error) from None
         starts = [record.start_ms for record in found.records]
         if starts != sorted(starts, reverse=newest_first):
-            raise self.client.bad_answer("its traces are not in the order that was asked for")
+            raise self.client.bad_answer("its traces are not in the requested order")
         if any(not window.lo_ms <= start_ms < window.hi_ms for start_ms in starts):
-            raise self.client.bad_answer("it has traces of times that were not asked for")
+            raise self.client.bad_answer("it contains traces of times that were not requested")
         return found
 
     def _find(
@@ -260,7 +261,7 @@ class MlflowSource:
         newest_first: bool = False,
         token: str | None = None,
     ) -> _Found:
-        """What MLflow finds, each trace once: the one place through which traces come."""
+        """Search MLflow. Returns each trace once. All traces come through this method."""
         names = {key: name for key, name in self._names().items() if experiment in (None, clean(name))}
         if not names:
             return _Found((), False, None)
@@ -270,20 +271,20 @@ class MlflowSource:
         with self.client.errors_classified():
             records = _once(to_record(trace, names, seen_ms) for trace in found.traces)
         if any(record.experiment_id not in names for record in records):
-            raise self.client.bad_answer("it has traces of experiments that were not asked for")
+            raise self.client.bad_answer("it contains traces of experiments that were not requested")
         token = found.next_page_token
         return _Found(records, token is not None or len(found.traces) >= PAGE_SIZE, token)
 
     def _names(self) -> Mapping[str, str]:
-        """The experiments as they were selected last: ``experiments`` alone looks for others, so that who reads knows
-        of each before its traces come."""
+        """The experiments of the last selection. Only ``experiments`` updates it, so the caller knows each experiment
+        before its traces arrive."""
         if self._selection is None:
             self.experiments()
         return self._selection.names if self._selection else {}
 
     @contextmanager
     def _refusals_noted(self) -> Iterator[None]:
-        """After a refusal all features are tried out again: the server may be another one than it was."""
+        """Try all features again after a refusal, because the server may have been replaced."""
         try:
             yield
         except PollError as error:
@@ -303,7 +304,7 @@ class MlflowSource:
                     self.client.search(experiment_ids, f"{nothing} AND tag.environment LIKE '%a%'")
                 case Feature.TRACE_METRICS:
                     self.client.count(experiment_ids, 0, 0, 60)
-                    return self._filter is None  # the counts could not be narrowed by it
+                    return self._filter is None  # counts do not support filters
         except NotUnderstoodError:
             return False
         except PollError as error:
@@ -315,12 +316,12 @@ class MlflowSource:
 
 
 def can_be_asked_for(trace_id: str) -> bool:
-    """Whether ``Source.get`` can say that a trace is there, or not: any text that can be written as UTF-8."""
+    """Whether ``Source.get`` can look up this id: any text that can be encoded as UTF-8."""
     return not re.search("[\ud800-\udfff]", trace_id)
 
 
 def _once(records: Iterable[TraceRecord]) -> tuple[TraceRecord, ...]:
-    """Each trace as it came first."""
+    """Remove duplicate traces and keep the first of each."""
     found: dict[str, TraceRecord] = {}
     for record in records:
         found.setdefault(record.trace_id, record)
@@ -328,6 +329,6 @@ def _once(records: Iterable[TraceRecord]) -> tuple[TraceRecord, ...]:
 
 
 def _page(found: Sequence[TraceRecord], read: Container[str]) -> list[Page]:
-    """What is new as a page, or none."""
+    """The new traces as a page, or no page."""
     new = tuple(record for record in found if record.trace_id not in read)
     return [Page(new, new[-1].start_ms)] if new else []

@@ -1,4 +1,4 @@
-"""The faults that the exporter must survive, those of them that a simulated MLflow can show. Each by its number."""
+"""The numbered faults that the exporter must survive, as far as a simulated MLflow can show them."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -24,13 +24,13 @@ MakeRig = Callable[..., Rig]
 
 @pytest.fixture
 def started(rig: Rig) -> Rig:
-    """A rig that has polled before, so that it reads by end time from now on."""
+    """A rig that has already polled, so that it reads by end time."""
     rig.tick()
     return rig
 
 
 class Crash(BaseException):
-    """What nobody catches, as a kill -9."""
+    """An exception that nothing catches, like kill -9."""
 
 
 class CrashingLedger(Ledger):
@@ -62,7 +62,7 @@ def test_faults_1_and_2_killed_before_and_after_each_commit(make_rig: MakeRig, c
         rig.tick()
     shown = rig.traces
     rig.restart()
-    assert rig.traces >= shown, "a scrape must not have seen what the crash took back"
+    assert rig.traces >= shown, "a scrape must not have seen values that the crash rolled back"
     rig.tick()
     assert rig.traces == 35
 
@@ -109,7 +109,7 @@ def test_fault_6_many_traces_in_one_millisecond(make_rig: MakeRig) -> None:
 
 
 @pytest.mark.parametrize("failing", [1, 2, 3])
-def test_a_pass_cut_short_inside_a_millisecond_loses_nothing_of_it(make_rig: MakeRig, failing: int) -> None:
+def test_a_pass_interrupted_inside_a_millisecond_loses_nothing_of_it(make_rig: MakeRig, failing: int) -> None:
     mlflow = SimulatedMlflow(page_size=10)
     for _ in range(25):
         mlflow.trace(start_ms=-HOUR_MS)
@@ -133,9 +133,7 @@ def test_fault_7_visible_just_within_the_lateness(
     assert (started.traces, started.total(LATE)) == (1, 0)
 
 
-def test_a_trace_that_shows_minutes_after_its_end_is_counted_within_two_minutes(
-    started: Rig, mlflow: SimulatedMlflow
-) -> None:
+def test_visible_minutes_after_its_end_is_counted_within_two_minutes(started: Rig, mlflow: SimulatedMlflow) -> None:
     mlflow.trace(start_ms=0, duration_ms=1000, visible_after_ms=20 * MINUTE_MS)
     started.run(22 * MINUTE_MS)
     assert started.traces == 1
@@ -147,7 +145,7 @@ def test_fault_8_visible_after_the_lateness_and_within_the_audit_horizon(started
     assert (started.traces, started.total(LATE)) == (1, 1)
 
 
-def test_without_the_audit_what_is_late_is_counted_when_it_is_retired(started: Rig, mlflow: SimulatedMlflow) -> None:
+def test_without_the_audit_late_traces_are_counted_when_retired(started: Rig, mlflow: SimulatedMlflow) -> None:
     mlflow.lacks = {Feature.TRACE_METRICS}
     mlflow.trace(start_ms=0, duration_ms=1000, visible_after_ms=5 * HOUR_MS)
     started.run(24 * HOUR_MS, every_ms=MINUTE_MS)
@@ -157,7 +155,9 @@ def test_without_the_audit_what_is_late_is_counted_when_it_is_retired(started: R
     assert started.reading.audit_supported is False
 
 
-def test_as_many_deleted_as_added_are_told_apart_when_they_are_retired(started: Rig, mlflow: SimulatedMlflow) -> None:
+def test_as_many_deleted_as_added_are_distinguished_when_they_are_retired(
+    started: Rig, mlflow: SimulatedMlflow
+) -> None:
     there = mlflow.trace(start_ms=0)
     started.run(3 * HOUR_MS, every_ms=MINUTE_MS)
     mlflow.delete(there)
@@ -166,7 +166,7 @@ def test_as_many_deleted_as_added_are_told_apart_when_they_are_retired(started: 
     assert (started.traces, started.total(LATE)) == (2, 1)
 
 
-def test_visible_after_the_audit_horizon_is_told_as_unaccounted(started: Rig, mlflow: SimulatedMlflow) -> None:
+def test_visible_after_the_audit_horizon_is_reported_as_unaccounted(started: Rig, mlflow: SimulatedMlflow) -> None:
     mlflow.trace(start_ms=0)
     mlflow.trace(start_ms=0, duration_ms=1000, visible_after_ms=26 * HOUR_MS)
     started.run(25 * HOUR_MS, every_ms=MINUTE_MS)
@@ -178,7 +178,7 @@ def test_visible_after_the_audit_horizon_is_told_as_unaccounted(started: Rig, ml
     assert (started.traces, started.reading.unaccounted) == (2, 1)
 
 
-def test_a_difference_that_reading_again_does_not_mend_is_told_and_not_read_for_ever(
+def test_a_remaining_difference_is_reported_and_not_read_for_ever(
     started: Rig, mlflow: SimulatedMlflow, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def three_more(window: Window, *_: object) -> dict[int, int]:
@@ -189,7 +189,7 @@ def test_a_difference_that_reading_again_does_not_mend_is_told_and_not_read_for_
     assert started.reading.unaccounted == 3
     before = mlflow.requests
     started.run(4 * MINUTE_MS)
-    assert mlflow.requests - before == 16, "sixteen ticks; the audits do without a request here"
+    assert mlflow.requests - before == 16, "sixteen ticks; the audits need no request here"
 
 
 def test_fault_9_in_progress_for_three_days_and_then_ok(started: Rig, mlflow: SimulatedMlflow) -> None:
@@ -255,7 +255,7 @@ def test_fault_14_tokens_grow_after_ok(started: Rig, mlflow: SimulatedMlflow) ->
 def test_a_cost_and_tags_that_mlflow_fills_in_after_its_mark_are_counted(
     started: Rig, mlflow: SimulatedMlflow, late_ms: int
 ) -> None:
-    """Two requests of an SDK that the server works on at the same time, be it long after the trace ended."""
+    """The server processes two requests of an SDK at the same time, possibly long after the trace ended."""
     mlflow.clock_ms += late_ms
     whole = mlflow.trace(start_ms=0, duration_ms=1_000)
     mlflow.change(whole, cost=None, tags={}, finalized=late_ms == 0)
@@ -295,7 +295,7 @@ def test_fault_16_an_application_s_clock_is_a_day_ahead(started: Rig, mlflow: Si
 
 @pytest.mark.parametrize("error_ms", [DAY_MS, HOUR_MS, -HOUR_MS])
 def test_fault_17_our_own_clock_is_wrong(started: Rig, mlflow: SimulatedMlflow, error_ms: int) -> None:
-    """MLflow and the applications have the right time; ours is off for ten minutes, and then set right."""
+    """MLflow and the applications have the right time. Our clock is wrong for ten minutes and then corrected."""
     for minute in range(30):
         mlflow.trace(start_ms=minute * MINUTE_MS, duration_ms=100)
         mlflow.own_error_ms = error_ms if 10 <= minute < 20 else 0
@@ -333,7 +333,7 @@ AHEAD = [3 * HOUR_MS, DAY_MS, 7 * DAY_MS, 40 * DAY_MS]
 def test_fault_17_both_clocks_are_ahead_and_then_right(
     started: Rig, mlflow: SimulatedMlflow, error_ms: int, for_ms: int, restarts: bool
 ) -> None:
-    """Ours and MLflow's, as on one machine; the applications are elsewhere. One trace runs over all of it."""
+    """Our clock and MLflow's, as on one machine; the applications run elsewhere. One trace runs the whole time."""
     running = mlflow.trace(start_ms=0, duration_ms=None, state=State.IN_PROGRESS)
     for minute in range(30):
         mlflow.trace(start_ms=minute * MINUTE_MS, duration_ms=100)
@@ -358,7 +358,7 @@ def test_fault_17_both_clocks_are_ahead_and_then_right(
     assert started.reading.complete_until_s * 1000 <= mlflow.clock_ms - LIMITS.lateness_ms
     mlflow.change(running, state=State.OK, duration_ms=mlflow.clock_ms - EPOCH_MS)
     started.run(2 * HOUR_MS, every_ms=MINUTE_MS)
-    given_up = error_ms >= GIVE_UP_MS and for_ms > 10 * MINUTE_MS  # looked at twice by that clock: told as given up
+    given_up = error_ms >= GIVE_UP_MS and for_ms > 10 * MINUTE_MS  # checked twice by that clock: reported as given up
     assert started.total(ABANDONED) == given_up
     assert started.traces == 62 + during - given_up
 
@@ -390,7 +390,7 @@ def test_fault_17_one_clock_is_behind_for_long(
 
 @pytest.mark.parametrize("error_ms", [-HOUR_MS, -6 * HOUR_MS, -3 * DAY_MS])
 def test_fault_17_both_clocks_are_behind(started: Rig, mlflow: SimulatedMlflow, error_ms: int) -> None:
-    """Counted, or told where that could count twice. Never twice, and nothing is lost."""
+    """Traces are counted, or reported if they could be counted twice. None is counted twice or lost."""
     for minute in range(0, 30 * 60, 5):
         mlflow.trace(start_ms=minute * MINUTE_MS, duration_ms=100)
         started.tick(5 * MINUTE_MS)
@@ -452,7 +452,7 @@ def test_fault_17_both_clocks_go_back_to_before_counting_began(make_rig: MakeRig
     mlflow.own_error_ms = mlflow.server_error_ms = 0
     mlflow.trace(start_ms=mlflow.clock_ms - EPOCH_MS)
     rig.settle()
-    assert rig.traces == 2, "what is older than the origin does not count"
+    assert rig.traces == 2, "traces older than the origin do not count"
 
 
 def test_fault_17_an_experiment_selected_by_a_clock_that_was_ahead(started: Rig, mlflow: SimulatedMlflow) -> None:
@@ -484,7 +484,7 @@ def test_counting_from_now_does_not_believe_a_clock_that_was_never_set(
     assert rig.traces == 1
 
 
-def test_a_longer_audit_horizon_reads_again_what_it_can_and_says_what_it_cannot(
+def test_a_longer_audit_horizon_reads_again_what_it_can_and_reports_what_it_cannot(
     make_rig: MakeRig, mlflow: SimulatedMlflow, caplog: pytest.LogCaptureFixture
 ) -> None:
     short = replace(LIMITS, lateness_ms=30 * MINUTE_MS, audit_horizon_ms=90 * MINUTE_MS)
@@ -506,7 +506,7 @@ def test_a_longer_audit_horizon_reads_again_what_it_can_and_says_what_it_cannot(
     assert rig.traces == 123
 
 
-def test_longer_lateness_opens_start_times_again(make_rig: MakeRig, mlflow: SimulatedMlflow) -> None:
+def test_longer_lateness_reopens_start_times(make_rig: MakeRig, mlflow: SimulatedMlflow) -> None:
     short = replace(LIMITS, lateness_ms=10 * MINUTE_MS)
     rig = make_rig(mlflow, limits=short)
     rig.run(5 * HOUR_MS, every_ms=5 * MINUTE_MS)
@@ -517,10 +517,10 @@ def test_longer_lateness_opens_start_times_again(make_rig: MakeRig, mlflow: Simu
 
 
 @pytest.mark.parametrize("odd", ["it's", "a\0b"])
-def test_a_trace_that_cannot_be_asked_for_is_counted_however_old_it_is(
+def test_a_trace_that_cannot_be_asked_for_by_id_is_counted_however_old_it_is(
     started: Rig, mlflow: SimulatedMlflow, odd: str
 ) -> None:
-    """It is not final when its start is closed and retired, and the last pass has read it."""
+    """It is not final yet when its start is closed and retired and the last pass has read it."""
     started.run(5 * MINUTE_MS)
     old = mlflow.trace(start_ms=0, duration_ms=MINUTE_MS, finalized=False, odd=odd)
     mlflow.add(replace(old, trace_id="tr-of-the-same-millisecond"))
@@ -553,7 +553,7 @@ def test_an_otlp_trace_whose_root_has_a_parent_elsewhere_is_counted_once_it_no_l
 
 
 @pytest.mark.parametrize("hours", [1, 6, 72])
-def test_fault_18_mlflow_is_away_for_hours(make_rig: MakeRig, hours: int) -> None:
+def test_fault_18_mlflow_is_down_for_hours(make_rig: MakeRig, hours: int) -> None:
     mlflow = SimulatedMlflow(page_size=10)
     rig = make_rig(mlflow, interval_s=0)
     rig.tick()
@@ -596,7 +596,7 @@ def test_fault_19_a_page_that_fails_is_read_again(make_rig: MakeRig, failing: in
     assert rig.published[-1].status.mlflow_up is True
 
 
-def test_fault_19_counts_that_fail_hold_up_nothing_else(
+def test_fault_19_failing_counts_delay_nothing_else(
     started: Rig, mlflow: SimulatedMlflow, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object) -> dict[int, int]:
@@ -613,7 +613,7 @@ def test_fault_19_counts_that_fail_hold_up_nothing_else(
     started.tick(3 * HOUR_MS)
     for _ in range(8):
         started.tick(MINUTE_MS)
-    assert started.reading.complete_until_s * 1000 > EPOCH_MS, "start times are closed all the same"
+    assert started.reading.complete_until_s * 1000 > EPOCH_MS, "start times are still closed"
     assert started.reading.audited_until_s == audited_s
 
 
@@ -655,11 +655,9 @@ def test_an_experiment_with_the_id_of_one_that_was_deleted_for_good_is_counted(
     assert started.traces == 2
 
 
-def test_it_is_told_when_the_experiments_that_are_shown_were_created(
-    make_rig: MakeRig, mlflow: SimulatedMlflow
-) -> None:
-    """By which exporters of two MLflow servers are told apart: of one label the oldest experiment, and none of which
-    there is no series, or of which MLflow does not know it."""
+def test_the_creation_times_of_exposed_experiments_are_exposed(make_rig: MakeRig, mlflow: SimulatedMlflow) -> None:
+    """They distinguish exporters of different MLflow servers. The oldest experiment of a label is used. Experiments
+    without series, or without a creation time in MLflow, have none."""
     at_ms = CHATBOT.created_ms
     same, idle, unknown = (
         Experiment("2", " chatbot", at_ms - 500),
@@ -712,7 +710,7 @@ def test_a_trace_that_runs_while_its_experiment_is_in_the_bin_is_counted(started
     assert started.traces == 1
 
 
-def test_nothing_selected_is_as_good_as_being_away(started: Rig, mlflow: SimulatedMlflow) -> None:
+def test_nothing_selected_is_like_downtime(started: Rig, mlflow: SimulatedMlflow) -> None:
     mlflow.selected = {}
     for minute in range(0, 3 * 24 * 60, 10):
         mlflow.trace(start_ms=minute * MINUTE_MS, duration_ms=100)
@@ -723,7 +721,7 @@ def test_nothing_selected_is_as_good_as_being_away(started: Rig, mlflow: Simulat
     assert (started.traces, started.total(LATE)) == (3 * 24 * 6, 0)
 
 
-def test_a_pass_that_was_cut_short_on_a_newer_server_is_read_anew_on_an_older_one(make_rig: MakeRig) -> None:
+def test_a_pass_that_was_interrupted_on_a_newer_server_restarts_on_an_older_one(make_rig: MakeRig) -> None:
     mlflow = SimulatedMlflow(page_size=3)
     rig = make_rig(mlflow)
     rig.tick()
@@ -792,7 +790,7 @@ def test_fault_28_a_deleted_experiment_keeps_its_counts(started: Rig, mlflow: Si
 
 
 @pytest.mark.parametrize("feature", list(Feature))
-def test_a_server_without_a_feature_is_read_more_slowly_and_no_less(make_rig: MakeRig, feature: Feature) -> None:
+def test_a_server_without_a_feature_is_read_more_slowly_but_completely(make_rig: MakeRig, feature: Feature) -> None:
     mlflow = SimulatedMlflow(page_size=10)
     mlflow.lacks = {feature}
     rig = make_rig(mlflow)
@@ -805,7 +803,7 @@ def test_a_server_without_a_feature_is_read_more_slowly_and_no_less(make_rig: Ma
     assert rig.reading.features == {each.value: each is not feature for each in Feature}
 
 
-def test_reading_again_what_was_counted_is_told(started: Rig, mlflow: SimulatedMlflow) -> None:
+def test_repeated_reads_of_counted_traces_are_reported(started: Rig, mlflow: SimulatedMlflow) -> None:
     mlflow.trace(start_ms=0, duration_ms=1000)
     started.settle()
     assert started.total(DUPLICATES) > 0

@@ -12,7 +12,7 @@ RARE = ("killed", "late", "lost beyond D, and told", "counted")
 
 @pytest.mark.long
 def test_invariants_hold_over_random_histories() -> None:
-    """Which histories a seed stands for depends on the modules that are loaded: so on until all has happened."""
+    """The histories of a seed depend on the loaded modules, so continue until everything has happened."""
     before = History.steps
     explore(histories=160, steps=40, seed=0)
     assert History.steps - before > 2_000

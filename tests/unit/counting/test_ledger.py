@@ -27,7 +27,7 @@ TRACES = Cell("mlflow_traces_total", ("chatbot", "production", 'na"me\\', "日�
 
 
 def totals(ledger: Ledger) -> dict[Cell, float]:
-    """All totals but for what every ledger begins with."""
+    """All totals except the one that every ledger begins with."""
     return {cell: value for cell, value in ledger.totals.all().items() if cell.family != LEDGER_RESETS}
 
 
@@ -75,10 +75,10 @@ def test_a_commit_that_fails_leaves_nothing_of_itself(ledger: Ledger) -> None:
     assert caught.value.reason is Reason.LEDGER
     assert totals(ledger) == {TRACES: 1}
     assert ledger.horizon() == HORIZON
-    assert not ledger.known(["tr-2"]).done, "an id whose amounts are not there must not be there either"
+    assert not ledger.known(["tr-2"]).done, "an id must not be stored without its amounts"
 
 
-def test_a_family_with_other_buckets_begins_again_and_the_others_go_on(ledger: Ledger) -> None:
+def test_a_family_with_other_buckets_restarts_and_the_others_continue(ledger: Ledger) -> None:
     assert ledger.totals.adopt(FAMILIES) == []
     duration = Cell("mlflow_trace_duration_seconds", ("chatbot",), "0.05")
     ledger.commit(HORIZON, Batch(counted=(record(),)), {TRACES: 1, duration: 1})
@@ -106,7 +106,7 @@ def test_a_family_that_begins_inside_a_group_is_shown_at_0_first(ledger: Ledger)
 
 
 def test_a_counter_that_applies_to_more_groups_than_before_is_there_at_0(ledger: Ledger) -> None:
-    """Before what it counts comes, or its first increments would not be seen."""
+    """It must exist before the first event, or its first increments would not be seen."""
     ledger.totals.adopt(FAMILIES)
     made = increments(record(tags={"environment": "staging", "app_version": "1"}))
     ledger.commit(HORIZON, Batch(counted=(record(),)), made.amounts, dict.fromkeys(made.groups, 1))
@@ -126,7 +126,7 @@ def test_a_version_is_first_seen_at_its_earliest_start(ledger: Ledger) -> None:
     assert ledger.totals.first_seen() == {("chatbot", "production", "1.4.0"): 300}
 
 
-def test_a_ledger_of_schema_2_goes_on_and_knows_no_first_trace_of_its_versions(path: Path) -> None:
+def test_a_ledger_of_schema_2_continues_and_knows_no_first_trace_of_its_versions(path: Path) -> None:
     made = increments(record())
     before = Ledger(path)
     before.commit(HORIZON, Batch(counted=(record(),)), made.amounts, dict.fromkeys(made.groups, 1))
@@ -140,7 +140,7 @@ def test_a_ledger_of_schema_2_goes_on_and_knows_no_first_trace_of_its_versions(p
         assert ledger.totals.first_seen() == {("chatbot", "unknown", "2"): 7}
 
 
-def test_a_ledger_of_schema_3_goes_on_and_knows_which_ids_it_has_forgotten(path: Path) -> None:
+def test_a_ledger_of_schema_3_continues_and_knows_which_ids_it_has_forgotten(path: Path) -> None:
     at = Horizon(0, 10**12, 10**11, 10 * BUCKET_MS)
     with closing(Ledger(path)) as before:
         before.commit(at, Batch(counted=(record(),)), {TRACES: 1})
@@ -160,9 +160,9 @@ def test_groups_of_other_labels_are_forgotten(ledger: Ledger) -> None:
     assert list(ledger.totals.groups()) == [group for group in made.groups if len(group) == len(PLACE_LABELS)]
 
 
-def test_fault_22_a_second_process_is_told_who_holds_the_ledger(path: Path) -> None:
+def test_fault_22_a_second_process_learns_which_process_holds_the_ledger(path: Path) -> None:
     first = Ledger(path)
-    with pytest.raises(UserError, match=r"is in use by process \d+; stop that one, or set another ledger.path"):
+    with pytest.raises(UserError, match=r"is in use by process \d+; stop that process, or set another ledger.path"):
         Ledger(path)
     first.close()
     Ledger(path).close()
@@ -188,14 +188,14 @@ def test_a_file_that_is_no_database_is_refused_and_left_alone(tmp_path: Path) ->
     assert path.read_text() == "dear diary\n" * 100
 
 
-def test_a_directory_is_no_ledger(tmp_path: Path) -> None:
+def test_a_directory_is_not_a_ledger(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="cannot be used as a ledger"):
         Ledger(tmp_path)
     with pytest.raises(UserError, match="cannot be used as a ledger"):
         examine(tmp_path)
 
 
-def test_examine_refuses_a_path_that_cannot_be_made(tmp_path: Path) -> None:
+def test_examine_refuses_a_path_that_cannot_be_created(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot keep a ledger at"):
         examine(tmp_path / "file" / "deep" / "ledger.db")
@@ -255,7 +255,7 @@ def test_check_refuses_every_path_that_serve_refuses(tmp_path: Path, kind: str) 
     with pytest.raises(UserError, match="ledger") as told:
         outlook(path)
     assert str(path) in str(told.value)
-    assert _contents(tmp_path) == before, "and it leaves nothing"
+    assert _contents(tmp_path) == before, "and it leaves no files"
     with pytest.raises(UserError, match="ledger"):
         Ledger(path)
 
@@ -277,24 +277,24 @@ def _damaged(path: Path) -> None:
     ],
     ids=["nothing", "an empty file", "a ledger", "a damaged ledger"],
 )
-def test_check_takes_every_path_that_serve_takes(
+def test_check_accepts_every_path_that_serve_accepts(
     tmp_path: Path, make: Callable[[Path], None], expected: Outlook
 ) -> None:
     path = tmp_path / "ledger.db"
     make(path)
     before = _contents(tmp_path)
     assert outlook(path) is expected
-    assert _contents(tmp_path) == before, "and it leaves nothing, such as a log that belongs to who checked"
+    assert _contents(tmp_path) == before, "and it leaves no files, such as a log that belongs to the user who checked"
     with closing(Ledger(path)):
         assert outlook(path) is Outlook.IN_USE
 
 
-def test_a_ledger_whose_folders_are_to_be_made_is_taken_and_they_are_not_made(tmp_path: Path) -> None:
+def test_missing_folders_of_a_ledger_are_accepted_and_not_created(tmp_path: Path) -> None:
     assert outlook(tmp_path / "deep" / "er" / "ledger.db") is Outlook.NEW
     assert not list(tmp_path.iterdir())
 
 
-def test_examine_says_what_is_there_and_writes_nothing(path: Path) -> None:
+def test_examine_reports_what_is_there_and_writes_nothing(path: Path) -> None:
     assert not examine(path)
     assert not path.parent.exists()
     with closing(Ledger(path)):
@@ -305,7 +305,7 @@ def test_examine_says_what_is_there_and_writes_nothing(path: Path) -> None:
         examine(path)
 
 
-def test_a_ledger_that_was_removed_takes_no_more(path: Path, ledger: Ledger) -> None:
+def test_nothing_is_stored_in_a_removed_ledger(path: Path, ledger: Ledger) -> None:
     ledger.commit(HORIZON, Batch(counted=(record(),)), {TRACES: 1})
     path.unlink()
     with pytest.raises(PollError, match="was removed or replaced; start the exporter again") as caught:
@@ -320,11 +320,11 @@ def test_fault_21_a_newer_schema_is_refused(path: Path) -> None:
     Ledger(path).close()
     with closing(sqlite3.connect(path)) as db, db:
         db.execute("PRAGMA user_version = 99")
-    with pytest.raises(UserError, match="has the schema 99, and this version of the exporter reads schema 4"):
+    with pytest.raises(UserError, match="has schema 99, but this version of the exporter supports schema 4"):
         Ledger(path)
 
 
-def test_a_path_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+def test_a_path_that_cannot_be_written_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=r"cannot keep a ledger at .*; set ledger\.path"):
         Ledger(tmp_path / "file" / "ledger.db")
@@ -333,7 +333,7 @@ def test_a_path_that_cannot_be_written_is_told(tmp_path: Path) -> None:
 WAITING = Pending("tr-9", 700_000, "1", "chatbot", "production", True, 1, 2, 3, 4)
 
 
-def test_what_is_pending_is_kept_until_it_is_done(path: Path) -> None:
+def test_pending_traces_are_kept_until_they_are_done_with(path: Path) -> None:
     with closing(Ledger(path)) as ledger:
         ledger.commit(HORIZON, Batch(pending=(WAITING,)))
         ledger.commit(HORIZON, Batch(pending=(replace(WAITING, next_ms=30),)))
@@ -345,7 +345,7 @@ def test_what_is_pending_is_kept_until_it_is_done(path: Path) -> None:
         assert (again.running(), again.pending()) == ({}, 0)
 
 
-def test_what_was_given_up_is_known_and_not_counted(ledger: Ledger) -> None:
+def test_traces_that_were_given_up_are_known_and_not_counted(ledger: Ledger) -> None:
     ledger.commit(HORIZON, Batch(abandoned=(WAITING,), gone=("tr-9",)))
     assert ledger.known(["tr-9"]).done == {"tr-9": None}
     assert not totals(ledger)
@@ -374,20 +374,20 @@ def test_ids_are_forgotten_as_far_as_the_horizon_says_and_not_before(ledger: Led
     assert set(ledger.known([each.trace_id for each in made]).done) == {"tr-5", "tr-599999", "tr-600000"}
     retired = replace(at, retired_ms=1_200_000)
     ledger.commit(retired)
-    assert len(ledger.known([each.trace_id for each in made]).done) == 3, "what is retired is known for a while"
+    assert len(ledger.known([each.trace_id for each in made]).done) == 3, "retired traces are known for a while"
     forgotten = replace(retired, forgotten_ms=600_000)
     ledger.commit(forgotten)
     assert set(ledger.known([each.trace_id for each in made]).done) == {"tr-600000"}
-    assert ledger.known(["tr-9"]).pending == {"tr-9": running}, "what runs is waited for all the same"
+    assert ledger.known(["tr-9"]).pending == {"tr-9": running}, "running traces remain pending"
     assert ledger.retired_counts(Window(0, BUCKET_MS)) == {0: 3}
     ledger.commit(forgotten, Batch(counted=(record(trace_id="tr-9", start_ms=6),), gone=("tr-9",)))
-    assert not ledger.known(["tr-9"]).done, "nothing will ask for it again"
+    assert not ledger.known(["tr-9"]).done, "it is not needed again"
     assert ledger.retired_counts(Window(1, 1_200_000)) == {0: 3, 600_000: 1}
     assert ledger.newest_ms() == 600_000
 
 
 @pytest.mark.parametrize("odd", ["tr-a\0b", "it's", '"', "日本", "x" * 5_000, ""])
-def test_an_odd_id_is_an_id(ledger: Ledger, odd: str) -> None:
+def test_unusual_ids_are_supported(ledger: Ledger, odd: str) -> None:
     ledger.commit(HORIZON, Batch(counted=(record(trace_id=odd),)))
     assert ledger.known([odd, "tr-a"]).done.keys() == {odd}
 
@@ -421,20 +421,20 @@ def test_a_link_to_a_ledger_that_is_damaged_still_leads_there(path: Path) -> Non
 def test_a_ledger_with_two_names_is_refused(path: Path) -> None:
     Ledger(path).close()
     path.with_name("other.db").hardlink_to(path)
-    with pytest.raises(UserError, match=r"has 2 names \(hard links\).*; copy it; set ledger\.path"):
+    with pytest.raises(UserError, match=r"has 2 hard links.*; copy the file; set ledger\.path"):
         Ledger(path)
 
 
-def test_links_that_lead_nowhere_are_told(tmp_path: Path) -> None:
+def test_links_that_cannot_be_resolved_are_reported(tmp_path: Path) -> None:
     (tmp_path / "a").symlink_to("b")
     (tmp_path / "b").symlink_to("a")
-    with pytest.raises(UserError, match="it is a link that cannot be followed"):
+    with pytest.raises(UserError, match="the symbolic link cannot be resolved"):
         Ledger(tmp_path / "a")
 
 
 @pytest.mark.parametrize("how", ["removed", "replaced"])
 def test_a_write_ahead_log_that_was_removed_loses_nothing(path: Path, tmp_path: Path, how: str) -> None:
-    """Else a kill would lose what is exposed already: SQLite would go on writing to a file that has no name."""
+    """Otherwise a kill would lose exposed totals: SQLite would continue writing to a deleted file."""
     with closing(Ledger(path)) as ledger:
         ledger.commit(HORIZON, Batch(counted=(record(),)), {TRACES: 5})
         Path(f"{path}-wal").unlink()
@@ -449,7 +449,7 @@ def test_a_write_ahead_log_that_was_removed_loses_nothing(path: Path, tmp_path: 
             assert totals(found) == {TRACES: 6}
 
 
-def test_a_kill_while_a_ledger_is_begun_leaves_none_or_a_whole_one(
+def test_a_kill_while_a_ledger_is_created_leaves_none_or_a_complete_one(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     copies: list[Path] = []
@@ -498,7 +498,7 @@ def damage(path: Path, offset: int) -> None:
 
 
 @pytest.mark.parametrize("offset", [100, 4_096, 8_192])
-def test_fault_21_a_damaged_ledger_is_set_aside_and_said(
+def test_fault_21_a_damaged_ledger_is_set_aside_and_logged(
     path: Path, offset: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     for number in (1, 2):
@@ -510,11 +510,11 @@ def test_fault_21_a_damaged_ledger_is_set_aside_and_said(
             assert ledger.horizon() is None
             assert ledger.totals.all() == {Cell(LEDGER_RESETS, ()): number}
         assert Path(f"{path}.damaged-{number}").read_bytes() == damaged
-    assert "the ledger is damaged; it is set aside, and all counters begin again at zero" in caplog.text
+    assert "the ledger is damaged; it is set aside, and all counters restart at zero" in caplog.text
 
 
-def test_a_kill_while_a_ledger_is_set_aside_is_made_good(path: Path) -> None:
-    """Without its write-ahead log the ledger would be a sound one that has lost its latest counts."""
+def test_a_kill_while_a_ledger_is_set_aside_is_recovered(path: Path) -> None:
+    """Without its write-ahead log the ledger would look valid but lack its latest counts."""
     with closing(Ledger(path)) as ledger:
         ledger.commit(HORIZON, Batch(counted=(record(),)), {TRACES: 1})
     Path(f"{path}.damaged-7-wal").touch()
@@ -523,11 +523,11 @@ def test_a_kill_while_a_ledger_is_set_aside_is_made_good(path: Path) -> None:
     assert Path(f"{path}.damaged-7").exists()
     damage(path, 100)
     Ledger(path).close()
-    assert Path(f"{path}.damaged-8").exists(), "none is written over"
+    assert Path(f"{path}.damaged-8").exists(), "none is overwritten"
 
 
 def in_use(path: Path) -> None:
-    """Make a ledger with something in every table."""
+    """Create a ledger with rows in every table."""
     made = increments(record())
     with closing(Ledger(path)) as ledger:
         ledger.totals.adopt(FAMILIES)
@@ -582,7 +582,7 @@ def test_fault_21_what_cannot_have_been_written_is_damage(path: Path, wrong: str
 
 @pytest.mark.parametrize("seed", range(6))
 def test_fault_21_a_flipped_bit_is_damage_or_does_no_harm(tmp_path: Path, seed: int) -> None:
-    """Whatever can be read is taken, and whatever cannot is set aside; nothing raises anything but UserError."""
+    """A readable ledger is used, an unreadable one is set aside, and nothing but UserError is raised."""
     dice = random.Random(seed)
     whole = tmp_path / "whole.db"
     in_use(whole)
@@ -620,7 +620,7 @@ def test_a_ledger_is_not_set_aside_because_the_disk_fails(path: Path, monkeypatc
 
 
 def test_faults_1_and_2_killed_at_every_point_of_a_commit(tmp_path: Path, path: Path) -> None:
-    """The files as they are at each step of SQLite within a commit: what a process would find that is started then."""
+    """Copies of the files at each step of a commit, as a process that starts then would find them."""
     later = replace(HORIZON, fresh_ms=99, retired_ms=0)
     with closing(Ledger(path)) as ledger:
         ledger.commit(HORIZON, Batch(counted=(record(),), pending=(WAITING,)), {TRACES: 1})
@@ -650,6 +650,6 @@ def everything(ledger: Ledger) -> object:
     return ledger.horizon(), ledger.known(ids), ledger.totals.all(), ledger.counts(Window(0, 10**9), BUCKET_MS)
 
 
-def test_it_waits_for_the_disk(ledger: Ledger) -> None:
+def test_commits_wait_for_the_disk(ledger: Ledger) -> None:
     assert ledger._db.rows("PRAGMA journal_mode")[0] == ("wal",)
     assert ledger._db.rows("PRAGMA synchronous")[0] == (2,), "FULL"

@@ -1,4 +1,4 @@
-"""What a poll does and says, whatever becomes of it. That nothing is lost is shown in test_faults.py."""
+"""The effects of polls, successful or not. test_faults.py shows that nothing is lost."""
 
 import logging
 from collections.abc import Callable
@@ -38,7 +38,7 @@ def test_a_new_ledger_counts_from_the_origin_and_a_restart_keeps_it(
 
     mlflow.trace(start_ms=1)
     second = make_rig(mlflow, origin_ms=EPOCH_MS + HOUR_MS)
-    assert second.traces == 1, "what was counted before is exposed before the first poll"
+    assert second.traces == 1, "earlier totals are exposed before the first poll"
     second.settle()
     assert second.traces == 2
 
@@ -57,7 +57,7 @@ def test_counting_from_now_begins_at_the_first_start_even_if_its_first_poll_fail
     assert second.traces == 1
 
 
-def test_a_mistake_of_ours_is_counted_and_told_and_polling_goes_on(
+def test_a_bug_is_counted_and_logged_and_polling_continues(
     rig: Rig, mlflow: SimulatedMlflow, caplog: pytest.LogCaptureFixture
 ) -> None:
     rig.tick()
@@ -67,7 +67,7 @@ def test_a_mistake_of_ours_is_counted_and_told_and_polling_goes_on(
     assert "unexpected ZeroDivisionError: oops" in caplog.text
     status = rig.published[-1].status
     assert status.poll_errors["internal"] == 1
-    assert status.mlflow_up is True, "it says nothing about MLflow"
+    assert status.mlflow_up is True, "it does not concern MLflow"
     assert rig.tick()
 
 
@@ -90,7 +90,7 @@ def test_a_long_catch_up_can_be_watched(make_rig: Callable[..., Rig]) -> None:
     assert catching_up == [False, True, True, True, True, False]
 
 
-def test_stop_ends_run_after_the_page_at_hand_and_the_rest_is_read_later(make_rig: Callable[..., Rig]) -> None:
+def test_stop_ends_run_after_the_current_page_and_the_rest_is_read_later(make_rig: Callable[..., Rig]) -> None:
     mlflow = SimulatedMlflow(page_size=10)
     old_traces(mlflow, 35)
     rig = make_rig(mlflow)
@@ -119,7 +119,7 @@ def test_errors_of_the_ledger_are_counted_as_such(rig: Rig, mlflow: SimulatedMlf
 def test_a_tick_with_nothing_new_is_at_most_two_requests_for_traces(
     rig: Rig, mlflow: SimulatedMlflow, experiments: int
 ) -> None:
-    """The list of experiments, asked for once a minute, is the third; the simulation has it at hand."""
+    """The list of experiments, requested once a minute, would be the third; the simulation does not need it."""
     mlflow.selected = {str(each): mlflow.selected["1"] for each in range(1, experiments + 1)}
     rig.tick()
     for _ in range(2 * DAY_MS // 60_000):

@@ -1,4 +1,4 @@
-"""When increments are shown: new series are held at 0, idle ones sleep."""
+"""When increments are exposed: new series are held at 0, idle ones sleep."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -40,7 +40,7 @@ def test_a_new_series_is_shown_at_0_for_the_hold_and_then_at_its_value(rig: Rig,
     assert rig.total("mlflow_trace_duration_seconds") == 7 + 0, "a bucket, and a sum of 0"
 
 
-def test_all_series_of_a_label_set_are_there_while_it_is_held(rig: Rig, mlflow: SimulatedMlflow) -> None:
+def test_all_series_of_a_label_set_exist_while_it_is_held(rig: Rig, mlflow: SimulatedMlflow) -> None:
     old_traces(mlflow, 1)
     rig.tick()
     held = set(rig.published[-1].totals)
@@ -49,7 +49,7 @@ def test_all_series_of_a_label_set_are_there_while_it_is_held(rig: Rig, mlflow: 
     assert {cell.labels[-1] for cell in held if cell.family == "mlflow_trace_duration_seconds"} == {"ok", "error"}
 
 
-def test_what_comes_while_it_is_held_is_shown_with_the_rest(rig: Rig, mlflow: SimulatedMlflow) -> None:
+def test_increments_during_the_hold_are_exposed_with_the_rest(rig: Rig, mlflow: SimulatedMlflow) -> None:
     old_traces(mlflow, 7)
     for _ in range(2):
         mlflow.trace(start_ms=0)  # counted by the second poll
@@ -59,14 +59,14 @@ def test_what_comes_while_it_is_held_is_shown_with_the_rest(rig: Rig, mlflow: Si
     assert rig.traces == 9
 
 
-def test_a_series_that_is_known_is_not_held_again(rig: Rig, mlflow: SimulatedMlflow) -> None:
+def test_a_known_series_is_not_held_again(rig: Rig, mlflow: SimulatedMlflow) -> None:
     old_traces(mlflow, 7)
     rig.settle()
     old_traces(mlflow, 1)
     rig.run(2 * MINUTE_MS)
     assert rig.traces == 8
     rig.restart()
-    assert rig.traces == 8, "nor after a restart: what was shown must not be taken back"
+    assert rig.traces == 8, "nor after a restart: exposed values must not be withdrawn"
 
 
 def test_a_series_that_is_held_at_a_restart_is_held_from_there(rig: Rig, mlflow: SimulatedMlflow) -> None:
@@ -80,14 +80,14 @@ def test_a_series_that_is_held_at_a_restart_is_held_from_there(rig: Rig, mlflow:
     assert rig.traces == 7
 
 
-def test_what_gets_no_increments_sleeps_and_comes_back_with_the_value_it_slept_with(
+def test_a_series_without_increments_sleeps_and_returns_at_the_value_it_slept_with(
     rig: Rig, mlflow: SimulatedMlflow
 ) -> None:
     old_traces(mlflow, 7)
     rig.run(2 * HOUR_MS - MINUTE_MS, every_ms=MINUTE_MS)
     assert rig.traces == 7
     rig.run(2 * MINUTE_MS, every_ms=MINUTE_MS)
-    assert not rig.labels(), "it is not shown any more"
+    assert not rig.labels(), "it is no longer exposed"
     rig.restart()
     assert not rig.labels()
     old_traces(mlflow, 2)
@@ -101,7 +101,7 @@ def test_what_gets_no_increments_sleeps_and_comes_back_with_the_value_it_slept_w
     assert totals[-1] == 9
 
 
-def test_what_the_exporter_says_of_itself_is_always_shown(rig: Rig, mlflow: SimulatedMlflow) -> None:
+def test_metrics_about_the_exporter_are_always_exposed(rig: Rig, mlflow: SimulatedMlflow) -> None:
     old_traces(mlflow, 1)
     rig.run(5 * HOUR_MS, every_ms=10 * MINUTE_MS)
     assert {cell.family for cell in rig.published[-1].totals} == {
@@ -115,7 +115,7 @@ def test_what_the_exporter_says_of_itself_is_always_shown(rig: Rig, mlflow: Simu
     }
 
 
-def test_nothing_sleeps_while_the_time_is_not_known(rig: Rig, mlflow: SimulatedMlflow) -> None:
+def test_nothing_sleeps_while_the_time_is_unknown(rig: Rig, mlflow: SimulatedMlflow) -> None:
     old_traces(mlflow, 7)
     rig.settle()
     mlflow.clock_ms += 5 * HOUR_MS
@@ -146,7 +146,7 @@ def slow_traces(mlflow: SimulatedMlflow, count: int) -> None:
 def test_a_counter_whose_objective_goes_and_comes_back_never_falls(
     rig: Rig, mlflow: SimulatedMlflow, sleeps: bool, restarts: bool
 ) -> None:
-    """What is put to rest is what was shown, be it that the configuration of now would not show it."""
+    """The values at rest are those that were exposed, even if the current configuration would not expose them."""
     latency, none = map(with_objectives, OBJECTIVES_APART)
     shown: list[float] = []
 
@@ -179,7 +179,7 @@ def test_a_counter_whose_objective_goes_and_comes_back_never_falls(
     shown.clear()
     slow_traces(mlflow, 1)
     run(4 * MINUTE_MS, every_ms=INTERVAL_MS)
-    assert (shown[0], shown[-1]) == (8, 9), "it comes back with what it slept with"
+    assert (shown[0], shown[-1]) == (8, 9), "it returns at the value it slept with"
 
 
 def test_a_counter_that_is_held_when_its_objective_goes_is_not_shown_early(rig: Rig, mlflow: SimulatedMlflow) -> None:

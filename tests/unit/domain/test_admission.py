@@ -1,4 +1,4 @@
-"""Label values beyond the caps: fault 24, and what becomes of room that is free again."""
+"""Label values beyond the caps (fault 24), and how room becomes free again."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -36,7 +36,7 @@ def meter(values: int = 200, series: int = 100_000) -> Meter:
 
 
 def add(mlflow: SimulatedMlflow, version: str, name: str = "chat", **fields: Any) -> None:
-    """A trace that has just ended."""
+    """Add a trace that has just ended."""
     tags = {"environment": fields.pop("environment", "production"), "app_version": version}
     times = {"start_ms": mlflow.clock_ms, "duration_ms": 0, "name": name, "tags": tags, **fields}
     mlflow.add(record(trace_id=f"tr-{next(NUMBERS)}", **times), 0)
@@ -50,14 +50,14 @@ def test_values_up_to_the_cap_are_admitted_and_stay_so() -> None:
     assert here.admit(labels(version="1")).overflowed == ()
 
 
-def test_what_is_unknown_or_other_anyway_needs_no_room() -> None:
+def test_unknown_and_other_need_no_room() -> None:
     here = admission(values=1)
     found = [here.admit(labels(version=version)) for version in ("unknown", "other", "1", "2")]
     assert [each.labels["version"] for each in found] == ["unknown", "other", "1", "other"]
     assert [each.overflowed for each in found] == [(), (), (), ("version",)]
 
 
-def test_labels_have_room_of_their_own() -> None:
+def test_each_label_has_its_own_cap() -> None:
     here = admission(values=1)
     here.admit(labels(version="1", name="chat"))
     assert here.admit(labels(version="2", name="chat")).labels == labels(version=OTHER, name="chat")
@@ -72,18 +72,18 @@ def test_beyond_the_limit_of_series_all_labels_are_other() -> None:
     beyond = here.admit(labels(version="3"))
     assert set(beyond.labels.values()) == {OTHER}
     assert beyond.overflowed == TRACE_LABELS
-    assert here.admit(labels()).overflowed == (), "what is there goes on"
+    assert here.admit(labels()).overflowed == (), "existing values stay admitted"
     assert here.series == 2 * (COSTS[4] + COSTS[2]) + COSTS[4]
 
 
-def test_a_million_values_take_no_room() -> None:
+def test_a_million_values_use_no_memory() -> None:
     here = admission(values=50)
     overflowed = sum(bool(here.admit(labels(version=str(number))).overflowed) for number in range(1_000_000))
     assert overflowed == 1_000_000 - 50
     assert here.series == 51 * COSTS[4] + COSTS[2]
 
 
-def test_the_series_that_are_promised_are_those_that_come() -> None:
+def test_the_predicted_number_of_series_is_right() -> None:
     here = meter().admission(())
     made = increments(record(), record(trace_id="2", state=State.ERROR, tags={"environment": "staging"}))
     for group in made.groups:
@@ -110,7 +110,7 @@ def test_fault_24_more_values_than_the_cap(mlflow: SimulatedMlflow, make_rig: Ca
     assert rig.reading.series <= 22 * (90 + 16)
 
 
-def test_what_sleeps_makes_room(mlflow: SimulatedMlflow, make_rig: Callable[..., Rig]) -> None:
+def test_sleeping_groups_make_room(mlflow: SimulatedMlflow, make_rig: Callable[..., Rig]) -> None:
     rig = make_rig(mlflow, meter=meter(values=1), series=SeriesSettings(0, 2 * HOUR_MS))
     versions = {}
     for version in ("1", "2"):
@@ -136,9 +136,7 @@ def test_environments_of_running_traces_are_capped_too(mlflow: SimulatedMlflow, 
     }
 
 
-def test_environments_of_traces_that_are_waited_for_show_nowhere(
-    mlflow: SimulatedMlflow, make_rig: Callable[..., Rig]
-) -> None:
+def test_environments_of_pending_traces_are_not_exposed(mlflow: SimulatedMlflow, make_rig: Callable[..., Rig]) -> None:
     rig = make_rig(mlflow, meter=meter(values=2))
     for number in range(50):
         add(mlflow, "1", environment=f"e{number:02}")
@@ -148,8 +146,8 @@ def test_environments_of_traces_that_are_waited_for_show_nowhere(
     assert len({environment for _, environment, *_ in rig.labels()}) == 3
 
 
-def test_traces_that_cannot_be_looked_at_are_given_up_under_the_cap(make_rig: Callable[..., Rig]) -> None:
-    """Running evaluations, whose experiment is deselected: their places are not those of any group."""
+def test_traces_that_cannot_be_checked_are_given_up_under_the_cap(make_rig: Callable[..., Rig]) -> None:
+    """Running evaluations whose experiment is no longer selected: their places belong to no group."""
     mlflow = SimulatedMlflow(page_size=5)
     rig = make_rig(mlflow, meter=meter(values=2))
     for number in range(30):

@@ -20,13 +20,13 @@ NOW_MS = 1_790_000_000_000
         (Clocks(7, 3), 7, 7, -0.004),
     ],
 )
-def test_a_clock_that_was_never_set_is_not_asked(
+def test_a_clock_that_was_never_set_is_ignored(
     clocks: Clocks, earliest_ms: int, latest_ms: int, difference_s: float | None
 ) -> None:
     assert (clocks.earliest_ms, clocks.latest_ms, clocks.difference_s) == (earliest_ms, latest_ms, difference_s)
 
 
-def test_counting_does_not_begin_at_what_a_clock_says_that_was_never_set(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_counting_does_not_begin_by_a_clock_that_was_never_set(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(wiring, "now_ms", lambda: 5_000)
     with pytest.raises(UserError, match=r"this machine's clock says 1970-01-01 00:00 UTC: set it"):
         wiring.poll_settings(Config())

@@ -51,7 +51,7 @@ def test_the_example_of_the_module() -> None:
 
 
 @pytest.mark.parametrize("origin_ms", [clock(12, 7, 15), clock(12, 10), clock(12, 10) - 1])
-def test_when_start_times_are_closed_first(origin_ms: int) -> None:
+def test_when_start_times_are_first_closed(origin_ms: int) -> None:
     horizon = replace(Horizon.at(origin_ms), fresh_ms=origin_ms)
     first_ms = first_closing_ms(horizon, LIMITS)
     assert first_ms is not None
@@ -85,7 +85,7 @@ def test_a_pass_by_end_time_closes_nothing() -> None:
 
 
 def test_a_pass_by_end_time_closes_nothing_after_the_lateness_was_raised_either() -> None:
-    """What became visible late while the exporter was away ended before the time that such a pass asks for."""
+    """Traces that became visible late during downtime ended before the end time of such a pass."""
     longer = replace(LIMITS, lateness_ms=3 * HOUR_MS)
     before = Horizon(0, fresh_ms=clock(12, 5), closed_ms=clock(10, 0), retired_ms=0)
     begun = begin(before, Kind.FRESH, Clocks(clock(15, 0)), longer)
@@ -99,7 +99,7 @@ def test_a_full_pass_over_part_of_what_is_open_closes_nothing() -> None:
 
 
 @pytest.mark.parametrize("away_ms", [2 * HOUR_MS + 1, 50 * HOUR_MS])
-def test_after_a_long_time_away_everything_that_is_open_is_read_and_closed(away_ms: int) -> None:
+def test_after_a_long_downtime_all_open_start_times_are_read_and_closed(away_ms: int) -> None:
     now_ms = HORIZON.fresh_ms + away_ms if HORIZON.fresh_ms else 0
     begun = begin(HORIZON, Kind.FRESH, Clocks(now_ms), LIMITS)
     assert begun.under_way[Kind.FRESH].window == Window(HORIZON.closed_ms, now_ms + AHEAD_MS)
@@ -107,16 +107,16 @@ def test_after_a_long_time_away_everything_that_is_open_is_read_and_closed(away_
     assert now_ms - 2 * HOUR_MS - LIMITS.margin_ms - BUCKET_MS < closed_ms <= now_ms - 2 * HOUR_MS - LIMITS.margin_ms
 
 
-def test_after_our_clock_was_ahead_everything_that_is_open_is_read() -> None:
+def test_after_our_clock_was_ahead_all_open_start_times_are_read() -> None:
     ahead = replace(HORIZON, fresh_ms=NOW_MS + DAY_MS)
     assert window(ahead, Kind.FRESH) == Window(HORIZON.closed_ms, NOW_MS + AHEAD_MS)
 
 
-def test_a_server_that_cannot_search_by_end_time_is_asked_for_everything_that_is_open() -> None:
+def test_without_search_by_end_time_all_open_start_times_are_read() -> None:
     assert window(HORIZON, Kind.FRESH, end_filter=False) == Window(HORIZON.closed_ms, NOW_MS + AHEAD_MS)
 
 
-def test_a_pass_by_end_time_is_begun_anew_where_the_server_cannot_do_that_any_more() -> None:
+def test_a_pass_by_end_time_restarts_if_the_server_does_not_support_it_any_more() -> None:
     cut_short = after_page(begin(HORIZON, Kind.FRESH, NOW, LIMITS), Kind.FRESH, NOW_MS)
     assert window(cut_short, Kind.FRESH, end_filter=False) == Window(HORIZON.closed_ms, NOW_MS + AHEAD_MS)
 
@@ -127,7 +127,7 @@ def test_nothing_before_the_origin_or_what_is_retired_is_read() -> None:
     assert window(young, Kind.FRESH).lo_ms == clock(12, 3)
 
 
-def test_a_pass_cut_short_goes_on_where_it_was_and_covers_what_was_there_when_it_began() -> None:
+def test_an_interrupted_pass_resumes_and_covers_what_was_visible_when_it_began() -> None:
     cut_short = after_page(begin(Horizon.at(0), Kind.FRESH, NOW, LIMITS), Kind.FRESH, 5_000)
     assert cut_short.fresh_ms is None
     resumed = begin(cut_short, Kind.FRESH, Clocks(NOW_MS + DAY_MS), LIMITS)
@@ -136,13 +136,13 @@ def test_a_pass_cut_short_goes_on_where_it_was_and_covers_what_was_there_when_it
     assert (done.fresh_ms, done.closed_ms) == (NOW_MS, clock(10, 0))
 
 
-def test_a_pass_under_way_does_not_go_back_to_what_is_retired_meanwhile() -> None:
+def test_a_pass_under_way_skips_start_times_retired_in_the_meantime() -> None:
     both = begin(begin(Horizon.at(0), Kind.FRESH, NOW, LIMITS), Kind.CLOSING, NOW, LIMITS)
     done = complete(both, Kind.FRESH, LIMITS)
     assert done.under_way[Kind.CLOSING].window.lo_ms == done.retired_ms == clock(12, 0, day=-1)
 
 
-def test_what_may_still_come_is_looked_for_up_to_the_later_clock() -> None:
+def test_new_traces_are_searched_up_to_the_later_clock() -> None:
     behind = Clocks(own_ms=NOW_MS, server_ms=NOW_MS - 3 * DAY_MS)
     begun = begin(HORIZON, Kind.FRESH, behind, LIMITS).under_way[Kind.FRESH]
     assert begun == Pass(NOW_MS - 3 * DAY_MS, HORIZON.closed_ms, Window(HORIZON.closed_ms, NOW_MS + AHEAD_MS))
@@ -161,7 +161,7 @@ def test_marks_of_a_clock_that_was_a_week_ahead_are_taken_back_as_far_as_ids_are
 
 
 def test_what_became_visible_while_a_clock_was_ahead_is_not_closed() -> None:
-    """It was an hour ago that the pass was made, and the last trace that it counted had just started."""
+    """The pass ran an hour ago, and the last trace that it counted had just started."""
     ahead = complete(begin(KEPT, Kind.FRESH, Clocks(NOW_MS + 7 * DAY_MS), LIMITS), Kind.FRESH, LIMITS)
     assert taken_back(ahead, NOW_MS + HOUR_MS, NOW_MS, LIMITS).closed_ms == clock(10, 0)
     assert taken_back(ahead, NOW_MS + HOUR_MS, 0, LIMITS).closed_ms == KEPT.readable_ms
@@ -173,19 +173,19 @@ def test_marks_that_a_clock_allows_stay(by_ms: int) -> None:
     assert taken_back(done, NOW_MS + by_ms, NOW_MS, LIMITS) is done
 
 
-def test_a_pass_that_began_by_a_clock_that_was_ahead_begins_again() -> None:
+def test_a_pass_that_began_by_a_clock_that_was_ahead_restarts() -> None:
     begun = begin(KEPT, Kind.FRESH, Clocks(NOW_MS + DAY_MS), LIMITS)
     assert taken_back(begun, NOW_MS, NOW_MS, LIMITS).under_way == {}
 
 
-def test_an_origin_of_a_clock_that_was_ahead_is_now() -> None:
+def test_an_origin_by_a_clock_that_was_ahead_becomes_now() -> None:
     ahead = complete(
         begin(Horizon.at(NOW_MS + DAY_MS), Kind.FRESH, Clocks(NOW_MS + DAY_MS), LIMITS), Kind.FRESH, LIMITS
     )
     assert taken_back(ahead, NOW_MS, NOW_MS, LIMITS) == Horizon(NOW_MS, None, NOW_MS, NOW_MS)
 
 
-def test_longer_limits_open_start_times_again_as_far_as_ids_are_kept() -> None:
+def test_longer_limits_reopen_start_times_as_far_as_ids_are_kept() -> None:
     before = Horizon(0, NOW_MS, clock(11, 40), clock(10, 30), {}, forgotten_ms=clock(9, 0))
     longer = replace(LIMITS, lateness_ms=HOUR_MS, audit_horizon_ms=DAY_MS)
     back = taken_back(before, NOW_MS, NOW_MS, longer)

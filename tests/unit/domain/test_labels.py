@@ -69,29 +69,29 @@ def test_clean(raw: str | None, cleaned: str) -> None:
     ],
     ids=ascii,
 )
-def test_what_people_write_stays(name: str) -> None:
+def test_printable_text_is_unchanged(name: str) -> None:
     assert clean(name) == name
 
 
-def test_nothing_but_two_categories_is_replaced() -> None:
+def test_only_two_categories_are_replaced() -> None:
     replaced = {category(char) for char in map(chr, range(0x110000)) if shown(char) != char}
     assert replaced == {"Cc", "Cs"}
     assert not [char for char in map(chr, range(0x110000)) if category(char) in replaced and shown(char) == char]
 
 
 @given(st.text(st.characters(exclude_categories=())))
-def test_a_label_value_has_no_control_character_and_no_surrogate_and_all_else(raw: str) -> None:
+def test_a_label_value_has_no_control_character_and_no_surrogate_but_everything_else(raw: str) -> None:
     expected = "".join(REPLACED if category(char) in ("Cc", "Cs") else char for char in raw)
     assert shown(raw) == expected
     assert is_fit(raw) is not (shown(raw) != raw)
     cleaned = clean(raw)
     assert cleaned in expected or cleaned == "unknown"
     assert cleaned.encode("utf-8")
-    assert clean(cleaned) == cleaned, "to clean it twice is to clean it once"
+    assert clean(cleaned) == cleaned, "cleaning is idempotent"
 
 
 @pytest.mark.parametrize("text", ["environment", "tag.", "tags.environment", "tag. ", "", "."])
-def test_a_label_source_that_names_nothing_is_refused(text: str) -> None:
+def test_an_invalid_label_source_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"write tag\.NAME or metadata\.NAME"):
         LabelSource.parse(text)
 

@@ -31,5 +31,5 @@ def test_what_is_neither_is_refused_with_examples(moment: str) -> None:
         unix_ms(moment, NOW_MS)
 
 
-def test_people_read_utc() -> None:
+def test_times_are_formatted_in_utc() -> None:
     assert text(0) == "1970-01-01 00:00"

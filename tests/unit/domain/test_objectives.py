@@ -1,4 +1,4 @@
-"""What is good enough, by environment: which objective counts, what is slow, what is published."""
+"""Objectives by environment: which one applies, which traces are slow, and which objectives are exposed."""
 
 import pytest
 
@@ -26,7 +26,7 @@ def meter(objectives: Objectives) -> Meter:
     ("environment", "objective"),
     [("production", PRODUCTION), ("staging", STAGING), ("stag", STAGING), ("Production", OTHERS), ("unknown", OTHERS)],
 )
-def test_the_first_that_matches_counts(environment: str, objective: Objective) -> None:
+def test_the_first_match_wins(environment: str, objective: Objective) -> None:
     assert ALL.of(environment) is objective
 
 
@@ -37,7 +37,7 @@ def test_an_environment_may_have_none() -> None:
 
 
 def configured(*environments: str) -> Objectives:
-    """The objectives of a configuration, the error ratios of which are 1 %, 2 % and so on."""
+    """The objectives of a configuration with the error ratios 1 %, 2 % and so on."""
     each = [{"environment": name, "error_ratio": at / 100} for at, name in enumerate(environments, 1)]
     return objectives_of(Config.model_validate({"objectives": each}))
 
@@ -66,23 +66,23 @@ def test_an_objective_is_of_the_label_that_a_trace_gets(environment: str, raw: s
     label = RULES.values(trace)["environment"]
     assert (found.of(label) is not None) is (raw is not None)
     if not set("*?[") & set(environment):
-        assert list(found.by_environment([])) == [label], "it is published under the name that traces are counted under"
+        assert list(found.by_environment([])) == [label], "it is exposed under the name that traces are counted with"
 
 
-def test_of_two_objectives_that_become_the_same_name_the_first_counts() -> None:
+def test_the_first_of_two_objectives_with_the_same_cleaned_name_wins() -> None:
     found = configured("production", " production ", "prod*")
     assert {name: each.error_ratio for name, each in found.by_environment(["production"]).items()} == {
         "production": 0.01
     }
 
 
-def test_published_are_those_of_the_environments_there_are_and_those_that_are_named() -> None:
+def test_objectives_of_existing_and_named_environments_are_exposed() -> None:
     assert JUST_NAMED.by_environment([]) == {"production": PRODUCTION}
     assert JUST_NAMED.by_environment(["staging-1", "test"]) == {"production": PRODUCTION, "staging-1": STAGING}
 
 
-def test_slow_is_what_takes_longer_than_the_objective_of_its_environment() -> None:
-    """And the histogram has the threshold as an edge, so that both say the same."""
+def test_a_trace_is_slow_if_it_exceeds_the_objective_of_its_environment() -> None:
+    """The threshold is also an edge of the histogram, so that both agree."""
     for environment, durations_ms, slow in (("production", (2_999, 3_000, 3_001), 1), ("test", (750, 751, 9_000), 2)):
         tags = {"environment": environment, "app_version": "1"}
         traces = [record(trace_id=f"tr-{each}", duration_ms=each, tags=tags) for each in durations_ms]
@@ -99,7 +99,7 @@ def test_slow_is_what_takes_longer_than_the_objective_of_its_environment() -> No
         assert len(traces) - within == slow
 
 
-def test_where_nothing_is_slow_there_is_no_counter_of_it() -> None:
+def test_without_a_latency_objective_there_is_no_counter_of_slow_traces() -> None:
     tags = {"environment": "staging", "app_version": "1"}
     here = meter(JUST_NAMED)
     found = increments(record(duration_ms=90_000, tags=tags), meter=here)
@@ -113,5 +113,5 @@ def test_a_trace_without_a_duration_is_not_slow() -> None:
     assert found[Cell(SLOW, ("chatbot", "production", "1.4.0", "support"))] == 0
 
 
-def test_latencies_are_edges() -> None:
+def test_latency_objectives_are_bucket_edges() -> None:
     assert ALL.with_edges((1.0, 3.0)) == (0.75, 1.0, 3.0)

@@ -1,4 +1,4 @@
-"""Quantiles beside numpy's."""
+"""Quantiles compared with numpy's."""
 
 import numpy as np
 import pytest
@@ -19,7 +19,7 @@ def quantiles(values: list[float], exact_up_to: int) -> Quantiles:
 
 
 @given(st.lists(seconds, min_size=1, max_size=50) | st.lists(st.sampled_from([0.0, 0.5, 0.5, 2.0]), min_size=1))
-def test_up_to_a_size_they_are_numpy_s(values: list[float]) -> None:
+def test_up_to_a_size_quantiles_equal_numpy_s(values: list[float]) -> None:
     found = quantiles(values, exact_up_to=len(values))
     assert found.is_exact
     assert found.max == max(values)
@@ -29,7 +29,7 @@ def test_up_to_a_size_they_are_numpy_s(values: list[float]) -> None:
 
 
 @given(st.lists(seconds, min_size=2, max_size=200))
-def test_past_it_they_are_within_the_error_that_is_said(values: list[float]) -> None:
+def test_beyond_it_quantiles_are_within_the_stated_error(values: list[float]) -> None:
     found = quantiles(values, exact_up_to=1)
     assert not found.is_exact
     assert found.max == max(values)
@@ -42,6 +42,6 @@ def test_past_it_they_are_within_the_error_that_is_said(values: list[float]) -> 
         assert below * (1 - RELATIVE_ERROR) - 1e-9 <= measured <= above * (1 + RELATIVE_ERROR) + 1e-9
 
 
-def test_there_are_none_of_nothing() -> None:
+def test_there_are_no_quantiles_without_values() -> None:
     found = Quantiles()
     assert (found.reader()(0.5), found.max, found.is_exact) == (None, None, True)

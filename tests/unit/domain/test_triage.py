@@ -30,7 +30,7 @@ def after(records: list[TraceRecord], known: Known = NOTHING, closed_ms: int = 0
 
 
 def seen(ms: int, **fields: Any) -> TraceRecord:
-    """The trace as read so long after its end."""
+    """The trace as it was read this long after its end."""
     return record(seen_ms=END_MS + ms, **fields)
 
 
@@ -51,7 +51,7 @@ def pending(first: TraceRecord) -> Known:
         ({"finalized": False, "duration_ms": None}, SETTLE_MS),
     ],
 )
-def test_a_trace_is_counted_once_it_has_kept_its_form(fields: dict[str, Any], settle_ms: int) -> None:
+def test_a_trace_is_counted_when_it_has_stopped_changing(fields: dict[str, Any], settle_ms: int) -> None:
     known = pending(seen(100, **fields))
     assert not after([seen(99 + settle_ms, **fields)], known).counted
     (counted,) = after([seen(100 + settle_ms, **fields)], known).counted
@@ -77,14 +77,14 @@ def test_every_change_makes_it_wait_again(fields: dict[str, Any]) -> None:
     assert after([seen(SETTLE_MS + FILL_MS)], Known({}, {waiting.trace_id: waiting})).counted
 
 
-def test_a_trace_with_the_mark_that_no_sdk_sends_any_more_is_counted_at_first_sight() -> None:
+def test_an_old_trace_with_the_mark_is_counted_at_first_sight() -> None:
     assert not after([seen(RETRY_MS - 1)]).counted
     assert after([seen(RETRY_MS)]).counted
     assert after([seen(RETRY_MS, cost=None)]).counted
     assert not after([seen(RETRY_MS, finalized=False)]).counted, "spans can come over OTLP at any time"
 
 
-def test_running_traces_are_looked_at_less_and_less_often_and_given_up_after_a_week() -> None:
+def test_running_traces_are_checked_less_and_less_often_and_given_up_after_a_week() -> None:
     running = record(state=State.IN_PROGRESS, duration_ms=None, seen_ms=0)
     known, looks = pending(running), 0
     while True:
@@ -102,15 +102,15 @@ def test_running_traces_are_looked_at_less_and_less_often_and_given_up_after_a_w
     assert not batch.counted
 
 
-def test_a_trace_that_never_comes_to_rest_is_counted_as_it_is_in_the_end() -> None:
+def test_a_trace_that_keeps_changing_is_counted_in_the_end() -> None:
     (waiting,) = pending(seen(0)).pending.values()
     changing = seen(GIVE_UP_MS, finalized=False, name="changed again")
     looked_at_before = Known({}, {"tr-1": replace(waiting, next_ms=changing.seen_ms - LOOKED_AT_MS + 1)})
     assert after([changing], looked_at_before).counted
 
 
-def test_a_look_that_is_long_overdue_ends_nothing_by_the_clock_alone() -> None:
-    """The clock may have jumped. The next look is in time."""
+def test_a_long_overdue_check_gives_up_nothing_by_the_clock_alone() -> None:
+    """The clock may have jumped. The next check is on time."""
     running = record(state=State.IN_PROGRESS, duration_ms=None, seen_ms=0)
     jumped = replace(running, seen_ms=GIVE_UP_MS)
     (waiting,) = after([jumped], pending(running)).pending
@@ -125,7 +125,7 @@ def test_a_look_that_is_long_overdue_ends_nothing_by_the_clock_alone() -> None:
     assert (again.first_ms, again.next_ms) == (0, MINUTE_MS + FILL_MS)
 
 
-def test_what_was_seen_first_by_a_clock_that_was_ahead_settles_by_one_that_is_right() -> None:
+def test_a_trace_first_seen_by_a_clock_that_was_ahead_settles_by_a_correct_one() -> None:
     (waiting,) = after([seen(7 * 24 * 3_600_000)]).pending or (None,)
     assert waiting is None, "it is final at first sight, by that clock"
     (waiting,) = after([seen(7 * 24 * 3_600_000, finalized=False)]).pending
@@ -140,12 +140,12 @@ def test_a_trace_whose_root_has_a_parent_elsewhere_is_counted_once_it_no_longer_
     known = pending(seen(100, **orphan))
     assert not after([seen(99 + ORPHAN_MS, **orphan)], known).counted
     assert after([seen(100 + ORPHAN_MS, **orphan)], known).counted
-    assert not after([seen(100 + ORPHAN_MS, **orphan, duration_ms=None)], known).counted, "it runs"
+    assert not after([seen(100 + ORPHAN_MS, **orphan, duration_ms=None)], known).counted, "it is running"
     changed = pending(seen(ORPHAN_MS - MINUTE_MS, **orphan, tags={}))
-    assert not after([seen(100 + ORPHAN_MS, **orphan, tags={})], changed).counted, "it has changed a minute ago"
+    assert not after([seen(100 + ORPHAN_MS, **orphan, tags={})], changed).counted, "it changed a minute ago"
 
 
-def test_what_is_done_with_is_a_duplicate_and_told_if_it_changed() -> None:
+def test_a_trace_that_is_done_with_is_a_duplicate_and_reported_if_it_changed() -> None:
     trace = record()
     known = Known({"tr-1": amounts_of(trace)}, {})
     assert after([replace(trace, seen_ms=99, tags={}, name="new")], known) == Batch(duplicates=1)
@@ -153,7 +153,7 @@ def test_what_is_done_with_is_a_duplicate_and_told_if_it_changed() -> None:
     assert after([failed], known) == Batch(duplicates=1, changed=(failed,))
 
 
-def test_late_is_what_is_first_seen_when_its_start_is_closed() -> None:
+def test_a_trace_first_seen_after_its_start_is_closed_is_late() -> None:
     trace = seen(RETRY_MS)
     assert after([trace], closed_ms=trace.start_ms).late == 0
     assert after([trace], closed_ms=trace.start_ms + 1).late == 1

@@ -1,4 +1,4 @@
-"""The whole text that is exposed, for a known snapshot."""
+"""The complete exposition of a known snapshot."""
 
 import gzip
 import re
@@ -80,18 +80,18 @@ def exposition() -> Exposition:
 
 
 def without_process(text: str) -> str:
-    """The text without what differs from process to process."""
+    """The text without lines that depend on the process."""
     return "".join(line for line in text.splitlines(keepends=True) if "process_" not in line)
 
 
 @pytest.mark.parametrize(("fmt", "name"), [(Format.TEXT, "metrics.txt"), (Format.OPENMETRICS, "metrics.openmetrics")])
 def test_whole_text(exposition: Exposition, fmt: Format, name: str) -> None:
-    """After a change that is meant: delete the file, run once, and read the difference before you commit it."""
+    """After an intended change: delete the file, run the test once, and read the difference before you commit it."""
     text = without_process(exposition.render((fmt, False)).decode())
     golden = GOLDEN / name
     if not golden.exists():
         golden.write_text(text, encoding="utf-8")
-        pytest.fail(f"{golden} was written anew; look at it")
+        pytest.fail(f"{golden} was written again; check the difference")
     assert text == golden.read_text(encoding="utf-8")
 
 
@@ -111,7 +111,7 @@ def test_both_formats_parse_and_hold_the_same(exposition: Exposition) -> None:
 @given(st.text(), st.text(), st.text(), st.text())
 @settings(max_examples=50, deadline=None)
 def test_no_text_breaks_the_exposition_or_the_status_page(environment: str, version: str, name: str, user: str) -> None:
-    """Neither tags nor names nor metadata; and the page shows none of it as markup."""
+    """Tags, names and metadata are safe, and the page does not show them as markup."""
     odd = record(
         experiment=name,
         name=f"<b>{name}",
@@ -161,7 +161,7 @@ def test_gzip_holds_the_same_bytes(exposition: Exposition) -> None:
 
 
 def counting_encoder(monkeypatch: pytest.MonkeyPatch) -> list[Collector]:
-    """Have each use of the library's encoder for text noted."""
+    """Record each call of the library's text encoder."""
     used: list[Collector] = []
 
     def encode(metrics: Collector) -> bytes:
@@ -176,7 +176,7 @@ def test_scrapes_at_the_same_time_share_one_rendering(monkeypatch: pytest.Monkey
     used = counting_encoder(monkeypatch)
     exposition = Exposition()
     exposition.publish(SNAPSHOT)
-    assert not used, "nobody asked for this format yet"
+    assert not used, "this format was not requested yet"
     exposition.render((Format.TEXT, False))
     once = len(used)
     exposition.publish(SNAPSHOT)
@@ -188,7 +188,7 @@ def test_scrapes_at_the_same_time_share_one_rendering(monkeypatch: pytest.Monkey
     assert once > len(FAMILIES)
 
 
-def test_what_did_not_change_is_not_written_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unchanged_series_are_not_rendered_again(monkeypatch: pytest.MonkeyPatch) -> None:
     used = counting_encoder(monkeypatch)
     exposition = Exposition()
     exposition.publish(SNAPSHOT)
@@ -197,26 +197,26 @@ def test_what_did_not_change_is_not_written_anew(monkeypatch: pytest.MonkeyPatch
     traces = next(cell for cell in SNAPSHOT.totals if cell.family == "mlflow_traces_total")
     exposition.publish(replace(SNAPSHOT, totals={**SNAPSHOT.totals, traces: 41}))
     after = exposition.render((Format.TEXT, False))
-    assert len(used) == 1 + 1, "the series that changed, and what the exporter says of itself"
+    assert len(used) == 1 + 1, "the changed series, and the metrics about the exporter"
     assert without_process(after.decode()) == without_process(before.decode()).replace(
         'version="1.4.0"} 2.0\n', 'version="1.4.0"} 41.0\n', 1
     )
 
 
-def test_a_format_that_was_asked_for_is_ready_when_a_snapshot_is_published() -> None:
+def test_a_requested_format_is_ready_when_a_snapshot_is_published() -> None:
     now_s = 0.0
     exposition = Exposition(lambda: now_s)
     exposition.publish(SNAPSHOT)
-    assert exposition.ready(PROMETHEUS) is not None, "what Prometheus asks for always is"
+    assert exposition.ready(PROMETHEUS) is not None, "the format of Prometheus is always rendered"
     assert exposition.ready((Format.TEXT, False)) is None
     exposition.publish(SNAPSHOT)
     assert exposition.ready((Format.TEXT, False)) is not None
     now_s = WANTED_S + 1
     exposition.publish(SNAPSHOT)
-    assert exposition.ready((Format.TEXT, False)) is None, "nobody has asked for it for long"
+    assert exposition.ready((Format.TEXT, False)) is None, "it has not been requested for long"
 
 
-def test_a_reader_is_not_kept_waiting_by_a_rendering(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_reader_does_not_wait_for_rendering(monkeypatch: pytest.MonkeyPatch) -> None:
     exposition = Exposition()
     exposition.publish(SNAPSHOT)
     before = exposition.ready(PROMETHEUS)
@@ -270,13 +270,13 @@ def test_which_traces_can_be_exemplars(fields: dict[str, object], has: bool) -> 
     assert (exemplar is not None) is has
 
 
-def test_the_exemplar_of_a_bucket_is_of_the_trace_that_ended_last() -> None:
+def test_the_exemplar_of_a_bucket_is_the_trace_that_ended_last() -> None:
     times = (3_000, 1_000, 2_000)
     found = increments(*(record(trace_id=f"tr-{start_ms}", start_ms=start_ms) for start_ms in times)).exemplars
     assert [each.trace_id for each in found.values()] == ["tr-3000"]
 
 
-def test_what_is_not_known_yet_is_not_exposed() -> None:
+def test_unknown_values_are_not_exposed() -> None:
     exposition = Exposition()
     exposition.publish(Snapshot(FAMILIES, {}, Status(BUILD, {})))
     text = exposition.render((Format.TEXT, False)).decode()
@@ -303,7 +303,7 @@ def test_format_by_accept_header(accept: str, fmt: Format) -> None:
     assert Format.accepted(accept) is fmt
 
 
-def test_names_are_unique_and_say_their_type() -> None:
+def test_names_are_unique_and_show_their_type() -> None:
     counters = [family.name for family in FAMILIES if not family.edges]
     counters += [family.name for family in STATUS_FAMILIES if family.type == "counter"]
     others = [family.name for family in FAMILIES if family.edges]

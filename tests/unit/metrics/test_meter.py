@@ -11,7 +11,7 @@ LABELS = ("chatbot", "production", "1.4.0", "support")
 
 
 def amounts(*records: TraceRecord) -> dict[Cell, float]:
-    """What the records add, without the cells that only say that something exists."""
+    """The amounts that the records add, without cells at 0."""
     return {cell: amount for cell, amount in increments(*records).amounts.items() if amount}
 
 
@@ -80,7 +80,7 @@ def test_a_value_on_an_edge_belongs_to_the_bucket_below_it() -> None:
     assert buckets == {"2.5": 1, "5.0": 1, "+Inf": 1, SUM: 2.5 + 2.501 + 3600}
 
 
-def test_an_end_in_our_future_is_no_negative_delay() -> None:
+def test_an_end_in_our_future_is_not_a_negative_delay() -> None:
     found = amounts(record(start_ms=9_000, seen_ms=5_000))
     assert found[Cell("mlflow_trace_visibility_delay_seconds", LABELS[:2], "1.0")] == 1
     assert Cell("mlflow_trace_visibility_delay_seconds", LABELS[:2], SUM) not in found

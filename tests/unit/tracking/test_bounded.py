@@ -1,4 +1,4 @@
-"""A question to MLflow ends in time, whatever comes back, and leaves nothing behind."""
+"""A request to MLflow ends in time, whatever the response is, and leaves nothing behind."""
 
 import gzip
 import json
@@ -24,13 +24,13 @@ NOTHING_FOUND = b'{"traces": []}'
 
 @pytest.fixture(autouse=True)
 def _a_second_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
-    """For a read; a third of it for a whole answer, so that nobody has to wait."""
+    """Limit reads to a second, and complete responses to a third of it, so that tests are fast."""
     prepare_client(1)
     monkeypatch.setattr(client, "WHOLE_ANSWER", 0.3)
 
 
 def nothing_is_left_behind() -> bool:
-    """Whether the threads end that wait for an answer; each read may take a second."""
+    """Whether all threads that wait for a response end; each read may take a second."""
     until = time.monotonic() + 3
     while under_way := [each for each in threading.enumerate() if each.name == "question to MLflow"]:
         under_way[0].join(max(0, until - time.monotonic()))
@@ -45,7 +45,7 @@ def failure(answer: Answer) -> PollError:
         with pytest.raises(PollError) as caught:
             Client(uri).search(["1"], "")
         assert time.monotonic() - began < 2.5
-        assert nothing_is_left_behind(), "and the server still goes on"
+        assert nothing_is_left_behind(), "and the server is still sending"
     assert "/api/3.0/mlflow/traces/search: " in str(caught.value)
     return caught.value
 
@@ -54,7 +54,7 @@ def failure(answer: Answer) -> PollError:
     "answer",
     [
         pytest.param(again_and_again(UNTIL_CLOSED, b" ", 0.02), id="a space now and then"),
-        pytest.param(again_and_again(OK + b"Content-Length: 9999\r\n\r\n", b" ", 0.02), id="of a length that is told"),
+        pytest.param(again_and_again(OK + b"Content-Length: 9999\r\n\r\n", b" ", 0.02), id="with a content length"),
         pytest.param(again_and_again(CHUNKED, b"1\r\n \r\n", 0.02), id="in chunks"),
         pytest.param(again_and_again(CHUNKED, b"0", 0.02), id="a length of a chunk without end"),
         pytest.param(again_and_again(CHUNKED + b"0\r\n", b"a: b\r\n", 0.02), id="trailers"),
@@ -74,7 +74,7 @@ def test_an_answer_that_does_not_end_is_given_up(answer: Answer) -> None:
 
 
 def test_a_redirection_s_own_body_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The HTTP library would read it whole; so it follows as often as it does, thirty times."""
+    """The HTTP library would read all of it and never reach its limit of thirty redirects."""
     monkeypatch.setattr(client, "WHOLE_ANSWER", 5)
     head = b"HTTP/1.1 307 Elsewhere\r\nLocation: /there\r\nConnection: close\r\n\r\n"
     with (
@@ -86,7 +86,7 @@ def test_a_redirection_s_own_body_is_not_read(monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # ssl leaves its socket to be collected
-def test_tls_that_is_never_agreed_on() -> None:
+def test_a_tls_handshake_that_never_completes() -> None:
     greeting = b"\x16\x03\x03\x3f\xff\x02"
     with endless.server(again_and_again(greeting, b"\0", 0.02), plain=False) as uri, pytest.raises(PollError) as caught:
         Client(uri.replace("http:", "https:")).search(["1"], "")
@@ -100,13 +100,13 @@ def test_tls_that_is_never_agreed_on() -> None:
         pytest.param(again_and_again(CHUNKED, b"100000\r\n" + b" " * 2**20 + b"\r\n"), "larger than", id="in chunks"),
         pytest.param(with_body(bomb(2**30), GZIP), "larger than 64 MiB", id="a bomb"),
         pytest.param(with_body(gzip.compress(bomb(2**28)), b"Content-Encoding: gzip, gzip"), "coding", id="in another"),
-        pytest.param(with_body(b"", b"Content-Encoding: br"), "content coding is 'br'", id="not asked for"),
+        pytest.param(with_body(b"", b"Content-Encoding: br"), "content encoding 'br'", id="not asked for"),
         pytest.param(with_body(b"[]", GZIP), "header", id="not even compressed"),
-        pytest.param(with_body(gzip.compress(NOTHING_FOUND)[:-9], GZIP), "end of the gzip file", id="cut off"),
+        pytest.param(with_body(gzip.compress(NOTHING_FOUND)[:-9], GZIP), "gzip data is truncated", id="cut off"),
         pytest.param(with_body(b""), "Expecting value", id="empty"),
         pytest.param(with_body(b"\xff{}"), "utf-8", id="no text"),
         pytest.param(with_body(b"[" * 10**6), "recursion", id="deep"),
-        pytest.param(with_body(b'{"traces": [], "next_page_token": 7}'), "no text", id="a token that is none"),
+        pytest.param(with_body(b'{"traces": [], "next_page_token": 7}'), "not a string", id="a token that is none"),
         pytest.param(with_body(json.dumps({"traces": [{}] * 501}).encode()), "501 traces", id="more than asked for"),
         pytest.param(with_body(b"{}", status=b"202 Later"), "HTTP 202", id="not yet"),
     ],
@@ -136,7 +136,7 @@ def test_answers_may_be_compressed(body: bytes, header: bytes) -> None:
         assert Client(uri).search(["1"], "") == Found((), None)
 
 
-def test_what_is_unzipped_comes_in_small_pieces() -> None:
+def test_data_is_decompressed_in_small_pieces() -> None:
     packed = bomb(2**24) + gzip.compress(b"end")
     for size in (1, 7, 2**16, 2**24):
         pieces = [packed[at : at + size] for at in range(0, len(packed), size)]
@@ -145,7 +145,7 @@ def test_what_is_unzipped_comes_in_small_pieces() -> None:
         assert b"".join(found) == b" " * 2**24 + b"end"
 
 
-def test_a_refusal_says_what_mlflow_says() -> None:
+def test_a_refusal_says_what_mlflow_reports() -> None:
     said = b'{"error_code": "INTERNAL_ERROR", "message": "database \\u001b[31mis locked\\u0000"}'
     error = failure(with_body(said, status=b"500 Oh"))
     assert error.reason is Reason.SERVER_ERROR
@@ -160,7 +160,7 @@ def test_a_list_of_experiments_that_does_not_end() -> None:
     assert caught.value.reason is Reason.BAD_ANSWER
 
 
-def test_pages_of_experiments_that_are_always_new_share_one_bound_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pages_of_experiments_share_one_time_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client, "WHOLE_ANSWER", 0.5)
     numbers = iter(range(10**6))
 
@@ -184,13 +184,13 @@ def test_pages_of_experiments_that_are_always_new_share_one_bound_in_time(monkey
         {"experiments": [{"experiment_id": "1", "name": "a", "creation_time": "yesterday"}]},
     ],
 )
-def test_experiments_that_are_none(page: object) -> None:
+def test_invalid_experiments(page: object) -> None:
     with endless.server(with_body(json.dumps(page).encode())) as uri, pytest.raises(PollError) as caught:
         Client(uri).experiments()
     assert caught.value.reason is Reason.BAD_ANSWER
 
 
-def test_what_is_asked_for_keeps_the_context_and_its_errors() -> None:
+def test_a_request_keeps_its_context_and_its_errors() -> None:
     workspace: ContextVar[str] = ContextVar("workspace")
     workspace.set("team")
     assert bounded.within(1, workspace.get) == "team"

@@ -1,4 +1,4 @@
-"""What is said about a request to MLflow that failed: by real HTTP and TLS, and MLflow's own client."""
+"""Messages for failed requests to MLflow, with real HTTP and TLS, and MLflow's own client."""
 
 import datetime
 import json
@@ -37,7 +37,8 @@ def server(
     tls: ssl.SSLContext | None = None,
     version: tuple[int, str] = (404, "not here"),
 ) -> Iterator[str]:
-    """The address of a server that answers each POST and CONNECT like this, and GET /version like that."""
+    """The address of a server that answers each POST and CONNECT with ``status`` and ``body``, and GET /version
+    with ``version``."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
@@ -62,7 +63,7 @@ def server(
 
     class Server(ThreadingHTTPServer):
         def handle_error(self, *_: object) -> None:
-            """A client that does not want to go on is what is looked at."""
+            """Ignore it: clients that give up are the subject of these tests."""
 
     with Server(("127.0.0.1", 0), Handler) as http:
         if tls is not None:
@@ -81,7 +82,7 @@ def failure(uri: str) -> PollError:
         Client(uri).experiments()
     said = str(caught.value)
     assert "\n" not in said
-    assert not re.search(r"[{}]", said.partition(" [/")[0]), "all that is to be filled in is"
+    assert not re.search(r"[{}]", said.partition(" [/")[0]), "all placeholders are filled in"
     return caught.value
 
 
@@ -89,33 +90,33 @@ def failure(uri: str) -> PollError:
     ("status", "body", "reason", "sentence"),
     [
         (401, "You are not authenticated.", Reason.CREDENTIALS, "set MLFLOW_TRACKING_USERNAME and"),
-        (403, "Permission denied", Reason.CREDENTIALS, "does not permit this; give the user or token"),
+        (403, "Permission denied", Reason.CREDENTIALS, "denied access; give the exporter's user or token permission"),
         (403, "Invalid Host header - possible", Reason.CONFIGURATION, "start MLflow with --allowed-hosts"),
-        (400, "The plain HTTP request was sent to HTTPS port", Reason.CONFIGURATION, "speaks TLS; write https://"),
-        (400, "Client sent an HTTP request to an HTTPS server.", Reason.CONFIGURATION, "speaks TLS; write https://"),
+        (400, "The plain HTTP request was sent to HTTPS port", Reason.CONFIGURATION, "uses TLS; write https://"),
+        (400, "Client sent an HTTP request to an HTTPS server.", Reason.CONFIGURATION, "uses TLS; write https://"),
         (404, "no such page", Reason.CONFIGURATION, "does not have MLflow's API"),
         (404, '{"error_code": "RESOURCE_DOES_NOT_EXIST"}', Reason.CONFIGURATION, "check MLFLOW_WORKSPACE and"),
         (405, "Method Not Allowed", Reason.CONFIGURATION, "does not have MLflow's API"),
-        (407, "", Reason.CREDENTIALS, "the proxy on the way to MLflow at"),
+        (407, "", Reason.CREDENTIALS, "the proxy for MLflow at"),
         (408, "", Reason.TIMEOUT, "did not answer in time"),
         (409, "", Reason.CONFIGURATION, "or a proxy in front of it, refused the request"),
-        (411, "", Reason.CONFIGURATION, "accepts only requests that say their length"),
+        (411, "", Reason.CONFIGURATION, "requires a Content-Length header"),
         (413, "<title>413 Too Large</title>", Reason.CONFIGURATION, "client_max_body_size"),
         (414, "", Reason.CONFIGURATION, "the address is too long"),
         (418, "I'm a teapot", Reason.CONFIGURATION, "or a proxy in front of it, refused the request"),
         (421, "Misdirected", Reason.CONFIGURATION, "does not serve the host 127.0.0.1:"),
         (422, "", Reason.CONFIGURATION, "does not have MLflow's API"),
-        (429, "", Reason.THROTTLED, "asks for fewer requests; raise poll.interval"),
-        (431, "", Reason.CONFIGURATION, "is MLFLOW_TRACKING_TOKEN right?"),
+        (429, "", Reason.THROTTLED, "limits requests; raise poll.interval"),
+        (431, "", Reason.CONFIGURATION, "check MLFLOW_TRACKING_TOKEN"),
         (500, "database is locked", Reason.SERVER_ERROR, "see the log of the MLflow server"),
         (501, "", Reason.SERVER_ERROR, "does not have MLflow's API"),
-        (502, "Bad Gateway", Reason.SERVER_ERROR, "got no answer from MLflow"),
-        (503, "", Reason.SERVER_ERROR, "got no answer from MLflow"),
-        (504, "", Reason.SERVER_ERROR, "got no answer from MLflow"),
-        (520, "", Reason.SERVER_ERROR, "got no answer from MLflow"),
-        (511, "", Reason.SERVER_ERROR, "the network asks for a login"),
+        (502, "Bad Gateway", Reason.SERVER_ERROR, "got no response from MLflow"),
+        (503, "", Reason.SERVER_ERROR, "got no response from MLflow"),
+        (504, "", Reason.SERVER_ERROR, "got no response from MLflow"),
+        (520, "", Reason.SERVER_ERROR, "got no response from MLflow"),
+        (511, "", Reason.SERVER_ERROR, "the network requires a login"),
         (304, "", Reason.CONFIGURATION, "redirects to another address"),
-        (204, "", Reason.BAD_ANSWER, "cannot be read"),
+        (204, "", Reason.BAD_ANSWER, "returned an invalid response"),
         (200, "nothing", Reason.BAD_ANSWER, "is this an MLflow server?"),
         (200, " \n<!doctype html><title>Sign in</title>", Reason.BAD_ANSWER, "login page in front of MLflow, set"),
     ],
@@ -128,14 +129,14 @@ def test_a_refusal_says_what_to_do(status: int, body: str, reason: Reason, sente
     assert uri.removeprefix("http://") in str(error)
 
 
-def test_all_that_is_said_can_be_filled_in() -> None:
+def test_all_placeholders_can_be_filled_in() -> None:
     known = [*remedies.BY_STATUS.values(), *(said for _, said in (*remedies.BY_WORDS, *remedies.BY_REFUSAL))]
     for said in [*known, *(each for each in vars(remedies).values() if isinstance(each, remedies.Diagnosis))]:
         filled = said.sentence.format(uri="http://h:1", host="h:1", name="h", location="http://elsewhere")
         assert re.search(r"http://h:1", filled)
 
 
-def test_what_mlflow_does_not_understand_is_known_by_its_type() -> None:
+def test_requests_that_mlflow_does_not_understand_have_their_own_type() -> None:
     with server(400, '{"error_code": "INVALID_PARAMETER_VALUE", "message": "bad filter"}') as uri:
         error = failure(uri)
     assert isinstance(error, NotUnderstoodError)
@@ -143,7 +144,7 @@ def test_what_mlflow_does_not_understand_is_known_by_its_type() -> None:
     assert str(error.perhaps("mlflow.filter", "foo")).endswith("]. Is mlflow.filter right ('foo')?")
 
 
-def test_of_an_error_page_only_the_title_is_quoted() -> None:
+def test_only_the_title_of_an_error_page_is_quoted() -> None:
     with server(413, "<html><head><title>413 Too\nLarge &amp; more</title></head><body>nginx</body>") as uri:
         assert f"[{MLFLOW}: HTTP 413: 413 Too Large & more]" in str(failure(uri))
 
@@ -175,7 +176,7 @@ def test_a_redirection_that_keeps_the_request_is_followed() -> None:
 
 
 @pytest.mark.parametrize("version", [(404, ""), (200, "{}"), (200, "<html>hello</html>"), (200, "")])
-def test_who_answers_anything_with_an_empty_object_is_not_mlflow(version: tuple[int, str]) -> None:
+def test_a_server_that_answers_everything_with_an_empty_object_is_not_mlflow(version: tuple[int, str]) -> None:
     with server(200, "{}", version=version) as uri:
         failure(uri)
     with server(200, "{}", version=(200, "3.17.2")) as uri:
@@ -207,7 +208,7 @@ def test_a_certificate_for_another_host(certificates: Certificates, monkeypatch:
         assert "is for another host name" in str(failure(uri))
 
 
-def test_a_certificate_of_another_time(certificates: Certificates, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_expired_or_future_certificate(certificates: Certificates, monkeypatch: pytest.MonkeyPatch) -> None:
     authority = trustme.CA()
     authority.cert_pem.write_to_path(certificates.ca)
     past = datetime.datetime(2020, 1, 1, tzinfo=datetime.UTC)
@@ -216,10 +217,10 @@ def test_a_certificate_of_another_time(certificates: Certificates, monkeypatch: 
     made.private_key_pem.write_to_path(str(certificates.directory / "server.key"))
     monkeypatch.setenv("MLFLOW_TRACKING_SERVER_CERT_PATH", certificates.ca)
     with server(tls=context(certificates)) as uri:
-        assert "is not valid at this time" in str(failure(uri))
+        assert "is expired or not valid yet" in str(failure(uri))
 
 
-def test_a_server_that_asks_for_a_client_certificate(
+def test_a_server_that_requires_a_client_certificate(
     certificates: Certificates, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_SERVER_CERT_PATH", certificates.ca)
@@ -237,37 +238,39 @@ def test_a_client_certificate_without_its_key(certificates: Certificates, monkey
     with server(tls=context(certificates)) as uri:
         error = failure(uri)
     assert error.reason is Reason.CONFIGURATION
-    assert "cannot be read as PEM; check MLFLOW_TRACKING_CLIENT_CERT_PATH" in str(error)
+    assert "is not valid PEM; check MLFLOW_TRACKING_CLIENT_CERT_PATH" in str(error)
 
 
-def test_tls_and_none(certificates: Certificates, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tls_on_only_one_side(certificates: Certificates, monkeypatch: pytest.MonkeyPatch) -> None:
     with server() as uri:
-        assert "does not speak TLS; write http://" in str(failure(uri.replace("http:", "https:")))
+        assert "does not use TLS; write http://" in str(failure(uri.replace("http:", "https:")))
     monkeypatch.setenv("MLFLOW_TRACKING_SERVER_CERT_PATH", certificates.ca)
     with server(tls=context(certificates)) as uri:
-        assert "or does it speak https?" in str(failure(uri.replace("https:", "http:")))
+        assert "or does it use https?" in str(failure(uri.replace("https:", "http:")))
 
 
-def test_a_host_that_there_is_not() -> None:
-    assert "there is no host of the name in http://mlflow.invalid:5000" in str(failure("http://mlflow.invalid:5000"))
+def test_an_unknown_host() -> None:
+    assert "the host name in http://mlflow.invalid:5000 cannot be resolved" in str(
+        failure("http://mlflow.invalid:5000")
+    )
 
 
-def test_a_proxy_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_proxy_that_does_not_listen(monkeypatch: pytest.MonkeyPatch) -> None:
     with server() as gone:
         pass
     monkeypatch.setenv("HTTP_PROXY", gone)
     error = failure("http://mlflow.example:5000")
     assert error.reason is Reason.UNREACHABLE
-    assert "check HTTP_PROXY and HTTPS_PROXY, or name mlflow.example in NO_PROXY" in str(error)
+    assert "check HTTP_PROXY and HTTPS_PROXY, or add mlflow.example to NO_PROXY" in str(error)
 
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
-def test_a_proxy_that_wants_a_password(monkeypatch: pytest.MonkeyPatch, scheme: str) -> None:
+def test_a_proxy_that_requires_a_password(monkeypatch: pytest.MonkeyPatch, scheme: str) -> None:
     with server(407) as proxy:
         monkeypatch.setenv(f"{scheme.upper()}_PROXY", proxy)
         error = failure(f"{scheme}://mlflow.example:5000")
     assert error.reason is Reason.CREDENTIALS
-    assert "(http://USER:PASSWORD@PROXY:PORT), or name mlflow.example in NO_PROXY" in str(error)
+    assert "(http://USER:PASSWORD@PROXY:PORT), or add mlflow.example to NO_PROXY" in str(error)
 
 
 @pytest.mark.parametrize(
@@ -278,7 +281,7 @@ def test_a_proxy_that_wants_a_password(monkeypatch: pytest.MonkeyPatch, scheme: 
         ("MLFLOW_TRACKING_CLIENT_CERT_PATH", "/absent.pem", "/absent.pem"),
     ],
 )
-def test_what_mlflow_s_client_says_is_not_mlflow_s_answer(
+def test_an_error_of_mlflow_s_client_is_not_mlflow_s_answer(
     monkeypatch: pytest.MonkeyPatch, name: str, value: str, quoted: str
 ) -> None:
     monkeypatch.setenv(name, value)
@@ -291,15 +294,15 @@ def test_what_mlflow_s_client_says_is_not_mlflow_s_answer(
 @pytest.mark.parametrize(
     ("name", "value", "expected"),
     [
-        ("MLFLOW_TRACKING_INSECURE_TLS", "yes", "'yes' is not a value that it can have; write true or false"),
+        ("MLFLOW_TRACKING_INSECURE_TLS", "yes", "'yes' is not a valid value; write true or false"),
         ("MLFLOW_TRACKING_AWS_SIGV4", "on", "write true or false"),
-        ("MLFLOW_HTTP_POOL_MAXSIZE", "many", "write a whole number"),
+        ("MLFLOW_HTTP_POOL_MAXSIZE", "many", "write an integer"),
         ("MLFLOW_HTTP_REQUEST_BACKOFF_JITTER", "some", "write a number"),
-        ("MLFLOW_TRACKING_CLIENT_CERT_PATH", "/absent.pem", "there is no file /absent.pem"),
-        ("MLFLOW_TRACKING_SERVER_CERT_PATH", "/absent.pem", "there is no file /absent.pem"),
+        ("MLFLOW_TRACKING_CLIENT_CERT_PATH", "/absent.pem", "the file /absent.pem does not exist"),
+        ("MLFLOW_TRACKING_SERVER_CERT_PATH", "/absent.pem", "the file /absent.pem does not exist"),
     ],
 )
-def test_variables_of_mlflow_s_client_are_looked_at_before_it_asks(
+def test_variables_of_mlflow_s_client_are_validated_before_the_first_request(
     monkeypatch: pytest.MonkeyPatch, name: str, value: str, expected: str
 ) -> None:
     monkeypatch.setenv(name, value)

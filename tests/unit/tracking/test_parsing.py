@@ -1,4 +1,4 @@
-"""What is made of MLflow's traces."""
+"""Parsing MLflow's traces."""
 
 import re
 from typing import Any
@@ -49,7 +49,7 @@ def test_mlflow_s_mark(mark: str, finalized: bool) -> None:
     assert but().finalized is False
 
 
-def test_what_users_wrote_is_not_in_the_repr() -> None:
+def test_user_input_is_not_in_the_repr() -> None:
     record = to_record(trace(user="alice", secret="prompt text"), {}, 0)
     assert not re.search("alice|prompt text|production", repr(record))
 
@@ -63,11 +63,11 @@ def test_what_users_wrote_is_not_in_the_repr() -> None:
         *('{"total_tokens": "9"}', '{"total_tokens": true}', '{"total_tokens": -1}', '{"total_tokens": 1e300}'),
     ],
 )
-def test_a_usage_that_cannot_be_read_is_none(text: str) -> None:
+def test_an_unreadable_usage_is_missing(text: str) -> None:
     assert to_record(trace(tokenUsage=text), {}, 0).usage is None
 
 
-def test_what_can_be_read_of_a_usage_is_kept() -> None:
+def test_the_readable_part_of_a_usage_is_kept() -> None:
     usage = to_record(trace(tokenUsage='{"input_tokens": "x", "output_tokens": 3.0}'), {}, 0).usage
     assert usage == TokenUsage(input=None, output=3)
 
@@ -92,7 +92,7 @@ def test_what_can_be_read_of_a_usage_is_kept() -> None:
         ('{"total_tokens": 0}', 0, None),
     ],
 )
-def test_tokens_of_a_total_that_its_parts_do_not_say(text: str, given: int | None, made: int | None) -> None:
+def test_tokens_of_a_total_beyond_its_parts(text: str, given: int | None, made: int | None) -> None:
     assert to_record(trace(tokenUsage=text), {}, 0).usage == TokenUsage(given, made)
 
 
@@ -103,7 +103,7 @@ def test_tokens_of_a_total_that_its_parts_do_not_say(text: str, given: int | Non
         *('{"total_cost": "1"}', '{"total_cost": -0.1}', '{"total_cost": NaN}', '{"total_cost": true}'),
     ],
 )
-def test_a_cost_that_cannot_be_read_is_none(text: str) -> None:
+def test_an_unreadable_cost_is_missing(text: str) -> None:
     assert to_record(trace(cost=text), {}, 0).cost is None
 
 
@@ -121,15 +121,13 @@ def test_a_cost_that_cannot_be_read_is_none(text: str) -> None:
         ('{"total_cost": 0}', 0, None),
     ],
 )
-def test_the_cost_of_a_total_that_its_parts_do_not_say(text: str, given: float | None, made: float | None) -> None:
+def test_the_cost_of_a_total_beyond_its_parts(text: str, given: float | None, made: float | None) -> None:
     assert to_record(trace(cost=text), {}, 0).cost == Cost(given, made)
 
 
 @pytest.mark.parametrize("duration", ["0s", "0.010s", None])
 @pytest.mark.parametrize("given", ["OK", "ERROR", "IN_PROGRESS", "STATE_UNSPECIFIED", "ok", "DONE", "", 1, None])
-def test_a_state_that_mlflow_does_not_know_is_an_end_where_there_is_a_duration(
-    given: Any, duration: str | None
-) -> None:
+def test_an_unknown_state_is_an_end_state_if_there_is_a_duration(given: Any, duration: str | None) -> None:
     known = {"OK": State.OK, "ERROR": State.ERROR, "IN_PROGRESS": State.IN_PROGRESS}
     expected = known.get(given) or (State.IN_PROGRESS if duration is None else State.OK)
     assert but(state=given, execution_duration=duration).state is expected
@@ -169,7 +167,7 @@ def test_durations_are_exact_to_the_millisecond(text: str, duration_ms: int) -> 
         ),
     ],
 )
-def test_a_duration_that_cannot_be_is_none(text: Any) -> None:
+def test_an_impossible_duration_is_missing(text: Any) -> None:
     record = but(execution_duration=text)
     assert record.duration_ms is None
     assert record.end_ms is None
@@ -205,10 +203,10 @@ def test_starts_are_exact_to_the_millisecond(text: str, start_ms: int) -> None:
         *({"trace_metadata": each} for each in ("x", {"mlflow.trace.cost": 0.5})),
     ],
 )
-def test_a_trace_that_is_none_is_refused(fields: dict[str, Any]) -> None:
+def test_an_invalid_trace_is_refused(fields: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"trace|surrogate|isoformat"):
         but(**fields)
 
 
-def test_an_experiment_whose_name_is_not_known_goes_by_its_id() -> None:
+def test_an_experiment_without_a_known_name_is_named_by_its_id() -> None:
     assert but().experiment == "7"

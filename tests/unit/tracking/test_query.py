@@ -1,4 +1,4 @@
-"""What MLflow is asked for: never less than what somebody asks about."""
+"""Searches in MLflow never find less than the query asks for."""
 
 import re
 
@@ -25,7 +25,7 @@ def terms(environment: str, source: LabelSource = TAG) -> list[str]:
 
 
 def finds(term: str, raw: str) -> bool:
-    """Whether MLflow finds a trace with this tag, as SQL's LIKE compares."""
+    """Whether MLflow finds a trace with this tag by SQL's LIKE."""
     found = re.fullmatch(r"tag\.`environment` LIKE '(.*)'", term, re.DOTALL)
     assert found, term
     any_text = {"%": ".*", "_": "."}
@@ -39,32 +39,32 @@ texts = st.lists(odd | st.text(st.characters(exclude_categories=()), max_size=4)
 
 
 @given(texts, st.sampled_from(["{}", " {}\n", "\u3000{} ", "{}" + "y" * 130, "\0{}"]))
-def test_whatever_has_the_label_is_looked_for(text: str, around: str) -> None:
+def test_searches_find_all_traces_with_the_label(text: str, around: str) -> None:
     raw = around.format(text)
     assert all(finds(term, raw) for term in terms(clean(raw)))
 
 
 @pytest.mark.parametrize("value", ["production", "1.5.0+b", "a_b", "Team A/prod", "x" * 128])
-def test_mlflow_narrows_what_is_plain(value: str) -> None:
+def test_mlflow_filters_by_plain_values(value: str) -> None:
     assert terms(value) == [f"tag.`environment` LIKE '%{value}%'"]
 
 
 @pytest.mark.parametrize(
     "value", ["unknown", "50%", "it's", 'a"b', "a`b", "本番　環境", "żółw", "a\N{REPLACEMENT CHARACTER}b"], ids=ascii
 )
-def test_mlflow_is_not_asked_to_look_for_what_it_may_compare_otherwise(value: str) -> None:
-    """`unknown` is also what a trace without a value has."""
+def test_mlflow_does_not_filter_by_values_that_it_may_compare_differently(value: str) -> None:
+    """`unknown` is also the label of traces without a value."""
     assert terms(value) == []
 
 
 @pytest.mark.parametrize(
     "key", ["name", "Prompt", "run_id", "text", "timestamp", "execution_time", "end_time", "a`b", "a'b", 'a"b', "äöü"]
 )
-def test_a_key_that_mlflow_takes_for_something_else_is_not_looked_for(key: str) -> None:
+def test_mlflow_does_not_filter_by_keys_that_it_interprets_differently(key: str) -> None:
     assert terms("production", LabelSource("tag", key)) == []
 
 
-def test_a_label_from_several_places_is_not_looked_for() -> None:
+def test_mlflow_does_not_filter_by_a_label_with_several_sources() -> None:
     rules = LabelRules((TAG, LabelSource("metadata", "stage")), RULES.version)
     assert query(labels={"environment": "production"}).terms(rules) == []
 
@@ -82,9 +82,7 @@ def chosen(asked: Query, **fields: object) -> bool:
         (State.ERROR, ["error"], [STATES[0]]),
     ],
 )
-def test_a_trace_that_mlflow_never_ends_is_one_that_ended_well(
-    asked: State | None, expected: list[str], term: list[str]
-) -> None:
+def test_a_trace_that_mlflow_never_ends_counts_as_ok(asked: State | None, expected: list[str], term: list[str]) -> None:
     traces: dict[str, dict[str, object]] = {
         "ok": {},
         "error": {"state": State.ERROR},
@@ -103,8 +101,8 @@ def test_a_user_is_compared_as_reports_show_them(user: str) -> None:
 
 
 @pytest.mark.parametrize(("duration_ms", "taken"), [(0, False), (499, False), (500, True), (None, False)])
-def test_a_duration_that_is_not_known_is_not_long(duration_ms: int | None, taken: bool) -> None:
-    """Though MLflow may have one that cannot be."""
+def test_an_unknown_duration_is_not_long(duration_ms: int | None, taken: bool) -> None:
+    """MLflow may have an impossible one, though."""
     trace = record(duration_ms=duration_ms)
     assert query(min_duration_ms=500).matches(trace, RULES.values(trace)) is taken
     assert query(min_duration_ms=0).matches(trace, RULES.values(trace)) is (duration_ms is not None)

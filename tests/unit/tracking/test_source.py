@@ -1,4 +1,4 @@
-"""What is made of MLflow's answers, and of what goes wrong in place of one."""
+"""Reading MLflow's answers, and handling failures."""
 
 import json
 import os
@@ -38,7 +38,7 @@ EXPERIMENTS = json.dumps({"experiments": [{"experiment_id": "1", "name": "chatbo
 
 @contextmanager
 def server(status: int, body: str, hang: bool = False, cut: bool = False, metrics: str | None = None) -> Iterator[str]:
-    """An HTTP server that answers every trace search like this, and knows one experiment."""
+    """An HTTP server with one experiment that answers every trace search with ``status`` and ``body``."""
     released = Event()
 
     class Handler(BaseHTTPRequestHandler):
@@ -98,7 +98,7 @@ def failure(uri: str) -> PollError:
         (503, "starting", Reason.SERVER_ERROR),
     ],
 )
-def test_answers_that_are_none_are_told_apart(status: int, body: str, reason: Reason) -> None:
+def test_invalid_answers_are_distinguished(status: int, body: str, reason: Reason) -> None:
     with server(status, body) as uri:
         assert failure(uri).reason is reason
 
@@ -113,7 +113,7 @@ def test_an_answer_that_is_cut_off() -> None:
         assert failure(uri).reason is Reason.UNREACHABLE
 
 
-def test_nobody_there() -> None:
+def test_nothing_listens() -> None:
     with server(200, "") as uri:
         gone = uri
     error = failure(gone)
@@ -130,7 +130,7 @@ def test_a_token_with_a_line_break_is_not_quoted(monkeypatch: pytest.MonkeyPatch
     assert "eyJ" not in str(error)
 
 
-def test_the_user_s_time_out_is_used_unless_the_configuration_has_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_user_s_timeout_is_used_unless_the_configuration_sets_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "7")
     prepare_client(None)
     assert os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] == "7"
@@ -145,7 +145,7 @@ ALL = Window(0, 1_000)
 
 
 class Told(Client):
-    """A client of a server that has one experiment and answers searches as it is told."""
+    """A client of a server with one experiment and scripted search results."""
 
     def __init__(self, search: Search) -> None:
         super().__init__("http://told")
@@ -214,17 +214,17 @@ GET: Read = lambda source: source.get(["a", "b"])  # noqa: E731 - likewise
 @pytest.mark.parametrize(
     ("found", "read", "complaint"),
     [
-        (page(1), SCAN, "none that are new"),  # the same page again and again
-        (page(1), NEWEST, "times that were not asked for"),
-        (page(1, 0), SCAN, "none that are new"),
-        (page(1, 0), NEWEST, "brings none"),
+        (page(1), SCAN, "no new ones"),  # the same page again and again
+        (page(1), NEWEST, "times that were not requested"),
+        (page(1, 0), SCAN, "no new ones"),
+        (page(1, 0), NEWEST, "the page is empty"),
         (Found((trace("a", 1), trace("b", 0)), None), SCAN, "order"),
         (Found((trace("a", 1), trace("b", 0)), None), NEWEST, "order"),
-        (Found((trace("a", 1, "8"),), None), SCAN, "experiments that were not asked for"),
-        (Found((trace("a", 1, "8"),), None), NEWEST, "experiments that were not asked for"),
-        (Found((trace("a", 1, "8"),), None), GET, "experiments that were not asked for"),
-        (Found((trace("c"),), None), GET, "not asked for"),
-        (Found((trace("a"),), "more"), GET, "not all that were asked for"),
+        (Found((trace("a", 1, "8"),), None), SCAN, "experiments that were not requested"),
+        (Found((trace("a", 1, "8"),), None), NEWEST, "experiments that were not requested"),
+        (Found((trace("a", 1, "8"),), None), GET, "experiments that were not requested"),
+        (Found((trace("c"),), None), GET, "traces that were not requested"),
+        (Found((trace("a"),), "more"), GET, "not all requested ones"),
         (Found(({"trace_id": "a"},), None), SCAN, "no experiment_id"),
         (Found(({"trace_id": "a"},), None), GET, "no experiment_id"),
     ],
@@ -237,10 +237,10 @@ def test_an_answer_to_another_question_is_a_bad_one(found: Found, read: Read, co
 
 @pytest.mark.parametrize("start_ms", [0, 999])
 def test_traces_of_another_time_are_a_bad_answer(start_ms: int) -> None:
-    """Or reading would go on where it has been, or leave out what is between."""
+    """Otherwise reading could go back, or skip traces."""
     source = told(lambda *_: page(start_ms, 1, None))
     for read in (source.scan, source.newest):
-        with pytest.raises(PollError, match="times that were not asked for") as caught:
+        with pytest.raises(PollError, match="times that were not requested") as caught:
             list(read(Window(1, 999)))
         assert caught.value.reason is Reason.BAD_ANSWER
     assert len(list(source.scan(Window(start_ms, start_ms + 1)))) == 1
@@ -265,20 +265,20 @@ def test_pages_of_one_millisecond_that_do_not_end(
 
 
 def test_a_short_page_with_a_token_is_not_the_last() -> None:
-    """As of a server that leaves out afterwards what somebody may not see."""
+    """A server may remove traces that the user may not see after it has searched."""
     answers = [page(1, 3, "more", "a"), page(2, 3, "more", "b"), page(3, 3, None, "c")]
     found: list[TraceRecord] = [each for one in told(lambda *_: answers.pop(0)).scan(ALL) for each in one.records]
     assert len(found) == 9
 
 
-def test_the_trace_that_is_looked_for_is_the_one_that_is_meant() -> None:
-    """Some databases compare ids as if there were no capitals."""
+def test_ids_are_compared_exactly() -> None:
+    """Some databases compare ids case-insensitively."""
     source = told(lambda *_: Found((trace("tr-A"),), None))
     assert source.experiment_of("tr-A") == "7"
     assert source.experiment_of("tr-a") is None
 
 
-def test_counts_of_times_that_were_not_asked_for() -> None:
+def test_counts_of_times_that_were_not_requested() -> None:
     source = told(lambda *_: Found((), None))
     assert source.counts(Window(60_000_000, 60_000_001), 60_000, ["7"]) == {60_000_000: 1}
     for window in (Window(0, 60_000_000), Window(60_060_000, 120_000_000)):
@@ -313,17 +313,17 @@ def point(at_s: int, count: object = 1) -> dict[str, Any]:
 
 def test_counts_that_may_not_be_all_are_not_believed() -> None:
     assert len(counted([point(at_s) for at_s in range(999)])) == 999
-    with pytest.raises(PollError, match="1000 counts may not be all") as caught:
+    with pytest.raises(PollError, match="1000 counts may be incomplete") as caught:
         counted([point(at_s) for at_s in range(1_000)])
     assert caught.value.reason is Reason.BAD_ANSWER
-    with pytest.raises(PollError, match="may not be all"):
+    with pytest.raises(PollError, match="may be incomplete"):
         counted([point(0)], next_page_token="more")
 
 
 @pytest.mark.parametrize(
     "points", [[point(0), point(0)], [point(0, "x")], [point(0, None)], [{"values": {"COUNT": 1}}], [7]]
 )
-def test_counts_that_are_none(points: list[Any]) -> None:
+def test_invalid_counts(points: list[Any]) -> None:
     with pytest.raises(PollError) as caught:
         counted(points)
     assert caught.value.reason is Reason.BAD_ANSWER
