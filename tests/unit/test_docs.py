@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from mlflow_trace_exporter.commands.cli import cli
 from mlflow_trace_exporter.errors import Reason
 from mlflow_trace_exporter.metrics.status import STATUS_FAMILIES
 from mlflow_trace_exporter.settings import config
@@ -151,6 +152,24 @@ def test_the_files_that_are_named_exist(file: Path) -> None:
     assert named
     for path in named:
         assert (PROJECT / path).exists() or (PACKAGE / path).exists(), path
+
+
+def test_the_flags_of_serve() -> None:
+    documented = [name for row in table("configuration", "## Flags of serve") for name in names(row[0])]
+    assert documented == [flag for parameter in cli.commands["serve"].params for flag in parameter.opts]
+
+
+OF_OTHER_PROGRAMS = {
+    *("--allowed-hosts", "--enable-feature", "--storage.tsdb.retention.time"),
+    *("--max-block-duration", "--start", "--end", "--output-dir", "--url"),  # promtool
+    *("--profile", "--target", "--mlflow", "--python"),  # docker, tests.compatibility
+}
+
+
+def test_every_flag_that_is_named_exists() -> None:
+    known = {flag for command in cli.commands.values() for parameter in command.params for flag in parameter.opts}
+    named = set(re.findall(r"(?<![\w-])--[a-z][\w.-]*\w", docs.everything()))
+    assert named - known - {"--help", "--version"} <= OF_OTHER_PROGRAMS
 
 
 def test_the_keys_of_objectives() -> None:
