@@ -36,6 +36,18 @@ def test_metric_table() -> None:
     assert documented == {**trace, **status}
 
 
+def test_every_metric_that_is_named_exists() -> None:
+    known = {family.name for family in (*FAMILIES, *STATUS_FAMILIES)}
+    named = set(re.findall(r"\bmlflow_[a-z_]+[a-z]\b(?![.:/])", docs.everything()))
+    metrics = {re.sub(r"_(bucket|count|sum)$", "", name) for name in named}
+    others = {"mlflow_trace_exporter", "mlflow_ui_url", "mlflow_version", "mlflow_objective", "mlflow_tracking_uri"}
+    assert metrics - known <= others
+    reported = [
+        name for row in table("how-it-counts", "## What the guarantee does not cover") for name in names(row[2])
+    ]
+    assert {name if name.startswith("mlflow_") else f"mlflow_trace_exporter_{name}" for name in reported} <= known
+
+
 def test_configuration_table() -> None:
     documented = [name for row in table("configuration", "## Keys") for name in names(row[0])]
     assert documented == list(config.keys())
