@@ -4,6 +4,7 @@
 #   make soak    the invariants over 100,000 random steps, and 200 times kill -9     (a quarter of an hour)
 #   make breakages  take each protection out and see its test go red              make breakages ARGS="audit"
 #   make bench   scrapes of 1,000 to 100,000 samples while polling goes on, and what the rules cost a Prometheus, and reports
+#   make pictures   take the pictures of the documentation again; needs Chromium
 #   make lock    renew requirements.lock, and of it requirements-run.lock, what the exporter alone needs, and
 #                requirements-build.lock, what the Dockerfile builds it with
 PYTHON ?= python3
@@ -12,7 +13,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 ARGS ?=
 
-.PHONY: demo test lint pytest soak breakages bench lock clean
+.PHONY: demo test lint pytest soak breakages bench pictures lock clean
 
 demo: $(STAMP)
 	@$(BIN)/mlflow-trace-exporter demo $(ARGS)
@@ -38,6 +39,9 @@ bench: $(STAMP)
 	$(BIN)/python -m tests.benchmarks.scrapes
 	$(BIN)/python -m tests.benchmarks.rules
 	$(BIN)/python -m tests.benchmarks.reports
+
+pictures: $(STAMP)
+	$(BIN)/python -m tests.pictures
 
 lock: $(STAMP)
 	$(BIN)/pip install --quiet uv

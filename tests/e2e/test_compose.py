@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 from mlflow_trace_exporter.demo.processes import Processes
-from tests.support import PROJECT
+from tests.support import PROJECT, docs
 from tests.support.postgresql import PostgreSQL
 from tests.support.prometheus_api import PrometheusApi
 from tests.support.real import eventually, tool
@@ -103,9 +103,9 @@ def test_everybody_reaches_what_they_are_told_to_and_nobody_else_the_database(
 
 
 def test_the_passwords_are_for_their_owner_only(tmp_path: Path) -> None:
-    """By the command at the top of the file, and in the README."""
+    """By the command at the top of the file, and in docs/install.md."""
     (command,) = re.findall(r"^#   (.* > \.env\S*)$", FILE.read_text(), re.MULTILINE)
-    assert command in (PROJECT / "README.md").read_text()
+    assert command in docs.text("install")
     subprocess.run(["sh", "-c", f"umask 022; {command}"], cwd=tmp_path, check=True)  # umask is the shell's
     made = tmp_path / ".env"
     assert made.stat().st_mode & 0o077 == 0

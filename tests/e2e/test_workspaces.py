@@ -10,7 +10,7 @@ import pytest
 import requests
 
 from mlflow_trace_exporter.demo.processes import Process, Processes, free_port
-from tests.e2e.test_page import browse
+from tests.support.browser import browse
 from tests.support.commands import config_file, invoke
 from tests.support.real import Exporter, Mlflow, Trace, eventually, now_ms
 

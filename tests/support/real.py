@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import count
@@ -23,7 +23,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import Connection, create_engine, inspect, text
 from sqlalchemy.pool import NullPool
 
-from mlflow_trace_exporter.demo.processes import HOST, Processes, fetch, free_port, sqlite_in
+from mlflow_trace_exporter.demo.processes import HOST, Process, Processes, fetch, free_port, sqlite_in
 from tests.support.prometheus_api import PrometheusApi
 
 T = TypeVar("T")
@@ -85,6 +85,20 @@ ODD_IDS = (
     *("日本", "é", "e\u0301", "ﬁ", "\N{KELVIN SIGN}", "\N{GRINNING FACE}"),
 )
 """MLflow takes whatever id a client makes up."""
+
+
+SERVER_PYTHON = "SERVER_PYTHON"
+"""The environment variable that names the Python which has the MLflow of the servers; see tests/compatibility.py."""
+
+
+class ServerProcesses(Processes):
+    """Processes of which the MLflow servers can have a Python of their own."""
+
+    def start(self, name: str, arguments: Sequence[str], environment: Mapping[str, str]) -> Process:
+        python = os.environ.get(SERVER_PYTHON)
+        if name != "mlflow" or python is None:
+            return super().start(name, arguments, environment)
+        return self.start_program(name, [python, "-m", *arguments], environment)
 
 
 class Mlflow:

@@ -1,4 +1,4 @@
-"""The examples of the README are run as they stand there."""
+"""The examples of the documentation are run as they are written there."""
 
 import re
 import subprocess
@@ -8,16 +8,16 @@ from pathlib import Path
 import yaml
 
 from tests.integration.test_cli import complaint, run
-from tests.support import PROJECT
+from tests.support import PROJECT, docs
 from tests.support.real import Mlflow, Trace, now_ms
 
-README = (PROJECT / "README.md").read_text(encoding="utf-8")
+DOCS = docs.everything()
 FLAG = re.compile(r"--[a-z][\w.-]*")
 
 
 def test_python(mlflow: Mlflow, tmp_path: Path) -> None:
     mlflow.insert(mlflow.experiment(), [Trace(now_ms() - 1_000, tags={"environment": "production"})])
-    (example,) = re.findall(r"```python\n(from datetime.*?)```", README, re.DOTALL)
+    (example,) = re.findall(r"```python\n(from datetime.*?)```", DOCS, re.DOTALL)
     file = tmp_path / "example.py"
     file.write_text(example + "print(len(rows), len(worst), health.verdict)\n")
     environment = {"MLFLOW_TRACKING_URI": mlflow.uri, "PATH": "/usr/bin:/bin"}
@@ -30,13 +30,13 @@ def test_every_flag_that_is_shown_exists() -> None:
     for command in ("report", "health", "doctor", "backfill", "probe", "serve"):
         known = set(FLAG.findall(run(command, "--help").stdout))
         shown = {
-            flag for line in re.findall(rf"mlflow-trace-exporter {command} (.*)", README) for flag in FLAG.findall(line)
+            flag for line in re.findall(rf"mlflow-trace-exporter {command} (.*)", DOCS) for flag in FLAG.findall(line)
         }
         assert shown <= known, command
 
 
 def test_the_probe_of_kubernetes_with_certificates() -> None:
-    (shown,) = re.findall(r"```yaml\n(livenessProbe:.*?)```", README, re.DOTALL)
+    (shown,) = re.findall(r"```yaml\n(livenessProbe:.*?)```", DOCS, re.DOTALL)
     program, *arguments = yaml.safe_load(shown)["livenessProbe"]["exec"]["command"]
     message = complaint(*arguments)
     assert message == f"{program}: --cert-file: cannot read /etc/{program}/client.pem: No such file or directory\n"
