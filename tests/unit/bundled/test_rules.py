@@ -14,6 +14,7 @@ from click.testing import CliRunner
 from mlflow_trace_exporter.bundled import packaged
 from mlflow_trace_exporter.commands.cli import cli
 from mlflow_trace_exporter.web import runbook
+from prometheus.__main__ import texts
 from tests.support.real import tool
 
 RULES = sorted(packaged.prometheus("rules").glob("*.yml"))
@@ -31,6 +32,10 @@ ALL = [rule for file in RULES for rule in rules_in(file.read_text())]
 ALERTS = [rule for rule in ALL if "alert" in rule]
 NAMES = sorted({rule["alert"] for rule in ALERTS})
 RECORDED = [rule for rule in ALL if "record" in rule]
+
+
+def test_the_files_are_what_the_code_writes() -> None:
+    assert texts() == {file.name: file.read_text(encoding="utf-8") for file in RULES}, "run python -m prometheus"
 
 
 def test_every_alert_has_a_test_in_which_it_fires() -> None:

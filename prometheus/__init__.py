@@ -1,0 +1,1 @@
+"""Recording and alert rules as code. ``python -m prometheus`` writes rules/*.yml."""

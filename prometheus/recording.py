@@ -1,0 +1,233 @@
+"""Recording rules."""
+
+from collections.abc import Callable, Iterator
+from itertools import chain
+
+from prometheus.promql import (
+    ABANDONED,
+    BEYOND_BUCKETS,
+    BUCKETS,
+    BURNS,
+    COST,
+    DURATION,
+    ENVIRONMENT,
+    IN_PROGRESS,
+    KINDS,
+    OBJECTIVE,
+    TOKENS,
+    TOKENS_PER_TRACE,
+    TRACES,
+    TRACES_WITH_TOKENS,
+    TRACES_WITHOUT_TOKENS,
+    VERSION,
+    Level,
+    allowed,
+    divided,
+    increase,
+    indented,
+)
+from prometheus.rule import File, Group, Record, commented
+
+HEAD = """What dashboards and alerts are made of. Names are level:metric:operations; each level keeps `job` too.
+
+Of two exporters that count the same traces (a high-availability pair) the higher rate counts, never the sum: that is
+what `max without (instance, pod)` is for. Two MLflow servers therefore need two jobs.
+
+A ratio is the ratio of two sums, never a mean of ratios; where there were no traces there is no ratio."""
+
+COUNTED = (TRACES, *(kind.metric for kind in KINDS))
+QUANTILES = ("0.5", "0.95", "0.99")
+
+
+def _objectives() -> Iterator[Record]:
+    limits = (
+        ("mlflow_objective_error_ratio", "", "mlflow_objective_error_ratio"),
+        ("mlflow_objective_slow_ratio", "1 - ", "mlflow_objective_latency_ratio"),
+        ("mlflow_objective_latency_seconds", "", "mlflow_objective_latency_seconds"),
+        ("mlflow_objective_cost_usd_per_day", "", "mlflow_objective_cost_usd_per_day"),
+        ("mlflow_objective_min_traces", "", "mlflow_objective_min_traces"),
+    )
+    for recorded, before, metric in limits:
+        function = "min" if before else "max"
+        expr = f"{before}{function} by ({OBJECTIVE.by}) ({metric})"
+        yield Record(record=OBJECTIVE.series(recorded, "max"), expr=expr)
+
+
+def _burns() -> Iterator[Record]:
+    for kind in KINDS:
+        most = allowed(kind)
+        for burn in BURNS:
+            cap = f"(3 + {most}) / 4"
+            expr = most if burn.rate == "1" else f"{burn.rate} * {most} < {cap}\nor {cap}"
+            yield Record(record=OBJECTIVE.series(kind.allowed, "burn"), expr=expr, labels={"burn_rate": burn.rate})
+
+
+def _by_version(window: str) -> Iterator[Record]:
+    """Traces, errors and slow traces, by version and then summed."""
+    for metric in COUNTED:
+        series = VERSION.increase(metric, window)
+        yield Record(record=series, expr=VERSION.sum(increase(f"{metric}_total", window)))
+        yield Record(record=ENVIRONMENT.increase(metric, window), expr=ENVIRONMENT.sum(series))
+    for kind in KINDS:
+        for level in (VERSION, ENVIRONMENT):
+            yield _ratio(level, kind.metric, window)
+
+
+def _by_environment(window: str) -> Iterator[Record]:
+    """The same, and nothing by version: that would be many series for windows that only burn rates need."""
+    for metric in COUNTED:
+        expr = ENVIRONMENT.sum(increase(f"{metric}_total", window))
+        yield Record(record=ENVIRONMENT.increase(metric, window), expr=expr)
+    for kind in KINDS:
+        yield _ratio(ENVIRONMENT, kind.metric, window)
+
+
+def _ratio(level: Level, metric: str, window: str) -> Record:
+    return Record(
+        record=level.series(metric, f"ratio_increase{window}"),
+        expr=divided(level.increase(metric, window), level.increase(TRACES, window)),
+    )
+
+
+def _durations(window: str) -> Iterator[Record]:
+    versions, environments = VERSION.with_label("le"), ENVIRONMENT.with_label("le")
+    buckets, summed = versions.increase(BUCKETS, window), environments.increase(BUCKETS, window)
+    yield Record(record=buckets, expr=versions.sum(increase(BUCKETS, window)))
+    yield Record(record=summed, expr=environments.sum(buckets))
+    for quantile in QUANTILES:
+        for level, of in ((VERSION, buckets), (ENVIRONMENT, summed)):
+            yield Record(
+                record=level.series(DURATION, f"quantile_increase{window}"),
+                expr=f"histogram_quantile({quantile}, {of})",
+                labels={"quantile": quantile},
+            )
+
+
+def _tokens(window: str) -> Iterator[Record]:
+    tokens, traces = VERSION.increase(TOKENS, window), VERSION.increase(TRACES_WITH_TOKENS, window)
+    yield Record(record=tokens, expr=VERSION.sum(increase(f"{TOKENS_PER_TRACE}_sum", window)))
+    yield Record(record=traces, expr=VERSION.sum(increase(f'{TOKENS_PER_TRACE}_count{{kind="input"}}', window)))
+    mean = f"mean_increase{window}"
+    yield Record(record=VERSION.series(TOKENS_PER_TRACE, mean), expr=divided(tokens, traces))
+    yield Record(
+        record=ENVIRONMENT.series(TOKENS_PER_TRACE, mean),
+        expr=f"{ENVIRONMENT.sum(tokens)}\n/ ({ENVIRONMENT.sum(traces)} > 0)",
+    )
+
+
+def _cost(window: str) -> Iterator[Record]:
+    series = VERSION.increase(COST, window)
+    both = (increase(f"mlflow_trace_{direction}_cost_usd_total", window) for direction in ("input", "output"))
+    joined = indented("\n+ ".join(both))
+    yield Record(record=series, expr=f"sum by ({VERSION.by}) (\n{joined}\n)")
+    yield Record(record=ENVIRONMENT.increase(COST, window), expr=ENVIRONMENT.sum(series))
+
+
+def _cost_per_trace(window: str) -> Iterator[Record]:
+    for level in (VERSION, ENVIRONMENT):
+        expr = divided(level.increase(COST, window), level.increase(TRACES, window))
+        yield Record(record=level.series(COST, f"per_trace_increase{window}"), expr=expr)
+
+
+def _without_tokens(window: str) -> Iterator[Record]:
+    counter = 'mlflow_traces_missing_total{field="token_usage"}'
+    expr = ENVIRONMENT.sum(increase(counter, window))
+    yield Record(record=ENVIRONMENT.increase(TRACES_WITHOUT_TOKENS, window), expr=expr)
+
+
+def _oddities() -> Iterator[Record]:
+    lowest = f"max without (instance, pod) (min_over_time({IN_PROGRESS}[1h]))"
+    yield Record(
+        record=ENVIRONMENT.series(IN_PROGRESS, "min1h"),
+        expr=ENVIRONMENT.sum(lowest),
+        comment="How many were in progress during all of an hour.",
+    )
+    yield Record(
+        record=ENVIRONMENT.increase(ABANDONED, "1d"), expr=ENVIRONMENT.sum(increase(f"{ABANDONED}_total", "1d"))
+    )
+    buckets = ENVIRONMENT.with_label("le").increase(BUCKETS, "1h")
+    all_of_them = f'{buckets}{{le="+Inf"}}'
+    yield Record(
+        record=ENVIRONMENT.series(BEYOND_BUCKETS, "ratio_increase1h"),
+        expr=(f'1\n- max by ({ENVIRONMENT.by}) ({buckets}{{le!="+Inf"}})\n/ ({ENVIRONMENT.sum(all_of_them)} > 0)'),
+        comment="""The share beyond the last edge, whatever that is: buckets are cumulative, so the last edge has the
+most.""",
+    )
+
+
+def _of_windows(rules: Callable[[str], Iterator[Record]], *windows: str) -> Iterator[Record]:
+    return chain.from_iterable(map(rules, windows))
+
+
+FILE = File(
+    "mlflow-recording.yml",
+    HEAD,
+    (
+        Group(
+            "mlflow-objectives",
+            (
+                *commented(
+                    """What is allowed, from the exporter's configuration: no threshold of
+yours stands in these files.""",
+                    _objectives(),
+                ),
+                *commented(
+                    """Above which ratio the budget of 30 days burns 14.4, 6, 3 or 1 times
+as fast as it may (Site Reliability Workbook, chapter 5). At 14.4 an objective of 10 % would be passed at 144 %, which
+is never; so no threshold is more than three quarters of the way from the objective to 100 %. With 5 %: 72 %, 30 %, 15
+%, 5 %. With 10 %: 77.5 %, 60 %, 30 %, 10 %.""",
+                    _burns(),
+                ),
+            ),
+        ),
+        Group(
+            "mlflow-traces",
+            (
+                *commented(
+                    """How many traces there were, failed, and were slower than the
+objective of their environment.""",
+                    _of_windows(_by_version, "5m", "30m", "1h"),
+                ),
+            ),
+        ),
+        Group(
+            "mlflow-traces-hours",
+            (
+                *commented(
+                    "The same over the longer windows of the burn rates: less often, for they change slowly.",
+                    _of_windows(_by_environment, "2h", "6h"),
+                ),
+            ),
+            interval="1m",
+        ),
+        Group("mlflow-traces-days", (*_of_windows(_by_environment, "1d", "3d"),), interval="2m"),
+        Group(
+            "mlflow-trace-duration",
+            (
+                *commented(
+                    """Quantiles of the duration in seconds. A quantile beyond the last
+bucket is shown as the last edge.""",
+                    _of_windows(_durations, "5m", "30m", "1h"),
+                ),
+            ),
+        ),
+        Group(
+            "mlflow-trace-tokens-and-cost",
+            (
+                *commented(
+                    "Tokens of a trace on average, input and output, of those whose usage is known.",
+                    _of_windows(_tokens, "30m", "1h"),
+                ),
+                *commented(
+                    "Cost in USD, input and output, and of a trace on average.",
+                    chain(_of_windows(_cost, "1h", "6h", "1d"), _cost_per_trace("1h")),
+                ),
+                *commented("Traces whose token usage is not known.", _of_windows(_without_tokens, "30m", "1d")),
+            ),
+            interval="1m",
+            comment="""A sum over time of what is recorded here for an hour is 60 times the truth; a dashboard relies
+on it.""",
+        ),
+        Group("mlflow-trace-oddities", tuple(_oddities())),
+    ),
+)

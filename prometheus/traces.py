@@ -1,0 +1,156 @@
+"""Alerts on traces that have no objective: missing usage, no traces, traces that do not end."""
+
+from collections.abc import Mapping
+
+from prometheus import templates
+from prometheus.promql import (
+    ABANDONED,
+    BEYOND_BUCKETS,
+    BUCKETS,
+    ENVIRONMENT,
+    IN_PROGRESS,
+    TRACES,
+    TRACES_WITHOUT_TOKENS,
+)
+from prometheus.rule import Alert, Group
+from prometheus.templates import MILLI, PERCENT, WHOLE, asked, before, label, own, since, value
+
+IT = label("environment")
+
+_WITHOUT = {window: ENVIRONMENT.increase(TRACES_WITHOUT_TOKENS, window) for window in ("30m", "1d")}
+_ALL = {window: ENVIRONMENT.increase(TRACES, window) for window in ("5m", "30m", "1h", "1d")}
+_STUCK = ENVIRONMENT.series(IN_PROGRESS, "min1h")
+_BEYOND = ENVIRONMENT.series(BEYOND_BUCKETS, "ratio_increase1h")
+_LAST_EDGE = f"histogram_quantile(1, {own(ENVIRONMENT.with_label('le').increase(BUCKETS, '1h'), ENVIRONMENT)})"
+
+
+def _asked(query: str, how: str) -> str:
+    return asked(query, ENVIRONMENT, how)
+
+
+def _says(alert: str, summary: str, description: str, *filters: str, uid: str = "mlflow-overview") -> Mapping[str, str]:
+    return {
+        "summary": summary,
+        "description": description,
+        "runbook_url": templates.runbook(alert),
+        "dashboard_url": templates.dashboard(uid, ENVIRONMENT),
+        "traces_url": templates.traces(ENVIRONMENT, *filters),
+    }
+
+
+TOKEN_USAGE_MISSING = Alert(
+    alert="MlflowTokenUsageMissing",
+    expr=f"""\
+{_WITHOUT["30m"]} / {_ALL["30m"]} > 0.9
+and {_WITHOUT["1d"]} / {_ALL["1d"]} < 0.5
+and {_ALL["30m"]} >= 20""",
+    hold="5m",
+    keep="5m",
+    severity="warning",
+    traces=True,
+    annotations=_says(
+        "MlflowTokenUsageMissing",
+        "Traces go on and their token usage does not.",
+        f"""\
+In {IT} {value(PERCENT)} of the
+{_asked(own(_ALL["30m"], ENVIRONMENT), WHOLE)}
+traces of the last half hour have no token usage; of those of the last day it was
+{_asked(f"{own(_WITHOUT['1d'], ENVIRONMENT)} / {_ALL['1d']}", PERCENT)}.
+Token and cost counters are too low since then.""",
+        "missing=token_usage",
+        since("30m"),
+        uid="mlflow-cost",
+    ),
+)
+
+NO_TRACES = Alert(
+    comment="""Normal is what was there a day ago and, where Prometheus reaches back so far, a week ago too: so that
+neither a Saturday nor a Monday is an alarm. traces_url has the latest there were: those of a day ago, at the
+latest.""",
+    alert="MlflowNoTraces",
+    expr=f"""\
+(
+  {_ALL["30m"]} offset 1d >= 20
+  unless {ENVIRONMENT.on} {_ALL["30m"]} offset 1w < 20
+)
+unless {ENVIRONMENT.on} {_ALL["30m"]} > 0
+and on (job) mlflow_up""",
+    hold="10m",
+    severity="warning",
+    traces=True,
+    annotations=_says(
+        "MlflowNoTraces",
+        "No traces come from an environment that has some at this time of the day.",
+        f"""\
+{IT} had no trace in the last half hour; a day ago it had {value(WHOLE)} in half an hour.
+Either nobody asks, or the application has stopped, or it no longer sends its traces.""",
+        since("25h"),
+    ),
+)
+
+STUCK_IN_PROGRESS = Alert(
+    comment="""By Little's law they are in progress for more than an hour on average: more of them, at any time of the
+last hour, than ended in it. traces_url has all that started an hour ago or earlier.""",
+    alert="MlflowTracesStuckInProgress",
+    expr=f"""\
+{_STUCK} >= 5
+and {_STUCK} offset 55m
+unless {ENVIRONMENT.on} {_ALL["1h"]} >= {_STUCK}""",
+    hold="5m",
+    severity="warning",
+    traces=True,
+    annotations={
+        **_says(
+            "MlflowTracesStuckInProgress",
+            "Traces are in progress and do not end.",
+            f"""\
+In {IT} at least {value()} traces were in progress during all of the last hour, and fewer ended in it.
+They count in no other metric before they end; after a week they are given up.""",
+            "status=in_progress",
+            before("1h"),
+        ),
+        "search_traces": templates.search_before("trace.status != 'OK' AND trace.status != 'ERROR'", ENVIRONMENT, "1h"),
+    },
+)
+
+TRACES_ABANDONED = Alert(
+    comment="traces_url has those that are still there, and have not ended since.",
+    alert="MlflowTracesAbandoned",
+    expr=f"{ENVIRONMENT.increase(ABANDONED, '1d')} > 0",
+    severity="info",
+    traces=True,
+    annotations=_says(
+        "MlflowTracesAbandoned",
+        "Traces were given up because they did not end within a week.",
+        f"""\
+In {IT} about {value(WHOLE)} traces were given up in the last day. They are not counted, even if
+they end now.""",
+        "status=in_progress",
+        before("1w"),
+    ),
+)
+
+DURATION_BEYOND_BUCKETS = Alert(
+    comment="traces_url: a quantile of 1 is the last edge, where there are traces beyond it.",
+    alert="MlflowDurationBeyondBuckets",
+    expr=f"""\
+{_BEYOND} > 0.01
+and {_ALL["1h"]} >= 100""",
+    hold="15m",
+    severity="info",
+    traces=True,
+    annotations=_says(
+        "MlflowDurationBeyondBuckets",
+        "Many traces take longer than the last bucket of the histogram.",
+        f"""\
+In {IT} {value(PERCENT)} of the traces of the last hour took longer than the last edge of
+buckets.duration_seconds: quantiles above that share show the edge and not the truth.""",
+        f"duration_above={_asked(_LAST_EDGE, MILLI)}",
+        since("1h"),
+    ),
+)
+
+GROUP = Group(
+    "mlflow-trace-alerts",
+    (TOKEN_USAGE_MISSING, NO_TRACES, STUCK_IN_PROGRESS, TRACES_ABANDONED, DURATION_BEYOND_BUCKETS),
+)
