@@ -5,9 +5,9 @@ from prometheus.promql import Level
 from prometheus.rule import Alert, File, Group, Severity
 from prometheus.templates import MOMENT, WHOLE, asked, each, label, own, value
 
-HEAD = """Alerts on the exporter itself: can its numbers be trusted? The name of its job has to contain
-mlflow-trace-exporter. None is critical: nobody needs to be woken because the monitoring is blind; in the meantime
-MlflowTracesStale keeps alerts silent that would speak without knowing."""
+HEAD = """Alerts on the exporter itself: can its numbers be trusted? The name of its job must contain
+mlflow-trace-exporter. None is critical, because no trace is lost while the exporter is away. Meanwhile
+MlflowTracesStale inhibits alerts that lack fresh data."""
 
 INSTANCE = Level(("instance",))
 JOB = Level(())
@@ -25,13 +25,13 @@ RELOADED = "mlflow_trace_exporter_config_last_reload_success_timestamp_seconds"
 CREATED = "mlflow_experiment_created_timestamp_seconds"
 
 PATIENCE = f"120 + 3 * {INTERVAL}"
-"""How many seconds after the last successful poll numbers are still fresh."""
+"""Seconds after the last successful poll until data is no longer fresh."""
 
 IT = label("instance")
 
-WHICH_TARGET = (
-    f"{{{{ if $labels.job }}}}of job {label('job')} any more{{{{ else }}}}whose job contains mlflow-trace-exporter"
-    "{{ end }}"
+NO_TARGET = (
+    f"{{{{ if $labels.job }}}}no longer has a target of job {label('job')}"
+    "{{ else }}has no target whose job contains mlflow-trace-exporter{{ end }}"
 )
 
 REASONS = each(
@@ -42,8 +42,18 @@ REASONS = each(
 )
 
 
-def _own(series: str, how: str, known: str = "", unknown: str = "") -> str:
-    return asked(own(series, INSTANCE), INSTANCE, how, known, unknown)
+def _own(series: str, how: str, text: str = "{}", unknown: str = "") -> str:
+    return asked(own(series, INSTANCE), INSTANCE, how, text, unknown)
+
+
+AHEAD_OF_PROMETHEUS = asked(
+    f"{own(LAST_POLL, INSTANCE)} - time()",
+    INSTANCE,
+    WHOLE,
+    "was {} s ahead of Prometheus' clock at the last successful poll",
+    "could not be compared with Prometheus' clock",
+)
+LAST_POLL_WAS = asked(f"time() - {own(LAST_POLL, INSTANCE)}", INSTANCE, templates.DURATION, "was {} ago", "is unknown")
 
 
 def _alert(  # noqa: PLR0913 - one argument for each key of the rule
@@ -88,13 +98,14 @@ unless on (job) (
   unless {CATCHING_UP} == 1
 )
 or absent_over_time({UP}[1d])""",
-        "No exporter has fresh numbers.",
-        "Alerts that depend on fresh numbers of traces are inhibited{{ with $labels.job }} for job {{ . }}{{ end }}.",
+        "No exporter has fresh data.",
+        "Alerts that need fresh data about traces are inhibited{{ with $labels.job }} for job {{ . }}{{ end }}.",
         keep="5m",
         severity="none",
-        comment="""Not for people: Alertmanager inhibits what has `data: traces` while it fires. Fresh is a job of
-which at least one exporter has polled MLflow with success lately and is not reading what it has missed, which would
-be taken for the present for as long as it is in the shortest window. The other one of a pair may be down.""",
+        comment="""Not for people: while it fires, Alertmanager inhibits all alerts with `data: traces`. A job has
+fresh data if at least one of its exporters has polled MLflow successfully of late and is not catching up. While
+an exporter catches up, old traces would appear as current ones until they leave the shortest window. The other
+exporter of a pair may be down.""",
     ),
     _alert(
         "MlflowTraceExporterDown",
@@ -107,9 +118,9 @@ or
 absent_over_time({UP}[1d])""",
         "The exporter cannot be scraped.",
         f"""\
-{{{{ if $labels.instance }}}}Prometheus cannot scrape {IT} of job {label("job")}.{{{{ else }}}}Prometheus has no target
-{WHICH_TARGET}.{{{{ end }}}}
-Traces are not lost: they are counted when it runs again.""",
+{{{{ if $labels.instance }}}}Prometheus cannot scrape {IT} of job {label("job")}.{{{{ else }}}}Prometheus
+{NO_TARGET}.{{{{ end }}}}
+No traces are lost: they are counted when the exporter runs again.""",
         hold="5m",
     ),
     _alert(
@@ -117,18 +128,18 @@ Traces are not lost: they are counted when it runs again.""",
         "mlflow_up == 0",
         "The exporter cannot read MLflow.",
         f"""\
-{IT} has had no good answer from MLflow for five minutes. Reasons in the last quarter of an
-hour:{REASONS}.
-Traces are not lost as long as MLflow keeps them: they are counted when it answers again.""",
+{IT} has had no valid response from MLflow for five minutes. Reasons in the last 15
+minutes:{REASONS}.
+No traces are lost as long as MLflow keeps them: they are counted when it responds again.""",
         hold="5m",
         keep="5m",
     ),
     _alert(
         "MlflowTraceExporterPollsFailing",
         f"{_sum(POLL_ERRORS, '15m')}\n> 0.5 * {_sum(POLLS, '15m')}",
-        "More than half of the polls of MLflow fail.",
+        "More than half of the polls fail.",
         f"""\
-{IT}, in the last quarter of an hour:{REASONS}. A page that fails is read again, so nothing is lost.""",
+Errors of {IT} in the last 15 minutes:{REASONS}. A failed page is read again, so nothing is lost.""",
         hold="5m",
     ),
     _alert(
@@ -139,20 +150,12 @@ or {LAST_POLL} - time() > 300
 or {_sum(f'{POLL_ERRORS}{{reason="clock"}}', "15m")} > 0""",
         "The clock of the exporter or of MLflow is wrong.",
         f"""\
-MLflow's clock is {_own(CLOCK_DIFFERENCE, WHOLE, " s ahead of", "not known beside")} that of
-{IT}, and this one is {
-            asked(
-                f"{own(LAST_POLL, INSTANCE)} - time()",
-                INSTANCE,
-                WHOLE,
-                " s ahead of Prometheus' clock as of the last good poll",
-                "not known yet",
-            )
-        }.
-No trace is counted twice, and what is not counted meanwhile is counted when the clocks are right.""",
+MLflow's clock {_own(CLOCK_DIFFERENCE, WHOLE, "is {} s ahead of", "could not be compared with")}
+that of {IT}. The exporter's clock {AHEAD_OF_PROMETHEUS}.
+No trace is counted twice. Traces that are not counted now are counted once the clocks are right.""",
         hold="2m",
-        comment="""Prometheus' own clock is the third: it is the only one that can tell if those of the exporter and
-of MLflow are wrong together.""",
+        comment="""Prometheus' clock is the third one. Only with it can a rule notice that the clocks of the
+exporter and of MLflow are wrong together.""",
     ),
     _alert(
         "MlflowTraceExporterNoProgress",
@@ -165,31 +168,30 @@ of MLflow are wrong together.""",
   and mlflow_up == 1
 )
 unless {CATCHING_UP} == 1""",
-        "The exporter runs and does not get on.",
+        "The exporter is running but making no progress.",
         f"""\
-{IT} had its last successful poll
-{asked(f"time() - {own(LAST_POLL, INSTANCE)}", INSTANCE, templates.DURATION, " ago", "before it can say")},
-and what it has is complete up to {_own(COMPLETE_UNTIL, MOMENT)}.""",
+The last successful poll of {IT} {LAST_POLL_WAS},
+and its data is complete up to {_own(COMPLETE_UNTIL, MOMENT)}.""",
         hold="15m",
-        comment="""As long as MlflowTracesStale waits, so that somebody is told if it lasts. Catching up has an alert
-of its own.""",
+        comment="""Its first condition is that of MlflowTracesStale, so that somebody is notified if it lasts.
+Catching up has its own alert.""",
     ),
     _alert(
         "MlflowTraceExporterCatchingUp",
         f"min_over_time({CATCHING_UP}[15m]) == 1",
-        "The exporter has been reading what it has missed for an hour.",
+        "The exporter has been catching up for an hour.",
         f"""\
 {IT} is complete up to {_own(COMPLETE_UNTIL, MOMENT)}.
-Until it is done, rates show more traces than there are now.""",
+Until it has caught up, rates show more traces than there are now.""",
         hold="45m",
     ),
     _alert(
         "MlflowTraceExporterUnaccountedTraces",
         "mlflow_trace_exporter_unaccounted_traces > 0",
-        "MLflow has traces that the counters do not.",
+        "MLflow has traces that the exporter has not counted.",
         f"""\
-{IT} misses {value()} traces that MLflow counts, after it has read them again: they became visible later than
-poll.audit_horizon after their start.""",
+{IT} has not counted {value()} traces that MLflow has, even after reading them again. They became visible later
+than poll.audit_horizon after their start.""",
         hold="15m",
     ),
     _alert(
@@ -199,42 +201,42 @@ max without (instance, pod) ({CREATED})
 != min without (instance, pod) ({CREATED})""",
         "Exporters of one job read different MLflow servers.",
         f"""\
-Under job {label("job")} there are experiments of different MLflow servers that are called {label("experiment")}:{
+Job {label("job")} has exporters of different MLflow servers, each with an experiment named {label("experiment")}:{
             each(
                 own(CREATED, Level(("experiment",))),
                 Level(("experiment",)),
-                "that of {{ $each.Labels.instance }} was created {{ $each.Value | humanizeTimestamp }}",
+                "the one of {{ $each.Labels.instance }} was created {{ $each.Value | humanizeTimestamp }}",
                 sort=' | sortByLabel "instance"',
             )
-        }. Of their numbers the higher one counts, and not the sum.""",
+        }. Rules and dashboards use the higher of their numbers, not the sum.""",
         hold="15m",
-        comment="""The exporters of a job are taken for a pair that counts the same traces, and of those the higher
-number counts. MLflow keeps when an experiment was created, so for a pair it is the same.""",
+        comment="""The exporters of a job are treated as a pair that counts the same traces, and the higher number
+counts. MLflow stores when an experiment was created, so this time is the same for a pair.""",
     ),
     _alert(
         "MlflowTraceExporterLateTraces",
         "increase(mlflow_trace_exporter_late_traces_total[1h]) > 0",
         "Traces became visible later than the exporter expects.",
         f"""\
-{IT} has counted about {value(WHOLE)} traces in the last hour that became visible later than
-poll.lateness after their start. They are in the counters, at the time at which they were found.""",
+In the last hour {IT} counted about {value(WHOLE)} traces that became visible later than
+poll.lateness after their start. They are included in the counters, at the time they were found.""",
         severity="info",
     ),
     _alert(
         "MlflowTraceExporterLabelOverflow",
         "increase(mlflow_trace_exporter_label_overflow_total[1h]) > 0",
-        "A label has more values than it may, and new ones are counted as other.",
+        "A label has too many values, and new ones are counted as other.",
         f"""\
-{IT} has counted about {value(WHOLE)} traces in the last hour with the value `other` of
-{label("label")}, for there are more values than labels.max_values or series.limit admit.""",
+In the last hour {IT} counted about {value(WHOLE)} traces with the value `other` of {label("label")},
+because there are more values than labels.max_values or series.limit allow.""",
         keep="15m",
     ),
     _alert(
         "MlflowTraceExporterNearSeriesLimit",
         "mlflow_trace_exporter_series / mlflow_trace_exporter_series_limit > 0.8",
-        "The exporter is near its limit of series.",
+        "The exporter is close to its series limit.",
         f"""\
-{IT} exposes {value(templates.PERCENT)} of series.limit. Beyond it all labels of new label sets are
+{IT} exposes {value(templates.PERCENT)} of series.limit. Beyond it, all labels of new label sets become
 `other`.""",
         hold="15m",
     ),
@@ -243,21 +245,21 @@ poll.lateness after their start. They are in the counters, at the time at which 
         f"""\
 increase({RESETS}[1h]) > 0
 or {RESETS} > 0 unless last_over_time({RESETS}[30d] offset 1h)""",
-        "The ledger was damaged and all counters have begun again at zero.",
+        "The ledger was damaged, and all counters restarted at zero.",
         f"""\
-{IT} has set its ledger aside in the last hour.
-Increases over that moment are wrong; the log names the file.""",
-        comment="""A ledger that is set aside makes the process begin with a new one, in which the counter is 1 from
-the start; so a counter that is new counts, too, unless it was only away.""",
+{IT} set its ledger aside in the last hour.
+Increases over that moment are wrong. The log names the file.""",
+        comment="""When a ledger is set aside, the process starts with a new one, and its counter is 1 from the
+start. A counter that appears at 1 therefore also matters, unless it was only absent for a while.""",
     ),
     _alert(
         "MlflowTraceExporterConfigReloadFailed",
         "mlflow_trace_exporter_config_last_reload_successful == 0",
-        "The configuration file cannot be used.",
+        "The configuration file is invalid.",
         f"""\
-{IT} goes on with the configuration that it read
+{IT} continues with the configuration that it read
 {_own(RELOADED, MOMENT)}.
-The log says what is wrong, and where.""",
+The log reports the errors and where they are.""",
         hold="1m",
     ),
 )

@@ -30,15 +30,15 @@ from prometheus.promql import (
 from prometheus.rule import Alert, Group, Record, Severity, commented
 from prometheus.templates import BURN_WINDOW, CENTS, PERCENT, WHOLE, asked, label, own, value, worst
 
-HEAD = """Alerts on traces. What is too much is the objective of each environment, in the exporter's configuration;
-numbers that stand here are about statistics and not about your application.
+HEAD = """Alerts on traces. Thresholds come from the objectives in the exporter's configuration. The numbers in
+this file are statistical and do not depend on your application.
 
-Labels: `severity` is critical (somebody should look now), warning (today) or info. `data: traces` marks what depends
-on fresh numbers; it is inhibited by MlflowTracesStale. `objective` groups alerts about the same thing.
+Labels: `severity` is critical (look now), warning (look today) or info. `data: traces` marks alerts that need
+fresh data; MlflowTracesStale inhibits them. `objective` groups alerts about the same objective.
 
-Links lead to http://127.0.0.1:10500, the exporter, and http://127.0.0.1:3000, Grafana. Other addresses:
---exporter-url and --grafana-url of `mlflow-trace-exporter rules`. `search_traces` is a filter for
-mlflow.search_traces, for `labels.environment` and `labels.version` as they are by default."""
+Links lead to the exporter at http://127.0.0.1:10500 and to Grafana at http://127.0.0.1:3000. Set other addresses
+with --exporter-url and --grafana-url of `mlflow-trace-exporter rules`. `search_traces` is a filter for
+mlflow.search_traces; it assumes the default `labels.environment` and `labels.version`."""
 
 IN = f"In {label('environment')}"
 SLOWER = f"trace.execution_time_ms > {asked(f'1000 * {own(LATENCY_LIMIT, OBJECTIVE)}', OBJECTIVE, WHOLE)}"
@@ -58,19 +58,23 @@ def _burning(kind: Kind) -> Iterator[Record]:
 
 @dataclass(frozen=True, slots=True)
 class _Budget:
-    """What alerts on the budget of a kind say."""
+    """The texts of the alerts on one budget."""
 
     alert: str
     summary: str
     bad: str
+    budget: str
 
 
 BUDGETS = {
-    ERRORS: _Budget("MlflowErrorBudgetBurn", "Traces fail so often that the error budget will not last.", "failed"),
+    ERRORS: _Budget(
+        "MlflowErrorBudgetBurn", "Traces fail so often that the error budget will not last.", "failed", "error"
+    ),
     SLOW: _Budget(
         "MlflowLatencyBudgetBurn",
         "Traces are slow so often that the latency budget will not last.",
-        "were slower than they should be",
+        "were slower than the latency objective",
+        "latency",
     ),
 }
 
@@ -80,9 +84,9 @@ def _budget_burn(kind: Kind) -> Iterator[Alert]:
     burning = OBJECTIVE.series(kind.metric, "burning")
     description = f"""\
 {IN} {value(PERCENT)} of the traces of the last {label("long_window")} {text.bad};
-{_allowed(kind)}
-may. That is more than {label("burn_rate")} times the pace at which the budget lasts for 30 days.
-The worst in the last hour:{worst(VERSION.ratio(kind, "1h"), OBJECTIVE, PERCENT)}."""
+the objective allows {_allowed(kind)}.
+The 30-day {text.budget} budget is burning at more than {label("burn_rate")} times the sustainable rate.
+Worst in the last hour:{worst(VERSION.ratio(kind, "1h"), OBJECTIVE, PERCENT)}."""
     levels: tuple[tuple[Sequence[Burn], Severity, str], ...] = ((PAGES, "critical", "5m"), (WARNINGS, "warning", "30m"))
     for burns, severity, keep in levels:
         yield Alert(
@@ -135,9 +139,9 @@ ERROR_RATIO_HIGH = _high(
     "More traces fail than the objective allows.",
     f"""\
 {IN} {value(PERCENT)} of the traces of the last half hour failed;
-{_allowed(ERRORS)}
-may. The worst:{_of_versions(ERRORS, "30m")}.""",
-    "The thresholds of MLflow's cookbook, by objective: more than 5 % errors, or a p95 above 5 s, over 30 minutes.",
+the objective allows {_allowed(ERRORS)}. Worst:{_of_versions(ERRORS, "30m")}.""",
+    """The thresholds of MLflow's cookbook, taken from the objective: by default a p95 above 5 s, or more than 5 %
+errors, over 30 minutes.""",
 )
 
 P95 = asked(
@@ -151,18 +155,17 @@ LATENCY_HIGH = _high(
     f"""\
 {IN} {value(PERCENT)} of the traces of the last half hour took longer than
 {asked(own(LATENCY_LIMIT, OBJECTIVE), OBJECTIVE, templates.DURATION)};
-{_allowed(SLOW)}
-may. The p95 is {P95}.
-The worst:{_of_versions(SLOW, "30m")}.""",
-    "More than 5 % slower than 5 s is a p95 above 5 s, without what a quantile guesses inside a bucket.",
+the objective allows {_allowed(SLOW)}. The p95 is {P95}.
+Worst:{_of_versions(SLOW, "30m")}.""",
+    """If more than 5 % take longer than 5 s, the p95 is above 5 s. This needs no interpolation within a bucket.""",
 )
 
 _BURNING_5M = OBJECTIVE.series(ERRORS.metric, "burning5m")
 
 MOST_TRACES_FAIL = (
     Record(
-        comment="""With an objective of 5 % everything may fail for 43 minutes before the first burn rate pages.
-Nobody waits so long.""",
+        comment="""With an objective of 5 %, all traces can fail for 43 minutes before the first burn rate pages.
+That is too long.""",
         record=_BURNING_5M,
         expr=or_frozen(too_many(ERRORS, burning_from(ERRORS, BURNS[0]), "5m"), _BURNING_5M),
     ),
@@ -179,8 +182,8 @@ Nobody waits so long.""",
             ERRORS,
             "Most traces fail.",
             f"""\
-{IN} {value(PERCENT)} of the traces of the last five minutes failed, and have for some minutes.
-The worst:{_of_versions(ERRORS, "5m")}.""",
+{IN} {value(PERCENT)} of the traces of the last five minutes failed, and this has lasted for at least five minutes.
+Worst:{_of_versions(ERRORS, "5m")}.""",
             "10m",
             "mlflow-overview",
         ),
@@ -201,9 +204,9 @@ def _cost(alert: str, summary: str, expr: str, hold: str, window: str, comment: 
     description = f"""\
 {IN} the last 24 hours cost
 {_usd(own(OBJECTIVE.increase(COST, "1d"), OBJECTIVE))} USD,
-the last hour at a pace of {_usd(f"24 * {own(OBJECTIVE.increase(COST, '1h'), OBJECTIVE)}")} USD a day;
-{_usd(own(COST_LIMIT, OBJECTIVE))} USD are the objective.
-Most of it in the last hour:{worst(VERSION.increase(COST, "1h"), OBJECTIVE, CENTS, " USD")}."""
+and the pace of the last hour is {_usd(f"24 * {own(OBJECTIVE.increase(COST, '1h'), OBJECTIVE)}")} USD per day.
+The objective is {_usd(own(COST_LIMIT, OBJECTIVE))} USD per day.
+Highest cost in the last hour:{worst(VERSION.increase(COST, "1h"), OBJECTIVE, CENTS, " USD")}."""
     return Alert(
         comment=comment,
         alert=alert,
@@ -224,11 +227,11 @@ Most of it in the last hour:{worst(VERSION.increase(COST, "1h"), OBJECTIVE, CENT
 
 COST_ABOVE = _cost(
     "MlflowCostAboveObjective",
-    "The cost of a day is above the objective.",
+    "The cost of the last 24 hours is above the daily objective.",
     _above_cost("1d"),
     "5m",
     "1d",
-    "A day is the last 24 hours: Prometheus knows no time zone.",
+    """A day is the last 24 hours, because Prometheus has no time zones.""",
 )
 
 _SOON = f"""\
@@ -240,7 +243,7 @@ and {OBJECTIVE.on}
 
 COST_ABOVE_SOON = _cost(
     "MlflowCostAboveObjectiveSoon",
-    "At the pace of the last hours the cost of a day will be above the objective.",
+    "At the current pace, the daily cost will exceed the objective.",
     f"(\n{indented(_SOON)}\n)\nunless {OBJECTIVE.on}\n{_above_cost('1d')}",
     "15m",
     "6h",
@@ -250,13 +253,13 @@ GROUP = Group(
     "mlflow-objective-alerts",
     (
         *commented(
-            """Burn rates over a long and a short window (Site Reliability Workbook, chapter 5).
-Fewer traces than mlflow_objective_min_traces are judged as if the rest had been good: with 20 traces and 5 % it takes
-at least 15, 7, 4 or 3 bad ones, and never fewer than 3, however strict the objective is. (The half is there because
-increase() extrapolates: it makes a little more than 1 of one trace.)
+            """Burn rates over a long and a short window (Site Reliability Workbook, chapter 5). If a window has
+fewer traces than mlflow_objective_min_traces, the missing ones count as good. With 20 traces and 5 %, an alert
+needs at least 15, 7, 4 or 3 bad traces; it never needs fewer than 3, however strict the objective is. (The 0.5 is
+there because increase() extrapolates: one trace may look like slightly more than 1.)
 
-While there are no fresh numbers, what burned goes on burning: Alertmanager would not tell anybody that it has ended
-(MlflowTracesStale inhibits that, too), and nobody knows whether it has.""",
+While there is no fresh data, a burning budget stays burning. MlflowTracesStale inhibits the notification that the
+alert is resolved, and nobody knows whether it is.""",
             (record for kind in KINDS for record in _burning(kind)),
         ),
         *(alert for kind in KINDS for alert in _budget_burn(kind)),

@@ -28,12 +28,13 @@ from prometheus.promql import (
 )
 from prometheus.rule import File, Group, Record, commented
 
-HEAD = """What dashboards and alerts are made of. Names are level:metric:operations; each level keeps `job` too.
+HEAD = """Recorded series for dashboards and alerts. Names are level:metric:operations; every level also keeps
+`job`.
 
-Of two exporters that count the same traces (a high-availability pair) the higher rate counts, never the sum: that is
-what `max without (instance, pod)` is for. Two MLflow servers therefore need two jobs.
+If two exporters count the same traces (a high-availability pair), the higher rate counts, never the sum. This is
+why expressions have `max without (instance, pod)`. Two MLflow servers therefore need two jobs.
 
-A ratio is the ratio of two sums, never a mean of ratios; where there were no traces there is no ratio."""
+A ratio is the ratio of two sums, never a mean of ratios. Without traces there is no ratio."""
 
 COUNTED = (TRACES, *(kind.metric for kind in KINDS))
 QUANTILES = ("0.5", "0.95", "0.99")
@@ -63,7 +64,7 @@ def _burns() -> Iterator[Record]:
 
 
 def _by_version(window: str) -> Iterator[Record]:
-    """Traces, errors and slow traces, by version and then summed."""
+    """Traces, errors and slow traces, by version and then by environment."""
     for metric in COUNTED:
         series = VERSION.increase(metric, window)
         yield Record(record=series, expr=VERSION.sum(increase(f"{metric}_total", window)))
@@ -74,7 +75,7 @@ def _by_version(window: str) -> Iterator[Record]:
 
 
 def _by_environment(window: str) -> Iterator[Record]:
-    """The same, and nothing by version: that would be many series for windows that only burn rates need."""
+    """The same by environment only: by version it would be many series, and only burn rates need these windows."""
     for metric in COUNTED:
         expr = ENVIRONMENT.sum(increase(f"{metric}_total", window))
         yield Record(record=ENVIRONMENT.increase(metric, window), expr=expr)
@@ -140,7 +141,7 @@ def _oddities() -> Iterator[Record]:
     yield Record(
         record=ENVIRONMENT.series(IN_PROGRESS, "min1h"),
         expr=ENVIRONMENT.sum(lowest),
-        comment="How many were in progress during all of an hour.",
+        comment="""The number of traces that were in progress throughout an hour.""",
     )
     yield Record(
         record=ENVIRONMENT.increase(ABANDONED, "1d"), expr=ENVIRONMENT.sum(increase(f"{ABANDONED}_total", "1d"))
@@ -150,8 +151,8 @@ def _oddities() -> Iterator[Record]:
     yield Record(
         record=ENVIRONMENT.series(BEYOND_BUCKETS, "ratio_increase1h"),
         expr=(f'1\n- max by ({ENVIRONMENT.by}) ({buckets}{{le!="+Inf"}})\n/ ({ENVIRONMENT.sum(all_of_them)} > 0)'),
-        comment="""The share beyond the last edge, whatever that is: buckets are cumulative, so the last edge has the
-most.""",
+        comment="""The share of traces beyond the highest bound. Buckets are cumulative, so the largest finite
+bucket is the last one.""",
     )
 
 
@@ -167,14 +168,14 @@ FILE = File(
             "mlflow-objectives",
             (
                 *commented(
-                    """What is allowed, from the exporter's configuration: no threshold of
-yours stands in these files.""",
+                    """Objectives, from the exporter's configuration. These files contain no thresholds of your
+own.""",
                     _objectives(),
                 ),
                 *commented(
-                    """Above which ratio the budget of 30 days burns 14.4, 6, 3 or 1 times
-as fast as it may (Site Reliability Workbook, chapter 5). At 14.4 an objective of 10 % would be passed at 144 %, which
-is never; so no threshold is more than three quarters of the way from the objective to 100 %. With 5 %: 72 %, 30 %, 15
+                    """The ratio at which the 30-day budget burns 14.4, 6, 3 or 1 times too fast (Site Reliability
+Workbook, chapter 5). With an objective of 10 %, a burn rate of 14.4 would need 144 % errors, which is impossible.
+A threshold is therefore at most three quarters of the way from the objective to 100 %. With 5 %: 72 %, 30 %, 15
 %, 5 %. With 10 %: 77.5 %, 60 %, 30 %, 10 %.""",
                     _burns(),
                 ),
@@ -184,8 +185,8 @@ is never; so no threshold is more than three quarters of the way from the object
             "mlflow-traces",
             (
                 *commented(
-                    """How many traces there were, failed, and were slower than the
-objective of their environment.""",
+                    """The number of traces, of failed traces, and of traces slower than the objective of their
+environment.""",
                     _of_windows(_by_version, "5m", "30m", "1h"),
                 ),
             ),
@@ -194,7 +195,8 @@ objective of their environment.""",
             "mlflow-traces-hours",
             (
                 *commented(
-                    "The same over the longer windows of the burn rates: less often, for they change slowly.",
+                    """The same over the longer windows of the burn rates. They are evaluated less often because
+they change slowly.""",
                     _of_windows(_by_environment, "2h", "6h"),
                 ),
             ),
@@ -205,8 +207,8 @@ objective of their environment.""",
             "mlflow-trace-duration",
             (
                 *commented(
-                    """Quantiles of the duration in seconds. A quantile beyond the last
-bucket is shown as the last edge.""",
+                    """Quantiles of the duration in seconds. A quantile beyond the last bucket is reported as the
+highest bound.""",
                     _of_windows(_durations, "5m", "30m", "1h"),
                 ),
             ),
@@ -215,18 +217,18 @@ bucket is shown as the last edge.""",
             "mlflow-trace-tokens-and-cost",
             (
                 *commented(
-                    "Tokens of a trace on average, input and output, of those whose usage is known.",
+                    """Mean input and output tokens per trace, over traces whose usage is known.""",
                     _of_windows(_tokens, "30m", "1h"),
                 ),
                 *commented(
-                    "Cost in USD, input and output, and of a trace on average.",
+                    """Input and output cost in USD, and the mean cost per trace.""",
                     chain(_of_windows(_cost, "1h", "6h", "1d"), _cost_per_trace("1h")),
                 ),
-                *commented("Traces whose token usage is not known.", _of_windows(_without_tokens, "30m", "1d")),
+                *commented("""Traces without token usage.""", _of_windows(_without_tokens, "30m", "1d")),
             ),
             interval="1m",
-            comment="""A sum over time of what is recorded here for an hour is 60 times the truth; a dashboard relies
-on it.""",
+            comment="""The cost dashboard relies on this interval: summed over time, a series of hourly increases
+is 60 times the truth.""",
         ),
         Group("mlflow-trace-oddities", tuple(_oddities())),
     ),

@@ -38,10 +38,11 @@ def own(series: str, level: Level, *more: str) -> str:
     return f"{series}{{{','.join(matchers)}}}"
 
 
-def asked(query: str, level: Level, how: str, known: str = "", unknown: str = "") -> str:
-    """The value of a query, and what follows it; or else what there is to say where it has none."""
+def asked(query: str, level: Level, how: str, text: str = "{}", unknown: str = "") -> str:
+    """A text with the value of a query in place of `{}`, or another text if there is no value."""
+    known = text.replace("{}", f"{{{{ . | first | value | {how} }}}}")
     otherwise = f"{{{{ else }}}}{unknown}" if unknown else ""
-    return f"{{{{ with {_query(query, level)} }}}}{{{{ . | first | value | {how} }}}}{known}{otherwise}{{{{ end }}}}"
+    return f"{{{{ with {_query(query, level)} }}}}{known}{otherwise}{{{{ end }}}}"
 
 
 def each(query: str, level: Level, text: str, sort: str = "") -> str:

@@ -50,13 +50,13 @@ and {_ALL["30m"]} >= 20""",
     traces=True,
     annotations=_says(
         "MlflowTokenUsageMissing",
-        "Traces go on and their token usage does not.",
+        "Token usage has stopped arriving.",
         f"""\
 In {IT} {value(PERCENT)} of the
 {_asked(own(_ALL["30m"], ENVIRONMENT), WHOLE)}
-traces of the last half hour have no token usage; of those of the last day it was
-{_asked(f"{own(_WITHOUT['1d'], ENVIRONMENT)} / {_ALL['1d']}", PERCENT)}.
-Token and cost counters are too low since then.""",
+traces of the last half hour have no token usage, compared with
+{_asked(f"{own(_WITHOUT['1d'], ENVIRONMENT)} / {_ALL['1d']}", PERCENT)} over the last day.
+Token and cost counters have been too low since then.""",
         "missing=token_usage",
         since("30m"),
         uid="mlflow-cost",
@@ -64,9 +64,8 @@ Token and cost counters are too low since then.""",
 )
 
 NO_TRACES = Alert(
-    comment="""Normal is what was there a day ago and, where Prometheus reaches back so far, a week ago too: so that
-neither a Saturday nor a Monday is an alarm. traces_url has the latest there were: those of a day ago, at the
-latest.""",
+    comment="""The reference is the traffic of a day ago and, if Prometheus has data that old, of a week ago.
+Neither a Saturday nor a Monday then raises an alarm. traces_url lists the latest traces, up to 25 hours old.""",
     alert="MlflowNoTraces",
     expr=f"""\
 (
@@ -80,17 +79,17 @@ and on (job) mlflow_up""",
     traces=True,
     annotations=_says(
         "MlflowNoTraces",
-        "No traces come from an environment that has some at this time of the day.",
+        "An environment has no traces, although it usually has some at this time of day.",
         f"""\
-{IT} had no trace in the last half hour; a day ago it had {value(WHOLE)} in half an hour.
-Either nobody asks, or the application has stopped, or it no longer sends its traces.""",
+{IT} had no traces in the last half hour; a day ago it had {value(WHOLE)} in half an hour.
+Either there are no requests, or the application has stopped, or it no longer sends its traces.""",
         since("25h"),
     ),
 )
 
 STUCK_IN_PROGRESS = Alert(
-    comment="""By Little's law they are in progress for more than an hour on average: more of them, at any time of the
-last hour, than ended in it. traces_url has all that started an hour ago or earlier.""",
+    comment="""By Little's law, traces take more than an hour on average if more of them were in progress
+throughout the last hour than ended in it. traces_url lists all that started at least an hour ago.""",
     alert="MlflowTracesStuckInProgress",
     expr=f"""\
 {_STUCK} >= 5
@@ -102,10 +101,10 @@ unless {ENVIRONMENT.on} {_ALL["1h"]} >= {_STUCK}""",
     annotations={
         **_says(
             "MlflowTracesStuckInProgress",
-            "Traces are in progress and do not end.",
+            "Traces are stuck in progress.",
             f"""\
-In {IT} at least {value()} traces were in progress during all of the last hour, and fewer ended in it.
-They count in no other metric before they end; after a week they are given up.""",
+In {IT} at least {value()} traces were in progress throughout the last hour, and fewer ended in that time.
+No other metric counts them until they end. After a week the exporter gives up on them.""",
             "status=in_progress",
             before("1h"),
         ),
@@ -114,16 +113,16 @@ They count in no other metric before they end; after a week they are given up.""
 )
 
 TRACES_ABANDONED = Alert(
-    comment="traces_url has those that are still there, and have not ended since.",
+    comment="""traces_url lists those that still exist and have not ended since.""",
     alert="MlflowTracesAbandoned",
     expr=f"{ENVIRONMENT.increase(ABANDONED, '1d')} > 0",
     severity="info",
     traces=True,
     annotations=_says(
         "MlflowTracesAbandoned",
-        "Traces were given up because they did not end within a week.",
+        "Traces were abandoned because they did not end within a week.",
         f"""\
-In {IT} about {value(WHOLE)} traces were given up in the last day. They are not counted, even if
+In {IT} about {value(WHOLE)} traces were abandoned in the last day. They are not counted, even if
 they end now.""",
         "status=in_progress",
         before("1w"),
@@ -131,7 +130,7 @@ they end now.""",
 )
 
 DURATION_BEYOND_BUCKETS = Alert(
-    comment="traces_url: a quantile of 1 is the last edge, where there are traces beyond it.",
+    comment="""In traces_url, the quantile of 1 is the highest bound, because there are traces beyond it.""",
     alert="MlflowDurationBeyondBuckets",
     expr=f"""\
 {_BEYOND} > 0.01
@@ -141,10 +140,10 @@ and {_ALL["1h"]} >= 100""",
     traces=True,
     annotations=_says(
         "MlflowDurationBeyondBuckets",
-        "Many traces take longer than the last bucket of the histogram.",
+        "Many traces exceed the last histogram bucket.",
         f"""\
-In {IT} {value(PERCENT)} of the traces of the last hour took longer than the last edge of
-buckets.duration_seconds: quantiles above that share show the edge and not the truth.""",
+In {IT} {value(PERCENT)} of the traces of the last hour took longer than the highest bound in
+buckets.duration_seconds. Higher quantiles show that bound, not the true value.""",
         f"duration_above={_asked(_LAST_EDGE, MILLI)}",
         since("1h"),
     ),

@@ -21,7 +21,7 @@ from prometheus.rule import Alert, Group, Record, Rule
 from prometheus.templates import MILLI, PERCENT, WHOLE, asked, label, own, value
 
 WORSE = 1.5
-"""How many times as much is worth a look."""
+"""The factor from which on a difference is worth a look."""
 
 _FAILED = VERSION.ratio(ERRORS, "1h")
 _FAILED_OF_OTHERS = VERSION.series(f"{ERRORS.metric}_of_others", "ratio_increase1h")
@@ -39,16 +39,16 @@ _STILL_USED = f"{VERSION.increase(TRACES, '5m')} > 0"
 
 
 def _others(series: str, whole: str) -> str:
-    """The ratio of two sums over the other versions."""
+    """A ratio over all other versions."""
     return f"(\n{indented(of_others(series))}\n)\n/ ({whole} > 0)"
 
 
 def _records() -> Iterator[Record]:
     errors = VERSION.increase(ERRORS.metric, "1h")
     yield Record(
-        comment="""A version against all others of its experiment in the same environment, over an hour. 1.5 times as
-much is what is worth a look; how many traces it takes on each side follows from what chance does to a share, a p95 or
-a mean. What gets no traces any more is out of the way already.""",
+        comment="""A version compared with all other versions of its experiment in the same environment, over an
+hour. A factor of 1.5 is worth a look. The minimum number of traces on each side follows from how much a share, a
+p95 or a mean varies by chance. A version without recent traces is ignored because it is already out of the way.""",
         record=_TRACES_OF_OTHERS,
         expr=of_others(_TRACES),
     )
@@ -58,8 +58,8 @@ a mean. What gets no traces any more is out of the way already.""",
         expr=f"{APPLICATION.sum(errors)}\n/ ({APPLICATION.sum(_TRACES)} > 0)",
     )
     yield Record(
-        comment="""By how many standard errors the two ratios differ: the z of a two-proportion test, with the error
-that both would have if they were the same.""",
+        comment="""The difference of the two ratios in standard errors: the z of a two-proportion test, with the
+error of the pooled ratio.""",
         record=_Z,
         expr=f"""\
 (
@@ -91,7 +91,7 @@ histogram_quantile(
 
 @dataclass(frozen=True, slots=True)
 class _Worse:
-    """An alert on a version of which something is more than that of the others."""
+    """An alert on a version for which a series is higher than for the other versions."""
 
     alert: str
     summary: str
@@ -141,9 +141,9 @@ FAILS_MORE = _Worse(
     f"""\
 {IT}: {value(PERCENT)} of its
 {_asked(_TRACES, WHOLE)}
-traces of the last hour failed, against
+traces of the last hour failed, compared with
 {_asked(_FAILED_OF_OTHERS, PERCENT)}
-of the others'.""",
+for the other versions.""",
     _FAILED,
     _FAILED_OF_OTHERS,
     A_VERSION,
@@ -165,9 +165,9 @@ SLOWER = _Worse(
     f"""\
 {IT}: the p95 of its
 {_asked(_TRACES, WHOLE)}
-traces of the last hour is {value(templates.DURATION)}, against
+traces of the last hour is {value(templates.DURATION)}, compared with
 {_asked(_P95_OF_OTHERS, templates.DURATION)}
-of the others.""",
+for the other versions.""",
     _P95,
     _P95_OF_OTHERS,
     f'quantile="0.95",{A_VERSION}',
@@ -183,11 +183,10 @@ of the others.""",
 
 USES_MORE_TOKENS = _Worse(
     "MlflowVersionUsesMoreTokens",
-    "A version uses more tokens for a trace than the others in its environment.",
+    "A version uses more tokens per trace than the others in its environment.",
     f"""\
-{IT} used {value(WHOLE)} tokens
-a trace in the last hour, the others
-{_asked(_TOKENS_OF_OTHERS, WHOLE)}.""",
+{IT} used {value(WHOLE)} tokens per trace
+in the last hour, compared with {_asked(_TOKENS_OF_OTHERS, WHOLE)} for the other versions.""",
     _TOKENS,
     _TOKENS_OF_OTHERS,
     A_VERSION,
