@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from mlflow_trace_exporter.bundled import packaged
 from mlflow_trace_exporter.commands.cli import cli
 from mlflow_trace_exporter.web import runbook
-from prometheus.__main__ import texts
+from prometheus import __main__ as written
 from tests.support.real import tool
 
 RULES = sorted(packaged.prometheus("rules").glob("*.yml"))
@@ -34,8 +34,9 @@ NAMES = sorted({rule["alert"] for rule in ALERTS})
 RECORDED = [rule for rule in ALL if "record" in rule]
 
 
-def test_the_files_are_what_the_code_writes() -> None:
-    assert texts() == {file.name: file.read_text(encoding="utf-8") for file in RULES}, "run python -m prometheus"
+@pytest.mark.parametrize(("files", "texts"), [(RULES, written.rules()), (PROMTOOL_TESTS, written.tests())])
+def test_the_files_are_what_the_code_writes(files: list[Path], texts: dict[str, str]) -> None:
+    assert texts == {file.name: file.read_text(encoding="utf-8") for file in files}, "run python -m prometheus"
 
 
 def test_every_alert_has_a_test_in_which_it_fires() -> None:
