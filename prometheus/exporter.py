@@ -27,6 +27,9 @@ CREATED = "mlflow_experiment_created_timestamp_seconds"
 PATIENCE = f"120 + 3 * {INTERVAL}"
 """Seconds after the last successful poll until data is no longer fresh."""
 
+CLOCKS_DIFFER_S = 300
+"""The difference from which on a clock is wrong."""
+
 IT = label("instance")
 
 NO_TARGET = (
@@ -145,8 +148,8 @@ Errors of {IT} in the last 15 minutes:{REASONS}. A failed page is read again, so
     _alert(
         "MlflowTraceExporterClockWrong",
         f"""\
-abs({CLOCK_DIFFERENCE}) > 300
-or {LAST_POLL} - time() > 300
+abs({CLOCK_DIFFERENCE}) > {CLOCKS_DIFFER_S}
+or {LAST_POLL} - time() > {CLOCKS_DIFFER_S}
 or {_sum(f'{POLL_ERRORS}{{reason="clock"}}', "15m")} > 0""",
         "The clock of the exporter or of MLflow is wrong.",
         f"""\

@@ -1,6 +1,6 @@
 """Levels, windows and expressions that several rules share. Pure text.
 
-A level is the set of labels that recorded series of a kind have; it is said here, once, and everything else asks it.
+A level is the set of labels of a recorded series. Levels, burn rates and their windows are defined only here.
 """
 
 from dataclasses import dataclass
@@ -29,11 +29,11 @@ class Level:
 
     @property
     def on(self) -> str:
-        """Matches two series of this level."""
+        """Vector matching for two series of this level."""
         return f"on ({self.by})"
 
     def with_label(self, label: str) -> "Level":
-        """The level with one label more."""
+        """The level with an additional label."""
         return Level((*self.labels, label))
 
     def sum(self, expr: str) -> str:
@@ -49,19 +49,19 @@ class Level:
         return self.series(kind.metric, f"ratio_increase{window}")
 
     def increase(self, metric: str, window: str) -> str:
-        """How many there were in a window."""
+        """The recorded increase in a window."""
         return self.series(metric, f"increase{window}")
 
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """A kind of traces of which an objective allows a certain share."""
+    """Traces of which an objective allows only a certain share."""
 
     objective: str
     metric: str
     allowed: str
     status: str
-    """The filter of the exporter's page of traces."""
+    """The value of `status` on the exporter's page of traces."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +77,7 @@ ENVIRONMENT = Level(("environment",))
 APPLICATION = Level(("experiment", "environment"))
 VERSION = Level(("experiment", "environment", "version"))
 OBJECTIVE = ENVIRONMENT
-"""What objectives are set for, and alerts on them are about."""
+"""The level of objectives and of alerts on them."""
 
 TRACES = "mlflow_traces"
 COST = "mlflow_trace_cost_usd"
@@ -114,22 +114,22 @@ def burning_from(kind: Kind, burn: Burn) -> str:
 
 
 def seconds(window: str) -> int:
-    """How long a window is: ``30m`` is 1800."""
+    """The length of a window in seconds: 1800 for ``30m``."""
     return int(timedelta(**{UNITS[window[-1]]: int(window[:-1])}).total_seconds())
 
 
 def increase(counter: str, window: str) -> str:
-    """The increase of each series; of two exporters that count the same traces, the higher one."""
+    """The increase of each series. If two exporters count the same traces, the higher one counts."""
     return f"max without (instance, pod) (increase({counter}[{window}]))"
 
 
 def divided(part: str, whole: str) -> str:
-    """A ratio, and nothing where the whole is 0."""
+    """A ratio; no result where the whole is 0."""
     return f"{part} / ({whole} > 0)"
 
 
 def too_many(kind: Kind, limit: str, *windows: str) -> str:
-    """More traces of this kind than a share in each of these windows, and enough of them in the first one."""
+    """In each window the share of such traces is above the limit, and in the first window there are enough of them."""
     above = (f"{OBJECTIVE.ratio(kind, window)} > {OBJECTIVE.on} {limit}" for window in windows)
     enough = (
         f"{OBJECTIVE.increase(kind.metric, windows[0])} > {OBJECTIVE.on}\n"
@@ -139,15 +139,15 @@ def too_many(kind: Kind, limit: str, *windows: str) -> str:
 
 
 def or_frozen(expr: str, itself: str) -> str:
-    """True also while there are no fresh numbers, if it was true before."""
+    """The expression, which stays true while there is no fresh data."""
     return f"{expr}\nor {OBJECTIVE.on}\n{itself} and on (job) {STALE}"
 
 
 def of_others(series: str, whole: Level = APPLICATION) -> str:
-    """What all versions of an application have but this one."""
+    """The sum over all other versions of the application, for each version."""
     return f"{whole.sum(series)}\n- {whole.on} group_right ()\n{series}"
 
 
 def indented(expr: str) -> str:
-    """An expression two columns further right."""
+    """The expression, indented by two spaces."""
     return "\n".join(f"  {line}" for line in expr.splitlines())

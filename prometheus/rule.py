@@ -35,14 +35,14 @@ class Record:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Alert:
-    """An alert rule. ``traces`` marks an alert that needs fresh numbers: MlflowTracesStale inhibits it."""
+    """An alert rule. ``traces`` marks an alert that needs fresh data: MlflowTracesStale inhibits it."""
 
     alert: str
     expr: str
     severity: Severity
     annotations: Mapping[str, str]
     hold: str = ""
-    """`for`: how long the expression has to be true."""
+    """`for`: how long the expression must be true."""
     keep: str = ""
     """`keep_firing_for`"""
     objective: str = ""
@@ -69,7 +69,7 @@ Rule = Record | Alert
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Rules that Prometheus evaluates one after the other."""
+    """Rules that Prometheus evaluates in order."""
 
     name: str
     rules: tuple[Rule, ...]
@@ -106,7 +106,7 @@ class File:
 
 
 def commented(comment: str, rules: Iterable[Record]) -> Iterator[Record]:
-    """The rules, of which the first one has the comment."""
+    """The rules, with the comment at the first one."""
     first, *others = rules
     yield replace(first, comment=comment)
     yield from others

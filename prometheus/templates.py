@@ -1,4 +1,4 @@
-"""What annotations are made of: Go templates that Prometheus fills in. Pure text."""
+"""Building blocks of annotations: Go templates that Prometheus fills in. Pure text."""
 
 from prometheus.promql import ENVIRONMENT, Level, seconds
 
@@ -13,13 +13,13 @@ CENTS = 'printf "%.2f"'
 MILLI = 'printf "%.3f"'
 
 BURN_WINDOW = "$labels.long_window"
-"""In place of a window: the longer one of the burn rate."""
+"""In place of a window: the long window of the burn rate, from the labels of the alert."""
 
 WEEK_S = seconds("1w")
-"""How long before its end a trace may have started: a bound that lets MLflow use an index."""
+"""The longest time from the start of a trace to its end. The bound on the start lets MLflow use an index."""
 
 _NAMED = "^(unknown|other)$|'"
-"""No values of tags, or none that a filter can quote."""
+"""Matches values that are not values of tags, or that a filter cannot quote."""
 
 
 def label(name: str) -> str:
@@ -33,7 +33,7 @@ def value(how: str = "") -> str:
 
 
 def own(series: str, level: Level, *more: str) -> str:
-    """The series that has the labels of the alert, as the format of `printf`; ``more`` are matchers."""
+    """The series with the labels of the alert, as a format for `printf`. ``more`` are further matchers."""
     matchers = (*(f"{name}=%q" for name in ("job", *level.labels)), *more)
     return f"{series}{{{','.join(matchers)}}}"
 
@@ -46,13 +46,13 @@ def asked(query: str, level: Level, how: str, text: str = "{}", unknown: str = "
 
 
 def each(query: str, level: Level, text: str, sort: str = "") -> str:
-    """A text for each result of a query, in which `$each` is the result; each on a line of its own."""
+    """A text for each result of a query, each on its own line. In the text, `$each` is the result."""
     results = f"{_query(query, level)}{sort}"
     return f"{{{{ range $i, $each := {results} }}}}{{{{ if $i }}}};{{{{ end }}}}\n{text}{{{{ end }}}}"
 
 
 def worst(series: str, level: Level, how: str, unit: str = "") -> str:
-    """The three versions that have most of something."""
+    """The three versions with the highest values of a series."""
     version = "version {{ $each.Labels.version }} of {{ $each.Labels.experiment }}"
     text = f"{version}, {{{{ $each.Value | {how} }}}}{unit}"
     return each(f"sort_desc(topk(3, {own(series, level)} > 0))", level, text)
@@ -108,7 +108,7 @@ def _escaped(name: str) -> str:
 
 
 def _ago(window: str, *, in_ms: bool = False, earlier_s: int = 0) -> str:
-    """When a window began, or so much earlier, as a number."""
+    """The time at which a window began, or a time so much earlier, as a number."""
     if window == BURN_WINDOW:
         terms = ["time()", *([str(earlier_s)] if earlier_s else []), "%f"]
     else:

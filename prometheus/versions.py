@@ -21,20 +21,22 @@ from prometheus.rule import Alert, Group, Record, Rule
 from prometheus.templates import MILLI, PERCENT, WHOLE, asked, label, own, value
 
 WORSE = 1.5
-"""The factor from which on a difference is worth a look."""
+"""A version is worse if it exceeds the others by this factor."""
 
-_FAILED = VERSION.ratio(ERRORS, "1h")
-_FAILED_OF_OTHERS = VERSION.series(f"{ERRORS.metric}_of_others", "ratio_increase1h")
-_FAILED_OF_ALL = APPLICATION.ratio(ERRORS, "1h")
-_Z = VERSION.series(ERRORS.metric, "z_increase1h")
-_P95 = VERSION.series(DURATION, "quantile_increase1h")
-_P95_OF_OTHERS = VERSION.series(f"{DURATION}_of_others", "quantile_increase1h")
-_TOKENS = VERSION.series(TOKENS_PER_TRACE, "mean_increase1h")
-_TOKENS_OF_OTHERS = VERSION.series(f"{TOKENS_PER_TRACE}_of_others", "mean_increase1h")
-_TRACES = VERSION.increase(TRACES, "1h")
-_TRACES_OF_OTHERS = VERSION.increase(f"{TRACES}_of_others", "1h")
-_WITH_TOKENS = VERSION.increase(TRACES_WITH_TOKENS, "1h")
-_WITH_TOKENS_OF_OTHERS = VERSION.increase(f"{TRACES_WITH_TOKENS}_of_others", "1h")
+WINDOW = "1h"
+
+_FAILED = VERSION.ratio(ERRORS, WINDOW)
+_FAILED_OF_OTHERS = VERSION.series(f"{ERRORS.metric}_of_others", f"ratio_increase{WINDOW}")
+_FAILED_OF_ALL = APPLICATION.ratio(ERRORS, WINDOW)
+_Z = VERSION.series(ERRORS.metric, f"z_increase{WINDOW}")
+_P95 = VERSION.series(DURATION, f"quantile_increase{WINDOW}")
+_P95_OF_OTHERS = VERSION.series(f"{DURATION}_of_others", f"quantile_increase{WINDOW}")
+_TOKENS = VERSION.series(TOKENS_PER_TRACE, f"mean_increase{WINDOW}")
+_TOKENS_OF_OTHERS = VERSION.series(f"{TOKENS_PER_TRACE}_of_others", f"mean_increase{WINDOW}")
+_TRACES = VERSION.increase(TRACES, WINDOW)
+_TRACES_OF_OTHERS = VERSION.increase(f"{TRACES}_of_others", WINDOW)
+_WITH_TOKENS = VERSION.increase(TRACES_WITH_TOKENS, WINDOW)
+_WITH_TOKENS_OF_OTHERS = VERSION.increase(f"{TRACES_WITH_TOKENS}_of_others", WINDOW)
 _STILL_USED = f"{VERSION.increase(TRACES, '5m')} > 0"
 
 
@@ -44,7 +46,7 @@ def _others(series: str, whole: str) -> str:
 
 
 def _records() -> Iterator[Record]:
-    errors = VERSION.increase(ERRORS.metric, "1h")
+    errors = VERSION.increase(ERRORS.metric, WINDOW)
     yield Record(
         comment="""A version compared with all other versions of its experiment in the same environment, over an
 hour. A factor of 1.5 is worth a look. The minimum number of traces on each side follows from how much a share, a
@@ -74,7 +76,7 @@ error of the pooled ratio.""",
   )
 )""",
     )
-    buckets = VERSION.with_label("le").increase(BUCKETS, "1h")
+    buckets = VERSION.with_label("le").increase(BUCKETS, WINDOW)
     per_bucket = APPLICATION.with_label("le")
     yield Record(
         record=_P95_OF_OTHERS,
@@ -86,7 +88,7 @@ histogram_quantile(
         labels={"quantile": "0.95"},
     )
     yield Record(record=_WITH_TOKENS_OF_OTHERS, expr=of_others(_WITH_TOKENS))
-    yield Record(record=_TOKENS_OF_OTHERS, expr=_others(VERSION.increase(TOKENS, "1h"), _WITH_TOKENS_OF_OTHERS))
+    yield Record(record=_TOKENS_OF_OTHERS, expr=_others(VERSION.increase(TOKENS, WINDOW), _WITH_TOKENS_OF_OTHERS))
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,10 +114,10 @@ class _Worse:
             "description": self.description,
             "runbook_url": templates.runbook(self.alert),
             "dashboard_url": templates.dashboard("mlflow-versions", APPLICATION, candidate="version"),
-            "traces_url": templates.traces(VERSION, self.filter, templates.since("1h")),
+            "traces_url": templates.traces(VERSION, self.filter, templates.since(WINDOW)),
         }
         if self.search:
-            annotations["search_traces"] = templates.search(self.search, VERSION, "1h")
+            annotations["search_traces"] = templates.search(self.search, VERSION, WINDOW)
         return Alert(
             alert=self.alert,
             expr="\nand ".join((expr, *self.conditions)),
@@ -125,6 +127,11 @@ class _Worse:
             traces=True,
             annotations=annotations,
         )
+
+
+def _enough(traces: int, *series: str) -> Iterator[str]:
+    """At least so many traces on both sides."""
+    return (f"{each} >= {traces}" for each in series)
 
 
 def _asked(series: str, how: str) -> str:
@@ -149,10 +156,9 @@ for the other versions.""",
     A_VERSION,
     (
         f"{_Z} > 3",
-        f"{VERSION.increase(ERRORS.metric, '1h')} >= 5",
+        f"{VERSION.increase(ERRORS.metric, WINDOW)} >= 5",
         _STILL_USED,
-        f"{_TRACES} >= 30",
-        f"{_TRACES_OF_OTHERS} >= 30",
+        *_enough(30, _TRACES, _TRACES_OF_OTHERS),
     ),
     "5m",
     "status=error",
@@ -172,8 +178,7 @@ for the other versions.""",
     _P95_OF_OTHERS,
     f'quantile="0.95",{A_VERSION}',
     (
-        f"ignoring (quantile) {_TRACES} >= 250",
-        f"ignoring (quantile) {_TRACES_OF_OTHERS} >= 250",
+        *(f"ignoring (quantile) {each}" for each in _enough(250, _TRACES, _TRACES_OF_OTHERS)),
         f"ignoring (quantile) {_STILL_USED}",
     ),
     "10m",
@@ -190,7 +195,7 @@ in the last hour, compared with {_asked(_TOKENS_OF_OTHERS, WHOLE)} for the other
     _TOKENS,
     _TOKENS_OF_OTHERS,
     A_VERSION,
-    (f"{_WITH_TOKENS} >= 100", f"{_WITH_TOKENS_OF_OTHERS} >= 100", _STILL_USED),
+    (*_enough(100, _WITH_TOKENS, _WITH_TOKENS_OF_OTHERS), _STILL_USED),
     "10m",
     f"tokens_above={_asked(_TOKENS_OF_OTHERS, WHOLE)}",
 )

@@ -1,4 +1,4 @@
-"""Cost against the objective of a day."""
+"""Cost compared with the daily objective."""
 
 from prometheus.promtool.case import Case, CaseFile, Fired, Target, ask, fires, one
 
@@ -8,12 +8,12 @@ FIRING = 'count by (alertname, environment) (ALERTS{alertstate="firing",data="tr
 
 FILE = CaseFile(
     "cost.yml",
-    "Cost against the objective of a day.",
+    "Cost compared with the daily objective.",
     "5m",
     (
         Case(
             (
-                "100 USD a day are the objective - three times as much from the second day on, exactly "
+                "the objective is 100 USD per day - three times as much from the second day on, exactly "
                 "as much, and no objective"
             ),
             "5m",
@@ -81,7 +81,7 @@ FILE = CaseFile(
             ),
         ),
         Case(
-            ("what must not fire - a burst of an hour; nothing is asked any more; a few expensive traces"),
+            "what must not fire - a burst of an hour; no more requests; a few expensive traces",
             "5m",
             [
                 A.version(
@@ -99,11 +99,11 @@ FILE = CaseFile(
             ],
             (
                 ask(
-                    ('count_over_time(ALERTS{alertname=~"MlflowCost.*",alertstate="firing",environment="burst"}[1d])'),
+                    'count_over_time(ALERTS{alertname=~"MlflowCost.*",alertstate="firing",environment="burst"}[1d])',
                     "24h",
                 ),
                 ask(
-                    ('count_over_time(ALERTS{alertname=~"MlflowCost.*",alertstate="firing",environment!="burst"}[1d])'),
+                    'count_over_time(ALERTS{alertname=~"MlflowCost.*",alertstate="firing",environment!="burst"}[1d])',
                     "24h",
                 ),
             ),

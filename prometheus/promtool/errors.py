@@ -198,7 +198,7 @@ FILE = CaseFile(
             ),
         ),
         Case(
-            "exactly what is allowed, and exactly 14.4 times that",
+            "exactly the allowed share, and exactly 14.4 times that",
             "1m",
             [
                 A.objective("allowed", 400, error_ratio=0.05, min_traces=20),
@@ -210,7 +210,7 @@ FILE = CaseFile(
             ],
             (
                 ask(
-                    ('count by (alertname, environment, burn_rate) (ALERTS{alertstate="firing",severity="critical"})'),
+                    'count by (alertname, environment, burn_rate) (ALERTS{alertstate="firing",severity="critical"})',
                     "400m",
                     one(alertname="MlflowErrorBudgetBurn", environment="at 14.4", burn_rate="6"),
                     one(alertname="MlflowErrorBudgetBurn", environment="above 14.4", burn_rate="6"),
@@ -254,7 +254,7 @@ FILE = CaseFile(
             ),
         ),
         Case(
-            "an objective that 14.4 times would pass 100 % can still be broken",
+            "an objective whose 14.4-fold exceeds 100 % can still be missed",
             "1m",
             [
                 A.objective("staging", 400, error_ratio=0.4, min_traces=20),
@@ -271,7 +271,7 @@ FILE = CaseFile(
             ),
         ),
         Case(
-            "no traffic is no ratio, and no alert",
+            "without traffic there is no ratio and no alert",
             "1m",
             [
                 A.objective("production", 200, error_ratio=0.05, min_traces=20),
@@ -342,8 +342,8 @@ FILE = CaseFile(
         ),
         Case(
             (
-                "MLflow goes away in the middle of an incident that ends meanwhile - the page stays "
-                "until that is known, so that it can be resolved"
+                "MLflow goes away in the middle of an incident that ends in the meantime - the page stays "
+                "until fresh data shows it, so that it can be resolved"
             ),
             "1m",
             [
@@ -402,7 +402,7 @@ FILE = CaseFile(
             ),
         ),
         Case(
-            "MLflow cannot look for a value that is not in a tag, nor for one with a quote",
+            "MLflow cannot search for a value that is not in a tag, nor for one with a quote",
             "1m",
             [
                 A.objective("unknown", 30, error_ratio=0.05, min_traces=20),

@@ -119,7 +119,7 @@ FILE = CaseFile(
             ),
         ),
         Case(
-            "of a pair one is down - the numbers of the job are still fresh",
+            "one exporter of a pair is down - the data of the job is still fresh",
             "1m",
             [
                 B.exporter(120),
@@ -175,7 +175,7 @@ FILE = CaseFile(
             ),
         ),
         Case(
-            ("MLflow cannot be reached by the only exporter - numbers are stale before anything else fires"),
+            "MLflow cannot be reached by the only exporter - data is stale before anything else fires",
             "1m",
             [
                 A.exporter(120, "catching_up", mlflow_up="1x60 0x60", last_poll="0+60x60 3600x60"),
@@ -201,7 +201,7 @@ FILE = CaseFile(
             ),
         ),
         Case(
-            "a poll an hour is no reason to call its numbers stale",
+            "an hourly poll does not make data stale",
             "1m",
             [
                 A.exporter(
@@ -235,8 +235,8 @@ FILE = CaseFile(
         ),
         Case(
             (
-                "the last successful poll is long ago though MLflow answers; while one catches up that "
-                "is as it should be"
+                "the last successful poll is long ago although MLflow responds; this is normal while an "
+                "exporter catches up"
             ),
             "1m",
             [
@@ -263,8 +263,8 @@ FILE = CaseFile(
         ),
         Case(
             (
-                "polls succeed and what is complete does not move on; on the other exporter it does, by "
-                "ten minutes at a time"
+                "polls succeed but the complete time does not move; on the other exporter it moves in "
+                "steps of ten minutes"
             ),
             "1m",
             [
@@ -277,7 +277,7 @@ FILE = CaseFile(
             ),
         ),
         Case(
-            ("one has been catching up for an hour, the other for a quarter of one - from then on nothing is fresh"),
+            "one has been catching up for an hour, the other for 15 minutes - from then on nothing is fresh",
             "1m",
             [
                 A.exporter(200, catching_up="0x30 1x170", complete_until="0+60x200"),
@@ -309,7 +309,7 @@ FILE = CaseFile(
             ),
         ),
         Case(
-            "traces are not accounted for",
+            "MLflow has traces that are not counted",
             "1m",
             [
                 A.exporter(60, unaccounted="0x30 3x30"),
@@ -334,7 +334,7 @@ FILE = CaseFile(
             ),
         ),
         Case(
-            "two MLflow servers under one job - the higher number counts, and somebody is told",
+            "two MLflow servers under one job - the higher number counts, and an alert fires",
             "1m",
             [
                 A.exporter(60, "mlflow_up"),
@@ -379,7 +379,7 @@ FILE = CaseFile(
             ),
         ),
         Case(
-            ("a pair on one MLflow server, of which one knows of a new experiment of that name a little later"),
+            "a pair on one MLflow server, one of which learns of a new experiment a little later",
             "1m",
             [
                 A_POD.exporter(60, "mlflow_up"),
@@ -404,10 +404,7 @@ FILE = CaseFile(
             ),
         ),
         Case(
-            (
-                "two MLflow servers with a job each, and two that another label of their targets keeps "
-                "apart, are added up"
-            ),
+            "two MLflow servers with their own jobs are added up, and so are two that differ by another target label",
             "1m",
             [
                 EU.exporter(60, "mlflow_up"),
@@ -450,7 +447,7 @@ FILE = CaseFile(
             ),
         ),
         Case(
-            "traces come late",
+            "traces become visible late",
             "1m",
             [
                 A.exporter(60, late="0x30 12x30"),
@@ -502,7 +499,7 @@ FILE = CaseFile(
             ),
         ),
         Case(
-            "nine tenths of the series are used, and exactly four fifths",
+            "90 % of the series limit are used, and exactly 80 %",
             "1m",
             [
                 A.exporter(60, series="90000x60", series_limit="100000x60"),
@@ -526,8 +523,8 @@ FILE = CaseFile(
         ),
         Case(
             (
-                "a ledger is reset while Prometheus looks, another before its first look; one was long "
-                "ago, and its exporter was away"
+                "a ledger is reset while Prometheus scrapes, another before the first scrape; a third was "
+                "reset long ago, and its exporter was away"
             ),
             "1m",
             [
@@ -567,7 +564,7 @@ FILE = CaseFile(
             ),
         ),
         Case(
-            "the configuration file cannot be used",
+            "the configuration file is invalid",
             "1m",
             [
                 A.exporter(60, reload_successful="1x30 0x30", reloaded="1200x60"),
@@ -591,7 +588,7 @@ FILE = CaseFile(
             ),
         ),
         Case(
-            "one of two jobs has no target any more",
+            "one of two jobs no longer has a target",
             "1m",
             [
                 A.exporter(60),
@@ -621,7 +618,7 @@ FILE = CaseFile(
             ),
         ),
         Case(
-            "the clock of the exporter is five minutes late - what is kept back for ever is told",
+            "the clock of the exporter is five minutes late - an alert fires if inhibition lasts",
             "1m",
             [
                 A.exporter(60, last_poll="-300+60x60"),
@@ -637,7 +634,7 @@ FILE = CaseFile(
             ),
         ),
         Case(
-            "what was missed is in the shortest window for five minutes after it was read",
+            "data stays stale for five minutes after catching up, the length of the shortest window",
             "1m",
             [
                 A.exporter(60, catching_up="0x20 1x10 0x30"),
@@ -651,8 +648,8 @@ FILE = CaseFile(
         ),
         Case(
             (
-                "MLflow's clock is three days behind, is set, the exporter's is an hour ahead, is set, "
-                "then both are behind"
+                "MLflow's clock is three days behind and is fixed, the exporter's is an hour ahead and is "
+                "fixed, then both are behind"
             ),
             "1m",
             [

@@ -1,4 +1,4 @@
-"""Everything that rules read, as it is when all is well."""
+"""All series that rules read, in a healthy state."""
 
 from prometheus.promtool.case import Case, CaseFile, Target, ask, one, sample
 
@@ -7,7 +7,7 @@ A = Target()
 
 FILE = CaseFile(
     "healthy.yml",
-    "Everything that rules read, as it is when all is well.",
+    "All series that rules read, in a healthy state.",
     "5m",
     (
         Case(

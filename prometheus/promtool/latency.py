@@ -95,7 +95,7 @@ FILE = CaseFile(
             ),
         ),
         Case(
-            ("the objective is 95 % within 5 s - exactly 5 % are slower, a few more are, few are among few traces"),
+            "the objective is 95 % within 5 s - exactly 5 % are slower, a few more are, few are among few traces",
             "1m",
             [
                 A.objective("exact", 400, latency_seconds=5, latency_ratio=0.95, min_traces=20),

@@ -1,4 +1,4 @@
-"""Failed traces where there are few traces."""
+"""Failed traces with little traffic."""
 
 from prometheus.promtool.case import Case, CaseFile, Target, ask, one
 
@@ -7,11 +7,11 @@ A = Target(job="exporter")
 
 FILE = CaseFile(
     "little-traffic.yml",
-    "Failed traces where there are few traces.",
+    "Failed traces with little traffic.",
     "5m",
     (
         Case(
-            ("little traffic - a trace in ten minutes, all of which fail, is enough; one failure a day is not"),
+            "one trace in ten minutes is enough if all fail; one failure a day is not",
             "10m",
             [
                 A.objective("all fail", 200, error_ratio=0.05, min_traces=20),

@@ -16,8 +16,8 @@ FILE = CaseFile(
     (
         Case(
             (
-                "an environment that has traces at this time of the day has none - and one that is quiet "
-                "at weekends, or has a new series, has"
+                "environments that usually have traces at this time of day have none; others are quiet at "
+                "weekends, steady or rare"
             ),
             "5m",
             [
@@ -61,7 +61,7 @@ FILE = CaseFile(
             ),
         ),
         Case(
-            "on the first days there is nothing to compare with but yesterday",
+            "on the first days the only reference is yesterday",
             "5m",
             [
                 A.series(mlflow_up="1x700"),

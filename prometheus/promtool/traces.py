@@ -1,4 +1,4 @@
-"""Usage that vanishes, traces that do not end, durations beyond the buckets."""
+"""Missing token usage, traces that do not end, durations beyond the buckets."""
 
 from prometheus.promtool.case import Case, CaseFile, Fired, Target, ask, fires, one
 
@@ -7,12 +7,12 @@ A = Target(job="exporter")
 
 FILE = CaseFile(
     "traces.yml",
-    "Usage that vanishes, traces that do not end, durations beyond the buckets.",
+    "Missing token usage, traces that do not end, durations beyond the buckets.",
     "5m",
     (
         Case(
             (
-                "token usage vanishes from production while traffic goes on; one environment never has "
+                "token usage disappears from production while traffic continues; one environment never has "
                 "any, one has no traffic"
             ),
             "5m",
@@ -30,7 +30,7 @@ FILE = CaseFile(
             (
                 ask('count by (environment) (ALERTS{alertname="MlflowTokenUsageMissing"})', "25h"),
                 ask(
-                    ('count by (environment) (ALERTS{alertstate="firing",alertname="MlflowTokenUsageMissing"})'),
+                    'count by (environment) (ALERTS{alertstate="firing",alertname="MlflowTokenUsageMissing"})',
                     "27h",
                     one(environment="production"),
                 ),
@@ -53,8 +53,8 @@ FILE = CaseFile(
         ),
         Case(
             (
-                "traces are stuck in progress in production, where none ends; elsewhere as many end, or "
-                "few are in progress, or only now and then, or there are some for a quarter of an hour"
+                "traces are stuck in progress in production; elsewhere as many end, or few are in progress, "
+                "or only now and then, or only for the last 15 minutes"
             ),
             "5m",
             [
@@ -67,7 +67,7 @@ FILE = CaseFile(
             ],
             (
                 ask(
-                    ('count by (environment) (ALERTS{alertstate="firing",alertname="MlflowTracesStuckInProgress"})'),
+                    'count by (environment) (ALERTS{alertstate="firing",alertname="MlflowTracesStuckInProgress"})',
                     "210m",
                     one(environment="production"),
                 ),
@@ -93,7 +93,7 @@ FILE = CaseFile(
             ),
         ),
         Case(
-            "traces are given up in one environment",
+            "traces are abandoned in one environment",
             "5m",
             [
                 A.application("production", abandoned="0x20 3x80"),
@@ -123,10 +123,7 @@ FILE = CaseFile(
             ),
         ),
         Case(
-            (
-                "a twentieth of production is beyond the last bucket; elsewhere less than a hundredth, "
-                "or too few to tell"
-            ),
+            "5 % of production are beyond the last bucket; elsewhere less than 1 %, or too few traces to tell",
             "5m",
             [
                 A.version(
@@ -156,7 +153,7 @@ FILE = CaseFile(
             ],
             (
                 ask(
-                    ('count by (environment) (ALERTS{alertstate="firing",alertname="MlflowDurationBeyondBuckets"})'),
+                    'count by (environment) (ALERTS{alertstate="firing",alertname="MlflowDurationBeyondBuckets"})',
                     "300m",
                     one(environment="production"),
                 ),

@@ -286,7 +286,7 @@ FILE = CaseFile(
         ),
         Case(
             (
-                "a small canary without errors says nothing of the others - 10 of 1000 failed; nor do 4 "
+                "a small canary without errors does not incriminate the others - 10 of 1000 failed; nor do 4 "
                 "of 40 against none of 1000"
             ),
             "1m",
@@ -299,7 +299,7 @@ FILE = CaseFile(
             (ask('ALERTS{alertname="MlflowVersionFailsMore"}', "120m"),),
         ),
         Case(
-            ("a version that was rolled back is out of the way, though its failures are still in the hour"),
+            "a version that was rolled back is out of the way, although its failures are still in the window",
             "1m",
             [
                 A.version("production", "1.4.0", traces="0+10x120", errors="0x120"),
