@@ -77,7 +77,10 @@ ENVIRONMENT = Level(("environment",))
 APPLICATION = Level(("experiment", "environment"))
 VERSION = Level(("experiment", "environment", "version"))
 OBJECTIVE = ENVIRONMENT
-"""The level of objectives and of alerts on them."""
+"""The level of objectives, and of alerts on traces."""
+
+SUMMED = (ENVIRONMENT,)
+"""The levels above versions at which everything is recorded; the level of objectives must be one of them."""
 
 TRACES = "mlflow_traces"
 COST = "mlflow_trace_cost_usd"

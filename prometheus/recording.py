@@ -10,10 +10,10 @@ from prometheus.promql import (
     BURNS,
     COST,
     DURATION,
-    ENVIRONMENT,
     IN_PROGRESS,
     KINDS,
     OBJECTIVE,
+    SUMMED,
     TOKENS,
     TOKENS_PER_TRACE,
     TRACES,
@@ -64,23 +64,26 @@ def _burns() -> Iterator[Record]:
 
 
 def _by_version(window: str) -> Iterator[Record]:
-    """Traces, errors and slow traces, by version and then by environment."""
+    """Traces, errors and slow traces, by version and summed."""
     for metric in COUNTED:
         series = VERSION.increase(metric, window)
         yield Record(record=series, expr=VERSION.sum(increase(f"{metric}_total", window)))
-        yield Record(record=ENVIRONMENT.increase(metric, window), expr=ENVIRONMENT.sum(series))
+        for level in SUMMED:
+            yield Record(record=level.increase(metric, window), expr=level.sum(series))
     for kind in KINDS:
-        for level in (VERSION, ENVIRONMENT):
+        for level in (VERSION, *SUMMED):
             yield _ratio(level, kind.metric, window)
 
 
-def _by_environment(window: str) -> Iterator[Record]:
-    """The same by environment only: by version it would be many series, and only burn rates need these windows."""
+def _summed(window: str) -> Iterator[Record]:
+    """The same without versions: these would be many series, and only burn rates need these windows."""
     for metric in COUNTED:
-        expr = ENVIRONMENT.sum(increase(f"{metric}_total", window))
-        yield Record(record=ENVIRONMENT.increase(metric, window), expr=expr)
+        for level in SUMMED:
+            expr = level.sum(increase(f"{metric}_total", window))
+            yield Record(record=level.increase(metric, window), expr=expr)
     for kind in KINDS:
-        yield _ratio(ENVIRONMENT, kind.metric, window)
+        for level in SUMMED:
+            yield _ratio(level, kind.metric, window)
 
 
 def _ratio(level: Level, metric: str, window: str) -> Record:
@@ -91,12 +94,12 @@ def _ratio(level: Level, metric: str, window: str) -> Record:
 
 
 def _durations(window: str) -> Iterator[Record]:
-    versions, environments = VERSION.with_label("le"), ENVIRONMENT.with_label("le")
-    buckets, summed = versions.increase(BUCKETS, window), environments.increase(BUCKETS, window)
-    yield Record(record=buckets, expr=versions.sum(increase(BUCKETS, window)))
-    yield Record(record=summed, expr=environments.sum(buckets))
+    buckets = {level: level.with_label("le").increase(BUCKETS, window) for level in (VERSION, *SUMMED)}
+    yield Record(record=buckets[VERSION], expr=VERSION.with_label("le").sum(increase(BUCKETS, window)))
+    for level in SUMMED:
+        yield Record(record=buckets[level], expr=level.with_label("le").sum(buckets[VERSION]))
     for quantile in QUANTILES:
-        for level, of in ((VERSION, buckets), (ENVIRONMENT, summed)):
+        for level, of in buckets.items():
             yield Record(
                 record=level.series(DURATION, f"quantile_increase{window}"),
                 expr=f"histogram_quantile({quantile}, {of})",
@@ -110,10 +113,11 @@ def _tokens(window: str) -> Iterator[Record]:
     yield Record(record=traces, expr=VERSION.sum(increase(f'{TOKENS_PER_TRACE}_count{{kind="input"}}', window)))
     mean = f"mean_increase{window}"
     yield Record(record=VERSION.series(TOKENS_PER_TRACE, mean), expr=divided(tokens, traces))
-    yield Record(
-        record=ENVIRONMENT.series(TOKENS_PER_TRACE, mean),
-        expr=f"{ENVIRONMENT.sum(tokens)}\n/ ({ENVIRONMENT.sum(traces)} > 0)",
-    )
+    for level in SUMMED:
+        yield Record(
+            record=level.series(TOKENS_PER_TRACE, mean),
+            expr=f"{level.sum(tokens)}\n/ ({level.sum(traces)} > 0)",
+        )
 
 
 def _cost(window: str) -> Iterator[Record]:
@@ -121,36 +125,36 @@ def _cost(window: str) -> Iterator[Record]:
     both = (increase(f"mlflow_trace_{direction}_cost_usd_total", window) for direction in ("input", "output"))
     joined = indented("\n+ ".join(both))
     yield Record(record=series, expr=f"sum by ({VERSION.by}) (\n{joined}\n)")
-    yield Record(record=ENVIRONMENT.increase(COST, window), expr=ENVIRONMENT.sum(series))
+    for level in SUMMED:
+        yield Record(record=level.increase(COST, window), expr=level.sum(series))
 
 
 def _cost_per_trace(window: str) -> Iterator[Record]:
-    for level in (VERSION, ENVIRONMENT):
+    for level in (VERSION, *SUMMED):
         expr = divided(level.increase(COST, window), level.increase(TRACES, window))
         yield Record(record=level.series(COST, f"per_trace_increase{window}"), expr=expr)
 
 
 def _without_tokens(window: str) -> Iterator[Record]:
     counter = 'mlflow_traces_missing_total{field="token_usage"}'
-    expr = ENVIRONMENT.sum(increase(counter, window))
-    yield Record(record=ENVIRONMENT.increase(TRACES_WITHOUT_TOKENS, window), expr=expr)
+    for level in SUMMED:
+        expr = level.sum(increase(counter, window))
+        yield Record(record=level.increase(TRACES_WITHOUT_TOKENS, window), expr=expr)
 
 
-def _oddities() -> Iterator[Record]:
+def _oddities(level: Level) -> Iterator[Record]:
     lowest = f"max without (instance, pod) (min_over_time({IN_PROGRESS}[1h]))"
     yield Record(
-        record=ENVIRONMENT.series(IN_PROGRESS, "min1h"),
-        expr=ENVIRONMENT.sum(lowest),
+        record=level.series(IN_PROGRESS, "min1h"),
+        expr=level.sum(lowest),
         comment="""The number of traces that were in progress throughout an hour.""",
     )
-    yield Record(
-        record=ENVIRONMENT.increase(ABANDONED, "1d"), expr=ENVIRONMENT.sum(increase(f"{ABANDONED}_total", "1d"))
-    )
-    buckets = ENVIRONMENT.with_label("le").increase(BUCKETS, "1h")
+    yield Record(record=level.increase(ABANDONED, "1d"), expr=level.sum(increase(f"{ABANDONED}_total", "1d")))
+    buckets = level.with_label("le").increase(BUCKETS, "1h")
     all_of_them = f'{buckets}{{le="+Inf"}}'
     yield Record(
-        record=ENVIRONMENT.series(BEYOND_BUCKETS, "ratio_increase1h"),
-        expr=(f'1\n- max by ({ENVIRONMENT.by}) ({buckets}{{le!="+Inf"}})\n/ ({ENVIRONMENT.sum(all_of_them)} > 0)'),
+        record=level.series(BEYOND_BUCKETS, "ratio_increase1h"),
+        expr=(f'1\n- max by ({level.by}) ({buckets}{{le!="+Inf"}})\n/ ({level.sum(all_of_them)} > 0)'),
         comment="""The share of traces beyond the highest bound. Buckets are cumulative, so the largest finite
 bucket is the last one.""",
     )
@@ -197,12 +201,12 @@ environment.""",
                 *commented(
                     """The same over the longer windows of the burn rates. They are evaluated less often because
 they change slowly.""",
-                    _of_windows(_by_environment, "2h", "6h"),
+                    _of_windows(_summed, "2h", "6h"),
                 ),
             ),
             interval="1m",
         ),
-        Group("mlflow-traces-days", (*_of_windows(_by_environment, "1d", "3d"),), interval="2m"),
+        Group("mlflow-traces-days", (*_of_windows(_summed, "1d", "3d"),), interval="2m"),
         Group(
             "mlflow-trace-duration",
             (
@@ -230,6 +234,6 @@ highest bound.""",
             comment="""The cost dashboard relies on this interval: summed over time, a series of hourly increases
 is 60 times the truth.""",
         ),
-        Group("mlflow-trace-oddities", tuple(_oddities())),
+        Group("mlflow-trace-oddities", (*chain.from_iterable(map(_oddities, SUMMED)),)),
     ),
 )

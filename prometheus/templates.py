@@ -1,6 +1,6 @@
 """Building blocks of annotations: Go templates that Prometheus fills in. Pure text."""
 
-from prometheus.promql import ENVIRONMENT, Level, seconds
+from prometheus.promql import Level, seconds
 
 EXPORTER_URL = "http://127.0.0.1:10500"
 GRAFANA_URL = "http://127.0.0.1:3000"
@@ -121,7 +121,7 @@ def _ago(window: str, *, in_ms: bool = False, earlier_s: int = 0) -> str:
 def _tags(level: Level) -> str:
     """The conditions on tags, for `labels.environment` and `labels.version` as they are by default."""
     environment = _condition("environment", "environment") + "{{ end }}"
-    if level == ENVIRONMENT:
+    if "version" not in level.labels:
         return environment
     model = (
         '{{ if match "^m-[0-9a-f]{32}$" $labels.version }}'

@@ -7,8 +7,8 @@ from prometheus.promql import (
     ABANDONED,
     BEYOND_BUCKETS,
     BUCKETS,
-    ENVIRONMENT,
     IN_PROGRESS,
+    OBJECTIVE,
     TRACES,
     TRACES_WITHOUT_TOKENS,
 )
@@ -17,15 +17,15 @@ from prometheus.templates import MILLI, PERCENT, WHOLE, asked, before, label, ow
 
 IT = label("environment")
 
-_WITHOUT = {window: ENVIRONMENT.increase(TRACES_WITHOUT_TOKENS, window) for window in ("30m", "1d")}
-_ALL = {window: ENVIRONMENT.increase(TRACES, window) for window in ("5m", "30m", "1h", "1d")}
-_STUCK = ENVIRONMENT.series(IN_PROGRESS, "min1h")
-_BEYOND = ENVIRONMENT.series(BEYOND_BUCKETS, "ratio_increase1h")
-_LAST_EDGE = f"histogram_quantile(1, {own(ENVIRONMENT.with_label('le').increase(BUCKETS, '1h'), ENVIRONMENT)})"
+_WITHOUT = {window: OBJECTIVE.increase(TRACES_WITHOUT_TOKENS, window) for window in ("30m", "1d")}
+_ALL = {window: OBJECTIVE.increase(TRACES, window) for window in ("5m", "30m", "1h", "1d")}
+_STUCK = OBJECTIVE.series(IN_PROGRESS, "min1h")
+_BEYOND = OBJECTIVE.series(BEYOND_BUCKETS, "ratio_increase1h")
+_LAST_EDGE = f"histogram_quantile(1, {own(OBJECTIVE.with_label('le').increase(BUCKETS, '1h'), OBJECTIVE)})"
 
 
 def _asked(query: str, how: str) -> str:
-    return asked(query, ENVIRONMENT, how)
+    return asked(query, OBJECTIVE, how)
 
 
 def _says(alert: str, summary: str, description: str, *filters: str, uid: str = "mlflow-overview") -> Mapping[str, str]:
@@ -33,8 +33,8 @@ def _says(alert: str, summary: str, description: str, *filters: str, uid: str = 
         "summary": summary,
         "description": description,
         "runbook_url": templates.runbook(alert),
-        "dashboard_url": templates.dashboard(uid, ENVIRONMENT),
-        "traces_url": templates.traces(ENVIRONMENT, *filters),
+        "dashboard_url": templates.dashboard(uid, OBJECTIVE),
+        "traces_url": templates.traces(OBJECTIVE, *filters),
     }
 
 
@@ -53,9 +53,9 @@ and {_ALL["30m"]} >= 20""",
         "Token usage has stopped arriving.",
         f"""\
 In {IT} {value(PERCENT)} of the
-{_asked(own(_ALL["30m"], ENVIRONMENT), WHOLE)}
+{_asked(own(_ALL["30m"], OBJECTIVE), WHOLE)}
 traces of the last half hour have no token usage, compared with
-{_asked(f"{own(_WITHOUT['1d'], ENVIRONMENT)} / {_ALL['1d']}", PERCENT)} over the last day.
+{_asked(f"{own(_WITHOUT['1d'], OBJECTIVE)} / {_ALL['1d']}", PERCENT)} over the last day.
 Token and cost counters have been too low since then.""",
         "missing=token_usage",
         since("30m"),
@@ -70,9 +70,9 @@ Neither a Saturday nor a Monday then raises an alarm. traces_url lists the lates
     expr=f"""\
 (
   {_ALL["30m"]} offset 1d >= 20
-  unless {ENVIRONMENT.on} {_ALL["30m"]} offset 1w < 20
+  unless {OBJECTIVE.on} {_ALL["30m"]} offset 1w < 20
 )
-unless {ENVIRONMENT.on} {_ALL["30m"]} > 0
+unless {OBJECTIVE.on} {_ALL["30m"]} > 0
 and on (job) mlflow_up""",
     hold="10m",
     severity="warning",
@@ -94,7 +94,7 @@ throughout the last hour than ended in it. traces_url lists all that started at 
     expr=f"""\
 {_STUCK} >= 5
 and {_STUCK} offset 55m
-unless {ENVIRONMENT.on} {_ALL["1h"]} >= {_STUCK}""",
+unless {OBJECTIVE.on} {_ALL["1h"]} >= {_STUCK}""",
     hold="5m",
     severity="warning",
     traces=True,
@@ -108,14 +108,14 @@ No other metric counts them until they end. After a week the exporter gives up o
             "status=in_progress",
             before("1h"),
         ),
-        "search_traces": templates.search_before("trace.status != 'OK' AND trace.status != 'ERROR'", ENVIRONMENT, "1h"),
+        "search_traces": templates.search_before("trace.status != 'OK' AND trace.status != 'ERROR'", OBJECTIVE, "1h"),
     },
 )
 
 TRACES_ABANDONED = Alert(
     comment="""traces_url lists those that still exist and have not ended since.""",
     alert="MlflowTracesAbandoned",
-    expr=f"{ENVIRONMENT.increase(ABANDONED, '1d')} > 0",
+    expr=f"{OBJECTIVE.increase(ABANDONED, '1d')} > 0",
     severity="info",
     traces=True,
     annotations=_says(

@@ -88,6 +88,12 @@ def test_no_two_rules_record_the_same() -> None:
     assert len(keys) == len(set(keys))
 
 
+def test_rules_ask_only_for_series_that_are_recorded() -> None:
+    texts = [text for rule in ALL for text in (rule["expr"], *rule.get("annotations", {}).values())]
+    asked = set(re.findall(r"\b[a-z_]+:mlflow\w+:\w+", " ".join(texts)))
+    assert asked <= {rule["record"] for rule in RECORDED}
+
+
 def printed(*arguments: str) -> str:
     done = CliRunner().invoke(cli, ["rules", *arguments])
     assert done.exit_code == 0, done.output
