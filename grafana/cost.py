@@ -21,11 +21,11 @@ _BY_NAME = "environment, version, trace_name"
 _INPUT, _OUTPUT = q.TOKENS
 _READ, _CREATED = "mlflow_trace_cache_read_input_tokens_total", "mlflow_trace_cache_creation_input_tokens_total"
 
-# Most of MLflow's integrations count cached tokens in the input as well, some do not (mlflow.claude_code), and a series
-# does not say which. So each series is looked at alone. If its cached tokens fit into its input they are taken to be in
-# it, which is right for the former; if not, both are added, which is right for the latter. A tenth more still fits,
-# because rates are extrapolated. What is wrong is a series of the latter kind with few cached tokens: its share is too
-# high. It is never above 100 %, because what is read from the cache is always part of the whole.
+# Most MLflow integrations include cached tokens in the input. Some do not (mlflow.claude_code), and a series does not
+# say which. Each series is therefore judged on its own. If its cached tokens fit into its input, they are treated as
+# part of it, which is right for the first kind. If not, both are added, which is right for the second kind. A tenth
+# more still fits, because rates are extrapolated. The result is wrong for a series of the second kind with few cached
+# tokens: its share is too high. It never exceeds 100 %, because tokens read from the cache are always part of the sum.
 _IN, _READ_NOW, _CREATED_NOW = (q.by_series("rate", each) for each in (_INPUT, _READ, _CREATED))
 _CACHED = f"({_READ_NOW} + {_CREATED_NOW})"
 _FITS = f"{_CACHED} <= 1.1 * {_IN}"
@@ -43,10 +43,10 @@ def _cost_of_a_day(by: str = "environment") -> str:
     return f"86400 * {q.added(q.COST, 'rate', by)}"
 
 
-COST_OF_THE_LAST_24_HOURS_OF_OBJECTIVE = number(
-    "Cost of the last 24 hours, of objective",
-    "What the last 24 hours cost over what the objective allows a day; above 100 % it is missed. No"
-    " objective: no data. Needs the recording rules.",
+COST_VS_DAILY_OBJECTIVE = number(
+    "24 h cost vs daily objective",
+    "The cost of the last 24 hours divided by the daily objective. Above 100 % the objective is missed. Without an"
+    " objective there is no data. Needs the recording rules.",
     "percentunit",
     Query(
         f"max by (environment) (environment:mlflow_trace_cost_usd:increase1d{{{q.RECORDED}}})"
@@ -58,24 +58,24 @@ COST_OF_THE_LAST_24_HOURS_OF_OBJECTIVE = number(
 
 MONTH_TO_DATE = number(
     "Month to date",
-    "Cost since the month began, in the time zone of this dashboard. Needs the recording rules.",
+    "Cost since the start of the month, in the time zone of this dashboard. Needs the recording rules.",
     "currencyUSD",
     Query(_THIS_MONTH, "{{environment}}"),
     time_from=_MONTH,
 )
 
-MONTH_FORECAST = number(
-    "Month, forecast",
-    "What this month will cost if its other days are like the last seven. Needs the recording rules.",
+MONTHLY_FORECAST = number(
+    "Monthly forecast",
+    "The cost of this month if its remaining days cost as much as the last seven. Needs the recording rules.",
     "currencyUSD",
     Query(_FORECAST, "{{environment}}"),
     time_from=_MONTH,
 )
 
-MONTH_OF_OBJECTIVE = number(
-    "Month, of objective",
-    "The forecast over the objective of a day times the days of this month; above 100 % it will be"
-    " missed. No objective: no data. Needs the recording rules.",
+FORECAST_VS_OBJECTIVE = number(
+    "Monthly forecast vs objective",
+    "The forecast divided by the daily objective times the days of this month. Above 100 % the objective will be"
+    " missed. Without an objective there is no data. Needs the recording rules.",
     "percentunit",
     Query(
         f"({_FORECAST}) / (scalar(days_in_month()) * {q.objective('cost_usd_per_day')} > 0)",
@@ -85,17 +85,17 @@ MONTH_OF_OBJECTIVE = number(
     time_from=_MONTH,
 )
 
-COST_A_DAY = over_time(
-    "Cost a day",
-    "The cost of a day at the pace of the moment, by environment, and the objective: dashed.",
+COST_PER_DAY = over_time(
+    "Cost per day",
+    "The daily cost at the current pace, by environment. The dashed line is the objective.",
     "currencyUSD",
     Query(_cost_of_a_day(), "{{environment}}"),
     Query(q.objective("cost_usd_per_day"), "{{environment}} objective", dashed=True),
 )
 
-COST_A_DAY_BY_VERSION = over_time(
-    "Cost a day, by version",
-    "The cost of a day at the pace of the moment, by version. Which one spends it?",
+COST_PER_DAY_BY_VERSION = over_time(
+    "Cost per day by version",
+    "The daily cost at the current pace, by version.",
     "currencyUSD",
     Query(_cost_of_a_day("environment, version"), "{{environment}} {{version}}"),
     stacked=True,
@@ -103,8 +103,8 @@ COST_A_DAY_BY_VERSION = over_time(
 
 TOKENS = over_time(
     "Tokens",
-    "Tokens per second: input that was not cached, that was read from the provider's cache, and that was written to it,"
-    " and output.",
+    "Tokens per second: output, and input that was not cached, was read from the provider's cache, or was written to"
+    " it.",
     "suffix: /s",
     Query(_UNCACHED, "input"),
     Query(q.rate(_READ, "job"), "input from cache"),
@@ -116,17 +116,16 @@ TOKENS = over_time(
 
 CACHE_HIT_SHARE = over_time(
     "Cache hit share",
-    "The share of all input that was read from the provider's cache. Higher is cheaper; a fall mostly means that the"
-    " beginning of a prompt has changed. Most of MLflow's integrations count cached tokens as input tokens; for a trace"
-    " name with more cached tokens than input tokens (mlflow.claude_code) all input is both together.",
+    "The share of all input that was read from the provider's cache. Higher is cheaper. A drop usually means that the"
+    " beginning of a prompt has changed. Most MLflow integrations count cached tokens as input tokens. For a trace name"
+    " with more cached tokens than input tokens (mlflow.claude_code), the input is the sum of both.",
     "percentunit",
     Query(q.ratio(q.rate(_READ), _ALL_INPUT), "{{environment}}"),
 )
 
 WITHOUT_USAGE_OR_COST = over_time(
     "Without usage or cost",
-    "Which share of the traces does not say how many tokens it used, or has no cost: by so much the"
-    " numbers here are too low.",
+    "The share of traces without token usage, or without cost. The numbers on this dashboard are too low by that much.",
     "percentunit",
     Query(
         q.ratio(
@@ -144,14 +143,14 @@ WITHOUT_USAGE_OR_COST = over_time(
     ),
 )
 
-WHO_SPENDS_IT = rows(
-    "Who spends it",
-    "Each version and trace name over the time that is shown. Most of MLflow's integrations count tokens from the cache"
-    " as input tokens as well, but mlflow.claude_code does not.",
+TOP_SPENDERS = rows(
+    "Top spenders",
+    "Each version and trace name over the time range of the dashboard. Most MLflow integrations include cached tokens"
+    " in the input tokens; mlflow.claude_code does not.",
     ("environment", "version", "trace_name"),
     Column("Cost", q.added(q.COST, "increase", _BY_NAME), "currencyUSD"),
     Column(
-        "Cost a trace",
+        "Cost per trace",
         q.ratio(q.added(q.COST, "increase", _BY_NAME), q.increase("mlflow_traces_total", _BY_NAME)),
         "currencyUSD",
     ),
@@ -160,7 +159,7 @@ WHO_SPENDS_IT = rows(
     Column("Output tokens", q.increase(_OUTPUT, _BY_NAME)),
     Column("Traces", q.increase("mlflow_traces_total", _BY_NAME)),
     link=(
-        "Their traces",
+        "Traces of this row",
         traces_url(**OF_ROW),
     ),
 )
@@ -168,13 +167,13 @@ WHO_SPENDS_IT = rows(
 BOARD = Board(
     uid="mlflow-cost",
     title="MLflow traces: tokens and cost",
-    description="What it costs, by environment, version and trace name, against the objective.",
+    description="Tokens and cost by environment, version and trace name, compared with the objective.",
     by=("experiment", "environment", "version", "trace_name"),
     panels=(
-        line(6, COST_OF_THE_LAST_24_HOURS_OF_OBJECTIVE, MONTH_TO_DATE, MONTH_FORECAST, MONTH_OF_OBJECTIVE),
-        line(9, COST_A_DAY, COST_A_DAY_BY_VERSION),
+        line(6, COST_VS_DAILY_OBJECTIVE, MONTH_TO_DATE, MONTHLY_FORECAST, FORECAST_VS_OBJECTIVE),
+        line(9, COST_PER_DAY, COST_PER_DAY_BY_VERSION),
         line(9, TOKENS, CACHE_HIT_SHARE, WITHOUT_USAGE_OR_COST, widths=(12, 6, 6)),
-        line(10, WHO_SPENDS_IT),
+        line(10, TOP_SPENDERS),
     ),
     shown="now-24h",
 )

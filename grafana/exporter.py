@@ -22,16 +22,16 @@ MLFLOW = number(
 
 LAST_SUCCESSFUL_POLL = number(
     "Last successful poll",
-    "How long ago MLflow was last polled with success. Normal: less than two intervals (30 s by default).",
+    "The time since the last successful poll of MLflow. Normal: less than two intervals (30 s by default).",
     "s",
     Query(q.age(f"{_EXPORTER}_last_successful_poll_timestamp_seconds"), _INSTANCE),
     (60, 165),
 )
 
-READING_WHAT_WAS_MISSED = number(
-    "Reading what was missed",
-    "Whether the exporter reads what it has missed. Normal: up to date; after an outage it catches up,"
-    " and rates show more traces than there are.",
+CATCHING_UP = number(
+    "Catching up",
+    "Whether the exporter is reading traces that it has missed. Normal: up to date. After an outage it catches up, and"
+    " rates show more traces than there are.",
     "short",
     Query(q.own(f"{_EXPORTER}_catching_up"), _INSTANCE),
     (1, 2),
@@ -40,15 +40,16 @@ READING_WHAT_WAS_MISSED = number(
 
 UNACCOUNTED_TRACES = number(
     "Unaccounted traces",
-    "Traces that MLflow counts and the exporter does not, after it has read them again. Normal: 0.",
+    "Traces that MLflow has and the exporter has not counted, even after reading them again. Normal: 0.",
     "short",
     Query(q.own(f"{_EXPORTER}_unaccounted_traces"), _INSTANCE),
     (1, 1),
 )
 
-SERIES_OF_LIMIT = number(
-    "Series, of limit",
-    "Which share of series.limit is used. Normal: well below 80 %; beyond the limit new labels are counted as other.",
+SERIES_VS_LIMIT = number(
+    "Series vs limit",
+    "The share of series.limit that is used. Normal: well below 80 %. Beyond the limit, new labels are counted as"
+    " other.",
     "percentunit",
     Query(f"{q.own(f'{_EXPORTER}_series')} / {q.own(f'{_EXPORTER}_series_limit')}", _INSTANCE),
     (0.8, 1),
@@ -56,35 +57,35 @@ SERIES_OF_LIMIT = number(
 
 CONFIGURATION = number(
     "Configuration",
-    "Whether the configuration file could be used when it was read last. Normal: in use.",
+    "Whether the configuration file was valid when it was last read. Normal: in use.",
     "short",
     Query(f"1 - {q.own(f'{_EXPORTER}_config_last_reload_successful')}", _INSTANCE),
     (1, 1),
-    {"0": "in use", "1": "has a mistake"},
+    {"0": "in use", "1": "invalid"},
 )
 
 POLLS = over_time(
     "Polls",
-    "Polls of MLflow that ended a minute, and those that failed. Normal: 60 over the interval in seconds,"
-    " 4 by default, none of which fail.",
+    "Polls of MLflow per minute, and those that failed. Normal: 60 divided by the interval in seconds, 4 by default,"
+    " and no failures.",
     "suffix: /min",
     Query(f"60 * {q.own_rate(f'{_EXPORTER}_polls_total', 'job')}", "polls"),
     Query(f"60 * {q.own_rate(f'{_EXPORTER}_poll_errors_total', 'job, reason')}", "failed: {{reason}}"),
     colors={"polls": BLUE},
 )
 
-DURATION_OF_A_POLL = over_time(
-    "Duration of a poll",
-    "How long the last poll took, and how often there is one: dashed. Normal: well below the interval.",
+POLL_DURATION = over_time(
+    "Poll duration",
+    "The duration of the last poll. The dashed line is the poll interval. Normal: well below the interval.",
     "s",
     Query(q.own(f"{_EXPORTER}_poll_duration_seconds"), _INSTANCE),
     Query(q.own(f"{_EXPORTER}_poll_interval_seconds"), f"{_INSTANCE} interval", dashed=True),
 )
 
-BEHIND = over_time(
-    "Behind",
-    "How old the start times are up to which everything is known for sure, and the last comparison with"
-    " MLflow's own counts. Normal: a little more than poll.lateness (2 h by default), and some minutes.",
+INGESTION_LAG = over_time(
+    "Ingestion lag",
+    "The age of the start time up to which all traces are counted, and of the start time up to which they were compared"
+    " with MLflow's own counts. Normal: a little more than poll.lateness (2 h by default), and some minutes.",
     "s",
     Query(q.age(f"{_EXPORTER}_complete_until_timestamp_seconds"), f"{_INSTANCE} complete"),
     Query(q.age(f"{_EXPORTER}_audited_until_timestamp_seconds"), f"{_INSTANCE} compared"),
@@ -92,15 +93,15 @@ BEHIND = over_time(
 
 CLOCK_DIFFERENCE = over_time(
     "Clock difference",
-    "How far MLflow's clock is ahead of the exporter's. Normal: within two seconds; MLflow tells it to the second.",
+    "How far MLflow's clock is ahead of the exporter's. Normal: within two seconds; MLflow reports whole seconds.",
     "s",
     Query(q.own(f"{_EXPORTER}_clock_difference_seconds"), _INSTANCE),
 )
 
-TIME_UNTIL_A_TRACE_IS_SEEN = over_time(
-    "Time until a trace is seen",
-    "From the end of a trace to the poll that saw it. Normal: the p50 near half the interval, and the"
-    " p99 within some minutes; more means that clients send late.",
+VISIBILITY_DELAY = over_time(
+    "Visibility delay",
+    "The time from the end of a trace to the poll that saw it. Normal: a p50 near half the interval, and a p99 of some"
+    " minutes. More means that clients send late.",
     "s",
     *(
         Query(
@@ -113,11 +114,11 @@ TIME_UNTIL_A_TRACE_IS_SEEN = over_time(
     colors={"p50": BLUE, "p99": RED},
 )
 
-LATE_READ_TWICE_CHANGED = over_time(
-    "Late, read twice, changed",
-    "Traces a minute that became visible after their start time was closed (counted all the same), that"
-    " were read again, or that MLflow changed after they were counted. Normal: late and changed near 0;"
-    " some are always read twice.",
+LATE_DUPLICATE_AND_CHANGED = over_time(
+    "Late, duplicate and changed traces",
+    "Traces per minute that became visible after their start time was closed (they are still counted), that were read"
+    " again, or that MLflow changed after they were counted. Normal: late and changed near 0; some are always read"
+    " twice.",
     "suffix: /min",
     Query(f"60 * {q.own_rate(f'{_EXPORTER}_late_traces_total', 'job')}", "late"),
     Query(f"60 * {q.own_rate(f'{_EXPORTER}_duplicate_reads_total', 'job')}", "read twice"),
@@ -126,9 +127,9 @@ LATE_READ_TWICE_CHANGED = over_time(
 )
 
 PENDING = over_time(
-    "Pending",
-    "Traces that were seen and are not counted yet, because they run or may still change. Normal: a"
-    " minute's worth; a number that only grows is of traces that never end.",
+    "Pending traces",
+    "Traces that the exporter has seen but not counted yet, because they are in progress or may still change. Normal:"
+    " the traces of about a minute. A number that only grows means that traces never end.",
     "short",
     Query(q.own(f"{_EXPORTER}_pending_traces"), _INSTANCE),
 )
@@ -142,35 +143,35 @@ MEMORY = over_time(
 
 CPU = over_time(
     "CPU",
-    "Which share of a CPU the process takes. Normal: a few per cent; all of one while it catches up.",
+    "The share of one CPU that the process uses. Normal: a few per cent, and up to 100 % while it catches up.",
     "percentunit",
     Query(q.of_exporters(q.own_rate("process_cpu_seconds_total")), _INSTANCE),
 )
 
 LEDGER = over_time(
     "Ledger",
-    "Size of the ledger on disk. Normal: 123 bytes for each trace of the last poll.audit_horizon.",
+    "The size of the ledger on disk. Normal: 123 bytes per trace of the last poll.audit_horizon.",
     "bytes",
     Query(q.own(f"{_EXPORTER}_ledger_bytes"), _INSTANCE),
 )
 
 SERIES = over_time(
     "Series",
-    "Series about traces that are exposed. Normal: about 95 for each combination of labels, and no steady growth.",
+    "Exposed series about traces. Normal: about 95 per combination of labels, and no steady growth.",
     "short",
     Query(q.own(f"{_EXPORTER}_series"), _INSTANCE),
 )
 
 COUNTED_AS_OTHER = rows(
     "Counted as other",
-    "Traces, over the time that is shown, whose value of a label was not admitted. Normal: 0.",
+    "Traces over the time range of the dashboard whose label value was replaced by other. Normal: 0.",
     ("label",),
     Column("Traces", _increase(f"{_EXPORTER}_label_overflow_total", "label"), limits=(1, 1)),
 )
 
 SERVER_FEATURES = rows(
     "Server features",
-    "What this MLflow server has. Without a feature the exporter works, more slowly, or without audit."
+    "The features of this MLflow server. Without a feature the exporter still works, but more slowly or without audit."
     " Normal: all of them.",
     ("instance", "feature"),
     Column(
@@ -182,7 +183,7 @@ SERVER_FEATURES = rows(
 
 VERSIONS_AND_RESETS = rows(
     "Versions and resets",
-    "What runs, and how many damaged ledgers were set aside, each of which made all counters begin anew. Normal: 0.",
+    "The running versions, and how many damaged ledgers were set aside. Each reset restarts all counters. Normal: 0.",
     ("instance", "version", "python_version", "mlflow_version"),
     Column(
         "Ledger resets",
@@ -195,14 +196,12 @@ VERSIONS_AND_RESETS = rows(
 BOARD = Board(
     uid="mlflow-exporter",
     title="MLflow traces: exporter",
-    description="Does the exporter run, and is what it says complete?",
+    description="Is the exporter running, and are its numbers complete?",
     by=(),
     panels=(
-        line(
-            5, MLFLOW, LAST_SUCCESSFUL_POLL, READING_WHAT_WAS_MISSED, UNACCOUNTED_TRACES, SERIES_OF_LIMIT, CONFIGURATION
-        ),
-        line(8, POLLS, DURATION_OF_A_POLL, BEHIND, CLOCK_DIFFERENCE),
-        line(8, TIME_UNTIL_A_TRACE_IS_SEEN, LATE_READ_TWICE_CHANGED, PENDING),
+        line(5, MLFLOW, LAST_SUCCESSFUL_POLL, CATCHING_UP, UNACCOUNTED_TRACES, SERIES_VS_LIMIT, CONFIGURATION),
+        line(8, POLLS, POLL_DURATION, INGESTION_LAG, CLOCK_DIFFERENCE),
+        line(8, VISIBILITY_DELAY, LATE_DUPLICATE_AND_CHANGED, PENDING),
         line(8, MEMORY, CPU, LEDGER, SERIES),
         line(8, COUNTED_AS_OTHER, SERVER_FEATURES, VERSIONS_AND_RESETS),
     ),

@@ -17,7 +17,7 @@ def _allowed(metric: str) -> str:
 
 
 def _ratio_of_days(metric: str) -> str:
-    """Every trace is in as many samples of an hour's increase as any other: so the ratio of the sums is the ratio."""
+    """Every trace is in equally many samples of an hourly increase, so the ratio of the sums is the true ratio."""
     part, whole = (
         f"sum by (environment) (sum_over_time(environment:{name}:increase1h{{{q.RECORDED}}}[{_DAYS}]))"
         for name in (metric, "mlflow_traces")
@@ -39,30 +39,34 @@ def _burning(metric: str, allowed: str) -> list[Query]:
 
 
 BUDGETS = rows(
-    "Error budgets of 30 days",
-    "An objective of 5 % is a budget: of 1,000 traces 50 may fail. Used: which share of the budget of the last 30"
-    " days is gone; above 100 % the objective is missed. Needs the recording rules (mlflow-trace-exporter rules).",
+    "30-day error budgets",
+    "An objective of 5 % is a budget: of 1,000 traces 50 may fail. Budget used is the share of the budget that is gone"
+    " in the last 30 days; above 100 % the objective is missed. Needs the recording rules (mlflow-trace-exporter"
+    " rules).",
     ("environment",),
-    Column("May fail", _allowed("error"), "percentunit"),
+    Column("Allowed to fail", _allowed("error"), "percentunit"),
     Column("Failed", _ratio_of_days("mlflow_trace_errors"), "percentunit"),
-    Column("Used for failures", _used("mlflow_trace_errors", "error"), "percentunit", (0.75, 1)),
+    Column("Error budget used", _used("mlflow_trace_errors", "error"), "percentunit", (0.75, 1)),
     Column("Latency objective", q.objective("latency_seconds"), "s"),
-    Column("May be slower", _allowed("slow"), "percentunit"),
-    Column("Slower", _ratio_of_days("mlflow_trace_slow"), "percentunit"),
-    Column("Used for slowness", _used("mlflow_trace_slow", "slow"), "percentunit", (0.75, 1)),
-    Column("Cost a day may be", q.objective("cost_usd_per_day"), "currencyUSD"),
-    Column("Last 24 hours", f"max by (environment) ({_recorded('mlflow_trace_cost_usd:increase1d')})", "currencyUSD"),
-    link=("Its failed traces", traces_url("error", environment="${__data.fields.environment:percentencode}")),
+    Column("Allowed to be slow", _allowed("slow"), "percentunit"),
+    Column("Slow", _ratio_of_days("mlflow_trace_slow"), "percentunit"),
+    Column("Latency budget used", _used("mlflow_trace_slow", "slow"), "percentunit", (0.75, 1)),
+    Column("Daily cost objective", q.objective("cost_usd_per_day"), "currencyUSD"),
+    Column("24 h cost", f"max by (environment) ({_recorded('mlflow_trace_cost_usd:increase1d')})", "currencyUSD"),
+    link=(
+        "Failed traces of this environment",
+        traces_url("error", environment="${__data.fields.environment:percentencode}"),
+    ),
 )
 
 _HOW_FAST = (
-    "How many times faster than allowed the budget burns, over four windows: at 1 it lasts for 30 days. Dashed are"
-    " the rates at which alerts fire: 14.4 over an hour and 6 over six hours page, 3 over a day and 1 over three"
-    " days warn."
+    "How many times faster than sustainable the budget burns, over four windows. At 1 it lasts for 30 days. Dashed"
+    " lines are the rates at which alerts fire: 14.4 over an hour and 6 over six hours page; 3 over a day and 1 over"
+    " three days warn."
 )
 
-BURN_RATE_OF_FAILURES = over_time(
-    "Burn rate of failures",
+ERROR_BURN_RATE = over_time(
+    "Error budget burn rate",
     _HOW_FAST,
     "suffix: x",
     *_burning("mlflow_trace_errors", "error"),
@@ -70,8 +74,8 @@ BURN_RATE_OF_FAILURES = over_time(
     link=("Failed traces of this environment", traces_url("error", **OF_SERIES)),
 )
 
-BURN_RATE_OF_SLOWNESS = over_time(
-    "Burn rate of slowness",
+LATENCY_BURN_RATE = over_time(
+    "Latency budget burn rate",
     _HOW_FAST,
     "suffix: x",
     *_burning("mlflow_trace_slow", "slow"),
@@ -79,9 +83,9 @@ BURN_RATE_OF_SLOWNESS = over_time(
     link=("Slow traces of this environment", traces_url("slow", **OF_SERIES)),
 )
 
-FAILED = over_time(
-    "Failed",
-    "Failed traces a minute, by environment and version.",
+FAILED_TRACES = over_time(
+    "Failed traces",
+    "Failed traces per minute, by environment and version.",
     "suffix: /min",
     Query(
         f"60 * {q.rate('mlflow_trace_errors_total', 'environment, version')}",
@@ -91,10 +95,10 @@ FAILED = over_time(
     link=("Failed traces of this environment", traces_url("error", **OF_SERIES)),
 )
 
-SLOW = over_time(
-    "Slow",
-    "Traces a minute that were slower than the objective, by environment and version. An environment"
-    " without a latency objective has none.",
+SLOW_TRACES = over_time(
+    "Slow traces",
+    "Traces per minute that were slower than the objective, by environment and version. An environment without a"
+    " latency objective has none.",
     "suffix: /min",
     Query(
         f"60 * {q.rate('mlflow_trace_slow_total', 'environment, version')}",
@@ -106,8 +110,8 @@ SLOW = over_time(
 
 FIRING_ALERTS = rows(
     "Firing alerts",
-    "Alerts of this project that fire now. None is normal: no data. MlflowTracesStale tells nobody: it"
-    " keeps alerts back while nothing fresh is known.",
+    "Alerts of this project that are firing now. No data is normal. MlflowTracesStale notifies nobody: it only inhibits"
+    " trace alerts while there is no fresh data.",
     ("alertname", "severity", "environment", "version"),
     Column(
         "Alerts",
@@ -123,8 +127,8 @@ BOARD = Board(
     by=("experiment", "environment", "version", "trace_name"),
     panels=(
         line(7, BUDGETS),
-        line(9, BURN_RATE_OF_FAILURES, BURN_RATE_OF_SLOWNESS),
-        line(8, FAILED, SLOW, FIRING_ALERTS),
+        line(9, ERROR_BURN_RATE, LATENCY_BURN_RATE),
+        line(8, FAILED_TRACES, SLOW_TRACES, FIRING_ALERTS),
     ),
     shown="now-24h",
 )

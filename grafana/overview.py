@@ -30,19 +30,19 @@ _IN_PROGRESS = f"sum by (environment) (max without (instance, pod) (mlflow_trace
 
 ENVIRONMENTS = rows(
     "Environments",
-    "Each environment over the time that is shown. Of objective: the share of failed, or slow, traces over the share"
-    " that the objective allows; below 1 is good, from 1 on the objective is missed. No objective, or no traces: no"
-    " data.",
+    "Each environment over the time range of the dashboard. The columns vs objective divide the share of failed, or"
+    " slow, traces by the share that the objective allows. Below 1 is good; from 1 on the objective is missed."
+    " Without an objective or without traces there is no data.",
     ("environment",),
     Column("Traces", _TRACES),
     Column("Failed", q.ratio(_ERRORS, _TRACES), "percentunit"),
     Column(
-        "Failed, of objective",
+        "Failed vs objective",
         q.ratio(q.ratio(_ERRORS, _TRACES), q.objective("error_ratio")),
         "suffix: x",
         (0.75, 1),
     ),
-    Column("Slow, of objective", q.ratio(q.ratio(_SLOW, _TRACES), _SLOW_OBJECTIVE), "suffix: x", (0.75, 1)),
+    Column("Slow vs objective", q.ratio(q.ratio(_SLOW, _TRACES), _SLOW_OBJECTIVE), "suffix: x", (0.75, 1)),
     Column("p50", q.quantile(0.5, window=q.SHOWN), "s"),
     Column("p95", q.quantile(0.95, window=q.SHOWN), "s"),
     Column("p99", q.quantile(0.99, window=q.SHOWN), "s"),
@@ -50,12 +50,12 @@ ENVIRONMENTS = rows(
     Column("Tokens/s", f"{q.added(q.TOKENS, 'increase')} / $__range_s", "short"),
     Column("Cost/h", f"{q.added(q.COST, 'increase')} / $__range_s * 3600", "currencyUSD"),
     Column("In progress", _IN_PROGRESS),
-    link=("Its traces", traces_url(environment="${__data.fields.environment:percentencode}")),
+    link=("Traces of this environment", traces_url(environment="${__data.fields.environment:percentencode}")),
 )
 
 TRACES = over_time(
     "Traces",
-    "Finished traces a second, by environment. It is normal that this follows the hours of the day.",
+    "Finished traces per second, by environment. Traffic usually follows the time of day.",
     "suffix: /s",
     Query(q.rate("mlflow_traces_total"), "{{environment}}"),
     link=("Traces of this environment", traces_url(**OF_SERIES)),
@@ -63,7 +63,7 @@ TRACES = over_time(
 
 FAILED_TRACES = over_time(
     "Failed traces",
-    "The share of traces that failed, and the objective: dashed, of the same name.",
+    "The share of traces that failed. The dashed line is the objective of the environment.",
     "percentunit",
     Query(
         q.ratio(q.rate("mlflow_trace_errors_total"), q.rate("mlflow_traces_total")),
@@ -75,8 +75,8 @@ FAILED_TRACES = over_time(
 
 P95_LATENCY = over_time(
     "p95 latency",
-    "95 % of the traces took no longer, and the latency that the objective names: dashed. Read off"
-    " histogram buckets, so about right.",
+    "95 % of the traces took at most this long. The dashed line is the latency objective. The p95 is estimated from"
+    " histogram buckets.",
     "s",
     Query(q.quantile(0.95), "{{environment}}", exemplars=True),
     Query(q.objective("latency_seconds"), "{{environment}} objective", dashed=True),
@@ -85,7 +85,7 @@ P95_LATENCY = over_time(
 
 LATENCY = over_time(
     "Latency",
-    "Quantiles of the duration of all traces that are selected. A point is an exemplar: it leads to a trace.",
+    "Quantiles of the duration of all selected traces. A point is an exemplar and links to a trace.",
     "s",
     *(Query(q.quantile(share, by=""), name, exemplars=name == "p99") for name, (share, _) in _QUANTILES.items()),
     colors={name: color for name, (_, color) in _QUANTILES.items()},
@@ -93,14 +93,14 @@ LATENCY = over_time(
 
 LATENCY_DISTRIBUTION = distribution(
     "Latency distribution",
-    "How many traces took how long; dark is many. A point is an exemplar: it leads to a trace.",
+    "The number of traces by duration; darker means more. A point is an exemplar and links to a trace.",
     q.increase("mlflow_trace_duration_seconds_bucket", "le", window=q.NOW),
 )
 
 TOKENS = over_time(
     "Tokens",
-    "Input and output tokens per second, of traces that say how many they used. Cached tokens are part of the input"
-    " with most of MLflow's integrations, but not with mlflow.claude_code.",
+    "Input and output tokens per second, of traces with token usage. Most MLflow integrations include cached tokens in"
+    " the input; mlflow.claude_code does not.",
     "suffix: /s",
     Query(q.rate(q.TOKENS[0], by="job"), "input"),
     Query(q.rate(q.TOKENS[1], by="job"), "output"),
@@ -110,14 +110,14 @@ TOKENS = over_time(
 
 COST = over_time(
     "Cost",
-    "Cost an hour by environment, at the prices that MLflow knows; traces without one cost nothing.",
+    "Cost per hour by environment, at the prices that MLflow knows. Traces without a price cost nothing.",
     "currencyUSD",
     Query(f"3600 * {q.added(q.COST, 'rate')}", "{{environment}}"),
 )
 
 IN_PROGRESS = over_time(
     "In progress",
-    "Traces that have begun and not ended. Some are normal; a number that only grows is not.",
+    "Traces that have started and not ended. Some are normal; a number that only grows is not.",
     "short",
     Query(_IN_PROGRESS, "{{environment}}"),
     link=("Traces in progress", traces_url("in_progress", **OF_SERIES)),
@@ -125,7 +125,7 @@ IN_PROGRESS = over_time(
 
 VERSIONS_AND_TRACE_NAMES = rows(
     "Versions and trace names",
-    "Each version and trace name over the time that is shown.",
+    "Each version and trace name over the time range of the dashboard.",
     ("environment", "version", "trace_name"),
     Column("Traces", q.increase("mlflow_traces_total", _BY_NAME)),
     Column(
@@ -141,7 +141,7 @@ VERSIONS_AND_TRACE_NAMES = rows(
     Column("Tokens", q.added(q.TOKENS, "increase", _BY_NAME)),
     Column("Cost", q.added(q.COST, "increase", _BY_NAME), "currencyUSD"),
     link=(
-        "Their traces",
+        "Traces of this row",
         traces_url(**OF_ROW),
     ),
 )
@@ -149,7 +149,7 @@ VERSIONS_AND_TRACE_NAMES = rows(
 BOARD = Board(
     uid="mlflow-overview",
     title="MLflow traces: overview",
-    description="Is each environment healthy: traffic, errors, latency, tokens and cost, against the objectives.",
+    description="Is each environment healthy? Traffic, errors, latency, tokens and cost, compared with the objectives.",
     by=("experiment", "environment", "version", "trace_name"),
     panels=(
         line(7, ENVIRONMENTS),

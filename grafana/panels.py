@@ -1,4 +1,4 @@
-"""Panels and dashboards as all of ours are: their colours, variables, links, annotations and layout."""
+"""Panels and dashboards in the common style: colours, variables, links, annotations and layout."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -26,12 +26,12 @@ BLUE, ORANGE, RED, SKY, PURPLE, GREY = "#0072B2", "#E69F00", "#D55E00", "#56B4E9
 SOURCE = looks.DataSourceRef(type_val="prometheus", uid="${datasource}")
 NO_DATA = "no data"
 EXPORTER = "${exporter_url:raw}"
-"""Where the exporter is, in a link: a variable, so that it is set once for a dashboard."""
+"""The exporter's address in a link: a variable, so that it is set once per dashboard."""
 
 
 @dataclass(frozen=True)
 class Query:
-    """What a panel asks, and what the answer is called there; ``dashed`` is for what the others are held against."""
+    """A query of a panel and its legend. ``dashed`` marks the line that the others are compared with."""
 
     expr: str
     legend: str = ""
@@ -41,8 +41,7 @@ class Query:
 
 @dataclass(frozen=True)
 class Column:
-    """A column of a table: what is asked, and how it is shown. ``limits`` are the values from which on a cell is
-    orange, and red; below it is blue."""
+    """A column of a table. A cell is blue, from the first of the ``limits`` on orange, and from the second on red."""
 
     title: str
     expr: str
@@ -92,7 +91,7 @@ def over_time(
     lines_at: Sequence[float] = (),
     stacked: bool = False,
 ) -> timeseries.Panel:
-    """Lines over time. ``colors`` are by name; ``lines_at`` are values to draw a line at."""
+    """Lines over time. ``colors`` are by name; ``lines_at`` are values at which to draw a dashed line."""
     panel = (
         _with_head(timeseries.Panel(), title, description, unit)
         .targets([_target(query, at) for at, query in enumerate(asked)])
@@ -133,7 +132,7 @@ def number(
     mappings: Mapping[str, str] | None = None,
     time_from: str | None = None,
 ) -> stat.Panel:
-    """One value for each series, as of now. ``limits`` as for Column; ``mappings`` are texts for values."""
+    """The current value of each series. ``limits`` as for Column; ``mappings`` are texts for values."""
     panel = (
         _with_head(stat.Panel(), title, description, unit)
         .with_target(_instant(query.expr, 0, query.legend))
@@ -235,12 +234,12 @@ def _texts(mappings: Mapping[str, str]) -> model.ValueMap:
 
 
 def link_to(title: str, url: str) -> build.DashboardLink:
-    """A link on the points of a panel."""
+    """A link from the points of a panel."""
     return build.DashboardLink(title).url(url)
 
 
 def traces_url(status: str = "", **labels: str) -> str:
-    """The exporter's list of traces with these labels that ended or ran in the time that is shown."""
+    """The exporter's page of traces with these labels that ended or ran in the time range of the dashboard."""
     query = "".join(f"{name}={value}&" for name, value in labels.items()) + (f"status={status}&" if status else "")
     return f"{EXPORTER}/traces?{query}since=${{__from:date:seconds}}&end=${{__to:date:seconds}}"
 
@@ -250,10 +249,10 @@ OF_ROW = {
     "version": "${__data.fields.version:percentencode}",
     "trace_name": '${__data.fields["trace name"]:percentencode}',
 }
-"""The labels of the row that was clicked on, in a table by these three."""
+"""The labels of the clicked row, in a table by these three labels."""
 
 OF_SERIES = {"environment": "${__field.labels.environment:percentencode}"}
-"""The environment of the series that was clicked on."""
+"""The environment of the clicked series."""
 
 
 def _variable(name: str, query: str, description: str, sort: model.VariableSort) -> build.QueryVariable:
@@ -270,18 +269,18 @@ def _variable(name: str, query: str, description: str, sort: model.VariableSort)
 
 
 def version(name: str, description: str, *matchers: str) -> build.QueryVariable:
-    """A variable with one version: at first the one that was seen first most lately, of those that were there in the
-    time that is shown. Versions that are not known cannot be compared."""
+    """A variable with one version. The default is the newest version within the time range of the dashboard. `unknown`
+    and `other` are left out because they cannot be compared."""
     selector = ", ".join((q.PLACE, 'version!~"unknown|other"', *matchers))
     first_seen = f"last_over_time(mlflow_trace_version_first_seen_timestamp_seconds{{{selector}}}[{q.SHOWN}])"
     query = f"query_result(sort_desc(min by (version) ({first_seen})))"
     made = _variable(name, query, description, model.VariableSort.DISABLED).multi(False).include_all(False)
-    return made.regex(r'/^\{version="(.*)"\} \S+ \S+$/')  # as query_result writes a series, its value and the time
+    return made.regex(r'/^\{version="(.*)"\} \S+ \S+$/')  # query_result writes a series, its value and the time
 
 
 def _some_of(name: str, query: str, description: str) -> build.QueryVariable:
     everything = model.VariableOption(selected=True, text=["All"], value=["$__all"])
-    natural = model.VariableSort.NATURAL_ASC  # 1.10 after 1.9; before Grafana 10.3 as Prometheus has them
+    natural = model.VariableSort.NATURAL_ASC  # 1.10 after 1.9; before Grafana 10.3 in the order of Prometheus
     return (
         _variable(name, query, description, natural).multi(True).include_all(True).all_value(".+").current(everything)
     )
@@ -293,18 +292,17 @@ def values_of(label: str, metric: str = "mlflow_traces_total", selector: str = "
 
 
 _LABELS = {
-    "experiment": "The experiment in MLflow.",
-    "environment": "Where it runs.",
+    "experiment": "The MLflow experiment.",
+    "environment": "The environment of the application, such as production.",
     "version": "The version of the application.",
     "trace_name": "The name of the trace.",
 }
 
 
 def _filters(by: Iterable[str]) -> Iterable[build.QueryVariable]:
-    """Variables for job and instance and the labels ``by``, each with the values that there are of what is chosen in
-    those before it."""
-    yield _some_of("job", values_of("job", "mlflow_up"), "The job by which Prometheus scrapes the exporter.")
-    yield _some_of("instance", values_of("instance", "mlflow_up", 'job=~"$job"'), "The exporter.")
+    """Variables for job, instance and the labels ``by``. Each offers the values that match the variables before it."""
+    yield _some_of("job", values_of("job", "mlflow_up"), "The job of the exporter in Prometheus.")
+    yield _some_of("instance", values_of("instance", "mlflow_up", 'job=~"$job"'), "The instance of the exporter.")
     selector = q.OWN
     for name in by:
         yield _some_of(name, values_of(name, selector=selector), _LABELS[name])
@@ -312,18 +310,18 @@ def _filters(by: Iterable[str]) -> Iterable[build.QueryVariable]:
 
 
 def _exporter_url() -> build.ConstantVariable:
-    text = "Where people reach the exporter: links lead to its pages."
+    text = "The address at which people reach the exporter. Links lead to its pages."
     made = build.ConstantVariable("exporter_url").label("Exporter URL").description(text).value(EXPORTER_URL)
     chosen = model.VariableOption(selected=True, text=EXPORTER_URL, value=EXPORTER_URL)
     content = made.build()
-    content.current, content.options = chosen, [chosen]  # where Grafana 10 reads it
-    content.skip_url_sync = True  # nobody's link chooses where our links lead
+    content.current, content.options = chosen, [chosen]  # Grafana 10 reads them here
+    content.skip_url_sync = True  # a link to a dashboard must not choose where its links lead
     return made
 
 
 @dataclass(frozen=True)
 class Line:
-    """Panels beside each other; 24 is the width of the screen, and 30 pixels are a height of 1."""
+    """A row of panels. The screen has a width of 24; a height of 1 is 30 pixels."""
 
     height: int
     panels: Sequence[AnyPanel]
@@ -331,14 +329,14 @@ class Line:
 
 
 def line(height: int, *panels: AnyPanel, widths: Sequence[int] = ()) -> Line:
-    """Panels beside each other, of the same width if nothing is said."""
+    """A row of panels, by default of equal width."""
     return Line(height, panels, widths or [24 // len(panels)] * len(panels))
 
 
 @dataclass(frozen=True)
 class Board:
-    """A dashboard; ``by`` are the labels that it can be filtered by beside job and instance, in the order in which each
-    narrows the values of the next."""
+    """A dashboard. ``by`` are the labels for its filters, after job and instance. Each filter narrows the values of the
+    next one."""
 
     uid: str
     title: str
@@ -350,7 +348,7 @@ class Board:
 
 
 def dashboard(board: Board) -> build.Dashboard:
-    """The whole of it."""
+    """Build the dashboard."""
     made = (
         build.Dashboard(board.title)
         .uid(board.uid)
@@ -372,8 +370,8 @@ def dashboard(board: Board) -> build.Dashboard:
 
 
 def _with_limits(panel: AnyPanel, variables: Iterable[str]) -> AnyPanel:
-    """The panel, whose description also says which variables make no difference to it."""
-    panel = deepcopy(panel)  # or what is said would be said again for the next dashboard that is made of it
+    """The panel, with a note in its description about the variables that do not filter it."""
+    panel = deepcopy(panel)  # or the next dashboard with this panel would have the note twice
     content = panel.build()
     asked = " ".join(target.expr for target in content.targets or [] if isinstance(target, Dataquery))
     unused = [name for name in variables if not re.search(rf"\$\{{?{name}\b", asked)]
@@ -408,19 +406,19 @@ def _deployments(by: set[str]) -> build.AnnotationQuery:
         .text_format("{{experiment}}: its first trace")
         .tag_keys("version,environment")
     )
-    made.build().placement = None  # type: ignore[assignment]  # in the line of controls, and not in their menu
+    made.build().placement = None  # type: ignore[assignment]  # in the row of controls, not in their menu
     return made
 
 
 def _others() -> build.DashboardLink:
     link = build.DashboardLink("MLflow traces").type(model.DashboardLinkType.DASHBOARDS).tags([TAG])
-    link.include_vars(True).keep_time(True).as_dropdown(False).tooltip("The other dashboards, at the same time")
+    link.include_vars(True).keep_time(True).as_dropdown(False).tooltip("The other dashboards, with the same time range")
     link.build().placement = None  # type: ignore[assignment]
     return link
 
 
 def _exporter() -> build.DashboardLink:
     link = build.DashboardLink("Exporter").url(f"{EXPORTER}/").icon("external link").target_blank(True)
-    link.tooltip("The exporter's own page, from where MLflow is one click away")
+    link.tooltip("The exporter's status page, one click away from MLflow")
     link.build().placement = None  # type: ignore[assignment]
     return link

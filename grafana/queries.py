@@ -1,33 +1,33 @@
-"""What panels ask Prometheus, in pieces. Pure text.
+"""Building blocks of the queries of panels. Pure text.
 
-A dashboard needs no recording rules, but for windows of days. Of two exporters that count the same traces (a pair) the
-higher rate counts, never the sum: hence `max without (instance, pod)`. Where there were no traces there is no ratio and
-no quantile, so that no data is never taken for healthy.
+Dashboards need recording rules only for windows of days. If two exporters count the same traces (a pair), the higher
+rate counts, never the sum; hence `max without (instance, pod)`. Without traces there is no ratio and no quantile, so
+that missing data is never mistaken for healthy.
 """
 
 OWN = 'job=~"$job", instance=~"$instance"'
-"""Selects what the exporter says of itself."""
+"""Selects metrics of the exporter itself."""
 
 PLACE = f'{OWN}, experiment=~"$experiment", environment=~"$environment"'
-"""Selects what is known by experiment and environment."""
+"""Selects metrics by experiment and environment."""
 
 VERSION = f'{PLACE}, version=~"$version"'
-"""Selects what is known by version."""
+"""Selects metrics by version."""
 
 TRACES = f'{VERSION}, trace_name=~"$trace_name"'
-"""Selects what is counted over traces."""
+"""Selects metrics of traces."""
 
 OBJECTIVE = f'{OWN}, environment=~"$environment"'
 """Selects objectives."""
 
 RECORDED = 'job=~"$job", environment=~"$environment"'
-"""Selects what rules record by environment."""
+"""Selects recorded series by environment."""
 
 NOW = "$__rate_interval"
-"""The window of what is drawn over time."""
+"""The window of graphs over time."""
 
 SHOWN = "$__range"
-"""The window of what is shown once: all of the time that is shown."""
+"""The window of tables and single values: the time range of the dashboard."""
 
 COST = ("mlflow_trace_input_cost_usd_total", "mlflow_trace_output_cost_usd_total")
 TOKENS = ("mlflow_trace_input_tokens_total", "mlflow_trace_output_tokens_total")
@@ -38,27 +38,27 @@ def _sum(function: str, metric: str, window: str, by: str, selector: str) -> str
 
 
 def rate(metric: str, by: str = "environment", selector: str = TRACES) -> str:
-    """A second, over time."""
+    """The rate per second, over time."""
     return _sum("rate", metric, NOW, by, selector)
 
 
 def increase(metric: str, by: str = "environment", selector: str = TRACES, window: str = SHOWN) -> str:
-    """In all of the time that is shown."""
+    """The increase over the time range of the dashboard."""
     return _sum("increase", metric, window, by, selector)
 
 
 def by_series(function: str, metric: str, window: str = NOW, selector: str = TRACES) -> str:
-    """``rate`` or ``increase`` of each series, of two exporters that count the same traces once."""
+    """``rate`` or ``increase`` of each series. Two exporters that count the same traces count once."""
     return f"max without (instance, pod) ({function}({metric}{{{selector}}}[{window}]))"
 
 
 def ratio(part: str, whole: str) -> str:
-    """A ratio of two sums, or of a ratio and what is allowed, and nothing where the latter is nothing."""
+    """A ratio; no result where the whole is 0."""
     return f"{part} / ({whole} > 0)"
 
 
 def quantile(q: float, by: str = "environment", selector: str = TRACES, window: str = NOW) -> str:
-    """A quantile of the durations, in seconds; of no traces it would be NaN, which is no data here."""
+    """A quantile of the durations, in seconds; no result without traces, where it would be NaN."""
     labels = f"le, {by}" if by else "le"
     function = "rate" if window == NOW else "increase"
     buckets = _sum(function, "mlflow_trace_duration_seconds_bucket", window, labels, selector)
@@ -66,31 +66,31 @@ def quantile(q: float, by: str = "environment", selector: str = TRACES, window: 
 
 
 def objective(name: str) -> str:
-    """What is allowed, by environment."""
+    """An objective, by environment."""
     return f"max by (environment) (mlflow_objective_{name}{{{OBJECTIVE}}})"
 
 
 def own(metric: str) -> str:
-    """What each exporter says of itself."""
+    """A metric of each exporter."""
     return f"{metric}{{{OWN}}}"
 
 
 def own_rate(metric: str, by: str = "instance") -> str:
-    """A second, by exporter."""
+    """The rate per second, by exporter."""
     return f"sum by ({by}) (rate({metric}{{{OWN}}}[{NOW}]))"
 
 
 def of_exporters(expr: str) -> str:
-    """Of what every process says of itself, what exporters say: `All` jobs are others, too."""
+    """Keep only exporters in a metric that every process has, because `All` jobs include others."""
     return f"{expr} and on (instance) {own('mlflow_up')}"
 
 
 def age(metric: str) -> str:
-    """How long ago a time is, in seconds."""
+    """The seconds since a timestamp."""
     return f"time() - {own(metric)}"
 
 
 def added(metrics: tuple[str, str], function: str, by: str = "environment", selector: str = TRACES) -> str:
-    """Two counters together: ``rate`` or ``increase``."""
+    """The sum of two counters, as ``rate`` or ``increase``."""
     one, other = ((rate if function == "rate" else increase)(each, by, selector) for each in metrics)
     return f"({one} + {other})"

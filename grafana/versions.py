@@ -24,7 +24,7 @@ def _of(name: str) -> str:
     return f'{q.PLACE}, version="${name}", trace_name=~"$trace_name"'
 
 
-_EITHER = "version=~`${candidate:regex}|${baseline:regex}`"  # raw, for a version may have a + or a parenthesis
+_EITHER = "version=~`${candidate:regex}|${baseline:regex}`"  # raw, because a version may contain a + or a parenthesis
 _BOTH = f'{q.PLACE}, {_EITHER}, trace_name=~"$trace_name"'
 
 
@@ -41,7 +41,7 @@ def _tokens(name: str) -> str:
 def _share_of_bucket(name: str) -> str:
     counts = q.increase("mlflow_trace_duration_seconds_bucket", "le", _of(name))
     total = q.increase("mlflow_trace_duration_seconds_count", "", _of(name))
-    return f"sort({counts} / on () group_left () ({total} > 0))"  # cumulative, so the edges are in order, too
+    return f"sort({counts} / on () group_left () ({total} > 0))"  # cumulative, so the bounds are in order, too
 
 
 def _lines(title: str, description: str, unit: str, queries: dict[str, str]) -> AnyPanel:
@@ -51,7 +51,7 @@ def _lines(title: str, description: str, unit: str, queries: dict[str, str]) -> 
 
 SUMMARY = rows(
     "Side by side",
-    "Both versions over the time that is shown. Of a few dozen traces a share or a p95 is mostly chance.",
+    "Both versions over the time range of the dashboard. With a few dozen traces a share or a p95 is mostly chance.",
     ("version",),
     Column("Traces", q.increase("mlflow_traces_total", "version", _BOTH)),
     Column(
@@ -65,14 +65,14 @@ SUMMARY = rows(
     Column("p50", q.quantile(0.5, "version", _BOTH, q.SHOWN), "s"),
     Column("p95", q.quantile(0.95, "version", _BOTH, q.SHOWN), "s"),
     Column(
-        "Tokens a trace",
+        "Tokens per trace",
         q.ratio(
             q.increase("mlflow_tokens_per_trace_sum", "version", _BOTH),
             q.increase("mlflow_tokens_per_trace_count", "version", f'{_BOTH}, kind="input"'),
         ),
     ),
     Column(
-        "Cost a trace",
+        "Cost per trace",
         q.ratio(q.added(q.COST, "increase", "version", _BOTH), q.increase("mlflow_traces_total", "version", _BOTH)),
         "currencyUSD",
     ),
@@ -81,12 +81,12 @@ SUMMARY = rows(
         f"1000 * min by (version) (mlflow_trace_version_first_seen_timestamp_seconds{{{q.PLACE}, {_EITHER}}})",
         "dateTimeAsIso",
     ),
-    link=("Its traces", traces_url(version="${__data.fields.version:percentencode}")),
+    link=("Traces of this version", traces_url(version="${__data.fields.version:percentencode}")),
 )
 
 TRACES = _lines(
     "Traces",
-    "Finished traces a second: how far the roll-out is.",
+    "Finished traces per second. Shows the progress of a roll-out.",
     "suffix: /s",
     {name: q.rate("mlflow_traces_total", "version", _of(name)) for name in _NAMES},
 )
@@ -106,29 +106,29 @@ FAILED_TRACES = _lines(
 
 P95_LATENCY = _lines(
     "p95 latency",
-    "95 % of the traces took no longer.",
+    "95 % of the traces took at most this long.",
     "s",
     {name: q.quantile(0.95, "version", _of(name)) for name in _NAMES},
 )
 
 LATENCY_DISTRIBUTION = by_bucket(
     "Latency distribution",
-    "Which share of the traces of each version took no longer than an edge, over the time that is shown:"
-    " the version whose bars are longer is quicker.",
+    "The share of traces of each version that took at most as long as each bound, over the time range of the dashboard."
+    " The version with the longer bars is faster.",
     *(Query(_share_of_bucket(name), f"{name} ≤ {{{{le}}}} s") for name in _NAMES),
     colors=[_COLORS[name] for name in _NAMES],
 )
 
-TOKENS_A_TRACE = _lines(
-    "Tokens a trace",
-    "Input and output tokens of a trace on average, of traces that say how many they used.",
+TOKENS_PER_TRACE = _lines(
+    "Tokens per trace",
+    "Mean input and output tokens per trace, over traces with token usage.",
     "short",
     {name: _tokens(name) for name in _NAMES},
 )
 
-COST_A_TRACE = _lines(
-    "Cost a trace",
-    "Cost of a trace on average, at the prices that MLflow knows.",
+COST_PER_TRACE = _lines(
+    "Cost per trace",
+    "Mean cost per trace, at the prices that MLflow knows.",
     "currencyUSD",
     {name: _per_trace(q.COST, name) for name in _NAMES},
 )
@@ -139,12 +139,14 @@ BOARD = Board(
     description="Two versions side by side: is the candidate worse than the baseline?",
     by=("experiment", "environment", "trace_name"),
     more_variables=(
-        version("candidate", "The version in question: the newest, if nothing is chosen."),
-        version("baseline", "The version to compare it with: the newest of the others.", 'version!="$candidate"'),
+        version("candidate", "The version to judge. By default the newest one."),
+        version(
+            "baseline", "The version to compare it with. By default the newest of the others.", 'version!="$candidate"'
+        ),
     ),
     panels=(
         line(6, SUMMARY),
         line(9, TRACES, FAILED_TRACES, P95_LATENCY),
-        line(12, LATENCY_DISTRIBUTION, TOKENS_A_TRACE, COST_A_TRACE),
+        line(12, LATENCY_DISTRIBUTION, TOKENS_PER_TRACE, COST_PER_TRACE),
     ),
 )

@@ -172,7 +172,7 @@ def column(uid: str, title: str, name: str) -> str:
     return panel.queries[value.removeprefix("Value #")]
 
 
-BUDGETS = "Error budgets of 30 days"
+BUDGETS = "30-day error budgets"
 
 
 @pytest.mark.parametrize(
@@ -180,21 +180,21 @@ BUDGETS = "Error budgets of 30 days"
     [
         ("mlflow-overview", "Environments", "Traces", "environment", {"production": 30, "staging": 5}),
         ("mlflow-overview", "Environments", "Failed", "environment", {"production": 4 / 30, "staging": 0}),
-        ("mlflow-overview", "Environments", "Failed, of objective", "environment", {"production": 4 / 30 / 0.05}),
-        ("mlflow-overview", "Environments", "Slow, of objective", "environment", {"production": 2 / 30 / 0.05}),
+        ("mlflow-overview", "Environments", "Failed vs objective", "environment", {"production": 4 / 30 / 0.05}),
+        ("mlflow-overview", "Environments", "Slow vs objective", "environment", {"production": 2 / 30 / 0.05}),
         ("mlflow-overview", "Environments", "Latency objective", "environment", {"production": 5}),
         ("mlflow-overview", "Environments", "Tokens/s", "environment", {"production": 6, "staging": 0.225}),
         ("mlflow-overview", "Environments", "Cost/h", "environment", {"production": 135, "staging": 22.5}),
-        ("mlflow-objectives", BUDGETS, "May fail", "environment", {"production": 0.05}),
+        ("mlflow-objectives", BUDGETS, "Allowed to fail", "environment", {"production": 0.05}),
         ("mlflow-objectives", BUDGETS, "Failed", "environment", {"production": 4 / 30, "staging": 0}),
-        ("mlflow-objectives", BUDGETS, "Used for failures", "environment", {"production": 4 / 1.5}),
-        ("mlflow-objectives", BUDGETS, "Used for slowness", "environment", {"production": 2 / 1.5}),
-        ("mlflow-objectives", BUDGETS, "Last 24 hours", "environment", {"production": 22.5, "staging": 3.75}),
+        ("mlflow-objectives", BUDGETS, "Error budget used", "environment", {"production": 4 / 1.5}),
+        ("mlflow-objectives", BUDGETS, "Latency budget used", "environment", {"production": 2 / 1.5}),
+        ("mlflow-objectives", BUDGETS, "24 h cost", "environment", {"production": 22.5, "staging": 3.75}),
         ("mlflow-versions", "Side by side", "Traces", "version", {"1.4.0": 20, NEW["app_version"]: 15}),
         ("mlflow-versions", "Side by side", "Failed", "version", {"1.4.0": 0, NEW["app_version"]: 4 / 15}),
-        ("mlflow-versions", "Side by side", "Tokens a trace", "version", {"1.4.0": 120, NEW["app_version"]: 89}),
-        ("mlflow-versions", "Side by side", "Cost a trace", "version", {"1.4.0": 0.75, NEW["app_version"]: 0.75}),
-        ("mlflow-cost", "Who spends it", "Input tokens", "version", {"1.4.0": 2_000, NEW["app_version"]: 1_000}),
+        ("mlflow-versions", "Side by side", "Tokens per trace", "version", {"1.4.0": 120, NEW["app_version"]: 89}),
+        ("mlflow-versions", "Side by side", "Cost per trace", "version", {"1.4.0": 0.75, NEW["app_version"]: 0.75}),
+        ("mlflow-cost", "Top spenders", "Input tokens", "version", {"1.4.0": 2_000, NEW["app_version"]: 1_000}),
     ],
 )  # fmt: skip
 def test_the_number_that_is_right(
@@ -284,6 +284,6 @@ def test_a_label_of_the_configuration_has_a_variable_that_filters(asked: Asked, 
 
 def test_nothing_is_shown_of_what_is_not_there(asked: Asked) -> None:
     """No traffic is no data, and not 0 % errors."""
-    for name in ("Failed", "Failed, of objective", "Slow, of objective", "p95"):
+    for name in ("Failed", "Failed vs objective", "Slow vs objective", "p95"):
         expr = column("mlflow-overview", "Environments", name)
         assert asked.api.query(filled(expr, range_s=3)) == [], name

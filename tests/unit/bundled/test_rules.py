@@ -14,6 +14,7 @@ from click.testing import CliRunner
 from mlflow_trace_exporter.bundled import packaged
 from mlflow_trace_exporter.commands.cli import cli
 from mlflow_trace_exporter.web import runbook
+from prometheus import __main__ as written
 from tests.support.real import tool
 
 RULES = sorted(packaged.prometheus("rules").glob("*.yml"))
@@ -31,6 +32,11 @@ ALL = [rule for file in RULES for rule in rules_in(file.read_text())]
 ALERTS = [rule for rule in ALL if "alert" in rule]
 NAMES = sorted({rule["alert"] for rule in ALERTS})
 RECORDED = [rule for rule in ALL if "record" in rule]
+
+
+@pytest.mark.parametrize(("files", "texts"), [(RULES, written.rules()), (PROMTOOL_TESTS, written.tests())])
+def test_the_files_are_what_the_code_writes(files: list[Path], texts: dict[str, str]) -> None:
+    assert texts == {file.name: file.read_text(encoding="utf-8") for file in files}, "run python -m prometheus"
 
 
 def test_every_alert_has_a_test_in_which_it_fires() -> None:
@@ -80,6 +86,12 @@ def test_names_of_recorded_series(name: str) -> None:
 def test_no_two_rules_record_the_same() -> None:
     keys = [(rule["record"], *sorted(rule.get("labels", {}).items())) for rule in RECORDED]
     assert len(keys) == len(set(keys))
+
+
+def test_rules_ask_only_for_series_that_are_recorded() -> None:
+    texts = [text for rule in ALL for text in (rule["expr"], *rule.get("annotations", {}).values())]
+    asked = set(re.findall(r"\b[a-z_]+:mlflow\w+:\w+", " ".join(texts)))
+    assert asked <= {rule["record"] for rule in RECORDED}
 
 
 def printed(*arguments: str) -> str:

@@ -1,0 +1,156 @@
+"""Levels, windows and expressions that several rules share. Pure text.
+
+A level is the set of labels of a recorded series. Levels, burn rates and their windows are defined only here.
+"""
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+
+STALE = 'ALERTS{alertname="MlflowTracesStale"}'
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """The labels of recorded series, beside `job`."""
+
+    labels: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """The first part of the name of a recorded series."""
+        return "_".join(self.labels)
+
+    @property
+    def by(self) -> str:
+        """All labels, for `by (...)` and `on (...)`."""
+        return ", ".join(("job", *self.labels))
+
+    @property
+    def on(self) -> str:
+        """Vector matching for two series of this level."""
+        return f"on ({self.by})"
+
+    def with_label(self, label: str) -> "Level":
+        """The level with an additional label."""
+        return Level((*self.labels, label))
+
+    def sum(self, expr: str) -> str:
+        """The sum of an expression at this level."""
+        return f"sum by ({self.by}) ({expr})"
+
+    def series(self, metric: str, operation: str) -> str:
+        """The name of a recorded series."""
+        return f"{self.name}:{metric}:{operation}"
+
+    def ratio(self, kind: "Kind", window: str) -> str:
+        """The share of traces of this kind in a window."""
+        return self.series(kind.metric, f"ratio_increase{window}")
+
+    def increase(self, metric: str, window: str) -> str:
+        """The recorded increase in a window."""
+        return self.series(metric, f"increase{window}")
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """Traces of which an objective allows only a certain share."""
+
+    objective: str
+    metric: str
+    allowed: str
+    status: str
+    """The value of `status` on the exporter's page of traces."""
+
+
+@dataclass(frozen=True, slots=True)
+class Burn:
+    """A burn rate, and the windows over which it is measured."""
+
+    rate: str
+    long: str
+    short: str
+
+
+ENVIRONMENT = Level(("environment",))
+APPLICATION = Level(("experiment", "environment"))
+VERSION = Level(("experiment", "environment", "version"))
+OBJECTIVE = ENVIRONMENT
+"""The level of objectives, and of alerts on traces."""
+
+SUMMED = (ENVIRONMENT,)
+"""The levels above versions at which everything is recorded; the level of objectives must be one of them."""
+
+TRACES = "mlflow_traces"
+COST = "mlflow_trace_cost_usd"
+TOKENS = "mlflow_tokens"
+TOKENS_PER_TRACE = "mlflow_tokens_per_trace"
+TRACES_WITH_TOKENS = "mlflow_traces_with_tokens"
+TRACES_WITHOUT_TOKENS = "mlflow_traces_without_tokens"
+DURATION = "mlflow_trace_duration_seconds"
+BUCKETS = f"{DURATION}_bucket"
+BEYOND_BUCKETS = f"{DURATION}_beyond_buckets"
+IN_PROGRESS = "mlflow_traces_in_progress"
+ABANDONED = "mlflow_traces_abandoned"
+
+ERRORS = Kind("errors", "mlflow_trace_errors", "mlflow_objective_error_ratio", "error")
+SLOW = Kind("latency", "mlflow_trace_slow", "mlflow_objective_slow_ratio", "slow")
+KINDS = (ERRORS, SLOW)
+
+BURNS = (Burn("14.4", "1h", "5m"), Burn("6", "6h", "30m"), Burn("3", "1d", "2h"), Burn("1", "3d", "6h"))
+PAGES, WARNINGS = BURNS[:2], BURNS[2:]
+
+LATENCY_LIMIT = OBJECTIVE.series("mlflow_objective_latency_seconds", "max")
+COST_LIMIT = OBJECTIVE.series("mlflow_objective_cost_usd_per_day", "max")
+MIN_TRACES = OBJECTIVE.series("mlflow_objective_min_traces", "max")
+
+
+def allowed(kind: Kind) -> str:
+    """The share of traces of this kind that the objective allows."""
+    return OBJECTIVE.series(kind.allowed, "max")
+
+
+def burning_from(kind: Kind, burn: Burn) -> str:
+    """The share above which the budget burns at this rate."""
+    return f'{OBJECTIVE.series(kind.allowed, "burn")}{{burn_rate="{burn.rate}"}}'
+
+
+def seconds(window: str) -> int:
+    """The length of a window in seconds: 1800 for ``30m``."""
+    return int(timedelta(**{UNITS[window[-1]]: int(window[:-1])}).total_seconds())
+
+
+def increase(counter: str, window: str) -> str:
+    """The increase of each series. If two exporters count the same traces, the higher one counts."""
+    return f"max without (instance, pod) (increase({counter}[{window}]))"
+
+
+def divided(part: str, whole: str) -> str:
+    """A ratio; no result where the whole is 0."""
+    return f"{part} / ({whole} > 0)"
+
+
+def too_many(kind: Kind, limit: str, *windows: str) -> str:
+    """In each window the share of such traces is above the limit, and in the first window there are enough of them."""
+    above = (f"{OBJECTIVE.ratio(kind, window)} > {OBJECTIVE.on} {limit}" for window in windows)
+    enough = (
+        f"{OBJECTIVE.increase(kind.metric, windows[0])} > {OBJECTIVE.on}\n"
+        f"  clamp_min({limit} * {OBJECTIVE.on} {MIN_TRACES}, 2) + 0.5"
+    )
+    return f"\nand {OBJECTIVE.on}\n".join((*above, enough))
+
+
+def or_frozen(expr: str, itself: str) -> str:
+    """The expression, which stays true while there is no fresh data."""
+    return f"{expr}\nor {OBJECTIVE.on}\n{itself} and on (job) {STALE}"
+
+
+def of_others(series: str, whole: Level = APPLICATION) -> str:
+    """The sum over all other versions of the application, for each version."""
+    return f"{whole.sum(series)}\n- {whole.on} group_right ()\n{series}"
+
+
+def indented(expr: str) -> str:
+    """The expression, indented by two spaces."""
+    return "\n".join(f"  {line}" for line in expr.splitlines())

@@ -1,0 +1,239 @@
+"""Recording rules."""
+
+from collections.abc import Callable, Iterator
+from itertools import chain
+
+from prometheus.promql import (
+    ABANDONED,
+    BEYOND_BUCKETS,
+    BUCKETS,
+    BURNS,
+    COST,
+    DURATION,
+    IN_PROGRESS,
+    KINDS,
+    OBJECTIVE,
+    SUMMED,
+    TOKENS,
+    TOKENS_PER_TRACE,
+    TRACES,
+    TRACES_WITH_TOKENS,
+    TRACES_WITHOUT_TOKENS,
+    VERSION,
+    Level,
+    allowed,
+    divided,
+    increase,
+    indented,
+)
+from prometheus.rule import File, Group, Record, commented
+
+HEAD = """Recorded series for dashboards and alerts. Names are level:metric:operations; every level also keeps
+`job`.
+
+If two exporters count the same traces (a high-availability pair), the higher rate counts, never the sum. This is
+why expressions have `max without (instance, pod)`. Two MLflow servers therefore need two jobs.
+
+A ratio is the ratio of two sums, never a mean of ratios. Without traces there is no ratio."""
+
+COUNTED = (TRACES, *(kind.metric for kind in KINDS))
+QUANTILES = ("0.5", "0.95", "0.99")
+
+
+def _objectives() -> Iterator[Record]:
+    limits = (
+        ("mlflow_objective_error_ratio", "", "mlflow_objective_error_ratio"),
+        ("mlflow_objective_slow_ratio", "1 - ", "mlflow_objective_latency_ratio"),
+        ("mlflow_objective_latency_seconds", "", "mlflow_objective_latency_seconds"),
+        ("mlflow_objective_cost_usd_per_day", "", "mlflow_objective_cost_usd_per_day"),
+        ("mlflow_objective_min_traces", "", "mlflow_objective_min_traces"),
+    )
+    for recorded, before, metric in limits:
+        function = "min" if before else "max"
+        expr = f"{before}{function} by ({OBJECTIVE.by}) ({metric})"
+        yield Record(record=OBJECTIVE.series(recorded, "max"), expr=expr)
+
+
+def _burns() -> Iterator[Record]:
+    for kind in KINDS:
+        most = allowed(kind)
+        for burn in BURNS:
+            cap = f"(3 + {most}) / 4"
+            expr = most if burn.rate == "1" else f"{burn.rate} * {most} < {cap}\nor {cap}"
+            yield Record(record=OBJECTIVE.series(kind.allowed, "burn"), expr=expr, labels={"burn_rate": burn.rate})
+
+
+def _by_version(window: str) -> Iterator[Record]:
+    """Traces, errors and slow traces, by version and summed."""
+    for metric in COUNTED:
+        series = VERSION.increase(metric, window)
+        yield Record(record=series, expr=VERSION.sum(increase(f"{metric}_total", window)))
+        for level in SUMMED:
+            yield Record(record=level.increase(metric, window), expr=level.sum(series))
+    for kind in KINDS:
+        for level in (VERSION, *SUMMED):
+            yield _ratio(level, kind.metric, window)
+
+
+def _summed(window: str) -> Iterator[Record]:
+    """The same without versions: these would be many series, and only burn rates need these windows."""
+    for metric in COUNTED:
+        for level in SUMMED:
+            expr = level.sum(increase(f"{metric}_total", window))
+            yield Record(record=level.increase(metric, window), expr=expr)
+    for kind in KINDS:
+        for level in SUMMED:
+            yield _ratio(level, kind.metric, window)
+
+
+def _ratio(level: Level, metric: str, window: str) -> Record:
+    return Record(
+        record=level.series(metric, f"ratio_increase{window}"),
+        expr=divided(level.increase(metric, window), level.increase(TRACES, window)),
+    )
+
+
+def _durations(window: str) -> Iterator[Record]:
+    buckets = {level: level.with_label("le").increase(BUCKETS, window) for level in (VERSION, *SUMMED)}
+    yield Record(record=buckets[VERSION], expr=VERSION.with_label("le").sum(increase(BUCKETS, window)))
+    for level in SUMMED:
+        yield Record(record=buckets[level], expr=level.with_label("le").sum(buckets[VERSION]))
+    for quantile in QUANTILES:
+        for level, of in buckets.items():
+            yield Record(
+                record=level.series(DURATION, f"quantile_increase{window}"),
+                expr=f"histogram_quantile({quantile}, {of})",
+                labels={"quantile": quantile},
+            )
+
+
+def _tokens(window: str) -> Iterator[Record]:
+    tokens, traces = VERSION.increase(TOKENS, window), VERSION.increase(TRACES_WITH_TOKENS, window)
+    yield Record(record=tokens, expr=VERSION.sum(increase(f"{TOKENS_PER_TRACE}_sum", window)))
+    yield Record(record=traces, expr=VERSION.sum(increase(f'{TOKENS_PER_TRACE}_count{{kind="input"}}', window)))
+    mean = f"mean_increase{window}"
+    yield Record(record=VERSION.series(TOKENS_PER_TRACE, mean), expr=divided(tokens, traces))
+    for level in SUMMED:
+        yield Record(
+            record=level.series(TOKENS_PER_TRACE, mean),
+            expr=f"{level.sum(tokens)}\n/ ({level.sum(traces)} > 0)",
+        )
+
+
+def _cost(window: str) -> Iterator[Record]:
+    series = VERSION.increase(COST, window)
+    both = (increase(f"mlflow_trace_{direction}_cost_usd_total", window) for direction in ("input", "output"))
+    joined = indented("\n+ ".join(both))
+    yield Record(record=series, expr=f"sum by ({VERSION.by}) (\n{joined}\n)")
+    for level in SUMMED:
+        yield Record(record=level.increase(COST, window), expr=level.sum(series))
+
+
+def _cost_per_trace(window: str) -> Iterator[Record]:
+    for level in (VERSION, *SUMMED):
+        expr = divided(level.increase(COST, window), level.increase(TRACES, window))
+        yield Record(record=level.series(COST, f"per_trace_increase{window}"), expr=expr)
+
+
+def _without_tokens(window: str) -> Iterator[Record]:
+    counter = 'mlflow_traces_missing_total{field="token_usage"}'
+    for level in SUMMED:
+        expr = level.sum(increase(counter, window))
+        yield Record(record=level.increase(TRACES_WITHOUT_TOKENS, window), expr=expr)
+
+
+def _oddities(level: Level) -> Iterator[Record]:
+    lowest = f"max without (instance, pod) (min_over_time({IN_PROGRESS}[1h]))"
+    yield Record(
+        record=level.series(IN_PROGRESS, "min1h"),
+        expr=level.sum(lowest),
+        comment="""The number of traces that were in progress throughout an hour.""",
+    )
+    yield Record(record=level.increase(ABANDONED, "1d"), expr=level.sum(increase(f"{ABANDONED}_total", "1d")))
+    buckets = level.with_label("le").increase(BUCKETS, "1h")
+    all_of_them = f'{buckets}{{le="+Inf"}}'
+    yield Record(
+        record=level.series(BEYOND_BUCKETS, "ratio_increase1h"),
+        expr=(f'1\n- max by ({level.by}) ({buckets}{{le!="+Inf"}})\n/ ({level.sum(all_of_them)} > 0)'),
+        comment="""The share of traces beyond the highest bound. Buckets are cumulative, so the largest finite
+bucket is the last one.""",
+    )
+
+
+def _of_windows(rules: Callable[[str], Iterator[Record]], *windows: str) -> Iterator[Record]:
+    return chain.from_iterable(map(rules, windows))
+
+
+FILE = File(
+    "mlflow-recording.yml",
+    HEAD,
+    (
+        Group(
+            "mlflow-objectives",
+            (
+                *commented(
+                    """Objectives, from the exporter's configuration. These files contain no thresholds of your
+own.""",
+                    _objectives(),
+                ),
+                *commented(
+                    """The ratio at which the 30-day budget burns 14.4, 6, 3 or 1 times too fast (Site Reliability
+Workbook, chapter 5). With an objective of 10 %, a burn rate of 14.4 would need 144 % errors, which is impossible.
+A threshold is therefore at most three quarters of the way from the objective to 100 %. With 5 %: 72 %, 30 %, 15
+%, 5 %. With 10 %: 77.5 %, 60 %, 30 %, 10 %.""",
+                    _burns(),
+                ),
+            ),
+        ),
+        Group(
+            "mlflow-traces",
+            (
+                *commented(
+                    """The number of traces, of failed traces, and of traces slower than the objective of their
+environment.""",
+                    _of_windows(_by_version, "5m", "30m", "1h"),
+                ),
+            ),
+        ),
+        Group(
+            "mlflow-traces-hours",
+            (
+                *commented(
+                    """The same over the longer windows of the burn rates. They are evaluated less often because
+they change slowly.""",
+                    _of_windows(_summed, "2h", "6h"),
+                ),
+            ),
+            interval="1m",
+        ),
+        Group("mlflow-traces-days", (*_of_windows(_summed, "1d", "3d"),), interval="2m"),
+        Group(
+            "mlflow-trace-duration",
+            (
+                *commented(
+                    """Quantiles of the duration in seconds. A quantile beyond the last bucket is reported as the
+highest bound.""",
+                    _of_windows(_durations, "5m", "30m", "1h"),
+                ),
+            ),
+        ),
+        Group(
+            "mlflow-trace-tokens-and-cost",
+            (
+                *commented(
+                    """Mean input and output tokens per trace, over traces whose usage is known.""",
+                    _of_windows(_tokens, "30m", "1h"),
+                ),
+                *commented(
+                    """Input and output cost in USD, and the mean cost per trace.""",
+                    chain(_of_windows(_cost, "1h", "6h", "1d"), _cost_per_trace("1h")),
+                ),
+                *commented("""Traces without token usage.""", _of_windows(_without_tokens, "30m", "1d")),
+            ),
+            interval="1m",
+            comment="""The cost dashboard relies on this interval: summed over time, a series of hourly increases
+is 60 times the truth.""",
+        ),
+        Group("mlflow-trace-oddities", (*chain.from_iterable(map(_oddities, SUMMED)),)),
+    ),
+)
