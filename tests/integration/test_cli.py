@@ -183,7 +183,7 @@ def test_mistakes_in_the_configuration(file: Path) -> None:
     for command in ("check", "serve"):
         message = complaint(command, f"--config.file={file}")
         assert message == (
-            f"mlflow-trace-exporter: 1 mistake in {file}:\n"
+            f"mlflow-trace-exporter: 1 error in {file}:\n"
             "  line 2, poll.intervall: unknown key; did you mean poll.interval?\n"
         )
 

@@ -84,7 +84,7 @@ def test_exit_code_2_where_it_could_not_be_checked(checked: Checked, tmp_path: P
         (checked.run(tmp_path, mlflow=nowhere), "cannot be reached"),
         (checked.run(tmp_path, "--environment=staging"), "'staging' has no objective"),
         (checked.run(tmp_path, objectives=[{"environment": "prod*", "error_ratio": "5%"}]), "name none but by globs"),
-        (checked.run(tmp_path, "--error-rate=500%"), "is not a share"),
+        (checked.run(tmp_path, "--error-rate=500%"), "is not a ratio"),
         (checked.run(tmp_path, "--lookback=soon"), "is not a duration"),
         (checked.run(tmp_path, "--lookback=0s"), "--lookback: 0:00:00 is not before now"),
         (checked.run(tmp_path, "--lookback=999999y"), "--lookback"),
@@ -173,7 +173,7 @@ def test_the_exit_code_is_the_answer_whoever_reads(
 @pytest.mark.parametrize(
     ("mistake", "words"),
     [
-        ({"error_rate": 5}, "error_rate: 5 is not a share"),
+        ({"error_rate": 5}, "error_rate: 5 is not a ratio"),
         ({"p95_s": 0}, "p95_s: 0 is not"),
         ({"p95_s": 1, "min_traces": 0}, "min_traces: 0 is not a whole number of at least 1"),
         ({"environments": "staging"}, "environment 'staging' has no objective"),

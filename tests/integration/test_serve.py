@@ -446,7 +446,7 @@ def test_every_line_of_the_log_is_json_from_start_to_stop(tmp_path: Path) -> Non
             requests.post(f"{exporter.url}/-/reload")
             file.write_text(good + "\nlabels: {extra: {team: tag.team}}\n")
             exporter.process.send_signal(signal.SIGHUP)
-            eventually(lambda: "the configuration was read again" in exporter.log(), "it is read again")
+            eventually(lambda: "configuration reloaded" in exporter.log(), "it is read again")
             (tmp_path / "web.yml").write_text("nonsense: 1\n")
             with socket.create_connection((HOST, int(exporter.url.rpartition(":")[2]))) as odd:
                 odd.sendall(b"\0\r\n\r\n")
@@ -497,16 +497,16 @@ cli.main()
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((), "1 mistake in "),
+        ((), "1 error in "),
         (("--web.listen-address=nonsense",), "--web.listen-address: 'nonsense' is not an address"),
         (("--web.telemetry-path=/traces",), "--web.telemetry-path: "),
         (("--web.config.file=/absent",), "--web.config.file: cannot read /absent"),
-        (("--config.check",), "1 mistake in "),
+        (("--config.check",), "1 error in "),
     ],
 )
 def test_why_it_does_not_start_is_one_event(tmp_path: Path, arguments: tuple[str, ...], message: str) -> None:
     file = tmp_path / "exporter.yml"
-    file.write_text("nonsense: 1\n" if "mistake" in message else f"ledger: {{path: {tmp_path}/ledger.db}}\n")
+    file.write_text("nonsense: 1\n" if "error" in message else f"ledger: {{path: {tmp_path}/ledger.db}}\n")
     for fmt in ("json", "logfmt"):
         command = [
             sys.executable,
