@@ -202,7 +202,10 @@ def test_a_port_in_use() -> None:
     with socket.create_server((HOST, 0)) as taken:
         address = f"{HOST}:{taken.getsockname()[1]}"
         message = complaint("serve", f"--web.listen-address={address}")
-    assert f"cannot listen on {address}: Address already in use; stop what uses it, or choose another port" in message
+    assert (
+        f"cannot listen on {address}: Address already in use; stop the program that uses it, or choose another port"
+        in message
+    )
 
 
 @pytest.mark.parametrize(

@@ -384,11 +384,11 @@ def fails(error: Exception) -> Callable[[Any], Any]:
 
 
 REFUSED: list[tuple[str, int, str]] = [
-    ("/nothing/here", 404, "There is no such page."),
-    ("/-/reload", 405, "This address is not for a browser."),
-    ("/trace/x%2Fy/%3Cscript%3E", 404, "MLflow has no trace of this id"),
-    ("/trace/away", 502, "MLflow does not answer now."),
-    ("/trace/broken", 500, "This is a mistake of the exporter."),
+    ("/nothing/here", 404, "This page does not exist."),
+    ("/-/reload", 405, "This address is not for browsers."),
+    ("/trace/x%2Fy/%3Cscript%3E", 404, "MLflow has no trace with this id"),
+    ("/trace/away", 502, "MLflow does not answer."),
+    ("/trace/broken", 500, "This is a bug in the exporter."),
     ("/traces?user=%3Cscript%3E", 400, "a mistake: &lt;script&gt;"),
 ]
 

@@ -9,12 +9,12 @@ _PACKAGE = Path(__file__).parent
 
 
 def prometheus(name: str) -> Path:
-    """The path of a file or folder in prometheus/: ``rules``, ``runbook.md``, ``prometheus.yml`` or ``alertmanager.yml``."""
+    """A path in prometheus/: ``rules``, ``runbook.md``, ``prometheus.yml`` or ``alertmanager.yml``."""
     return _of("prometheus") / name
 
 
 def grafana(name: str) -> Path:
-    """The path of a file or folder in grafana/: ``dashboards``."""
+    """A path in grafana/: ``dashboards``."""
     return _of("grafana") / name
 
 

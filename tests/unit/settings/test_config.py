@@ -54,7 +54,7 @@ def test_defaults_are_those_of_the_design() -> None:
 def test_no_label_can_be_added_that_a_metric_has_already(file: Path) -> None:
     for family in FAMILIES:
         for name in family.label_names if family.labels == TRACE_LABELS else ():
-            assert f"{name} is a label already" in mistakes(file, f"labels: {{extra: {{{name}: tag.a}}}}")
+            assert f"{name} is already a label" in mistakes(file, f"labels: {{extra: {{{name}: tag.a}}}}")
 
 
 @pytest.mark.parametrize("text", ["", "# nothing\n", "mlflow:\npoll:\n  start:\n"])
@@ -137,7 +137,7 @@ def test_a_user_without_a_home_is_told_to_say_where_the_ledger_is(monkeypatch: p
 
     monkeypatch.delenv("XDG_STATE_HOME", raising=False)
     monkeypatch.setattr(Path, "expanduser", homeless)
-    with pytest.raises(UserError, match=r"ledger\.path: set it"):
+    with pytest.raises(UserError, match=r"ledger\.path: must be set"):
         config.load(None)
 
 
