@@ -57,7 +57,7 @@ def test_check_says_what_serve_would_read(mlflow: Mlflow, tmp_path: Path, file: 
         assert shown["traces"] == "1 in the last hour"
         assert (shown["environment"], shown["version"]) == ("production", "1.4.0")
         assert shown["ledger"] == f"{tmp_path}/ledger.db (to be made)"
-        assert shown["start"].startswith("now: traces that started earlier are not counted")
+        assert shown["start"].startswith("now: earlier traces are not counted")
     assert not (tmp_path / "ledger.db").exists()
 
 

@@ -291,7 +291,7 @@ def _least(settings: config.Config, min_traces: int | None) -> Callable[[str], s
         return lambda _: "--min-traces"
     objectives = wiring.objectives_of(settings)
     return lambda environment: (
-        "min_traces of its objective" if objectives.of(environment) else "--min-traces, by default,"
+        "min_traces of its objective" if objectives.of(environment) else "the default of --min-traces"
     )
 
 
