@@ -95,7 +95,7 @@ def _origin_ms(start: timedelta | Literal["now", "earliest"]) -> int:
         return 0
     at_ms = now_ms()
     if at_ms < PLAUSIBLE_MS:
-        raise UserError(f"this machine's clock says {text(at_ms)} UTC: set it, then start the exporter again")
+        raise UserError(f"this machine's clock says {text(at_ms)} UTC: set the clock, then restart the exporter")
     return at_ms if start == "now" else at_ms - ms(start)
 
 

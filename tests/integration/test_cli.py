@@ -134,7 +134,7 @@ def test_check_beside_a_running_exporter(mlflow: Mlflow, tmp_path: Path) -> None
             assert (done.returncode, done.stderr) == (0, ""), command
             assert "ledger.db (in use by a running exporter: counting goes on)" in done.stdout
         assert done.stdout.splitlines()[-1].endswith(
-            "(in use: by a running exporter, or by what has to be stopped first)"
+            "(in use, by a running exporter or by a program that must be stopped first)"
         )
 
 

@@ -139,7 +139,7 @@ def test_exit_code_3_names_the_environments_that_there_are(checked: Checked, tmp
     assert done.exit_code == 3
     absent, *_ = done.stdout.splitlines()
     assert absent == (
-        "no recent trace has environment 'prodcution'; did you mean production?; they have canary, production, staging"
+        "no recent trace has environment 'prodcution'; did you mean production?; existing: canary, production, staging"
     )
     quiet = checked.run(tmp_path, "--environment=canary", "--error-rate=5%", "--lookback=1s")
     assert (quiet.exit_code, "no recent trace" in quiet.stdout) == (3, False)
