@@ -346,7 +346,7 @@ def test_a_spreadsheet_takes_no_text_for_a_formula(mlflow: Mlflow, tmp_path: Pat
         (["--since=yesterday"], "--since: 'yesterday' is neither"),
         (["--since=1h", "--until=2h"], "--since: 1h is not before 2h"),
         (["--filter=colour"], "Is the filter right ('colour')?"),
-        (["--format=csv", "--errors=1"], "--slowest and --errors go with"),
+        (["--format=csv", "--errors=1"], "--slowest and --errors need"),
         (["--since=3000y"], "--since: "),
         (["--until=never"], "--until: "),
     ],

@@ -21,7 +21,7 @@ from starlette.routing import Route
 ANSWERS = (
     "You can change that under Settings, Account. It takes effect at once, on all your devices.",
     "I am sorry about that. The export waits for a lock that an older version of the application holds. Close that one,"
-    " and it should go on within a minute.",
+    " and it should continue within a minute.",
     "Please restart the application first. If the message comes back, send us the log file: Help, Send diagnostics.",
     "Your plan includes five seats. A further one costs 8 USD a month; an owner can add it under Billing.",
     "Yes, that works. Export the old project as an archive, and import the archive in the new workspace. Comments and"

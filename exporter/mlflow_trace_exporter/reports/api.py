@@ -64,7 +64,7 @@ def make_report(  # noqa: PLR0913 - each argument is independent
     )
     query = replace(
         Query(*times(since, until)),
-        labels=_said(environment=environment, version=version),
+        labels=_given(environment=environment, version=version),
         state=None if status is None else STATES[arguments.choice("status", status, tuple(STATES))],
         min_duration_ms=None
         if min_duration_s is None
@@ -123,7 +123,7 @@ def require_labels(config: Config, **labels: str | None) -> None:
     Used after an empty result, where the user may have mistyped the name.
     """
     with _library(config) as library:
-        presence.require(library, _said(**labels), wiring.now_ms())
+        presence.require(library, _given(**labels), wiring.now_ms())
 
 
 def environments(config: Config) -> tuple[str, ...]:
@@ -181,7 +181,7 @@ def times(since: Moment, until: Moment, name: str = "since") -> tuple[int, int]:
     return since_ms, until_ms
 
 
-def _said(**labels: str | None) -> dict[str, str]:
+def _given(**labels: str | None) -> dict[str, str]:
     return {name: arguments.label(name, value) for name, value in labels.items() if value is not None}
 
 

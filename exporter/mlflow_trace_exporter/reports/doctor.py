@@ -163,16 +163,16 @@ def _keys(sample: Sample, settings: Config) -> Iterator[str]:
     rules = label_rules(settings)
     extra = (source for _, sources in rules.extra for source in sources)
     read = {(source.kind, source.key) for source in (*rules.environment, *rules.version, *extra)}
-    told = [each for each in sorted(sample.values) if each in read or each[1] in _WHO or not _is_mlflows(each[1])]
-    for kind, key in told[:MAX_KEYS_SHOWN]:
+    shown = [each for each in sorted(sample.values) if each in read or each[1] in _RESERVED or not _is_mlflows(each[1])]
+    for kind, key in shown[:MAX_KEYS_SHOWN]:
         yield f"{kind} {clean(key)}: {_values(sample.values[kind, key], key in PERSONAL)}"
-    if more := len(told[MAX_KEYS_SHOWN:]):
+    if more := len(shown[MAX_KEYS_SHOWN:]):
         yield f"and {more:,} more tags and metadata"
-    if internal := sorted({key for _, key in sample.values if _is_mlflows(key)} - {key for _, key in told}):
+    if internal := sorted({key for _, key in sample.values if _is_mlflows(key)} - {key for _, key in shown}):
         yield f"mlflow.*     {len(internal):,} keys of MLflow's own: {few(map(clean, internal), MAX_VALUES_SHOWN)}"
 
 
-_WHO = ("mlflow.trace.user", "mlflow.trace.session")
+_RESERVED = ("mlflow.trace.user", "mlflow.trace.session")
 """Metadata keys that MLflow reserves for applications to set."""
 
 

@@ -41,7 +41,7 @@ def page() -> bytes:
     above, below = (markdown.renderer.render(some, markdown.options, {}) for some in (tokens[:title], tokens[title:]))
     return _write(
         title=Markup(above),  # noqa: S704 - our own file, not user input
-        body=Markup(below),  # noqa: S704 - likewise
+        body=Markup(below),  # noqa: S704 - our own file, not user input
         sections=_sections(tokens),
     )
 
