@@ -26,7 +26,7 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    """Import what is asked for only then: with it comes mlflow, which takes a second."""
+    """Import a name on first use, because importing mlflow takes a second."""
     for module, names in _HOMES.items():
         if name in names:
             return getattr(import_module(f"mlflow_trace_exporter.{module}"), name)

@@ -1,4 +1,4 @@
-"""The program `mlflow-trace-exporter`, also `python -m mlflow_trace_exporter`, from its first moment on."""
+"""The entry point of `mlflow-trace-exporter` and of `python -m mlflow_trace_exporter`."""
 
 import os
 import signal
@@ -7,8 +7,8 @@ from types import FrameType
 
 
 def main() -> None:
-    """Run the command line, and obey signals before what it takes is imported, which lasts a second."""
-    if os.getpid() == 1:  # where Linux ignores what has no handler, and a container would be killed later instead
+    """Run the command line. Signals are obeyed during the imports, which take a second."""
+    if os.getpid() == 1:  # for PID 1, Linux ignores signals without a handler: a container would be killed later
         signal.signal(signal.SIGTERM, _end)
     try:
         from mlflow_trace_exporter.commands.cli import main as command_line
@@ -18,7 +18,7 @@ def main() -> None:
 
 
 def _end(number: int, _: FrameType | None) -> None:
-    """End as a process ends that has no handler. Commands that have something to finish put their own in its place."""
+    """Exit as a process without a handler would. Commands that have something to finish install their own handler."""
     os._exit(128 + number)
 
 

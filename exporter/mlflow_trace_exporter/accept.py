@@ -1,4 +1,4 @@
-"""What a client accepts, and how much it likes it: the headers Accept and Accept-Encoding, by RFC 9110. Pure."""
+"""Content negotiation: parses the headers Accept and Accept-Encoding (RFC 9110). Pure."""
 
 import re
 from collections.abc import Mapping
@@ -8,10 +8,10 @@ _QUALITY = re.compile(r"0(\.\d*)?|1(\.0*)?")
 
 
 def qualities(header: str) -> Mapping[str, float]:
-    """By media type or coding, in lower case and without parameters, its quality from 0 (not at all) to 1.
+    """Map each media type or coding (lower case, without parameters) to its quality, from 0 (not acceptable) to 1.
 
-    One that comes several times, as for several versions, has the best of them. A quality that cannot be read is 1, as
-    for Prometheus' own library. Those that are named first come first.
+    A name that occurs several times, for example with several versions, gets its best quality. A quality that cannot be
+    parsed counts as 1, as in Prometheus' own client library. The order is that of the header.
     """
     found: dict[str, float] = {}
     for part in parse_http_list(header):

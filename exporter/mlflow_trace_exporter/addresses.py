@@ -1,8 +1,8 @@
-"""Addresses that may carry a password. Pure."""
+"""URLs that may contain a password. Pure."""
 
 import re
 
 
 def without_credentials(uri: str) -> str:
-    """The address without the ``user:password@`` that it may carry."""
+    """Remove ``user:password@`` from a URL."""
     return re.sub(r"//[^/\s]*@", "//", uri)

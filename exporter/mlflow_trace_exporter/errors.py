@@ -1,16 +1,16 @@
-"""Errors, named by what the one who catches them should do."""
+"""Errors, named by what the caller should do about them."""
 
 import os
 from enum import Enum
 
 
 class UserError(Exception):
-    """Only the user can mend it. The message names the place and the remedy; a command ends with exit code 2."""
+    """An error that only the user can fix. The message names the place and the fix; a command exits with code 2."""
 
 
 class ArgumentError(UserError):
-    """A mistake in an ``argument`` of the Python API. ``problem`` is the message without its name: a command says the
-    name of the flag."""
+    """An invalid ``argument`` of the Python API. ``problem`` is the message without the argument's name, because a
+    command puts the name of its flag there."""
 
     def __init__(self, argument: str, problem: str) -> None:
         super().__init__(f"{argument}: {problem}")
@@ -34,7 +34,7 @@ class Reason(Enum):
 
 
 class PollError(Exception):
-    """A poll could not be finished; what it had not committed is to be read again at the next one."""
+    """A poll failed. The next poll reads again whatever this one had not committed."""
 
     def __init__(self, reason: Reason, message: str) -> None:
         super().__init__(message)
@@ -42,13 +42,13 @@ class PollError(Exception):
 
 
 class NotUnderstoodError(PollError):
-    """MLflow does not understand a request: a filter in it is wrong, or this server lacks what is asked for."""
+    """MLflow does not understand a request: its filter is wrong, or this server does not support it."""
 
     def perhaps(self, name: str, filter_string: str) -> "NotUnderstoodError":
-        """The same, with the question whether a filter that the user wrote is to blame."""
+        """The same error, which also asks whether the user's filter is right."""
         return NotUnderstoodError(self.reason, f"{self}. Is {name} right ({filter_string!r})?")
 
 
 def what_failed(error: OSError) -> str:
-    """The system's words for an error, without what Python adds to them."""
+    """The operating system's message for an error, without what Python adds to it."""
     return os.strerror(error.errno) if error.errno and error.errno > 0 else str(error.strerror or error)

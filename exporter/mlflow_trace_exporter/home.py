@@ -1,12 +1,12 @@
-"""The home directory of the user whom a process runs as."""
+"""The home directory of the current user."""
 
 from pathlib import Path
 
 
 def directory() -> str:
-    """Where it is; / for a user id that has no entry in the list of users and no HOME, as container engines do it.
+    """The home directory, or / for a user id without an entry in /etc/passwd and without HOME, as in container engines.
 
-    MLflow's client cannot be imported without one.
+    MLflow's client cannot be imported without a home directory.
     """
     try:
         return str(Path.home())

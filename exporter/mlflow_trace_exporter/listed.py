@@ -1,4 +1,4 @@
-"""Names in a message: a few of many, and the one that was probably meant. Pure."""
+"""Lists of names in messages, shortened, and suggestions for a misspelt name. Pure."""
 
 import difflib
 from collections.abc import Iterable, Sequence
@@ -7,13 +7,13 @@ MOST = 10
 
 
 def few(names: Iterable[str], most: int = MOST) -> str:
-    """The first of the names, and how many more there are."""
+    """The first names of a list, and the number of those left out."""
     found = list(names)
     more = f" and {len(found) - most:,} more" if len(found) > most else ""
     return ", ".join(found[:most]) + more
 
 
 def did_you_mean(name: str, known: Sequence[str]) -> str:
-    """The end of a message about a name that is not known: the one that is most like it, if any is."""
+    """The end of a message about an unknown name: the most similar known name, or nothing."""
     close = difflib.get_close_matches(name, known, n=1)
     return f"; did you mean {close[0]}?" if close else ""

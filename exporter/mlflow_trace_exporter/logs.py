@@ -1,6 +1,6 @@
-"""Log lines on standard error, one for each event, as logfmt or JSON.
+"""Logging to standard error, one line per event, as logfmt or JSON.
 
-What is said about an event goes into ``extra``: ``log.info("page read", extra={"traces": 500})``.
+The fields of an event are passed as ``extra``: ``log.info("page read", extra={"traces": 500})``.
 """
 
 import io
@@ -29,8 +29,8 @@ _STANDARD = frozenset(logging.makeLogRecord({}).__dict__) | {
 def setup(level: str, fmt: Literal["logfmt", "json"]) -> None:
     """Send the log of the whole process to standard error.
 
-    Libraries speak from warnings on, or from a higher ``level``: below warnings they say what they send and receive,
-    which is not for a log.
+    Libraries log at ``level`` too, but never below warnings: there they log what they send and receive, which does not
+    belong in a log.
     """
     handler = _Handler(sys.stderr)
     handler.setFormatter(_Formatter(fmt))
@@ -39,23 +39,25 @@ def setup(level: str, fmt: Literal["logfmt", "json"]) -> None:
     logging.getLogger("mlflow_trace_exporter").setLevel(least)
     logging.captureWarnings(True)
     _OTHERS.setLevel(logging.WARNING)
-    web = logging.getLogger("uvicorn.error")  # it warns of whatever a client sends, which is for the client to mend
+    web = logging.getLogger("uvicorn.error")  # its warnings are about malformed requests, which only the client can fix
     web.setLevel(logging.ERROR)
     web.addFilter(lambda record: not (record.exc_info and isinstance(record.exc_info[1], CancelledError)))  # at a stop
     quiet_mlflow()
 
 
 def quiet_mlflow() -> None:
-    """Have MLflow's client log nothing: it quotes from answers, and its errors reach us as exceptions. When it is
-    imported it installs handlers of its own, so this is for after that."""
+    """Silence MLflow's client, which quotes from responses. Its errors reach us as exceptions.
+
+    Call this after importing mlflow, because the import installs handlers of its own.
+    """
     mlflow = logging.getLogger("mlflow")
     mlflow.handlers, mlflow.propagate = [logging.NullHandler()], False
 
 
 @contextmanager
 def all_of_stderr() -> Iterator[None]:
-    """Make events of all that anybody writes to standard error in this process, and of what threads and finalizers
-    raise, for the time of a block. What Python itself says when it crashes cannot be caught."""
+    """Turn everything that is written to standard error within a block into log events, including the exceptions of
+    threads and finalizers. What Python itself prints when it crashes cannot be caught."""
     before = sys.stderr, threading.excepthook, sys.unraisablehook
     sys.stderr = _Lines()
     threading.excepthook = _thread_has_failed
@@ -67,11 +69,11 @@ def all_of_stderr() -> Iterator[None]:
 
 
 _OTHERS = logging.getLogger("stderr")
-"""Not one of ours, whose level the user chooses: what nobody expects is always shown."""
+"""A logger outside of our own, whose level the user sets: unexpected output is always logged."""
 
 
 class _Lines(io.TextIOBase):
-    """A standard error whose lines become events."""
+    """A replacement for standard error that logs each line."""
 
     def __init__(self) -> None:
         self._begun = threading.local()
@@ -93,7 +95,7 @@ class _Lines(io.TextIOBase):
 def _thread_has_failed(failure: threading.ExceptHookArgs) -> None:
     if failure.exc_value is not None and failure.exc_type is not SystemExit:
         name = failure.thread.name if failure.thread else ""
-        _OTHERS.error("the thread %s has failed", name, exc_info=failure.exc_value)
+        _OTHERS.error("thread %s failed", name, exc_info=failure.exc_value)
 
 
 def _finalizer_has_failed(failure: "sys.UnraisableHookArgs") -> None:
@@ -101,21 +103,21 @@ def _finalizer_has_failed(failure: "sys.UnraisableHookArgs") -> None:
 
 
 class _Handler(logging.StreamHandler[TextIO]):
-    """Tells by an event, too, that an event cannot be written."""
+    """Logs an event when another event cannot be written."""
 
-    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - so it is called in logging
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - the name is logging's
         error = sys.exc_info()[1]
         if isinstance(error, OSError):
-            return  # nobody reads the log
+            return  # the reader of the log is gone
         about = {"logger": record.name, "said": repr(record.msg), "error": repr(error)}
-        fault = {"msg": "an event cannot be logged", "levelno": logging.ERROR, "levelname": "ERROR"}
+        fault = {"msg": "cannot log an event", "levelno": logging.ERROR, "levelname": "ERROR"}
         with suppress(Exception):
             self.stream.write(self.format(logging.makeLogRecord({**fault, **about})) + self.terminator)
             self.flush()
 
 
 _UNQUOTED = re.compile("[\x7f-\x9f\u2028\u2029\ud800-\udfff]")
-"""What JSON can hold as it is, and terminals and readers of lines cannot."""
+"""Characters that JSON leaves as they are, but that break terminals and line readers."""
 
 
 class _Formatter(logging.Formatter):
@@ -138,7 +140,7 @@ class _Formatter(logging.Formatter):
 def _json(fields: Mapping[str, object]) -> str:
     try:
         return json.dumps(fields, default=str, allow_nan=False)
-    except (TypeError, ValueError, RecursionError):  # a value that JSON does not know, or one that holds itself
+    except (TypeError, ValueError, RecursionError):  # a value without a JSON form, or one that contains itself
         return json.dumps({key: str(value) for key, value in fields.items()})
 
 

@@ -1,4 +1,4 @@
-"""The parts of the program as the configuration describes them."""
+"""Builds the parts of the program from the configuration."""
 
 import os
 import time
@@ -30,7 +30,7 @@ def now_ms() -> int:
 
 
 def open_source(settings: Config, retries: int = 0) -> MlflowSource:
-    """The source that the configuration describes. Asks nothing of MLflow yet."""
+    """Create the source of traces. Sends no request to MLflow yet."""
     timeout = settings.mlflow.timeout
     prepare_client(timeout.total_seconds() if timeout else None, retries)
     client = Client(settings.mlflow.tracking_uri)
@@ -38,22 +38,22 @@ def open_source(settings: Config, retries: int = 0) -> MlflowSource:
 
 
 RETRIES = 2
-"""How often a command asks MLflow once more where it does not answer."""
+"""How often a command repeats a request that MLflow did not answer."""
 
 
 def open_library(settings: Config) -> Library:
-    """The traces as commands read them."""
+    """Create the library: the traces as commands read them."""
     return Library(open_source(settings, RETRIES), label_rules(settings), settings.mlflow.traffic)
 
 
 def mlflow_pages(settings: Config) -> MlflowPages:
-    """Where people open MLflow, in the workspace that MLflow's client reads."""
+    """Links to MLflow's pages, in the workspace that MLflow's client reads."""
     url = settings.web.mlflow_ui_url or without_credentials(settings.mlflow.tracking_uri).rstrip("/")
     return MlflowPages(url, os.environ.get("MLFLOW_WORKSPACE", "").strip() or None)
 
 
 def open_meter(settings: Config) -> Meter:
-    """What the configuration makes of traces."""
+    """Create the meter, which turns traces into metrics."""
     rules, objectives = label_rules(settings), objectives_of(settings)
     return Meter(
         trace_families(settings.buckets.duration_seconds, settings.buckets.tokens, rules.names, objectives),
@@ -65,17 +65,18 @@ def open_meter(settings: Config) -> Meter:
 
 
 def label_rules(settings: Config) -> LabelRules:
-    """Where the labels come from."""
+    """The sources of each label."""
     return LabelRules(settings.labels.environment, settings.labels.version, settings.labels.extra)
 
 
 def objectives_of(settings: Config) -> Objectives:
-    """What is good enough."""
+    """The objectives of the configuration."""
     return Objectives(tuple(each.as_objective() for each in settings.objectives))
 
 
 def poll_settings(settings: Config) -> PollSettings:
-    """How to poll; ``poll.start`` is worked out from now. Raises UserError for a clock that was never set."""
+    """The settings of the poller. ``poll.start`` is resolved against the current time. Raises UserError if this
+    machine's clock was never set."""
     return PollSettings(
         interval_s=settings.poll.interval.total_seconds(),
         limits=Limits(
@@ -94,7 +95,7 @@ def _origin_ms(start: timedelta | Literal["now", "earliest"]) -> int:
         return 0
     at_ms = now_ms()
     if at_ms < PLAUSIBLE_MS:
-        raise UserError(f"this machine's clock says {text(at_ms)} UTC: set it, then start the exporter again")
+        raise UserError(f"this machine's clock says {text(at_ms)} UTC: set the clock, then restart the exporter")
     return at_ms if start == "now" else at_ms - ms(start)
 
 

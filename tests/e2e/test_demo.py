@@ -112,6 +112,6 @@ def test_a_process_that_fails_is_told_with_its_last_words(tmp_path: Path) -> Non
     demo, *ports = start(tmp_path)
     output, _ = demo.communicate(timeout=180)
     assert demo.returncode == 2, output
-    assert "mlflow has ended with exit code" in output
-    assert f"all of it: {tmp_path}/logs/mlflow.log" in output
+    assert "mlflow exited with code" in output
+    assert f"full log: {tmp_path}/logs/mlflow.log" in output
     assert left_behind(tmp_path, *ports) == []

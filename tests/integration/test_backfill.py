@@ -50,7 +50,7 @@ def test_every_trace_up_to_the_millisecond_where_serve_began(mlflow: Mlflow, tmp
     done = run(
         config, output, f"--until={origin_ms - 60_000}".replace(str(origin_ms - 60_000), _iso(origin_ms - 60_000))
     )
-    assert "are missing in it" in done.stdout
+    assert "the file lacks traces from" in done.stdout
     done = run(config, output, f"--until={_iso(origin_ms + 1000)}")
     assert (done.exit_code, "would count them twice" in done.stderr) == (2, True)
 
@@ -88,14 +88,14 @@ def test_a_link_is_followed_and_what_is_no_file_refused(mlflow: Mlflow, tmp_path
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--until=2h"], "Prometheus still has what came since then in memory"),
+        (["--until=2h"], "Prometheus still has later samples in memory"),
         (["--step=0s"], "--step: must be at least 1s"),
-        (["--since=5h", "--step=1d"], "--step: there is none"),
+        (["--since=5h", "--step=1d"], "--step: there is no step"),
         (["--since=1h"], "is not before the end of the history"),
         (["--since=3000y"], "--since: "),
-        (["--job=a\nb"], "--job: 'a\\nb' is no label"),
-        (["--job="], "--job: '' is no label"),
-        (["--instance=\ud800"], "--instance: '\\ud800' is no label"),
+        (["--job=a\nb"], "--job: 'a\\nb' is not a label value"),
+        (["--job="], "--job: '' is not a label value"),
+        (["--instance=\ud800"], "--instance: '\\ud800' is not a label value"),
     ],
 )
 def test_a_mistake_is_one_message(mlflow: Mlflow, tmp_path: Path, arguments: list[str], words: str) -> None:
@@ -139,4 +139,4 @@ def test_serve_may_run_meanwhile(mlflow: Mlflow, tmp_path: Path) -> None:
         exporter.after_next_poll()
         done = run(tmp_path / "exporter.yml", tmp_path / "history.om")
         assert done.exit_code == 0, done.output
-        assert "when serve began, are missing in it; after" in done.stdout
+        assert " until serve started, at " in done.stdout

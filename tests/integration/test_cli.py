@@ -57,7 +57,7 @@ def test_check_says_what_serve_would_read(mlflow: Mlflow, tmp_path: Path, file: 
         assert shown["traces"] == "1 in the last hour"
         assert (shown["environment"], shown["version"]) == ("production", "1.4.0")
         assert shown["ledger"] == f"{tmp_path}/ledger.db (will be created)"
-        assert shown["start"].startswith("now: traces that started earlier are not counted")
+        assert shown["start"].startswith("now: earlier traces are not counted")
     assert not (tmp_path / "ledger.db").exists()
 
 
@@ -134,7 +134,7 @@ def test_check_beside_a_running_exporter(mlflow: Mlflow, tmp_path: Path) -> None
             assert (done.returncode, done.stderr) == (0, ""), command
             assert "ledger.db (in use by a running exporter: counting continues)" in done.stdout
         assert done.stdout.splitlines()[-1].endswith(
-            "(in use: by a running exporter, or by what has to be stopped first)"
+            "(in use, by a running exporter or by a program that must be stopped first)"
         )
 
 
@@ -183,7 +183,7 @@ def test_mistakes_in_the_configuration(file: Path) -> None:
     for command in ("check", "serve"):
         message = complaint(command, f"--config.file={file}")
         assert message == (
-            f"mlflow-trace-exporter: 1 mistake in {file}:\n"
+            f"mlflow-trace-exporter: 1 error in {file}:\n"
             "  line 2, poll.intervall: unknown key; did you mean poll.interval?\n"
         )
 
@@ -202,7 +202,10 @@ def test_a_port_in_use() -> None:
     with socket.create_server((HOST, 0)) as taken:
         address = f"{HOST}:{taken.getsockname()[1]}"
         message = complaint("serve", f"--web.listen-address={address}")
-    assert f"cannot listen on {address}: Address already in use; stop what uses it, or choose another port" in message
+    assert (
+        f"cannot listen on {address}: Address already in use; stop the program that uses it, or choose another port"
+        in message
+    )
 
 
 @pytest.mark.parametrize(

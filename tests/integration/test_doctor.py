@@ -34,13 +34,13 @@ def test_where_all_is_well_nothing_needs_to_be_changed(mlflow: Mlflow, tmp_path:
     mlflow.insert(experiment, [Trace(now_ms() - at * 1_000, tags=GOOD, metadata=KNOWN) for at in range(40)])
     shown = said(mlflow, tmp_path, experiment)
     assert "experiments  1 of" in shown, "what check says comes first"
-    assert "40 that count, 0 in progress, 0 of traffic that does not count" in shown
+    assert "40 counted, 0 in progress, 0 of traffic that is not counted" in shown
     assert "tag environment: 1 value (production)" in shown
     assert "metadata mlflow.trace.user: 1 value\n" in shown, "how many there are, and not who"
     fields = ("token usage", "cost", "environment", "version", "user", "session", "duration")
     assert "have         " + ", ".join(f"{name} 100%" for name in fields) in shown
-    assert "clock        MLflow's and this machine's agree within 2 s" in shown
-    assert "\n\n- nothing needs to be changed\n\nsample " in shown, "then what to change, then what that rests on"
+    assert "clock        MLflow's clock and this machine's agree within 2 s" in shown
+    assert "\n\n- nothing needs to change\n\nsample " in shown, "then what to change, then what that rests on"
 
 
 def test_the_series_are_those_that_serve_shows(mlflow: Mlflow, tmp_path: Path) -> None:
@@ -68,15 +68,15 @@ def test_what_is_wrong_is_told_in_sentences(mlflow: Mlflow, tmp_path: Path) -> N
     shown = said(mlflow, tmp_path, experiment, labels={"max_values": 8})
     advice = [line for line in shown.splitlines() if line.startswith("- ")]
     for words in (
-        "100% of the traces have no token usage. Log the calls",
+        "100% of the traces have no token usage. Trace LLM calls",
         "100% of the traces have no cost.",
         "100% of the traces have no version. Set it in the application: mlflow.update_current_trace",
         "100% of the traces have no user.",
         "The label trace_name has 8 values in this sample alone",
-        "No objective for lab: nothing alerts on it.",
+        "No objective for lab: no alert covers it.",
         "In progress for more than a day: 1.",
-        "Traces that do not count: 1 of evaluation.",
-        "100% of the traces took longer than the last of buckets.duration_seconds",
+        "Traces that are not counted: 1 of evaluation.",
+        "100% of the traces took longer than the last bucket of buckets.duration_seconds",
     ):
         assert any(words in line for line in advice), (words, shown)
     assert not any("no environment" in line for line in advice)
@@ -118,7 +118,7 @@ def test_what_mlflow_never_ends_is_told(mlflow: Mlflow, tmp_path: Path) -> None:
     mlflow.insert(experiment, [*traces, Trace(at_ms, tags=GOOD, metadata=KNOWN)])
     shown = said(mlflow, tmp_path, experiment)
     assert "4 traces" in shown
-    assert "2 that count, 2 in progress" in shown
+    assert "2 counted, 2 in progress" in shown
     (line,) = [each for each in shown.splitlines() if each.startswith("- ")]
     assert line.startswith(
         "- In progress with a duration, and ended more than 15 minutes ago: 1. The parent of their root"
@@ -145,7 +145,7 @@ def test_the_latest_traces_are_looked_at(mlflow: Mlflow, tmp_path: Path) -> None
 def test_without_traces_it_says_where_to_look(mlflow: Mlflow, tmp_path: Path) -> None:
     shown = said(mlflow, tmp_path, mlflow.experiment())
     assert "sample       no traces" in shown
-    assert "\n- There are no traces: does the application trace" in shown
+    assert "\n- There are no traces. Does the application send traces" in shown
 
 
 def test_what_mlflow_sets_itself_is_one_line_and_all_else_has_its_own(mlflow: Mlflow, tmp_path: Path) -> None:

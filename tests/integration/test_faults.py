@@ -196,7 +196,7 @@ def test_fault_29_other_buckets_and_labels_after_a_restart(mlflow: Mlflow, tmp_p
     for known_from_the_first_poll_on in [each for each in same if each.startswith(("mlflow_up", "mlflow_experiment_"))]:
         same.pop(known_from_the_first_poll_on)
     assert same.items() <= after.items()
-    assert "its labels or buckets have changed: a metric begins again at zero" in exporter.log()
+    assert "labels or buckets have changed: the metric restarts at zero" in exporter.log()
     assert "metric=mlflow_trace_duration_seconds" in exporter.log()
 
 

@@ -83,13 +83,16 @@ def test_exit_code_2_where_it_could_not_be_checked(checked: Checked, tmp_path: P
     for done, words in (
         (checked.run(tmp_path, mlflow=nowhere), "cannot be reached"),
         (checked.run(tmp_path, "--environment=staging"), "'staging' has no objective"),
-        (checked.run(tmp_path, objectives=[{"environment": "prod*", "error_ratio": "5%"}]), "name none but by globs"),
-        (checked.run(tmp_path, "--error-rate=500%"), "is not a share"),
+        (
+            checked.run(tmp_path, objectives=[{"environment": "prod*", "error_ratio": "5%"}]),
+            "the objectives use only globs",
+        ),
+        (checked.run(tmp_path, "--error-rate=500%"), "is not a ratio"),
         (checked.run(tmp_path, "--lookback=soon"), "is not a duration"),
         (checked.run(tmp_path, "--lookback=0s"), "--lookback: 0:00:00 is not before now"),
         (checked.run(tmp_path, "--lookback=999999y"), "--lookback"),
         (checked.run(tmp_path, "--p95=0s", "--environment=canary"), "--p95: "),
-        (checked.run(tmp_path, "--p95=5s", "--environment="), "--environment: it is empty"),
+        (checked.run(tmp_path, "--p95=5s", "--environment="), "--environment: is empty"),
     ):
         assert done.exit_code == 2, done.output
         assert words in done.stderr
@@ -116,17 +119,18 @@ def test_exit_code_3_with_too_few_traces(checked: Checked, tmp_path: Path) -> No
     assert done.exit_code == 3
     assert (
         done.stdout.splitlines()[0]
-        == "too few traces: canary: error rate not judged: 3 traces, --min-traces, by default, is 20"
+        == "too few traces: canary: error rate not checked: 3 traces, fewer than 20 (the default of --min-traces)"
     )
     assert checked.run(tmp_path, "--environment=canary", "--error-rate=5%", "--min-traces=3").exit_code == 1
     done = checked.run(tmp_path, "--environment=canary", "--error-rate=5%", "--min-traces=1000")
     assert (
-        done.stdout.splitlines()[0] == "too few traces: canary: error rate not judged: 3 traces, --min-traces is 1000"
+        done.stdout.splitlines()[0]
+        == "too few traces: canary: error rate not checked: 3 traces, fewer than 1000 (--min-traces)"
     )
     strict = {"environment": "can*", "error_ratio": "5%", "min_traces": 4}
     done = checked.run(tmp_path, "--environment=canary", objectives=[strict])
     assert done.stdout.startswith(
-        "too few traces: canary: error rate not judged: 3 traces, min_traces of its objective is 4\n"
+        "too few traces: canary: error rate not checked: 3 traces, fewer than 4 (min_traces of its objective)\n"
     )
 
 
@@ -135,7 +139,7 @@ def test_exit_code_3_names_the_environments_that_there_are(checked: Checked, tmp
     assert done.exit_code == 3
     absent, *_ = done.stdout.splitlines()
     assert absent == (
-        "no recent trace has environment 'prodcution'; did you mean production?; they have canary, production, staging"
+        "no recent trace has environment 'prodcution'; did you mean production?; existing: canary, production, staging"
     )
     quiet = checked.run(tmp_path, "--environment=canary", "--error-rate=5%", "--lookback=1s")
     assert (quiet.exit_code, "no recent trace" in quiet.stdout) == (3, False)
@@ -151,7 +155,7 @@ def test_exit_code_3_where_traces_do_not_tell_what_is_asked(mlflow: Mlflow, tmp_
     assert done.exit_code == 3, "nobody knows how long they took"
     too_few, within, _ = done.stdout.splitlines()
     assert too_few.startswith(
-        "too few traces: unmeasured: p95 latency not judged: measured on 1 of 31 traces, --min-tr"
+        "too few traces: unmeasured: p95 latency not checked: measured on 1 of 31 traces, fewer than 20 (the"
     )
     assert within == "within: unmeasured: error rate 0%, at most 5%"
     assert checked.run(tmp_path, objectives=[{"environment": "unmeasured", "cost_usd_per_day": 1}]).exit_code == 3
@@ -173,7 +177,7 @@ def test_the_exit_code_is_the_answer_whoever_reads(
 @pytest.mark.parametrize(
     ("mistake", "words"),
     [
-        ({"error_rate": 5}, "error_rate: 5 is not a share"),
+        ({"error_rate": 5}, "error_rate: 5 is not a ratio"),
         ({"p95_s": 0}, "p95_s: 0 is not"),
         ({"p95_s": 1, "min_traces": 0}, "min_traces: 0 is not a whole number of at least 1"),
         ({"environments": "staging"}, "environment 'staging' has no objective"),
@@ -188,7 +192,7 @@ def test_the_worst_of_several_environments_is_told(checked: Checked, tmp_path: P
     done = checked.run(tmp_path, "--environment=canary", "--environment=staging", "--error-rate=50%")
     assert done.exit_code == 1
     assert "breached: staging: error rate 100%, at most 50%" in done.stdout
-    assert "too few traces: canary: error rate not judged: 3 traces" in done.stdout
+    assert "too few traces: canary: error rate not checked: 3 traces" in done.stdout
     assert checked.run(tmp_path, "--environment=canary", "--environment=production", "--p95=9s").exit_code == 3
 
 
@@ -198,7 +202,7 @@ def test_the_objectives_of_the_configuration(checked: Checked, tmp_path: Path) -
     done = checked.run(tmp_path, objectives=[objective])
     assert done.exit_code == 1
     assert "within: production: p50 latency 0.1s, at most 0.1s" in done.stdout
-    assert "breached: production: cost a day $40.00, at most $39.99" in done.stdout
+    assert "breached: production: cost per day $40.00, at most $39.99" in done.stdout
     strict = {"environment": "production", "error_ratio": "5%", "min_traces": 21}
     assert checked.run(tmp_path, objectives=[strict]).exit_code == 3
 

@@ -81,7 +81,7 @@ def test_nothing_is_not_taken_for_unknown(mlflow: Mlflow, tmp_path: Path, asked:
     file = config_file(tmp_path, mlflow, "names")
     (flag, value), *_ = asked.items()
     done = invoke("report", f"--config.file={file}", f"--{flag}={value}")
-    assert (done.exit_code, f"{flag}: it is empty" in done.stderr) == (2, True), done.output
+    assert (done.exit_code, f"{flag}: is empty" in done.stderr) == (2, True), done.output
     assert invoke("health", f"--config.file={file}", "--environment=", "--error-rate=5%").exit_code == 2
 
 
@@ -94,7 +94,7 @@ def test_objectives_and_traces_have_one_spelling_and_alerts_lead_to_their_traces
         "objectives": [{"environment": raw, "error_ratio": 0.05, "latency": "50ms"} for raw in RAW.values()],
     }
     file = config_file(tmp_path, mlflow, "names", objectives=settings["objectives"])
-    assert "No objective for elsewhere: nothing alerts on it." in invoke("doctor", f"--config.file={file}").stdout
+    assert "No objective for elsewhere: no alert covers it." in invoke("doctor", f"--config.file={file}").stdout
     with Exporter(tmp_path, settings).running() as served:
         eventually(lambda: "mlflow_trace_slow_total{" in served.text(), "traces are counted")
         found = served.after_next_poll()

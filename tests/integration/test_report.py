@@ -206,7 +206,7 @@ def test_past_a_size_quantiles_are_of_a_sketch_and_it_says_so(
     assert row.p95_s == pytest.approx(truth(counted(traces))["p95_s"], rel=0.05)
     shown = run(config, "--since=12h", "--by=version").stdout
     assert "~" in shown.split("total")[1]
-    assert "~ is from a sketch, within 1%" in shown
+    assert "~ marks estimates, within 1%" in shown
 
 
 def _small(quantiles: Any) -> None:
@@ -337,16 +337,16 @@ def test_a_spreadsheet_takes_no_text_for_a_formula(mlflow: Mlflow, tmp_path: Pat
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--by=colour"], "--by: 'colour' is none of experiment, environment"),
-        (["--by=version,enviroment"], "'enviroment' is none of"),
+        (["--by=colour"], "--by: 'colour' is not one of experiment, environment"),
+        (["--by=version,enviroment"], "'enviroment' is not one of"),
         (["--by=enviroment"], "; did you mean environment?"),
-        (["--environment= "], "--environment: it is empty"),
+        (["--environment= "], "--environment: is empty"),
         (["--min-duration=99999y"], "--min-duration: "),
         (["--min-duration=999999y"], "--min-duration"),
         (["--since=yesterday"], "--since: 'yesterday' is neither"),
         (["--since=1h", "--until=2h"], "--since: 1h is not before 2h"),
         (["--filter=colour"], "Is the filter right ('colour')?"),
-        (["--format=csv", "--errors=1"], "--slowest and --errors go with"),
+        (["--format=csv", "--errors=1"], "--slowest and --errors need"),
         (["--since=3000y"], "--since: "),
         (["--until=never"], "--until: "),
     ],
@@ -373,7 +373,7 @@ def test_an_environment_that_no_trace_has_is_a_mistake_and_a_quiet_one_is_none(c
         assert "the latest traces have canary, not-staging, production, staging" in done.stderr
     version = run(config, "--since=12h", "--environment=staging", "--version=1.5")
     assert version.exit_code == 2
-    assert "--version: no trace of environment 'staging' has '1.5'; " in version.stderr
+    assert "--version: no trace with environment 'staging' has '1.5'; " in version.stderr
     assert "the latest traces have 1, 2" in version.stderr
     for asked in (["--since=3d", "--until=2d"], ["--since=12h", "--user=nobody"]):
         quiet = run(config, "--environment=staging", "--version=1", *asked)
@@ -411,8 +411,8 @@ def test_a_notebook_keeps_its_own_settings_of_mlflow(config: Path, monkeypatch: 
 @pytest.mark.parametrize(
     ("mistake", "words"),
     [
-        ({"status": "bad"}, "status: 'bad' is none of ok, error"),
-        ({"by": "colour"}, "by: 'colour' is none of experiment"),
+        ({"status": "bad"}, "status: 'bad' is not one of ok, error"),
+        ({"by": "colour"}, "by: 'colour' is not one of experiment"),
         ({"slowest": -1}, "slowest: -1 is not a whole number of at least 0"),
         ({"since": 3}, "since: 3 is neither a text"),
     ],
@@ -445,7 +445,7 @@ def test_what_users_wrote_cannot_disturb_what_is_shown(mlflow: Mlflow, tmp_path:
     markdown = run(file, "--by=version", "--format=markdown").stdout
     (row,) = [line for line in markdown.splitlines() if "<b" in line]
     assert row.startswith("| a\\\\\\|\\<b\\> ")
-    assert "--by: 'errors' is none of" in run(file, "--by=errors").stderr, (
+    assert "--by: 'errors' is not one of" in run(file, "--by=errors").stderr, (
         "a label with the name of a column would hide it"
     )
 

@@ -384,11 +384,11 @@ def fails(error: Exception) -> Callable[[Any], Any]:
 
 
 REFUSED: list[tuple[str, int, str]] = [
-    ("/nothing/here", 404, "There is no such page."),
-    ("/-/reload", 405, "This address is not for a browser."),
-    ("/trace/x%2Fy/%3Cscript%3E", 404, "MLflow has no trace of this id"),
-    ("/trace/away", 502, "MLflow does not answer now."),
-    ("/trace/broken", 500, "This is a mistake of the exporter."),
+    ("/nothing/here", 404, "This page does not exist."),
+    ("/-/reload", 405, "This address is not for browsers."),
+    ("/trace/x%2Fy/%3Cscript%3E", 404, "MLflow has no trace with this id"),
+    ("/trace/away", 502, "MLflow does not answer."),
+    ("/trace/broken", 500, "This is a bug in the exporter."),
     ("/traces?user=%3Cscript%3E", 400, "a mistake: &lt;script&gt;"),
 ]
 
@@ -629,9 +629,17 @@ def test_a_probe_of_an_exporter_with_tls(serve: Serve, tmp_path: Path) -> None:
     stranger = make_certificates(tmp_path / "strangers").ca
     address = f"https://127.0.0.1:{served.port}"
     for trust, url, complaint in (
-        ([], address, "local issuer certificate; name a certificate to trust by --ca-file, or"),
-        ([f"--ca-file={stranger}"], address, "local issuer certificate; name a certificate to trust by --ca-file, or"),
-        ([f"--ca-file={served.certificates.ca}"], f"https://localhost:{served.port}", "the name that it is valid for"),
+        ([], address, "local issuer certificate; set the certificate to trust with --ca-file, or"),
+        (
+            [f"--ca-file={stranger}"],
+            address,
+            "local issuer certificate; set the certificate to trust with --ca-file, or",
+        ),
+        (
+            [f"--ca-file={served.certificates.ca}"],
+            f"https://localhost:{served.port}",
+            "the name that the certificate is for",
+        ),
         ([], address.replace("https", "http"), "does not speak HTTP; for an exporter with TLS write https://"),
     ):
         code, said = probe(*trust, url)
@@ -644,7 +652,7 @@ def test_a_probe_of_an_exporter_that_wants_certificates(serve: Serve, version: s
     served = serve(tls_server_config={**TLS, **verify})
     address = f"https://127.0.0.1:{served.port}"
     code, said = probe("--insecure", address)
-    assert (code, "give --cert-file and --key-file" in said) == (1, True), said
+    assert (code, "set --cert-file and --key-file" in said) == (1, True), said
     certificate, key = served.certificates.client
     assert probe("--insecure", f"--cert-file={certificate}", f"--key-file={key}", address) == IS_HEALTHY
     both = Path(key).with_name("both.pem")
@@ -660,7 +668,7 @@ def test_a_probe_by_tls_of_what_has_none(serve: Serve) -> None:
     served = serve()
     code, said = probe(f"https://127.0.0.1:{served.port}")
     assert code == 1
-    assert "what answers does not speak TLS (WRONG_VERSION_NUMBER); for an exporter without TLS write http://" in said
+    assert "the server does not speak TLS (WRONG_VERSION_NUMBER); for an exporter without TLS write http://" in said
 
 
 @pytest.mark.parametrize(

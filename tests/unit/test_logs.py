@@ -124,7 +124,7 @@ def test_what_fails_where_nobody_looks_is_one_event(capsys: pytest.CaptureFixtur
         logging.getLogger("a.library").error("%d traces", "three")
         logging.getLogger("asyncio").error("it happened")
     thread_failed, finalizer_failed, warning, not_logged, library = fields(capsys)
-    assert thread_failed["msg"] == "the thread careless has failed"
+    assert thread_failed["msg"] == "thread careless failed"
     assert thread_failed["exception"].endswith("ValueError: in a thread")
     assert "Careless.__del__" in finalizer_failed["msg"]
     assert finalizer_failed["exception"].endswith("ValueError: at its end")

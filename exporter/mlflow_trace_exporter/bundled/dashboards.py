@@ -1,4 +1,4 @@
-"""`dashboards`: the dashboards that come with the exporter, as files for Grafana."""
+"""`dashboards`: writes the dashboards that ship with the exporter, as files for Grafana."""
 
 import json
 import re
@@ -16,12 +16,12 @@ Json = dict[str, Any]
 
 _COUNTED = "|".join(family.name for family in trace_families((1.0,), (1.0,)) if family.labels == TRACE_LABELS)
 _SELECTED = re.compile(rf"\b((?:{_COUNTED})(?:_bucket|_count|_sum)?\{{)")
-"""The beginning of a selector of series that have the labels of `labels.extra`."""
+"""The start of a selector for series that have the labels of `labels.extra`."""
 
 
 def write(folder: Path, links: Links, extra: Sequence[str] = ()) -> Iterator[Path]:
-    """Write them, with a variable for each of the ``extra`` labels, and name each file as it is written. Raises
-    UserError where that cannot be done."""
+    """Write all dashboards, with a variable for each of the ``extra`` labels. Yields the path of each file that was
+    written. Raises UserError if writing fails."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for file in sorted(packaged.grafana("dashboards").glob("*.json")):
@@ -34,24 +34,26 @@ def write(folder: Path, links: Links, extra: Sequence[str] = ()) -> Iterator[Pat
 
 
 def as_text(board: object, encoder: type[json.JSONEncoder] | None = None) -> str:
-    """A dashboard as it stands in its file."""
+    """A dashboard as JSON, formatted as in its file."""
     return json.dumps(board, cls=encoder, indent=1, ensure_ascii=False) + "\n"
 
 
 def label_of(variable: str) -> str:
-    """What a variable is called on a dashboard."""
+    """The name of a variable as shown on a dashboard."""
     return variable.replace("_", " ").capitalize()
 
 
 def not_filtered_by(variables: Sequence[str]) -> str:
-    """What a panel says of variables that make no difference to it."""
+    """The note on a panel that these variables do not filter."""
     *others, last = map(label_of, variables)
     return f"Not filtered by {', '.join(others)} or {last}." if others else f"Not filtered by {last}."
 
 
 def _with_filters(board: Json, labels: Sequence[str]) -> Json:
-    """The dashboard with a variable for each of these labels, which filters the series that have them. Objectives, and
-    what rules record, do not have them; a dashboard of nothing else stays as it is."""
+    """Add a variable for each of these labels, which filters the series that have them.
+
+    Objectives and recorded series do not have these labels. A dashboard that queries nothing else stays unchanged.
+    """
     variables: list[Json] = board["templating"]["list"]
     panels = [panel for panel in board["panels"] if _asks_for_traces(panel)]
     taken = {each["name"] for each in variables}
@@ -82,7 +84,7 @@ def _narrowed(expr: str, names: dict[str, str]) -> str:
 
 
 def _variable(like: Json, name: str, label: str, query: str) -> Json:
-    """A variable as another one, for another label. `All` is also series from before there was the label."""
+    """A copy of the variable ``like`` for another label. `All` also matches series from before the label existed."""
     return {
         **like,
         "name": name,

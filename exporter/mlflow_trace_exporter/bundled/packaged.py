@@ -1,6 +1,6 @@
-"""Files for other programs that come with this one.
+"""Paths of the files for other programs that ship with the exporter.
 
-They stand at the top of the project, where people look for them; a wheel has a copy of them in the package.
+In the repository they are in top-level directories, where people look for them. A wheel has a copy in the package.
 """
 
 from pathlib import Path
@@ -9,12 +9,12 @@ _PACKAGE = Path(__file__).parent
 
 
 def prometheus(name: str) -> Path:
-    """A file or folder of prometheus/: ``rules``, ``runbook.md``, ``prometheus.yml`` or ``alertmanager.yml``."""
+    """A path in prometheus/: ``rules``, ``runbook.md``, ``prometheus.yml`` or ``alertmanager.yml``."""
     return _of("prometheus") / name
 
 
 def grafana(name: str) -> Path:
-    """A file or folder of grafana/: ``dashboards``."""
+    """A path in grafana/: ``dashboards``."""
     return _of("grafana") / name
 
 

@@ -1,4 +1,4 @@
-"""`rules`: the rules that come with the exporter, for Prometheus or for its Operator."""
+"""`rules`: the recording and alerting rules that ship with the exporter, for Prometheus or for its Operator."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -21,13 +21,13 @@ _LABEL_NAME = re.compile(rf"([a-z0-9.-]{{1,253}}/)?{_LABEL_VALUE.pattern}")
 
 @dataclass(frozen=True, slots=True)
 class Links:
-    """Where links lead: to the exporter (its pages of traces and the runbook), and to Grafana."""
+    """Base URLs of links: the exporter (its trace pages and the runbook) and Grafana."""
 
     exporter: str = EXPORTER_URL
     grafana: str = GRAFANA_URL
 
     def put_into(self, text: str) -> str:
-        """Rules or a dashboard, with these links in the place of those that stand in the files."""
+        """Replace the default URLs in rules or a dashboard with these."""
         links = {EXPORTER_URL: self.exporter, GRAFANA_URL: self.grafana}
         return re.sub("|".join(map(re.escape, links)), lambda found: links[found[0]], text)
 
@@ -40,7 +40,7 @@ def for_prometheus(links: Links) -> str:
 
 
 def for_operator(links: Links, labels: Mapping[str, str]) -> str:
-    """All rules as a PrometheusRule object; ``labels`` are those by which a Prometheus selects its rules."""
+    """All rules as a PrometheusRule object. ``labels`` are the ones by which a Prometheus selects its rules."""
     metadata = {"name": NAME, "labels": {"app.kubernetes.io/name": NAME, **labels}}
     return yaml.dump(
         {
@@ -56,24 +56,24 @@ def for_operator(links: Links, labels: Mapping[str, str]) -> str:
 
 
 def labels_of(texts: Iterable[str]) -> dict[str, str]:
-    """Labels written as NAME=VALUE. Raises ValueError for what is not."""
+    """Parse labels written as NAME=VALUE. Raises ValueError for anything else."""
     pairs = [text.partition("=") for text in texts]
     for name, equals, value in pairs:
         if not equals or not _LABEL_NAME.fullmatch(name) or not _LABEL_VALUE.fullmatch(value):
             raise ValueError(
-                f"{name + equals + value!r} is no label; write NAME=VALUE, such as release=kube-prometheus-stack"
+                f"{name + equals + value!r} is not a label; write NAME=VALUE, such as release=kube-prometheus-stack"
             )
     return {name: value for name, _, value in pairs}
 
 
 def _split(rules: str) -> tuple[str, str]:
-    """The comment at the beginning of a file, and its groups."""
+    """Split a rule file into its leading comment and its groups."""
     head, _, groups = rules.partition(_HEAD)
     return head, groups
 
 
 class _Plain(yaml.SafeDumper):
-    """Writes what occurs twice twice, and texts of several lines as such."""
+    """Writes repeated values in full, without aliases, and multi-line text as block scalars."""
 
     def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002 - the signature is PyYAML's
         return True

@@ -1,1 +1,1 @@
-"""The command line: flags, help texts, and `serve` put together."""
+"""The command line: flags, help texts, and the assembly of `serve`."""

@@ -1,4 +1,4 @@
-"""The commands: flags, help texts, and how a mistake of the user's is told."""
+"""The commands: their flags and help texts, and how user errors are reported."""
 
 import importlib.util
 import logging
@@ -31,19 +31,19 @@ STOPPED = 128 + signal.SIGINT
 
 
 class _Commands(click.Group):
-    """Commands that answer what the user must mend with one message and exit code 2."""
+    """A group of commands that reports user errors with one message and exit code 2."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
         except (UserError, PollError) as error:
-            raise _Mend(str(error)) from None
+            raise _ErrorMessage(str(error)) from None
         except KeyboardInterrupt:
             click.echo("stopped", err=True)
             sys.exit(STOPPED)
 
 
-class _Mend(click.ClickException):
+class _ErrorMessage(click.ClickException):
     exit_code = 2
 
     def show(self, file: IO[Any] | None = None) -> None:
@@ -53,31 +53,37 @@ class _Mend(click.ClickException):
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="mlflow-trace-exporter")
 def cli() -> None:
-    """Prometheus metrics for LLM applications, from the traces that MLflow stores.
+    """Prometheus metrics for LLM applications, from the traces stored in MLflow.
 
-    MLflow's own environment variables say where it is and who asks: MLFLOW_TRACKING_URI, MLFLOW_TRACKING_USERNAME and
-    MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN.
+    MLflow's own environment variables set the server (MLFLOW_TRACKING_URI) and the credentials:
+    MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN.
 
     \b
-    Try it:        mlflow-trace-exporter demo
-    Is it right?   mlflow-trace-exporter doctor --config.file=exporter.yml
-    Run it:        mlflow-trace-exporter serve --config.file=exporter.yml
-    Be told:       mlflow-trace-exporter rules > mlflow-rules.yml
-    Look back:     mlflow-trace-exporter report --since 7d --by version
-    The past, too: mlflow-trace-exporter backfill --since 30d --output history.om
+    Try it:           mlflow-trace-exporter demo
+    Check the setup:  mlflow-trace-exporter doctor --config.file=exporter.yml
+    Run it:           mlflow-trace-exporter serve --config.file=exporter.yml
+    Get alerts:       mlflow-trace-exporter rules > mlflow-rules.yml
+    Report:           mlflow-trace-exporter report --since 7d --by version
+    Import history:   mlflow-trace-exporter backfill --since 30d --output history.om
+
+    \b
+    Exit codes of all commands (probe, health and serve have more):
+      0    success
+      2    invalid flag, configuration or input, or MLflow is unavailable
+      130  interrupted with Ctrl-C (serve and demo: 0)
     """
 
 
 @cli.command(short_help="Poll MLflow and serve metrics until stopped.")
 @flags.config_file
-@click.option("--config.check", "only_check", is_flag=True, help="Do what `check` does, and leave.")
+@click.option("--config.check", "only_check", is_flag=True, help="Do what `check` does, and exit.")
 @click.option(
     "--web.listen-address",
     "listen_address",
     default="127.0.0.1:10500",
     show_default=True,
     metavar="HOST:PORT",
-    help="Where to serve metrics; :10500 and [::]:10500 are every address of this machine, IPv4 and IPv6.",
+    help="Address to serve metrics on. :10500 and [::]:10500 listen on all addresses, IPv4 and IPv6.",
 )
 @click.option(
     "--web.telemetry-path",
@@ -85,13 +91,13 @@ def cli() -> None:
     default="/metrics",
     show_default=True,
     metavar="PATH",
-    help="Under which path.",
+    help="Path of the metrics.",
 )
 @click.option(
     "--web.config.file",
     "web_config_file",
     type=click.Path(path_type=Path),
-    help="TLS and basic authentication, in the format of the Prometheus exporter toolkit.",
+    help="File with TLS and basic authentication settings, in the format of the Prometheus exporter toolkit.",
 )
 @click.option("--log.level", "log_level", type=click.Choice(logs.LEVELS), default="info", show_default=True)
 @click.option("--log.format", "log_format", type=click.Choice(logs.FORMATS), default="logfmt", show_default=True)
@@ -104,18 +110,28 @@ def serve(
     log_level: str,
     log_format: Literal["logfmt", "json"],
 ) -> None:
-    """Poll MLflow and serve what it says as metrics, until told to stop.
+    """Poll MLflow and serve metrics until stopped.
 
-    Ctrl-C or SIGTERM stops it; SIGHUP, or POST /-/reload, has it read the configuration file again. Started again with
-    the same ledger it goes on where it was, and every counter keeps its value. While MLflow is away it keeps trying,
-    and says mlflow_up 0.
+    Ctrl-C or SIGTERM stops the exporter. SIGHUP or POST /-/reload reloads the configuration file. After a restart with
+    the same ledger, the exporter continues where it stopped, and all counters keep their values. While MLflow is
+    unavailable, the exporter keeps retrying and exposes mlflow_up 0.
+
+    \b
+    Example:
+      mlflow-trace-exporter serve --config.file=exporter.yml --web.listen-address=:10500
+
+    \b
+    Exit codes:
+      0  stopped by Ctrl-C or SIGTERM
+      1  unexpected error; the log has details
+      2  invalid flag or configuration, or the address or the ledger is unavailable
     """
     logs.setup("error" if only_check else log_level, log_format)
     with logs.all_of_stderr(), _end_is_logged(log_format):
         settings = config.load(config_file)
         if not re.fullmatch(r"(/[\w.~-]+)+", telemetry_path, re.ASCII) or _is_taken(telemetry_path):
             raise UserError(
-                f"--web.telemetry-path: {telemetry_path!r} is no path for metrics; write one such as /metrics"
+                f"--web.telemetry-path: {telemetry_path!r} cannot be the path of the metrics; use one such as /metrics"
             )
         if only_check:
             if web_config_file:
@@ -129,44 +145,51 @@ def serve(
         code = serve.run(config_file, settings, serve.Web(listen_address, telemetry_path, web_config_file))
         sys.stderr.flush()
         logging.shutdown()
-        os._exit(code)  # threads that still wait for MLflow hold nothing; Python would wait for them
+        os._exit(code)  # Python would wait for threads that still wait for MLflow; they hold nothing
 
 
 @contextmanager
 def _end_is_logged(log_format: str) -> Iterator[None]:
-    """Log why a block ended where people would be told in their own words: all of the log is JSON if it is to be."""
+    """Log the error that ends a block. With JSON logs, user errors are logged as well, so that all output is JSON."""
     try:
         yield
     except (UserError, PollError) as error:
         if log_format != "json":
             raise
         log.error(str(error))
-        sys.exit(_Mend.exit_code)
+        sys.exit(_ErrorMessage.exit_code)
     except KeyboardInterrupt:
         if log_format != "json":
             raise
         log.info("stopped")
         sys.exit(STOPPED)
-    except output.OutputError:  # what it cannot say there is said by its exit code
+    except output.OutputError:  # reported by the exit code
         raise
     except Exception:
-        log.exception("unexpected error; the process ends")
+        log.exception("unexpected error; exiting")
         sys.exit(1)
 
 
-@cli.command(short_help="Check the configuration, and say what `serve` would read.")
+@cli.command(short_help="Check the configuration, and show what `serve` would read.")
 @flags.config_file
 def check(config_file: Path | None) -> None:
-    """Check the configuration, ask MLflow, and say what `serve` would read.
+    """Check the configuration and the connection to MLflow, and show what `serve` would read. Changes nothing.
 
-    Exit code 0 where `serve` would work, 2 where something has to be mended first.
+    \b
+    Example:
+      mlflow-trace-exporter check --config.file=exporter.yml
+
+    \b
+    Exit codes:
+      0  `serve` would work
+      2  something must be fixed first
     """
     logs.setup("error", "logfmt")
     _check(config.load(config_file))
 
 
 def _is_taken(path: str) -> bool:
-    """Whether there is something else than metrics."""
+    """Whether another endpoint uses the path."""
     return path in ("/traces", "/runbook") or path.startswith(("/-/", "/trace/"))
 
 
@@ -176,7 +199,7 @@ _EXPORTER_URL = click.option(
     show_default=True,
     metavar="URL",
     callback=flags.read_by(config.parse_web_url),
-    help="Where people reach the exporter: links lead to its pages of traces and to its runbook.",
+    help="URL at which people reach the exporter. Links lead to its trace pages and its runbook.",
 )
 
 
@@ -187,7 +210,7 @@ _EXPORTER_URL = click.option(
     type=click.Choice(["prometheus", "operator"]),
     default="prometheus",
     show_default=True,
-    help="A file for rule_files, or a PrometheusRule object for the Prometheus Operator.",
+    help="prometheus: a file for rule_files. operator: a PrometheusRule object for the Prometheus Operator.",
 )
 @_EXPORTER_URL
 @click.option(
@@ -196,7 +219,7 @@ _EXPORTER_URL = click.option(
     show_default=True,
     metavar="URL",
     callback=flags.read_by(config.parse_web_url),
-    help="Where people reach Grafana: alerts link to its dashboards.",
+    help="URL at which people reach Grafana. Alerts link to its dashboards.",
 )
 @click.option(
     "--label",
@@ -204,24 +227,30 @@ _EXPORTER_URL = click.option(
     metavar="NAME=VALUE",
     multiple=True,
     callback=flags.read_by(packaged_rules.labels_of),
-    help="With --format=operator: a label of the object, such as release=kube-prometheus-stack. Can be repeated.",
+    help="Label of the object, such as release=kube-prometheus-stack. Needs --format=operator. Can be repeated.",
 )
 def rules(form: str, exporter_url: str, grafana_url: str, labels: dict[str, str]) -> None:
-    """Print recording rules and alerts for Prometheus.
+    """Print recording and alerting rules for Prometheus.
 
-    They read the objectives that the exporter publishes, so nothing in them has to be edited: thresholds are changed in
-    the exporter's configuration.
+    The rules use the objectives that the exporter exposes as metrics. To change a threshold, change the exporter's
+    configuration; the rules need no editing.
 
     \b
-    mlflow-trace-exporter rules > /etc/prometheus/rules/mlflow.yml
-    mlflow-trace-exporter rules --format=operator --label=release=kube-prometheus-stack | kubectl apply -f -
+    Examples:
+      mlflow-trace-exporter rules > /etc/prometheus/rules/mlflow.yml
+      mlflow-trace-exporter rules --format=operator --label=release=kube-prometheus-stack | kubectl apply -f -
+
+    \b
+    Exit codes:
+      0  success
+      2  invalid flag
     """
     links = packaged_rules.Links(exporter_url, grafana_url)
     if form == "operator":
         click.echo(packaged_rules.for_operator(links, labels), nl=False)
         return
     if labels:
-        raise UserError("--label: goes with --format=operator")
+        raise UserError("--label: needs --format=operator")
     click.echo(packaged_rules.for_prometheus(links), nl=False)
 
 
@@ -231,51 +260,69 @@ def rules(form: str, exporter_url: str, grafana_url: str, labels: dict[str, str]
     type=click.Path(file_okay=False, path_type=Path),
     required=True,
     metavar="DIR",
-    help="Where to write them; the folder is made if it is not there.",
+    help="Directory to write the dashboards to. It is created if necessary.",
 )
 @_EXPORTER_URL
 @flags.config_file
 def dashboards(output: Path, exporter_url: str, config_file: Path | None) -> None:
-    """Write the dashboards for Grafana.
+    """Write the Grafana dashboards to a directory.
 
-    They show what a Prometheus has of the exporter; those of objectives and cost also need the recording rules
-    (mlflow-trace-exporter rules). Import them in Grafana, or provision them from the folder. With the exporter's
-    configuration file they have a variable for each label of labels.extra.
+    Import them in Grafana, or provision them from the directory. They need a Prometheus data source that scrapes the
+    exporter. The dashboards of objectives and cost also need the recording rules (mlflow-trace-exporter rules). With
+    --config.file, the dashboards have a variable for each label of labels.extra.
 
     \b
-    mlflow-trace-exporter dashboards --output /var/lib/grafana/dashboards
+    Example:
+      mlflow-trace-exporter dashboards --output /var/lib/grafana/dashboards
+
+    \b
+    Exit codes:
+      0  success
+      2  invalid flag or configuration, or the directory cannot be written
     """
     extra = [name for name, _ in config.load(config_file).labels.extra]
     for file in packaged_dashboards.write(output, packaged_rules.Links(exporter_url), extra):
         click.echo(file)
 
 
-@cli.command(short_help="Ask a running exporter whether it works.")
+@cli.command(short_help="Check whether a running exporter works.")
 @click.argument("url", metavar="[URL]", default=":10500")
 @click.option(
     "--ca-file",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Certificate to trust: the exporter's own, or its authority's.  [default: those of this machine]",
+    help="Certificate to trust: the exporter's own, or that of its CA.  [default: the CAs of this machine]",
 )
-@click.option("--insecure", is_flag=True, help="Take any certificate, as is all right for an exporter on this machine.")
+@click.option("--insecure", is_flag=True, help="Accept any certificate. Safe for an exporter on this machine.")
 @click.option(
     "--cert-file",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Certificate to show to an exporter that wants one of its clients.",
+    help="Client certificate, if the exporter requires one.",
 )
-@click.option("--key-file", type=click.Path(path_type=Path), metavar="FILE", help="Its key, where that file lacks it.")
+@click.option(
+    "--key-file",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Key of the client certificate.  [default: --cert-file]",
+)
 def probe(url: str, **tls: Any) -> None:
-    """Ask a running exporter whether it works: exit code 0 if it does, 1 if not.
+    """Check whether a running exporter works. For health checks in containers without curl.
 
-    URL can be HOST:PORT or :PORT, and is http://127.0.0.1:10500/-/healthy by default; /-/ready is ready from the end of
-    the first poll on. Neither needs a password. No proxy is used. For health checks in containers, which have no curl.
+    URL can also be HOST:PORT or :PORT. The default is http://127.0.0.1:10500/-/healthy. /-/ready succeeds once the
+    first poll has ended. Neither endpoint needs a password. Proxy settings are ignored.
 
     \b
-    mlflow-trace-exporter probe
-    mlflow-trace-exporter probe --ca-file ca.pem https://exporter.example.com:10500/-/ready
-    mlflow-trace-exporter probe --insecure https://127.0.0.1:10500
+    Examples:
+      mlflow-trace-exporter probe
+      mlflow-trace-exporter probe --ca-file ca.pem https://exporter.example.com:10500/-/ready
+      mlflow-trace-exporter probe --insecure https://127.0.0.1:10500
+
+    \b
+    Exit codes:
+      0  the exporter works
+      1  it does not, or cannot be reached
+      2  invalid flag or URL
     """
     try:
         target = probing.Target.parse(url)
@@ -283,11 +330,11 @@ def probe(url: str, **tls: Any) -> None:
         raise UserError(str(error)) from None
     given = [f"--{name.replace('_', '-')}" for name, value in tls.items() if value]
     if given and target.scheme != "https":
-        raise UserError(f"{given[0]}: goes with https; write {replace(target, scheme='https').url}")
+        raise UserError(f"{given[0]}: needs https; write {replace(target, scheme='https').url}")
     if tls["insecure"] and tls["ca_file"]:
-        raise UserError("--insecure, --ca-file: give one of them, not both")
+        raise UserError("--insecure, --ca-file: use one of them, not both")
     if tls["key_file"] and not tls["cert_file"]:
-        raise UserError("--key-file: goes with --cert-file")
+        raise UserError("--key-file: needs --cert-file")
     try:
         answer = probing.ask(target, probing.Tls(**tls))
     except probing.ProbeError as error:
@@ -297,20 +344,20 @@ def probe(url: str, **tls: Any) -> None:
         click.echo(answer, nl=False)
 
 
-@cli.command(short_help="Run a small LLM application here, and watch its metrics.")
+@cli.command(short_help="Run a sample LLM application, and watch its metrics.")
 @click.option(
     "--duration",
     metavar="DURATION",
     callback=flags.duration,
-    help="How long, such as 90s or 10m.  [default: until Ctrl-C]",
+    help="How long to run, such as 90s or 10m.  [default: until Ctrl-C]",
 )
-@click.option("--rate", type=click.FloatRange(0.1, 50), default=3.0, show_default=True, help="Questions a second.")
+@click.option("--rate", type=click.FloatRange(0.1, 50), default=3.0, show_default=True, help="Questions per second.")
 @click.option(
     "--scenario",
     type=click.Choice(["steady", "incident"]),
     default="steady",
     show_default=True,
-    help="incident: after a minute a new version is rolled out that is slow and fails often; four minutes later it is"
+    help="incident: after a minute, a new version that is slow and often fails is rolled out. Four minutes later it is"
     " rolled back.",
 )
 @click.option(
@@ -318,19 +365,28 @@ def probe(url: str, **tls: Any) -> None:
     type=click.Path(path_type=Path, file_okay=False),
     default=".demo",
     show_default=True,
-    help="Where MLflow and the exporter keep their data, and the logs are.",
+    help="Directory for the data of MLflow and the exporter, and for logs.",
 )
 @click.option("--exporter-port", type=click.IntRange(1, 65535), default=10500, show_default=True)
 @click.option("--mlflow-port", type=click.IntRange(1, 65535), default=5000, show_default=True)
 @click.option("--prometheus-port", type=click.IntRange(1, 65535), default=9090, show_default=True)
 @click.option("--alertmanager-port", type=click.IntRange(1, 65535), default=9093, show_default=True)
 def demo(duration: timedelta | None, rate: float, scenario: str, data_dir: Path, **ports: int) -> None:
-    """Run a small LLM application on this machine, and watch its metrics.
+    """Run a sample LLM application on this machine, and watch its metrics.
 
-    Starts an MLflow server, a chatbot with users, a stand-in for its LLM, and the exporter; the table that it shows is
-    taken from /metrics. Needs the extra packages of mlflow-trace-exporter[demo]. If prometheus and alertmanager are on
-    PATH, they are started too, with the rules that `rules` prints and windows of a thirtieth, and what they send is
-    shown.
+    Starts an MLflow server, a chatbot with simulated users, a mock LLM, and the exporter. Shows a live table of the
+    values in /metrics. Needs the extra packages of mlflow-trace-exporter[demo]. If prometheus and alertmanager are on
+    PATH, the demo also starts them, with the rules of `rules` (all windows divided by 30), and shows the notifications.
+
+    \b
+    Examples:
+      mlflow-trace-exporter demo
+      mlflow-trace-exporter demo --scenario=incident --duration=10m
+
+    \b
+    Exit codes:
+      0  success, also after Ctrl-C
+      2  invalid flag, or a process could not be started or failed
     """
     absent = [name for name in ("openai", "flask") if importlib.util.find_spec(name) is None]
     if absent:
@@ -352,7 +408,7 @@ def _check_address(address: str) -> None:
     try:
         server.listen(address).close()
     except server.AddressInUseError:
-        flags.tell(f"address      {address} (in use: by a running exporter, or by what has to be stopped first)")
+        flags.tell(f"address      {address} (in use, by a running exporter or by a program that must be stopped first)")
 
 
 for command in (reports.report, reports.health, reports.doctor, reports.backfill):

@@ -1,4 +1,4 @@
-"""What flags of several commands can be, and how a mistake in one is told."""
+"""Flags that several commands share, and helpers to parse flags and to report errors in them."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 
 def read_by(read: Callable[[Any], T]) -> Callable[[click.Context, click.Parameter, Any], T | None]:
-    """A callback for a flag whose values are read by ``read``, which raises ValueError with what is wrong."""
+    """Create a callback that parses a flag with ``read``, which raises ValueError for an invalid value."""
 
     def callback(_: click.Context, __: click.Parameter, value: Any) -> T | None:
         try:
@@ -33,7 +33,7 @@ duration = read_by(parse_duration)
 
 
 def seconds(given: timedelta | None) -> float | None:
-    """A duration that may not have been given, in seconds."""
+    """A duration in seconds; None if it was not given."""
     return None if given is None else given.total_seconds()
 
 
@@ -41,19 +41,21 @@ config_file = click.option(
     "--config.file",
     "config_file",
     type=click.Path(path_type=Path),
-    help="Configuration file (YAML). Without one everything has its default.",
+    help="Configuration file (YAML). Without it, all settings have their defaults.",
 )
 
 
 def tell(line: str) -> None:
-    """Print a line; it may quote what others wrote."""
+    """Print a line, which may quote text from elsewhere, without control characters."""
     click.echo(shown(line))
 
 
 @contextmanager
 def of_arguments() -> Iterator[None]:
-    """Have messages about arguments of the Python API name the flags of the command that passes them: the flag has the
-    argument's name, which may add the unit (``p95_s`` is --p95)."""
+    """Make errors about arguments of the Python API name the flag of the current command.
+
+    The flag has the name of the argument, without a unit. Example: --p95 for ``p95_s``.
+    """
     try:
         yield
     except ArgumentError as error:
@@ -64,15 +66,18 @@ def of_arguments() -> Iterator[None]:
 
 @contextmanager
 def mlflow_loaded() -> Iterator[None]:
-    """Import mlflow only here: it takes a second that --help and a wrong flag need not wait for, and it reads some of
-    its environment variables at once. Its own log handlers go. Raises UserError where it cannot be imported."""
+    """Import mlflow, or modules that need it, within this block. Raises UserError if the import fails.
+
+    The import takes a second, which --help and an invalid flag should not wait for. mlflow reads some of its
+    environment variables on import. Its own log handlers are removed afterwards.
+    """
     try:
         yield
     except ValueError as error:
-        raise UserError(f"MLflow's client refuses one of its environment variables: {error}") from None
-    except Exception as error:  # it does much at its import
+        raise UserError(f"MLflow's client rejects one of its environment variables: {error}") from None
+    except Exception as error:  # the import runs a lot of code
         raise UserError(
-            f"MLflow's client cannot be loaded: {type(error).__name__}: {error}\nfind out where it fails by"
+            f"MLflow's client cannot be loaded: {type(error).__name__}: {error}\nto see where it fails, run"
             f" {sys.executable} -c 'import mlflow'"
         ) from error
     logs.quiet_mlflow()

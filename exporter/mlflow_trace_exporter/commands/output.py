@@ -1,5 +1,5 @@
-"""Standard output and standard error of a command, where they cannot be written: the disk is full, nobody reads any
-more, or whoever started the command has closed them."""
+"""Handles standard output and standard error that cannot be written: the disk is full, the reader of a pipe has exited,
+or the parent process has closed them."""
 
 import errno
 import os
@@ -16,24 +16,24 @@ STDOUT, STDERR = 1, 2
 
 
 class OutputError(click.ClickException):
-    """What a command prints cannot be written. Nothing is said where the reader of a pipe has gone: ``| head`` is no
-    mistake."""
+    """The output of a command cannot be written. There is no message if the reader of a pipe has exited, because
+    ``| head`` is not an error."""
 
     exit_code = 2
 
     def __init__(self, error: OSError) -> None:
         super().__init__(f"cannot write to standard output: {what_failed(error)}")
-        self._is_told = error.errno != errno.EPIPE
+        self._has_message = error.errno != errno.EPIPE
 
     def show(self, file: IO[Any] | None = None) -> None:
-        """Say it on standard error."""
-        if self._is_told:
+        """Print the message on standard error."""
+        if self._has_message:
             click.echo(f"mlflow-trace-exporter: {self.format_message()}", file=file, err=True)
 
 
 def use() -> None:
-    """Have what this process prints raise OutputError where it cannot be written. What standard error cannot take is
-    lost; the exit code is not."""
+    """Replace both streams. Standard output that cannot be written raises OutputError. Standard error that cannot be
+    written is lost, without a change of the exit code."""
     sys.stdout = _text(sys.stdout, STDOUT, _raise)
     sys.stderr = _text(sys.stderr, STDERR, _ignore)
 
@@ -43,20 +43,20 @@ def _raise(error: OSError) -> NoReturn:
 
 
 def _ignore(_: OSError) -> None:
-    """Nobody can be told."""
+    """Do nothing: there is nowhere to report the error."""
 
 
 def _text(stream: TextIO | None, number: int, failed: Callable[[OSError], None]) -> TextIOWrapper:
-    """A stream in the place of one of Python's, which is None where the file descriptor is closed. A terminal that
-    cannot show a character is shown its number."""
+    """Create the replacement for one of Python's streams, which is None if the file descriptor is closed. Characters
+    that the encoding lacks are written as escapes."""
     raw = _Raw(None if stream is None else number, failed)
     encoding = None if stream is None else stream.encoding
     return TextIOWrapper(BufferedWriter(raw), encoding, errors="backslashreplace", line_buffering=True)
 
 
 class _Raw(RawIOBase):
-    """A file descriptor, None for one that is closed. ``failed`` is called once, when it cannot be written: later
-    Python flushes what is left, and must not complain again."""
+    """A file descriptor; None if it is closed. ``failed`` is called for the first failed write only, because Python
+    flushes the rest later and must not report the error again."""
 
     def __init__(self, number: int | None, failed: Callable[[OSError], None]) -> None:
         self._number = number
@@ -77,7 +77,7 @@ class _Raw(RawIOBase):
         try:
             return os.write(self.fileno(), data)
         except BlockingIOError:
-            return None  # as RawIOBase says
+            return None  # as specified by RawIOBase
         except OSError as error:
             failed, self._failed = self._failed, _ignore
             failed(error)

@@ -1,4 +1,4 @@
-"""Whether a running exporter says that it works: one request, without a proxy and without following redirects."""
+"""Checks a running exporter with one request, without a proxy and without following redirects."""
 
 import re
 import ssl
@@ -12,23 +12,23 @@ from mlflow_trace_exporter.errors import UserError, what_failed
 from mlflow_trace_exporter.shown import shown
 
 TIMEOUT_S = 3.0
-"""How long to wait for the connection, and for each part of the answer."""
+"""How long to wait for the connection, and for each part of the response."""
 
 HEALTHY = "/-/healthy"
 LOOPBACK = "127.0.0.1"
 
 _OTHER_NAME = {62, 64}
 _UNKNOWN_AUTHORITY = {18, 19, 20, 21}
-"""OpenSSL's codes (X509_V_ERR_…): a certificate for another name or address, and one whose authority is not known."""
+"""OpenSSL's codes (X509_V_ERR_…): a certificate for another name or address, and one from an unknown CA."""
 
 
 class ProbeError(Exception):
-    """There was no good answer. The message says why, and what to do."""
+    """The exporter does not work, or cannot be reached. The message says why, and what to do."""
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What to ask, and where."""
+    """The endpoint to check."""
 
     scheme: str
     host: str
@@ -37,14 +37,16 @@ class Target:
 
     @property
     def url(self) -> str:
-        """It as a URL."""
+        """The target as a URL."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{self.scheme}://{host}:{self.port}{self.path}"
 
     @classmethod
     def parse(cls, text: str) -> "Target":
-        """The target that somebody writes: a URL, or ``host:port``, ``[ipv6]:port`` or ``:port`` (this machine) for
-        http. Without a path it is HEALTHY. Raises ValueError for what is none."""
+        """Parse a URL, or ``host:port``, ``[ipv6]:port`` or ``:port`` (this machine) for http.
+
+        The default path is HEALTHY. Raises ValueError for anything else.
+        """
         has_scheme = "://" in text
         try:
             parts = urlsplit(text if has_scheme else f"http://{text}")
@@ -58,7 +60,7 @@ class Target:
         if port == 0 or (port is None and not has_scheme):
             raise _no_address(text)
         if "@" in parts.netloc:
-            raise ValueError(f"leave the user and the password out: {HEALTHY} and /-/ready need none")
+            raise ValueError(f"leave out the user and the password: {HEALTHY} and /-/ready need none")
         return cls(parts.scheme, host, port or (443 if parts.scheme == "https" else 80), path)
 
 
@@ -71,7 +73,8 @@ def _no_address(text: str) -> ValueError:
 
 @dataclass(frozen=True, slots=True)
 class Tls:
-    """Whom to trust (None: whom this machine trusts), whether anybody at all, and with which certificate to ask."""
+    """TLS options: the CA to trust (None: those of this machine), whether to trust any certificate, and the client
+    certificate with its key."""
 
     ca_file: Path | None = None
     insecure: bool = False
@@ -79,18 +82,18 @@ class Tls:
     key_file: Path | None = None
 
     def context(self) -> ssl.SSLContext:
-        """Raises UserError where a file cannot be used."""
+        """Create the SSL context. Raises UserError for an invalid file."""
         context = ssl.create_default_context()
         if self.insecure:
             context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
         elif self.ca_file:
-            context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # trusts nobody yet
-            context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # the exporter's own certificate will do
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # trusts no CA yet
+            context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # so that the exporter's own certificate is enough
             _require_readable("--ca-file", self.ca_file)
             try:
                 context.load_verify_locations(self.ca_file)
             except OSError:
-                raise UserError(f"--ca-file: {self.ca_file} holds no certificate that can be used") from None
+                raise UserError(f"--ca-file: {self.ca_file} contains no usable certificate") from None
         if self.cert_file:
             self._show(self.cert_file, context)
         return context
@@ -99,10 +102,10 @@ class Tls:
         key = self.key_file or certificate
         _require_readable("--cert-file", certificate)
         _require_readable("--key-file", key)
-        try:  # a password that is given, be it none, keeps OpenSSL from asking the terminal
+        try:  # with any password, even an empty one, OpenSSL does not prompt on the terminal
             context.load_cert_chain(certificate, key, password="")
         except (OSError, ValueError):
-            raise UserError(f"--cert-file: {certificate} is no pair with the key in {key}") from None
+            raise UserError(f"--cert-file: {certificate} does not match the key in {key}") from None
 
 
 def _require_readable(flag: str, file: Path) -> None:
@@ -113,7 +116,8 @@ def _require_readable(flag: str, file: Path) -> None:
 
 
 def ask(target: Target, tls: Tls) -> str:
-    """What the target answers. Raises ProbeError where that is not 200, or nothing; UserError for files of ``tls``."""
+    """Send the request and return the response. Raises ProbeError if the status is not 200 or there is no response, and
+    UserError for an invalid file of ``tls``."""
     connection = (
         HTTPSConnection(target.host, target.port, timeout=TIMEOUT_S, context=tls.context())
         if target.scheme == "https"
@@ -134,21 +138,21 @@ def ask(target: Target, tls: Tls) -> str:
 
 
 def _why(error: Exception, target: Target) -> str:
-    """What happened, and what to do."""
+    """The message: what happened, and what to do."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return _distrust(error)
     if isinstance(error, ssl.SSLError) and not isinstance(error, ssl.SSLEOFError) and "ALERT" not in str(error.reason):
-        return f"what answers does not speak TLS ({error.reason}); for an exporter without TLS write http://"
+        return f"the server does not speak TLS ({error.reason}); for an exporter without TLS write http://"
     no_answer = (
-        "it closed the connection; if it wants a certificate of its clients, give --cert-file and --key-file"
+        "the server closed the connection; if it requires client certificates, set --cert-file and --key-file"
         if target.scheme == "https"
-        else "what answers does not speak HTTP; for an exporter with TLS write https://"
+        else "the server does not speak HTTP; for an exporter with TLS write https://"
     )
     reasons: tuple[tuple[type[Exception], str], ...] = (
         (TimeoutError, f"no answer within {TIMEOUT_S:g} s"),
         (ConnectionRefusedError, "Connection refused; is the exporter running, with this --web.listen-address?"),
-        (gaierror, f"there is no address for the host {target.host}"),
-        (UnicodeError, f"{target.host!r} is not the name of a host"),
+        (gaierror, f"cannot resolve the host {target.host}"),
+        (UnicodeError, f"{target.host!r} is not a host name"),
         (ssl.SSLError, no_answer),
         (ConnectionError, no_answer),
         (HTTPException, no_answer),
@@ -159,9 +163,9 @@ def _why(error: Exception, target: Target) -> str:
 
 def _distrust(error: ssl.SSLCertVerificationError) -> str:
     if error.verify_code in _OTHER_NAME:
-        remedy = "write the name that it is valid for"
+        remedy = "use the name that the certificate is for"
     elif error.verify_code in _UNKNOWN_AUTHORITY:
-        remedy = "name a certificate to trust by --ca-file"
+        remedy = "set the certificate to trust with --ca-file"
     else:
         remedy = "renew the certificate"
     return f"{error.verify_message.rstrip('.')}; {remedy}, or, for an exporter on this machine, use --insecure"

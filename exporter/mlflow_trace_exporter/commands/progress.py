@@ -1,4 +1,4 @@
-"""How far a command that reads for long has come, on standard error."""
+"""Progress of long-running commands, on standard error."""
 
 import sys
 import time
@@ -14,20 +14,22 @@ from mlflow_trace_exporter.domain.moments import text
 from mlflow_trace_exporter.tracking.query import Progress
 
 LINE_S = 15.0
-"""How often there is a line where there can be no bar."""
+"""How often a line is printed if there is no progress bar."""
 
 
 @contextmanager
 def shown(since_ms: int, until_ms: int) -> Iterator[Progress]:
-    """A bar over the start times from since to until, which leaves nothing behind; a line now and then where standard
-    error is no terminal, or one that cannot move its cursor."""
+    """Show a progress bar over the start times from since to until, and remove it afterwards.
+
+    Prints a line every LINE_S instead if standard error is not a terminal, or one that cannot move its cursor.
+    """
     console = Console(stderr=True)
-    if sys.stderr is None or not sys.stderr.isatty() or console.is_dumb_terminal:  # None where it is closed
+    if sys.stderr is None or not sys.stderr.isatty() or console.is_dumb_terminal:  # it is None if closed
         yield _lines()
         return
     columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
     with Bar(*columns, console=console, transient=True) as bar:
-        task = bar.add_task("asking MLflow", total=max(1, until_ms - since_ms))
+        task = bar.add_task("querying MLflow", total=max(1, until_ms - since_ms))
 
         def tell(count: int, at_ms: int) -> None:
             bar.update(task, completed=at_ms - since_ms, description=_text(count, at_ms))

@@ -1,4 +1,4 @@
-"""The commands that read what MLflow has and print it: their flags and help texts."""
+"""The commands that read traces from MLflow and print a result: their flags and help texts."""
 
 import json
 import signal
@@ -17,36 +17,36 @@ from mlflow_trace_exporter.errors import PollError, UserError
 from mlflow_trace_exporter.listed import did_you_mean, few
 from mlflow_trace_exporter.settings import config
 
-if TYPE_CHECKING:  # with it comes mlflow, which --help need not wait for
+if TYPE_CHECKING:  # it imports mlflow, which --help should not wait for
     from mlflow_trace_exporter.reports.health import Health
 
 
-@click.command(short_help="Latency, errors, tokens and cost of the traces in MLflow.")
+@click.command(short_help="Report latency, errors, tokens and cost of traces.")
 @flags.config_file
 @click.option(
-    "--since", default="24h", show_default=True, metavar="TIME", help="From which start on: how long ago, or a date."
+    "--since", default="24h", show_default=True, metavar="TIME", help="Earliest start time: a duration back, or a date."
 )
-@click.option("--until", default="now", show_default=True, metavar="TIME", help="Up to which start.")
+@click.option("--until", default="now", show_default=True, metavar="TIME", help="Latest start time (exclusive).")
 @click.option(
     "--by",
     multiple=True,
     metavar="NAME",
-    help="One row for each value of: experiment, environment, version, trace_name, a label that the configuration adds,"
-    " user, session or hour (UTC). Can be repeated, or several with commas.  [default: environment,version]",
+    help="Group by: experiment, environment, version, trace_name, a label of labels.extra, user, session or hour (UTC)."
+    " Can be repeated, or a list with commas.  [default: environment,version]",
 )
 @click.option(
     "--top",
     type=click.IntRange(1),
-    help="Only so many rows, those with the most traces.  [default: 50 in a table, but for hours]",
+    help="Show only the N rows with the most traces.  [default: 50 in tables without hour; else all]",
 )
 @click.option("--environment", metavar="NAME", help="Only traces of this environment.")
 @click.option("--version", metavar="NAME", help="Only traces of this version.")
-@click.option("--status", type=click.Choice(["ok", "error"]), help="Only traces that ended so.")
+@click.option("--status", type=click.Choice(["ok", "error"]), help="Only traces with this result.")
 @click.option(
     "--min-duration",
     metavar="DURATION",
     callback=flags.duration,
-    help="Only traces that took as long, such as 2s, or longer.",
+    help="Only traces that took at least this long, such as 2s.",
 )
 @click.option("--user", metavar="NAME", help="Only traces of this user.")
 @click.option(
@@ -76,19 +76,26 @@ def report(
     form: str,
     **asked: Any,
 ) -> None:
-    """Latency, errors, tokens and cost of the traces that MLflow has.
+    """Report latency, errors, tokens and cost of the traces in MLflow.
 
-    Reads the finished traces that started in a time, page by page, and adds them up; nothing of `serve` is needed or
-    touched. Quantiles are exact up to 100,000 traces a row, and past that within 1 %, which is then said.
+    Reads the finished traces that started in a time range, and adds them up. It does not need a running `serve`, and
+    does not affect one. Quantiles are exact for up to 100,000 traces per row. Beyond that, they are estimates within
+    1%, and marked as such.
 
     \b
-    mlflow-trace-exporter report --since 7d
-    mlflow-trace-exporter report --by user --top 10 --environment production
-    mlflow-trace-exporter report --by hour --format csv > hours.csv
-    mlflow-trace-exporter report --since 1h --status error --errors 20
+    Examples:
+      mlflow-trace-exporter report --since 7d
+      mlflow-trace-exporter report --by user --top 10 --environment production
+      mlflow-trace-exporter report --by hour --format csv > hours.csv
+      mlflow-trace-exporter report --since 1h --status error --errors 20
+
+    \b
+    Exit codes:
+      0  success
+      2  invalid flag or configuration, or MLflow cannot be read
     """
     if form == "csv" and (asked["slowest"] or asked["errors"]):
-        raise UserError("--format csv: holds the rows only; --slowest and --errors go with table, markdown and json")
+        raise UserError("--format csv: contains only rows; --slowest and --errors need table, markdown or json")
     with flags.mlflow_loaded():
         from mlflow_trace_exporter.reports import api, report_format
         from mlflow_trace_exporter.reports.report import DEFAULT_BY
@@ -111,7 +118,7 @@ def report(
     report_format.write(found, form, left_out)
 
 
-@click.command(short_help="Are the traces of the last minutes good enough?")
+@click.command(short_help="Check recent traces against thresholds.")
 @flags.config_file
 @click.option(
     "--lookback",
@@ -119,26 +126,28 @@ def report(
     show_default=True,
     metavar="DURATION",
     callback=flags.duration,
-    help="How far back to look.",
+    help="How far back to read.",
 )
 @click.option(
     "--environment",
     "environments",
     multiple=True,
     metavar="NAME",
-    help="Which to look at. Can be repeated.  [default: those that have an objective]",
+    help="Environment to check. Can be repeated.  [default: those with an objective]",
 )
 @click.option(
     "--error-rate",
     metavar="SHARE",
     callback=flags.read_by(config.parse_ratio),
-    help="Which share may fail at most, such as 5%.",
+    help="Highest acceptable share of failed traces, such as 5%.",
 )
 @click.option(
-    "--p95", metavar="DURATION", callback=flags.duration, help="Within how long 95 of 100 traces must end, such as 5s."
+    "--p95", metavar="DURATION", callback=flags.duration, help="Highest acceptable 95th percentile latency, such as 5s."
 )
 @click.option(
-    "--min-traces", type=click.IntRange(1), help="Fewer traces say nothing.  [default: the objective's, or 20]"
+    "--min-traces",
+    type=click.IntRange(1),
+    help="Fewer traces are not significant (exit code 3).  [default: that of the objective, or 20]",
 )
 @click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
 def health(
@@ -150,20 +159,22 @@ def health(
     min_traces: int | None,
     form: str,
 ) -> None:
-    """Are the traces of the last minutes good enough? For cron, Airflow and deployment gates.
+    """Check recent traces against thresholds. For cron, Airflow and deployment gates.
 
-    Without --error-rate and --p95 the objectives of the configuration say what is good enough; without a configuration
-    file that is, in production, 5 % errors and 95 % of traces within 5 s.
-
-    \b
-    Exit code  0  healthy
-               1  breached: each breach is a line
-               2  could not be checked: MLflow cannot be read, or a mistake in a flag or the configuration
-               3  too few traces to say
+    Without --error-rate and --p95, the objectives of the configuration apply. Without a configuration file, these are
+    5% errors and 95% of traces within 5 s, in production.
 
     \b
-    mlflow-trace-exporter health --environment production --error-rate 5% --p95 5s --min-traces 50
-    mlflow-trace-exporter health --config.file=exporter.yml --format json
+    Examples:
+      mlflow-trace-exporter health --environment production --error-rate 5% --p95 5s --min-traces 50
+      mlflow-trace-exporter health --config.file=exporter.yml --format json
+
+    \b
+    Exit codes:
+      0  healthy
+      1  breached: a value is above its threshold
+      2  could not be checked: invalid flag or configuration, or MLflow cannot be read
+      3  too few traces for a significant result
     """
     with flags.mlflow_loaded():
         from mlflow_trace_exporter.reports import api
@@ -182,15 +193,15 @@ def health(
                 progress=progress,
             )
         if form == "json":
-            told = json.dumps(checks.as_object(found), indent=2)
+            shown = json.dumps(checks.as_object(found), indent=2)
         else:
-            told = "\n".join([*_environments(found, settings), *checks.lines(found, _least(settings, min_traces))])
-    with suppress(output.OutputError):  # nobody reads it; the exit code is the answer all the same
-        click.echo(told)
+            shown = "\n".join([*_environments(found, settings), *checks.lines(found, _least(settings, min_traces))])
+    with suppress(output.OutputError):  # the exit code is the answer, even if nobody reads the output
+        click.echo(shown)
     sys.exit(found.verdict.value)
 
 
-@click.command(short_help="Look at the traces in MLflow, and say what to change.")
+@click.command(short_help="Examine the traces in MLflow, and advise what to change.")
 @flags.config_file
 @click.option(
     "--sample",
@@ -198,14 +209,23 @@ def health(
     default=1000,
     show_default=True,
     metavar="N",
-    help="At how many of the latest traces to look.",
+    help="How many of the latest traces to read.",
 )
 def doctor(config_file: Path | None, sample: int) -> None:
-    """What would `serve` make of the traces that are there, and what should be changed?
+    """Examine the latest traces in MLflow, and advise what to change in the application or the configuration.
 
-    Does what `check` does, then a dry run over the latest traces: what to change, in sentences, and what that rests on:
-    which tags and metadata there are, how many have token usage, cost, environment, version, user, session and a
-    duration, and how many series they would make. Nothing is stored. Exit code 0, or 2 where `serve` would not work.
+    Runs `check`, then a dry run over the latest traces. Prints the advice, then the facts behind it: the tags and
+    metadata; the share of traces with token usage, cost, environment, version, user, session and duration; and the
+    number of series. Changes nothing.
+
+    \b
+    Example:
+      mlflow-trace-exporter doctor --config.file=exporter.yml --sample 5000
+
+    \b
+    Exit codes:
+      0  `serve` would work; there may be advice
+      2  something must be fixed first
     """
     with flags.mlflow_loaded():
         from mlflow_trace_exporter.reports.doctor import doctor as examine
@@ -213,13 +233,15 @@ def doctor(config_file: Path | None, sample: int) -> None:
     examine(config.load(config_file), sample, flags.tell)
 
 
-@click.command(short_help="Write the history that MLflow has, for Prometheus.")
+@click.command(short_help="Write the history in MLflow to a file for Prometheus.")
 @flags.config_file
 @click.option(
-    "--since", default="30d", show_default=True, metavar="TIME", help="From which start on: how long ago, or a date."
+    "--since", default="30d", show_default=True, metavar="TIME", help="Earliest start time: a duration back, or a date."
 )
 @click.option(
-    "--until", metavar="TIME", help="Up to which start.  [default: where the ledger says that serve began, or 3h]"
+    "--until",
+    metavar="TIME",
+    help="Latest start time (exclusive).  [default: when serve started to count, by its ledger, or 3h]",
 )
 @click.option(
     "--step",
@@ -227,36 +249,43 @@ def doctor(config_file: Path | None, sample: int) -> None:
     show_default=True,
     metavar="DURATION",
     callback=flags.duration,
-    help="The time between two samples.",
+    help="Interval between samples.",
 )
 @click.option(
     "--output",
     type=click.Path(dir_okay=False, path_type=Path),
     required=True,
     metavar="FILE",
-    help="Where to write the samples.",
+    help="File to write (OpenMetrics).",
 )
 @click.option(
     "--job",
     default="mlflow-trace-exporter",
     show_default=True,
-    help="The label job that Prometheus gives to the exporter.",
+    help="Label job of the exporter in Prometheus.",
 )
-@click.option("--instance", default="127.0.0.1:10500", show_default=True, help="Likewise the label instance.")
+@click.option(
+    "--instance", default="127.0.0.1:10500", show_default=True, help="Label instance of the exporter in Prometheus."
+)
 def backfill(
     config_file: Path | None, since: str, until: str | None, step: timedelta, output: Path, job: str, instance: str
 ) -> None:
-    """Write the history that MLflow has for Prometheus, so that dashboards show the past from the first day on.
+    """Write the history in MLflow to a file for Prometheus, so that dashboards show the past from the first day.
 
-    Begin with `serve` and poll.start: now. Three hours later, with the same configuration file:
+    Start `serve` with poll.start: now. Three hours later, run these commands with the same configuration file:
 
     \b
-    mlflow-trace-exporter backfill --config.file=exporter.yml --since 30d --output history.om
-    promtool tsdb create-blocks-from openmetrics --max-block-duration=162h history.om /var/lib/prometheus
+      mlflow-trace-exporter backfill --config.file=exporter.yml --since 30d --output history.om
+      promtool tsdb create-blocks-from openmetrics --max-block-duration=162h history.om /var/lib/prometheus
 
-    The ledger says where `serve` began to count, so that each trace is either in the history or in what `serve` shows.
-    The counters of `serve` begin at 0, which Prometheus takes for a restart: nothing seems to happen at the seam. The
-    last three hours cannot be filled in, for Prometheus still has them in memory.
+    The ledger records when `serve` started to count, so that each trace is either in the history or counted by `serve`.
+    The counters of `serve` start at 0. Prometheus treats this as a counter reset, so rates are correct across the
+    boundary. The last three hours cannot be written, because Prometheus still has them in memory.
+
+    \b
+    Exit codes:
+      0  success
+      2  invalid flag or configuration, no traces, or MLflow cannot be read; no file is written
     """
     with flags.mlflow_loaded():
         from mlflow_trace_exporter.commands import progress
@@ -264,7 +293,7 @@ def backfill(
     logs.setup("error", "logfmt")
     settings, target = config.load(config_file), {"job": job, "instance": instance}
     span = filling.plan(settings, since, until, step, target)
-    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # no half of a file is left
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # leaves no partial file
     with progress.shown(span.since_ms, span.until_ms) as tell:
         said = filling.run(settings, span, output, target, tell)
     click.echo(said)
@@ -274,7 +303,7 @@ def backfill(
 
 @contextmanager
 def _no_answer_is_exit_code_2() -> Iterator[None]:
-    """Python ends with 1 after a mistake of ours, which would be an answer."""
+    """Turn unexpected errors into UserError: Python would exit with 1, which means that a threshold is breached."""
     try:
         yield
     except (UserError, PollError):
@@ -284,32 +313,32 @@ def _no_answer_is_exit_code_2() -> Iterator[None]:
 
 
 def _least(settings: config.Config, min_traces: int | None) -> Callable[[str], str]:
-    """What says, by environment, how many traces there must be at least."""
+    """A function that names, by environment, the setting that min_traces is from."""
     from mlflow_trace_exporter import wiring
 
     if min_traces is not None:
         return lambda _: "--min-traces"
     objectives = wiring.objectives_of(settings)
     return lambda environment: (
-        "min_traces of its objective" if objectives.of(environment) else "--min-traces, by default,"
+        "min_traces of its objective" if objectives.of(environment) else "the default of --min-traces"
     )
 
 
 def _environments(found: "Health", settings: config.Config) -> Iterator[str]:
-    """Which environments there are, for each that was asked for and no recent trace has."""
+    """A line for each requested environment that no recent trace has, with the existing environments."""
     from mlflow_trace_exporter.reports import api
 
     without = [each.environment for each in found.environments if not each.traces]
-    with suppress(PollError):  # what was asked is answered without it
+    with suppress(PollError):  # this is only a hint
         there = api.environments(settings) if without else ()
         for absent in without if there else ():
             if absent not in there:
-                yield f"no recent trace has environment {absent!r}{did_you_mean(absent, there)}; they have {few(there)}"
+                yield f"no recent trace has environment {absent!r}{did_you_mean(absent, there)}; existing: {few(there)}"
 
 
 @contextmanager
 def _progress(since_ms: int, until_ms: int) -> Iterator[Any]:
-    from mlflow_trace_exporter.commands import progress  # with it comes rich, which --help need not wait for
+    from mlflow_trace_exporter.commands import progress  # imports rich, which --help should not wait for
 
     with progress.shown(since_ms, until_ms) as tell:
         yield tell

@@ -1,4 +1,4 @@
-"""`serve`: the parts put together as one process."""
+"""`serve`: assembles poller, ledger and web server into one process."""
 
 import logging
 import platform
@@ -42,8 +42,8 @@ from mlflow_trace_exporter.wiring import (
 log = logging.getLogger(__name__)
 
 STOP_S = 3.0
-"""How long a stop waits for the poll under way. What that waits for is MLflow, never a transaction of ours, so nothing
-is lost if it is left behind."""
+"""How long a shutdown waits for the current poll. A poll that takes longer waits for MLflow, never for one of our own
+transactions, so nothing is lost if it is abandoned."""
 
 
 BUILD = Build(__version__, platform.python_version(), CLIENT_VERSION)
@@ -51,7 +51,7 @@ BUILD = Build(__version__, platform.python_version(), CLIENT_VERSION)
 
 @dataclass(frozen=True, slots=True)
 class Web:
-    """Where and how to serve."""
+    """The flags of the web server."""
 
     listen_address: str
     telemetry_path: str
@@ -59,11 +59,10 @@ class Web:
 
 
 class Service:
-    """Polls in a thread of its own, and reads the configuration again when it is asked to."""
+    """Polls in a thread of its own, and reloads the configuration on request."""
 
     def __init__(self, config_file: Path | None, settings: Config, failed: Callable[[], None]) -> None:
-        """``failed`` is called where polling has ended for another reason than ``stop``. Raises UserError where the
-        ledger cannot be had."""
+        """``failed`` is called if polling ends without ``stop``. Raises UserError if the ledger is unavailable."""
         self.exposition = Exposition()
         self._config_file = config_file
         self._settings = settings
@@ -79,23 +78,23 @@ class Service:
         self._thread = Thread(name="poller", target=self._poll, daemon=True)
 
     def start(self) -> None:
-        """Begin to poll."""
+        """Start polling."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Have polling end. For signal handlers, too."""
+        """Stop polling. Safe to call in signal handlers."""
         self._stopped = True
         self._poller.stop()
 
     def close(self) -> None:
-        """Wait for the end of polling, up to STOP_S, and let the ledger go."""
+        """Wait up to STOP_S for polling to end, and close the ledger."""
         self.stop()
         self._thread.join(STOP_S)
         if not self._thread.is_alive():
             self._ledger.close()
 
     def reload(self) -> None:
-        """Read the configuration file again. Raises UserError, and goes on as before, if not all of it can be used."""
+        """Reload the configuration file. If any of it is invalid, raises UserError and keeps the previous settings."""
         with self._reloading:
             try:
                 changed = self._use(config.load(self._config_file))
@@ -105,19 +104,19 @@ class Service:
             self._note(Reload(successful=True, success_s=now_ms() / 1000), "", changed)
 
     def mlflow_url(self) -> str:
-        """Where people open MLflow."""
+        """The URL at which people open MLflow."""
         return mlflow_pages(self._settings).home
 
     def trace_url(self, trace_id: str) -> str | None:
-        """The page of a trace in MLflow; None if it is not there. Raises PollError where MLflow cannot be asked."""
+        """The page of a trace in MLflow; None if there is no such trace. Raises PollError if MLflow is unavailable."""
         experiment_id = self._source.experiment_of(trace_id)
         if experiment_id is None:
             return None
         return mlflow_pages(self._settings).trace(experiment_id, trace_id)
 
     def traces_page(self, query: Iterable[tuple[str, str]]) -> bytes:
-        """A page with the latest traces that are asked for. Raises ValueError for what cannot be asked, and PollError
-        where MLflow cannot be."""
+        """The page with the latest traces for a query. Raises ValueError for an invalid query, and PollError if MLflow
+        is unavailable."""
         settings, source = self._settings, self._source
         rules, objectives = label_rules(settings), objectives_of(settings)
         question = trace_list.Question.parse(query, rules.names, now_ms())
@@ -131,24 +130,24 @@ class Service:
         return trace_page.write(question, found, rules, mlflow_pages(settings), known)
 
     def _use(self, settings: Config) -> bool:
-        """Whether they are others than before."""
+        """Apply new settings. Returns whether the settings changed."""
         if settings == self._settings:
             return False
         if settings.ledger.path != self._settings.ledger.path:
-            raise UserError("ledger.path: the ledger is changed by a restart only; start the exporter again")
+            raise UserError("ledger.path: cannot be changed by a reload; restart the exporter")
         if settings.web.external_url != self._settings.web.external_url:
-            raise UserError("web.external_url: it is changed by a restart only; start the exporter again")
+            raise UserError("web.external_url: cannot be changed by a reload; restart the exporter")
         change = _Change(settings)
         with self._changing:
             if self._stopped:
                 raise UserError("the exporter is stopping")
             self._next = change
-        self._poller.stop()  # between two pages, at the latest when MLflow has answered
+        self._poller.stop()  # it stops between two pages, at the latest when MLflow has answered
         change.done.result()
         return True
 
     def _run(self) -> None:
-        """Poll, with another poller after a change of the configuration or of the ledger."""
+        """Poll. After a change of the configuration or the ledger, continue with a new poller."""
         self._poller.run()
         while not self._stopped:
             if self._next is not None:
@@ -164,9 +163,9 @@ class Service:
         try:
             self._run()
         except UserError as error:
-            log.error("no new ledger can be begun; the process ends", extra={"error": str(error)})
+            log.error("cannot create a new ledger; exiting", extra={"error": str(error)})
         except Exception:
-            log.exception("the poller has failed; the process ends")
+            log.exception("the poller failed; exiting")
         finally:
             with self._changing:
                 stopped, self._stopped = self._stopped, True
@@ -176,12 +175,12 @@ class Service:
                 self._failed()
 
     def _begin_again(self, damage: LedgerDamagedError) -> None:
-        """Put a new ledger in the place of one that is damaged."""
+        """Replace a damaged ledger with a new one."""
         self._ledger.begin_again(damage)
         self._poller = self._open_poller(self._settings, self._source, self._poller.status)
 
     def _make(self, change: "_Change") -> None:
-        """Put another poller in the place of the one that has stopped, or let it go on."""
+        """Replace the stopped poller with one for the new settings. If that fails, resume the old one."""
         self._next = None
         try:
             source = open_source(change.settings)
@@ -190,8 +189,8 @@ class Service:
             change.done.set_exception(error)
             if not isinstance(error, UserError):
                 raise
-            open_source(self._settings)  # it sets what all requests to MLflow share
-            with suppress(UserError):  # the ledger may have adopted other families, so what was read of it is old
+            open_source(self._settings)  # restores the settings that all requests to MLflow share
+            with suppress(UserError):  # the ledger may have adopted other families, so the old poller's data is stale
                 self._poller = self._open_poller(self._settings, self._source, self._poller.status)
             self._poller.resume()
         else:
@@ -202,35 +201,35 @@ class Service:
         meter = open_meter(settings)
         try:
             for name in self._ledger.totals.adopt(meter.families):
-                log.warning("its labels or buckets have changed: a metric begins again at zero", extra={"metric": name})
+                log.warning("labels or buckets have changed: the metric restarts at zero", extra={"metric": name})
             return Poller(source, self._ledger, meter, self._publish, poll_settings(settings), status, Clock(now_ms))
         except PollError as error:
-            raise UserError(f"{settings.ledger.path}: {error}; make room, or set another ledger.path") from None
+            raise UserError(f"{settings.ledger.path}: {error}; free disk space, or set another ledger.path") from None
 
     def _publish(self, snapshot: Snapshot) -> None:
         with self._publishing:
             self.exposition.publish(replace(snapshot, status=replace(snapshot.status, reload=self._reload)))
 
     def _note(self, reload: Reload, error: str, changed: bool = False) -> None:
-        """Say and show how a reload went, where that is news: anybody may ask for one, and again and again."""
+        """Log and publish the result of a reload, but only if it is news: clients may request many reloads."""
         is_news = changed or error != self._reload_error
         self._reload_error = error
         if not is_news:
             self._reload = reload
-            log.debug("the configuration was read again, and nothing has changed")
+            log.debug("configuration reloaded without changes")
             return
         if error:
-            log.error("the configuration cannot be used; it goes on as it was", extra={"error": error})
+            log.error("the configuration is invalid; keeping the previous one", extra={"error": error})
         else:
-            log.info("the configuration was read again")
-        with self._publishing:  # or an older snapshot could be published once more
+            log.info("configuration reloaded")
+        with self._publishing:  # otherwise an older snapshot could be published again
             self._reload = reload
             snapshot = self.exposition.snapshot
             self.exposition.publish(replace(snapshot, status=replace(snapshot.status, reload=reload)))
 
 
 class _Change:
-    """Settings to be used from the next poll on."""
+    """New settings, for use from the next poll."""
 
     def __init__(self, settings: Config) -> None:
         self.settings = settings
@@ -238,9 +237,9 @@ class _Change:
 
 
 def run(config_file: Path | None, settings: Config, web: Web) -> int:
-    """Poll and serve until SIGINT or SIGTERM; returns the exit code, within STOP_S and a second of it.
+    """Poll and serve until SIGINT or SIGTERM. Returns the exit code, at most STOP_S and a second after the signal.
 
-    Raises UserError where the address or the ledger cannot be had, or the web configuration cannot be used.
+    Raises UserError if the address or the ledger is unavailable, or the web configuration is invalid.
     """
     web_settings = WebConfigFile(web.config_file)
     listener = server.listen(web.listen_address)
@@ -248,7 +247,7 @@ def run(config_file: Path | None, settings: Config, web: Web) -> int:
 
     def end() -> None:
         failures.append(None)
-        http.should_exit = True  # what is served would only grow old
+        http.should_exit = True  # without a poller the metrics would become stale
 
     service = Service(config_file, settings, end)
     site = Site(
@@ -261,7 +260,7 @@ def run(config_file: Path | None, settings: Config, web: Web) -> int:
         reload=service.reload,
     )
     http = server.web_server(application(site), web_settings.settings, open_paths=site.open_paths)
-    # uvicorn stops by itself on these and then raises them once more for whoever had them before
+    # uvicorn stops on these signals, and then raises them again for the previous handlers
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: service.stop())
     reload_at_each_sighup(service)
@@ -283,14 +282,14 @@ def run(config_file: Path | None, settings: Config, web: Web) -> int:
 
 
 def reload_at_each_sighup(service: Service) -> None:
-    """Have the configuration read again, one time after the other; signals that come while one of them waits for its
-    turn are one with it."""
-    asked: SimpleQueue[None] = SimpleQueue()  # of all queues the one that a signal handler may put something into
+    """Reload the configuration on SIGHUP, one reload at a time. Signals that arrive while one is waiting are merged
+    with it."""
+    asked: SimpleQueue[None] = SimpleQueue()  # the only kind of queue that a signal handler may use
 
     def reload() -> None:
         while True:
             asked.get()
-            with suppress(UserError):  # it is logged, and in the metric
+            with suppress(UserError):  # logged, and visible in the metric
                 service.reload()
 
     signal.signal(signal.SIGHUP, lambda *_: asked.put(None) if asked.empty() else None)

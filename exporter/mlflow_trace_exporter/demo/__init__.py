@@ -1,5 +1,6 @@
-"""`demo`: a small LLM application, MLflow and the exporter, as real processes on this machine.
+"""`demo`: a sample LLM application, MLflow and the exporter, as real processes on this machine.
 
-chatbot.py is the application and llm.py the stand-in for its LLM; traffic.py plays its users. processes.py starts and
-stops them, table.py turns /metrics into rows, and command.py is what the terminal shows.
+chatbot.py is the application, llm.py its mock LLM, and load.py simulates its users. processes.py starts and stops all
+processes. monitoring.py adds Prometheus and Alertmanager, and pager.py receives their notifications. table.py turns
+/metrics into rows, and command.py shows them in the terminal.
 """

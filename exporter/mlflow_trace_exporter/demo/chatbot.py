@@ -1,9 +1,9 @@
-"""The demo's application: a support chatbot on `openai`, traced by MLflow as one would trace it in production.
+"""The demo's application: a support chatbot that uses `openai`, traced by MLflow as in production.
 
 Each question is one trace with the tags ``environment`` and ``app_version`` and the metadata that MLflow reserves for
-user and session. The LLM calls inside it are traced by ``mlflow.openai.autolog()``. How much is sampled, and that
-traces are sent in the background, is said by MLflow's environment variables, which have to be set before mlflow is
-imported: ``processes.CHATBOT_ENVIRONMENT`` has them.
+user and session. ``mlflow.openai.autolog()`` traces the LLM calls inside it. MLflow's environment variables set the
+sampling ratio, and that traces are sent in the background. They must be set before mlflow is imported, and are listed
+in ``processes.CHATBOT_ENVIRONMENT``.
 """
 
 import random
@@ -37,7 +37,7 @@ class KnowledgeBaseError(Exception):
 class Release:
     """One version of the chatbot, and how it behaves.
 
-    ``lookup_s`` is the median time of a look-up in the knowledge base in seconds, ``failure_rate`` the share of
+    ``lookup_s``: the median time of a look-up in the knowledge base, in seconds. ``failure_rate``: the share of
     look-ups that fail.
     """
 
@@ -48,7 +48,7 @@ class Release:
 
 @dataclass
 class Conversation:
-    """What a user and the chatbot have said so far."""
+    """The messages that a user and the chatbot have exchanged so far."""
 
     user: str
     session: str
@@ -66,21 +66,21 @@ class Chatbot:
 
     @mlflow.trace(name="support", span_type=SpanType.AGENT)
     def support(self, conversation: Conversation, question: str) -> str:
-        """Answer a question with the help of the knowledge base and of what was said before."""
+        """Answer a question with the help of the knowledge base and the conversation."""
         self._tag_trace(conversation)
         articles = self._look_up(question)
         return self._converse(conversation, question, articles)
 
     @mlflow.trace(name="billing", span_type=SpanType.AGENT, sampling_ratio_override=1.0)
     def billing(self, conversation: Conversation, question: str) -> str:
-        """Answer a question about money: always traced, so that every answer can be looked at later."""
+        """Answer a question about billing. Always traced, so that every answer can be reviewed later."""
         self._tag_trace(conversation)
         articles = self._look_up(question)
         return self._converse(conversation, question, articles)
 
     @mlflow.trace(name="faq", span_type=SpanType.AGENT, sampling_ratio_override=0.05)
     def faq(self, conversation: Conversation, question: str) -> str:
-        """Answer a question that everybody asks, streamed: seldom traced."""
+        """Answer a frequent question, streamed. Rarely traced."""
         self._tag_trace(conversation)
         chunks = self._complete([{"role": "user", "content": question}], stream=True)
         return "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
@@ -94,7 +94,7 @@ class Chatbot:
         )
 
     @mlflow.trace(name="look_up", span_type=SpanType.RETRIEVER)
-    def _look_up(self, question: str) -> Iterable[str]:  # noqa: ARG002 - it is the input that the trace shows
+    def _look_up(self, question: str) -> Iterable[str]:  # noqa: ARG002 - the trace shows it as input
         time.sleep(random.lognormvariate(0, 0.4) * self._release.lookup_s)
         if random.random() < self._release.failure_rate:
             raise KnowledgeBaseError("the knowledge base did not answer in time")

@@ -1,4 +1,4 @@
-"""`demo`: starts everything, shows a live table taken from /metrics, and leaves nothing behind."""
+"""`demo`: starts all processes, shows a live table of the values in /metrics, and stops all processes at the end."""
 
 import os
 import shutil
@@ -37,21 +37,21 @@ DRAIN_S = 30.0
 
 @dataclass(frozen=True)
 class Programs:
-    """Where Prometheus and Alertmanager are on this machine."""
+    """Paths of Prometheus and Alertmanager on this machine."""
 
     prometheus: str
     alertmanager: str
 
     @classmethod
     def found(cls) -> "Programs | None":
-        """Both, or none."""
+        """Look for both on PATH. Returns None if one is missing."""
         prometheus, alertmanager = shutil.which("prometheus"), shutil.which("alertmanager")
         return cls(prometheus, alertmanager) if prometheus and alertmanager else None
 
 
 @dataclass(frozen=True)
 class Monitoring:
-    """What watches the exporter, and who is told."""
+    """The monitoring of the exporter, and the receiver of its notifications."""
 
     programs: Programs
     stack: Stack
@@ -60,7 +60,7 @@ class Monitoring:
 
 @dataclass(frozen=True)
 class Options:
-    """What the user asked for. ``rate`` is in questions a second; a ``duration`` of None lasts until Ctrl-C."""
+    """The flags of the command. ``rate`` is in questions per second. A ``duration`` of None lasts until Ctrl-C."""
 
     duration: timedelta | None
     rate: float
@@ -82,19 +82,19 @@ class Options:
         return f"http://{HOST}:{self.exporter_port}/metrics"
 
     def stack(self, receiver_port: int) -> Stack:
-        """Where what watches the exporter listens."""
+        """The ports of the monitoring stack."""
         return Stack(self.exporter_port, self.prometheus_port, self.alertmanager_port, receiver_port, INTERVAL_S)
 
     @property
     def incident_after_s(self) -> float | None:
-        """When the bad version is rolled out: after a minute, or a third of a duration that is shorter than three."""
+        """When the bad version is rolled out: after a minute, or after a third of a duration below three minutes."""
         if not self.incident:
             return None
         return min(INCIDENT_AFTER_S, self.duration.total_seconds() / 3) if self.duration else INCIDENT_AFTER_S
 
 
 def run(options: Options) -> None:
-    """Run the demo. Raises UserError where it cannot start or one of its processes fails."""
+    """Run the demo. Raises UserError if it cannot start or one of its processes fails."""
     require_free(options.mlflow_port, "--mlflow-port")
     require_free(options.exporter_port, "--exporter-port")
     programs = Programs.found()
@@ -106,7 +106,7 @@ def run(options: Options) -> None:
         logs.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"--data-dir: cannot use {options.data_dir}: {what_failed(error)}") from None
-    terminal = sys.stdout.isatty()  # whatever FORCE_COLOR and COLUMNS say of what is none
+    terminal = sys.stdout.isatty()  # FORCE_COLOR and COLUMNS do not count
     console = Console(highlight=False, soft_wrap=True, force_terminal=terminal, width=None if terminal else WIDE)
     stopping = threading.Event()
     receiver_port = free_port()
@@ -124,7 +124,7 @@ def _stopped_by_signals(stopping: threading.Event) -> Iterator[None]:
         nonlocal asked
         asked += 1
         stopping.set()
-        if asked == 2:  # leave at once; what comes after that must not disturb the cleaning up
+        if asked == 2:  # exit at once; further signals must not disturb the cleanup
             raise KeyboardInterrupt
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
@@ -158,7 +158,7 @@ class _Demo:
         if self._stopping.is_set():
             return
         traffic = self._processes.start("chatbot", self._traffic_arguments(), self._traffic_environment())
-        self._console.print(f"everything runs after {time.monotonic() - began:.0f} s; Ctrl-C ends it\n")
+        self._console.print(f"everything runs after {time.monotonic() - began:.0f} s; stop it with Ctrl-C\n")
         self._watch()
         self._console.print("\nstopping: the chatbot sends its last traces")
         self._processes.stop(traffic, DRAIN_S)
@@ -188,7 +188,7 @@ class _Demo:
 
     def _start_monitoring(self) -> None:
         if self._monitoring is None:
-            self._console.print("alerts: none, for prometheus and alertmanager are not both on PATH")
+            self._console.print("alerts: none, because prometheus and alertmanager are not both on PATH")
             return
         programs, stack = self._monitoring.programs, self._monitoring.stack
         data = self._options.data_dir.resolve() / "monitoring"
@@ -200,7 +200,7 @@ class _Demo:
                 self._processes.wait_until_ready(f"{address}/-/ready", self._stopping.is_set)
         self._console.print(
             f"alerts: {stack.prometheus}/alerts, sent by {stack.alertmanager};"
-            f" their windows are shorter here, two minutes for an hour"
+            f" their windows are shorter here: two minutes instead of an hour"
         )
 
     def _traffic_arguments(self) -> list[str]:
@@ -216,7 +216,7 @@ class _Demo:
         return arguments
 
     def _traffic_environment(self) -> Mapping[str, str]:
-        """Who the LLM is: the real one if the user names an address and a key, else the stand-in."""
+        """The environment of the chatbot. It uses a real LLM if the user sets an address and a key, else the mock."""
         mlflow = {"MLFLOW_TRACKING_URI": self._options.mlflow, "MLFLOW_DISABLE_TELEMETRY": "true"}
         if os.environ.get("OPENAI_BASE_URL") and os.environ.get("OPENAI_API_KEY"):
             self._console.print(f"LLM: {os.environ['OPENAI_BASE_URL']}, at your cost")
@@ -224,14 +224,12 @@ class _Demo:
         port = free_port()
         self._processes.start("llm", ["mlflow_trace_exporter.demo.llm", str(port)], {})
         self._processes.wait_until_ready(f"http://{HOST}:{port}/health", self._stopping.is_set)
-        self._console.print(
-            "LLM: a stand-in on this machine; OPENAI_BASE_URL and OPENAI_API_KEY, if both are set, name a real one"
-        )
+        self._console.print("LLM: a mock on this machine; set OPENAI_BASE_URL and OPENAI_API_KEY to use a real one")
         llm = {"OPENAI_BASE_URL": f"http://{HOST}:{port}/v1", "OPENAI_API_KEY": "stand-in"}
         return {**CHATBOT_ENVIRONMENT, **mlflow, **llm}
 
     def _watch(self) -> None:
-        """Show the table, live in a terminal and as plain lines elsewhere, until the time is up."""
+        """Show the table until the time is up: live in a terminal, as plain lines elsewhere."""
         began = time.monotonic()
         duration = self._options.duration
         ends = None if duration is None else began + duration.total_seconds()
@@ -260,7 +258,7 @@ class _Demo:
         return shown
 
     def _print_news(self, elapsed_s: float) -> None:
-        """Say what Alertmanager has sent to the pager; what it tells the team is only counted as that."""
+        """Print each notification from Alertmanager, with details of those that page."""
         for each in self._monitoring.pager.news() if self._monitoring else ():
             name, environment = each.labels["alertname"], each.labels.get("environment", "all environments")
             head = f"{elapsed_s:.0f}s {each.receiver}: {each.status} {name} in {environment}"
@@ -288,7 +286,7 @@ class _Demo:
         return table.rows(fetch(self._options.metrics) or "")
 
     def _drain(self) -> None:
-        """Wait for a poll that began after the last trace was sent and leaves none to be counted."""
+        """Wait for a poll that started after the last trace was sent and leaves no pending traces."""
         sent = time.time()
         deadline = time.monotonic() + DRAIN_S
         while time.monotonic() < deadline:
@@ -306,8 +304,8 @@ class _Demo:
         self._console.print(shown)
         self._console.print(
             f"metrics   were at {self._options.metrics}, the traces at {self._options.mlflow}\n"
-            f"data      {data}: run the demo again and the counters go on from here\n"
-            "sampling  half of the support questions became traces, all about billing, one in twenty of the FAQ"
+            f"data      {data}: run the demo again, and the counters continue from here\n"
+            "sampling  traced: half of the support questions, all billing questions, and one in twenty FAQ questions"
         )
 
     @contextmanager

@@ -1,6 +1,6 @@
-"""A stand-in LLM: OpenAI's chat completions protocol, with canned answers at a believable pace.
+"""A mock LLM: OpenAI's chat completions protocol, with canned answers at a realistic speed.
 
-Run it with ``python -m mlflow_trace_exporter.demo.llm PORT``. It counts a token for every four characters.
+Run it with ``python -m mlflow_trace_exporter.demo.llm PORT``. It counts one token per four characters.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ from starlette.routing import Route
 ANSWERS = (
     "You can change that under Settings, Account. It takes effect at once, on all your devices.",
     "I am sorry about that. The export waits for a lock that an older version of the application holds. Close that one,"
-    " and it should go on within a minute.",
+    " and it should continue within a minute.",
     "Please restart the application first. If the message comes back, send us the log file: Help, Send diagnostics.",
     "Your plan includes five seats. A further one costs 8 USD a month; an owner can add it under Billing.",
     "Yes, that works. Export the old project as an archive, and import the archive in the new workspace. Comments and"
@@ -29,16 +29,16 @@ ANSWERS = (
 )
 
 CACHED_PREFIX_TOKENS = 128
-"""Prompts share their beginning up to a multiple of this, so a provider would have it in its cache."""
+"""Prompts share a prefix. Its length, rounded down to a multiple of this, counts as cached by the provider."""
 
 
 def count_tokens(text: str) -> int:
-    """About how many tokens a text has."""
+    """The approximate number of tokens in a text."""
     return max(1, len(text) // 4)
 
 
 def usage(messages: list[dict[str, Any]], answer: str) -> dict[str, Any]:
-    """What the protocol says about the tokens of one completion."""
+    """The ``usage`` object of one completion."""
     prompt = sum(count_tokens(str(message.get("content") or "")) for message in messages)
     completion = count_tokens(answer)
     return {
@@ -55,7 +55,7 @@ async def complete(request: Request) -> Response:
         body = await request.json()
         messages, model = body["messages"], body["model"]
     except (ValueError, KeyError, TypeError):
-        message = "the body should be JSON with model and messages"
+        message = "the body must be JSON with model and messages"
         return JSONResponse({"error": {"message": message, "type": "invalid_request_error"}}, status_code=400)
     answer = random.choice(ANSWERS)
     head = {"id": f"chatcmpl-{uuid.uuid4().hex}", "created": int(time.time()), "model": model}
@@ -86,7 +86,7 @@ async def _stream(
 
 
 def _first_token_s() -> float:
-    return random.lognormvariate(-1.6, 0.5)  # 0.2 s in the median, 0.5 s for one in forty
+    return random.lognormvariate(-1.6, 0.5)  # the median is 0.2 s, the 97.5th percentile 0.5 s
 
 
 def _token_s() -> float:

@@ -1,6 +1,7 @@
-"""The demo's users: they ask the chatbot questions at a given rate until the process is told to stop.
+"""The demo's users: they ask the chatbot questions at a given rate until the process is stopped.
 
-Run it with ``python -m mlflow_trace_exporter.demo.load``; MLflow and the LLM are named by their environment variables.
+Run it with ``python -m mlflow_trace_exporter.demo.load``. Environment variables set the addresses of MLflow and the
+LLM.
 """
 
 import logging
@@ -61,7 +62,7 @@ ROLLED_BACK = (Deployment(0.75, PRODUCTION, STABLE), Deployment(0.25, STAGING, N
 
 
 class Users:
-    """People who come back to the conversation they were in, and leave it after a few questions."""
+    """Simulated users, who return to their last conversation and leave it after a few questions."""
 
     def __init__(self, client: OpenAI, model: str) -> None:
         self._client = client
@@ -71,7 +72,7 @@ class Users:
         self._lock = threading.Lock()
 
     def ask(self, deployment: Deployment) -> None:
-        """Have some user ask something. A failure is what the demo is about, so it is only logged."""
+        """Let a random user ask a question. Failures are part of the demo, so they are only logged."""
         chatbot = Chatbot(self._client, self._model, deployment.environment, deployment.release)
         (path,) = random.choices(list(SHARES), weights=list(SHARES.values()))
         conversation = self._join()
@@ -106,7 +107,7 @@ class Incident:
 
 
 def play(users: Users, rate: float, incident: Incident | None, stopping: threading.Event) -> int:
-    """Ask ``rate`` questions a second, at random moments, until stopped. Returns how many were asked."""
+    """Ask ``rate`` questions per second, at random times, until stopped. Returns how many were asked."""
     began, asked = time.monotonic(), 0
     with ThreadPoolExecutor(WORKERS) as pool:
         while not stopping.wait(random.expovariate(rate)):
@@ -122,9 +123,9 @@ def play(users: Users, rate: float, incident: Incident | None, stopping: threadi
 @click.option("--rate", type=float, required=True)
 @click.option("--model", default="gpt-4o-mini", show_default=True)
 @click.option("--experiment", required=True)
-@click.option("--incident", type=float, nargs=2, default=None, help="After how many seconds, and for how many.")
+@click.option("--incident", type=float, nargs=2, default=None, help="Start and duration of the incident, in seconds.")
 def main(rate: float, model: str, experiment: str, incident: tuple[float, float] | None) -> None:
-    """Play the users until SIGTERM, then send what traces are left."""
+    """Simulate the users until SIGTERM, then send the remaining traces."""
     stopping = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stopping.set())

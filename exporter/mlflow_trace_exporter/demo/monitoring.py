@@ -1,7 +1,7 @@
-"""Prometheus and Alertmanager for the demo: the files that come with the exporter, with shorter windows.
+"""Prometheus and Alertmanager for the demo: the files that ship with the exporter, with shorter windows.
 
-An incident is not to take hours before it can be seen, so every duration in the rules and in the routes is a thirtieth
-of what it is: an hour is two minutes. Nothing else is changed but addresses.
+An incident should not take hours to become visible. So every duration in the rules and routes is divided by 30: an hour
+becomes two minutes. Otherwise only addresses are changed.
 """
 
 import re
@@ -16,7 +16,7 @@ from mlflow_trace_exporter.bundled import packaged, rules
 from mlflow_trace_exporter.demo.processes import HOST
 
 SHORTER = 30
-"""By how much durations are divided."""
+"""The divisor of all durations."""
 
 _SECONDS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
 _KEYS = "for|keep_firing_for|interval|long_window|short_window|group_wait|group_interval|repeat_interval"
@@ -26,7 +26,7 @@ _DURATION = re.compile(rf"(\[|\boffset |^ *(?:{_KEYS}): )(\d+)([smhdw])\b", re.M
 
 @dataclass(frozen=True, slots=True)
 class Stack:
-    """Where everything listens, on this machine; ``scrape_s`` is how often Prometheus scrapes and evaluates."""
+    """The ports of all processes on this machine. ``scrape_s``: the scrape and evaluation interval."""
 
     exporter_port: int
     prometheus_port: int
@@ -57,7 +57,7 @@ class Stack:
         (directory / "alertmanager.yml").write_text(routes.replace("http://pager:10501/", receiver), encoding="utf-8")
 
     def prometheus_command(self, program: str, directory: Path) -> list[str]:
-        """Run Prometheus with those files; what it stores is kept beside them."""
+        """The command that runs Prometheus with these files, and with its data in the same directory."""
         return [
             program,
             f"--config.file={directory / 'prometheus.yml'}",
@@ -67,7 +67,7 @@ class Stack:
         ]
 
     def alertmanager_command(self, program: str, directory: Path) -> list[str]:
-        """Run Alertmanager with those files, alone."""
+        """The command that runs Alertmanager with these files, without clustering."""
         return [
             program,
             f"--config.file={directory / 'alertmanager.yml'}",
@@ -98,7 +98,7 @@ def _at(port: int) -> dict[str, Any]:
 
 
 def shortened(text: str, by: int) -> str:
-    """Rules or routes with every duration divided, to a second at the least: ``[1h]`` by 30 is ``[2m]``."""
+    """Divide every duration in rules or routes, with a minimum of one second. Example: ``[1h]`` by 30 is ``[2m]``."""
 
     def shorter(match: re.Match[str]) -> str:
         seconds = max(1, int(match[2]) * _SECONDS[match[3]] // by)

@@ -1,6 +1,6 @@
-"""The demo's on-call: receives what Alertmanager sends, and remembers what is news.
+"""A receiver for Alertmanager's webhooks, which drops repeated notifications.
 
-``python -m mlflow_trace_exporter.demo.pager PORT [HOST]`` prints it.
+``python -m mlflow_trace_exporter.demo.pager PORT [HOST]`` prints the notifications.
 """
 
 import sys
@@ -22,7 +22,7 @@ from mlflow_trace_exporter.demo.processes import HOST
 
 @dataclass(frozen=True, slots=True)
 class Notification:
-    """An alert as it came: for whom (a receiver), whether it is firing or resolved, and what it says."""
+    """One alert from Alertmanager: its receiver, its status (firing or resolved), its labels and annotations."""
 
     receiver: str
     status: str
@@ -31,7 +31,7 @@ class Notification:
 
 
 class Pager:
-    """A web server for Alertmanager's webhooks, in a thread; a context manager."""
+    """A web server for Alertmanager's webhooks, in a thread. Use it as a context manager."""
 
     def __init__(self, port: int, host: str = HOST) -> None:
         self._news: list[Notification] = []
@@ -52,7 +52,7 @@ class Pager:
         self._thread.join(5)
 
     def news(self) -> list[Notification]:
-        """What has come since the last call, without repetitions."""
+        """The new notifications since the last call."""
         with self._lock:
             news, self._news = self._news, []
         return news
@@ -73,16 +73,16 @@ class Pager:
 
 
 def main(port: int, host: str) -> None:
-    """Print what comes, until the process is stopped."""
+    """Print notifications until the process is stopped."""
     with Pager(port, host) as pager:
         while True:
             for each in pager.news():
                 labels = " ".join(
                     f"{name}={value}" for name, value in sorted(each.labels.items()) if name != "alertname"
                 )
-                print(f"{each.receiver}: {each.status} {each.labels['alertname']} ({labels})", flush=True)  # noqa: T201 - to print is its purpose
+                print(f"{each.receiver}: {each.status} {each.labels['alertname']} ({labels})", flush=True)  # noqa: T201 - printing is its purpose
                 for name, text in sorted(each.annotations.items()):
-                    print(f"    {name}: {text}", flush=True)  # noqa: T201 - to print is its purpose
+                    print(f"    {name}: {text}", flush=True)  # noqa: T201 - printing is its purpose
             time.sleep(1)
 
 

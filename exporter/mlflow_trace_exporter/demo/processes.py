@@ -1,4 +1,4 @@
-"""The processes of the demo: how each is started, when it is ready, and that none stays behind."""
+"""The processes of the demo: starts them, waits until they are ready, and stops all of them."""
 
 import os
 import signal
@@ -22,34 +22,34 @@ STOP_S = 8.0
 LOG_LINES = 15
 
 CHATBOT_ENVIRONMENT = {
-    "MLFLOW_ENABLE_ASYNC_TRACE_LOGGING": "true",  # an answer never waits for MLflow
+    "MLFLOW_ENABLE_ASYNC_TRACE_LOGGING": "true",  # responses of the chatbot never wait for MLflow
     "MLFLOW_ASYNC_TRACE_LOGGING_MAX_WORKERS": "10",
     "MLFLOW_ASYNC_TRACE_LOGGING_MAX_QUEUE_SIZE": "1000",
     "MLFLOW_TRACE_SAMPLING_RATIO": "0.5",
 }
-"""What an MLflow client reads when it is imported; the chatbot's own code overrides the ratio for two of its paths."""
+"""Variables that the MLflow client reads on import. The chatbot's code overrides the ratio for two of its paths."""
 
 _DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 @dataclass(frozen=True)
 class Process:
-    """A running process, and the file that its output goes to."""
+    """A running process and the file with its output."""
 
     name: str
     popen: subprocess.Popen[bytes]
     log: Path
 
     def last_words(self) -> str:
-        """The end of its output, for the message that says it has failed."""
+        """The last lines of its output, for the message about its failure."""
         lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()
-        return "\n".join([*(f"  | {line}" for line in lines[-LOG_LINES:]), f"all of it: {self.log}"])
+        return "\n".join([*(f"  | {line}" for line in lines[-LOG_LINES:]), f"full log: {self.log}"])
 
 
 class Processes:
-    """A group of processes that ends with the ``with`` block, however that is left.
+    """A group of processes. All of them are stopped at the end of the ``with`` block, also after an error.
 
-    They work in the directory ``logs``, which exists: some write files to where they are started.
+    Their working directory is ``logs``, which must exist, because some write files to their working directory.
     """
 
     def __init__(self, logs: Path) -> None:
@@ -64,7 +64,7 @@ class Processes:
     ) -> None:
         try:
             self._stop_all(0.0 if kind is KeyboardInterrupt else STOP_S)
-        finally:  # somebody who cannot wait has interrupted even this
+        finally:  # the user may have interrupted even this
             self._stop_all(0.0)
 
     def _stop_all(self, patience_s: float) -> None:
@@ -76,7 +76,7 @@ class Processes:
         return self.start_program(name, [sys.executable, "-m", *arguments], environment)
 
     def start_program(self, name: str, command: Sequence[str], environment: Mapping[str, str]) -> Process:
-        """Start a program in a session of its own, so that a Ctrl-C reaches it only through us."""
+        """Start a program in its own session, so that Ctrl-C does not reach it directly."""
         log = self._logs / f"{name}.log"
         with log.open("wb") as output:
             popen = subprocess.Popen(
@@ -93,8 +93,8 @@ class Processes:
         return process
 
     def start_mlflow(self, data: Path, port: int, store: str | None = None) -> Process:
-        """Start an MLflow server that keeps what it has in ``data``, an absolute path, and in the database ``store``;
-        that is an SQLite file there if it is not said."""
+        """Start an MLflow server with its data in ``data``, an absolute path, and in the database ``store``, by default
+        an SQLite file in ``data``."""
         arguments = ["mlflow", "server", "--host", HOST, "--port", str(port), "--workers", "1"]
         arguments += ["--backend-store-uri", store or sqlite_in(data)]
         arguments += ["--artifacts-destination", str(data / "artifacts")]
@@ -102,7 +102,7 @@ class Processes:
         return self.start("mlflow", arguments, environment)
 
     def stop(self, process: Process, patience_s: float = STOP_S) -> None:
-        """Ask the process to end, and end it and its children if it has not after ``patience_s`` seconds."""
+        """Terminate the process. Kill it after ``patience_s`` seconds, and then its children."""
         process.popen.terminate()
         with suppress(subprocess.TimeoutExpired):
             process.popen.wait(patience_s)
@@ -112,15 +112,14 @@ class Processes:
         self._running.remove(process)
 
     def check(self) -> None:
-        """Raise UserError if one of the processes has ended by itself."""
+        """Raise UserError if one of the processes has exited."""
         for process in self._running:
             if process.popen.poll() is not None:
-                raise UserError(
-                    f"{process.name} has ended with exit code {process.popen.returncode}:\n{process.last_words()}"
-                )
+                raise UserError(f"{process.name} exited with code {process.popen.returncode}:\n{process.last_words()}")
 
     def wait_until_ready(self, url: str, give_up: Callable[[], bool], timeout_s: float = 120) -> None:
-        """Wait until ``url`` answers, or until ``give_up``. Raises UserError if a process ends or time runs out."""
+        """Wait until ``url`` answers, or until ``give_up`` returns true. Raises UserError if a process exits or the
+        time runs out."""
         deadline = time.monotonic() + timeout_s
         while not give_up():
             self.check()
@@ -132,17 +131,17 @@ class Processes:
 
 
 def sqlite_in(data: Path) -> str:
-    """The address of the database of an MLflow that keeps all in a folder."""
+    """The URI of MLflow's SQLite database in a directory."""
     return f"sqlite:///{data / 'mlflow.db'}"
 
 
 def _own_environment() -> dict[str, str]:
-    """Our environment without what would send the traces of the demo somewhere else."""
+    """Our environment without variables that would send the demo's traces elsewhere."""
     return {name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW_", "OTEL_"))}
 
 
 def fetch(url: str) -> str | None:
-    """What an address of this machine answers; None if it does not, or not yet."""
+    """The response of a local address; None if it does not answer (yet)."""
     try:
         with _DIRECT.open(url, timeout=2) as answer:
             return str(answer.read().decode())
@@ -151,7 +150,7 @@ def fetch(url: str) -> str | None:
 
 
 def require_free(port: int, option: str) -> None:
-    """Raise UserError if something listens on the port already."""
+    """Raise UserError if the port is already in use."""
     try:
         socket.create_server((HOST, port)).close()
     except OSError as error:
@@ -159,6 +158,6 @@ def require_free(port: int, option: str) -> None:
 
 
 def free_port() -> int:
-    """A port that nothing listens on."""
+    """A free port."""
     with socket.create_server((HOST, 0)) as server:
         return int(server.getsockname()[1])

@@ -1,4 +1,4 @@
-"""/metrics as rows of a table: what a dashboard would show, without a Prometheus."""
+"""Turns /metrics into rows of a table, like a dashboard but without Prometheus."""
 
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -9,7 +9,7 @@ COLUMNS = ("environment", "version", "traces", "errors", "p50", "p95", "p99", "t
 
 
 def texts(row: Row) -> tuple[str, ...]:
-    """A row as it is shown, in the order of COLUMNS."""
+    """The cells of a row, in the order of COLUMNS."""
     quantiles = ("-" if value is None else f"{value:.2f}s" for value in (row.p50_s, row.p95_s, row.p99_s))
     share = f"{row.errors / row.traces:.1%}" if row.traces else "-"
     return (
@@ -27,7 +27,7 @@ def rows(exposition: str) -> list[Row]:
 
 
 def value(exposition: str, name: str) -> float | None:
-    """The value of a metric that has one series only; None if it is not there."""
+    """The value of a metric with a single series; None if it is missing."""
     found = (
         sample.value
         for family in text_string_to_metric_families(exposition)

@@ -1,1 +1,1 @@
-"""What reads MLflow once and prints it: report, health, doctor, check and backfill, and their Python API."""
+"""The commands that read MLflow once and print a result (report, health, doctor, check, backfill); the Python API."""

@@ -1,7 +1,7 @@
-"""The reports and checks as functions, for notebooks, Airflow and the command line.
+"""The Python API: reports and health checks as functions, for notebooks, Airflow and the command line.
 
-``from mlflow_trace_exporter import make_report, check_health``. MLflow's own environment variables, or a configuration
-file of the exporter, name the server and the credentials.
+``from mlflow_trace_exporter import make_report, check_health``. The server is set by ``mlflow.tracking_uri`` of the
+configuration or by MLFLOW_TRACKING_URI. Credentials come from MLflow's own environment variables.
 """
 
 import os
@@ -27,10 +27,10 @@ STATES = {"ok": State.OK, "error": State.ERROR}
 P95 = 0.95
 
 Settings = Config | Path | str | None
-"""A configuration, the path of its file, or None for all defaults."""
+"""A configuration, the path of a configuration file, or None for all defaults."""
 
 
-def make_report(  # noqa: PLR0913 - each is a question of its own
+def make_report(  # noqa: PLR0913 - each argument is independent
     *,
     since: Moment = "24h",
     until: Moment = "now",
@@ -46,12 +46,13 @@ def make_report(  # noqa: PLR0913 - each is a question of its own
     config: Settings = None,
     progress: Progress = no_progress,
 ) -> Report:
-    """Latency, errors, tokens and cost of the finished traces that started in [since, until).
+    """Report latency, errors, tokens and cost of the finished traces that started in [since, until).
 
     ``by``: any of experiment, environment, version, trace_name, the labels that the configuration adds, user, session
-    and hour, as a list or as one text with commas.
-    ``status`` is ok or error; ``filter_string`` is a search filter of MLflow's. ``slowest`` and ``errors``
-    are how many traces to list. Raises UserError for a mistake in any of these, PollError where MLflow cannot be read.
+    and hour, as a list or as one comma-separated string. ``status``: ok or error. ``filter_string``: an MLflow search
+    filter. ``slowest`` and ``errors``: how many traces to list.
+
+    Raises UserError for an invalid argument, and PollError if MLflow cannot be read.
     """
     settings = _settings(config)
     known = report.dimensions(wiring.label_rules(settings).names)
@@ -63,7 +64,7 @@ def make_report(  # noqa: PLR0913 - each is a question of its own
     )
     query = replace(
         Query(*times(since, until)),
-        labels=_said(environment=environment, version=version),
+        labels=_given(environment=environment, version=version),
         state=None if status is None else STATES[arguments.choice("status", status, tuple(STATES))],
         min_duration_ms=None
         if min_duration_s is None
@@ -93,12 +94,14 @@ def check_health(
     config: Settings = None,
     progress: Progress = no_progress,
 ) -> Health:
-    """Whether the finished traces that started in the last ``lookback`` are good enough.
+    """Check the finished traces that started in the last ``lookback`` against thresholds.
 
-    Measured against ``error_rate`` (a ratio) and ``p95_s`` (seconds) or, without both, against the objectives of the
-    configuration. ``environments``: which to look at, or all that the objectives name. ``min_traces``: fewer say
-    nothing; the objective's, or 20. Raises UserError for a mistake in any of these, and where there is nothing to
-    measure by; PollError where MLflow cannot be read.
+    The thresholds are ``error_rate`` (a ratio) and ``p95_s`` (seconds). Without both, they are the objectives of the
+    configuration. ``environments``: which to check; by default all that the objectives name. ``min_traces``: a result
+    from fewer traces is not significant; the default is that of the objective, or 20.
+
+    Raises UserError for an invalid argument and for an environment without thresholds, and PollError if MLflow cannot
+    be read.
     """
     settings = _settings(config)
     chosen = _objectives(
@@ -115,14 +118,16 @@ def check_health(
 
 
 def require_labels(config: Config, **labels: str | None) -> None:
-    """Raise ArgumentError for a value of environment or version that no trace has, and PollError where MLflow cannot be
-    read: for who gets no traces, and may have mistyped it."""
+    """Raise ArgumentError for an environment or version that no trace has, and PollError if MLflow cannot be read.
+
+    Used after an empty result, where the user may have mistyped the name.
+    """
     with _library(config) as library:
-        presence.require(library, _said(**labels), wiring.now_ms())
+        presence.require(library, _given(**labels), wiring.now_ms())
 
 
 def environments(config: Config) -> tuple[str, ...]:
-    """The environments of the latest traces. Raises PollError."""
+    """The environments of the latest traces. Raises PollError if MLflow cannot be read."""
     with _library(config) as library:
         return presence.values(library, "environment", wiring.now_ms(), {})
 
@@ -134,7 +139,7 @@ def _objectives(
     p95_s: float | None,
     min_traces: int | None,
 ) -> Mapping[str, Objective]:
-    """By environment what to measure by."""
+    """The objective to check for each environment."""
     all_of_them = wiring.objectives_of(settings)
     named = [each.environment for each in all_of_them.all if not WILDCARDS & set(each.environment)]
     chosen = {}
@@ -146,12 +151,12 @@ def _objectives(
             objective = Objective(environment, error_rate, p95_s, latency_ratio, min_traces=least)
         if objective is None:
             raise UserError(
-                f"environment {environment!r} has no objective in the configuration: say what it may be at most, by an"
-                " error rate or a p95"
+                f"environment {environment!r} has no objective in the configuration; give an error rate or a p95 as"
+                " threshold"
             )
         chosen[environment] = replace(objective, min_traces=objective.min_traces if min_traces is None else min_traces)
     if not chosen:
-        raise UserError("no environment to look at: the objectives name none but by globs, so name one")
+        raise UserError("no environment to check: the objectives use only globs; name an environment")
     return chosen
 
 
@@ -162,13 +167,13 @@ def _settings(config: Settings) -> Config:
         raise ArgumentError("config", f"{config!r} is neither the path of a file nor a Config")
     try:
         return configuration.load(None if config is None else Path(config), "config")
-    except ValueError as error:  # it has a character that no path has
+    except ValueError as error:  # it contains a character that no path can have
         raise ArgumentError("config", f"cannot read {str(config)!r}: {error}") from None
 
 
 def times(since: Moment, until: Moment, name: str = "since") -> tuple[int, int]:
-    """Both in Unix ms. Raises ArgumentError where one cannot be read, or since, which the user gave as ``name``, is not
-    before until."""
+    """Convert both to Unix ms. Raises ArgumentError if one is invalid, or if since is not before until. ``name`` is the
+    argument that the user gave as since."""
     now_ms = wiring.now_ms()
     since_ms, until_ms = asked_ms(name, since, now_ms), asked_ms("until", until, now_ms)
     if since_ms >= until_ms:
@@ -176,7 +181,7 @@ def times(since: Moment, until: Moment, name: str = "since") -> tuple[int, int]:
     return since_ms, until_ms
 
 
-def _said(**labels: str | None) -> dict[str, str]:
+def _given(**labels: str | None) -> dict[str, str]:
     return {name: arguments.label(name, value) for name, value in labels.items() if value is not None}
 
 
@@ -196,7 +201,7 @@ def _require_callable(progress: Any) -> None:
 
 @contextmanager
 def _library(settings: Config) -> Iterator[Library]:
-    """The traces; afterwards the environment variables of MLflow's client are again as whoever calls has set them."""
+    """Open the library of traces. Afterwards the environment variables of MLflow's client are restored."""
     before = dict(os.environ)
     try:
         library = wiring.open_library(settings)

@@ -1,6 +1,6 @@
-"""What is passed to a function of the Python API, which no type checker may have seen. Pure.
+"""Validation of the arguments of the Python API, which may be called without a type checker. Pure.
 
-Everything here raises ArgumentError, a UserError, for what cannot be used.
+All functions raise ArgumentError, a UserError, for an invalid value.
 """
 
 from collections.abc import Iterable, Sequence
@@ -13,11 +13,11 @@ from mlflow_trace_exporter.listed import did_you_mean
 from mlflow_trace_exporter.tracking.parsing import MAX_AMOUNT
 
 MAX_SECONDS = MAX_AMOUNT // 1000
-"""A trace that takes longer has no duration, see records.py."""
+"""Longer durations are treated as missing, see parsing.py."""
 
 
 def number(name: str, value: Any) -> float:
-    """A number; NaN is one, and in no range."""
+    """A number. NaN is accepted here, but is in no range."""
     if isinstance(value, bool) or not isinstance(value, Real):
         raise ArgumentError(name, f"{value!r} is not a number")
     try:
@@ -27,7 +27,7 @@ def number(name: str, value: Any) -> float:
 
 
 def seconds(name: str, value: Any, least: float) -> float:
-    """A duration of a trace, ``least`` or more."""
+    """A duration of a trace in seconds, at least ``least``."""
     found = number(name, value)
     if not least <= found <= MAX_SECONDS:
         raise ArgumentError(name, f"{value!r} is not a number of seconds from {least:g} to {MAX_SECONDS:,}")
@@ -35,38 +35,38 @@ def seconds(name: str, value: Any, least: float) -> float:
 
 
 def count(name: str, value: Any, least: int) -> int:
-    """A whole number, ``least`` or more."""
+    """A whole number, at least ``least``."""
     if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
         raise ArgumentError(name, f"{value!r} is not a whole number of at least {least}")
     return int(value)
 
 
 def text(name: str, value: Any) -> str:
-    """A text."""
+    """A string."""
     if not isinstance(value, str):
-        raise ArgumentError(name, f"{value!r} is not a text")
+        raise ArgumentError(name, f"{value!r} is not a string")
     return value
 
 
 def texts(name: str, value: Any) -> tuple[str, ...]:
-    """One text, or several."""
+    """One string, or several."""
     if isinstance(value, str):
         return (value,)
     if not isinstance(value, Iterable):
-        raise ArgumentError(name, f"{value!r} is neither a text nor a list of texts")
+        raise ArgumentError(name, f"{value!r} is neither a string nor a list of strings")
     return tuple(text(name, each) for each in value)
 
 
 def choice(name: str, value: Any, known: Sequence[str]) -> str:
-    """One of the names that are known."""
+    """One of the known names."""
     if value not in known:
         like = did_you_mean(value, known) if isinstance(value, str) else ""
-        raise ArgumentError(name, f"{value!r} is none of {', '.join(known)}{like}")
+        raise ArgumentError(name, f"{value!r} is not one of {', '.join(known)}{like}")
     return str(value)
 
 
 def label(name: str, value: Any) -> str:
-    """The value of a label. A blank one, such as that of a variable which is not set, would be taken for `unknown`."""
+    """The value of a label. A blank value, such as that of an unset variable, would be taken for `unknown`."""
     if not text(name, value).strip():
-        raise ArgumentError(name, f"it is empty; traces that have none are those of {UNKNOWN!r}")
+        raise ArgumentError(name, f"is empty; use {UNKNOWN!r} for traces without a value")
     return clean(value)

@@ -1,4 +1,4 @@
-"""`check`: would `serve` work, and what would it read?"""
+"""`check`: tells whether `serve` would work, and what it would read."""
 
 from collections.abc import Callable
 
@@ -14,24 +14,24 @@ from mlflow_trace_exporter.tracking.source import MlflowSource
 from mlflow_trace_exporter.wiring import now_ms, open_meter, open_source, poll_settings
 
 SAMPLE_MS = 3_600_000
-"""How far back the sample of traces reaches that is read to see whether reading works."""
+"""How far back the sample of traces goes, which is read to see whether reading works."""
 
 
 MAX_WARNINGS = 3
-"""Of how many selectors that select nothing each is named: to look for what is like one takes time."""
+"""How many selectors without a match are named, because finding a similar name takes time."""
 
 
 def check(settings: Config, say: Callable[[str], None]) -> None:
-    """Ask MLflow what ``serve`` would ask, and say line by line what comes back.
+    """Send MLflow the same requests as ``serve`` would, and pass each line of the result to ``say``.
 
-    Raises UserError where ``serve`` would end, as it does where no ledger can be kept, or would have nothing to read:
-    MLflow cannot be reached or refuses us, no experiment is selected, or the filter is wrong.
+    Raises UserError if ``serve`` would exit (for example because it cannot open a ledger) or would have nothing to
+    read: MLflow is unreachable or refuses access, no experiment is selected, or the filter is wrong.
     """
     look(open_source(settings), settings, say)
 
 
 def look(source: MlflowSource, settings: Config, say: Callable[[str], None]) -> None:
-    """Do what ``check`` does, with a source that is there."""
+    """Do what ``check`` does, with an open source."""
     try:
         version = _say_server(source, say)
         _say_experiments(source, say)
@@ -48,7 +48,7 @@ def _say_server(source: MlflowSource, say: Callable[[str], None]) -> str:
         version = source.client.server_version()
         said = f"version {version}"
     except PollError as error:
-        said = f"version could not be read ({error.reason.value})"
+        said = f"unknown version ({error.reason.value})"
     say(f"MLflow       {source.client.tracking_uri}, {said}, read with client {CLIENT_VERSION}")
     return version
 
@@ -63,7 +63,7 @@ def _say_experiments(source: MlflowSource, say: Callable[[str], None]) -> None:
         meant = did_you_mean(selector, selection.active)
         say(f"             warning: {selector} selects none of the active experiments{meant}")
     if more := len(selection.unmatched[MAX_WARNINGS:]):
-        say(f"             warning: so do {more:,} more of mlflow.experiments")
+        say(f"             warning: neither do {more:,} more entries of mlflow.experiments")
 
 
 def _say_features(source: MlflowSource, version: str, say: Callable[[str], None]) -> None:
@@ -73,11 +73,11 @@ def _say_features(source: MlflowSource, version: str, say: Callable[[str], None]
 
 
 def _say_ledger(settings: Config, say: Callable[[str], None]) -> None:
-    poll_settings(settings)  # it raises where the clock of this machine was never set
+    poll_settings(settings)  # raises UserError if this machine's clock was never set
     found = outlook(settings.ledger.path)
     say(f"ledger       {settings.ledger.path} ({found.value})")
     if found is Outlook.NEW and settings.poll.start == "now":
-        say("start        now: traces that started earlier are not counted; poll.start: 24h would count a day of them")
+        say("start        now: earlier traces are not counted; poll.start: 24h would include those of the last day")
 
 
 def _say_sample(source: MlflowSource, rules: LabelRules, say: Callable[[str], None]) -> None:

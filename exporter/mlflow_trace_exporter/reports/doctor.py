@@ -1,4 +1,4 @@
-"""`doctor`: what the traces that are there would make of the configuration, and what to change. After `check`."""
+"""`doctor`: a dry run over the latest traces, with advice on what to change. Runs `check` first."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -24,16 +24,19 @@ from mlflow_trace_exporter.wiring import label_rules, ms, now_ms, objectives_of,
 MAX_VALUES_SHOWN = 5
 MAX_KEYS_SHOWN = 30
 CLOCK_TOLERANCE_MS = 2_000
-"""MLflow tells its clock to the second, and the answer takes its time."""
+"""MLflow reports its time in whole seconds, and the response takes time."""
 
 STUCK_MS = 24 * 3_600_000
 
 
 @dataclass(slots=True)
 class Sample:
-    """What some traces have. ``values`` are by the kind ("tag", "metadata") and the key, ``labels`` by the name of a
-    label; ``missing`` counts finished traces that lack each field, by the label of MISSING; ``orphans`` are
-    finished traces that MLflow calls in progress, and ``beyond_input`` have more cached tokens than input tokens."""
+    """Statistics about a sample of traces.
+
+    ``values``: all values by kind ("tag" or "metadata") and key. ``labels``: all values by label. ``missing``: the
+    number of finished traces that lack a field, by the label of MISSING. ``orphans``: finished traces that MLflow
+    reports as in progress. ``beyond_input``: traces with more cached tokens than input tokens.
+    """
 
     traces: int = 0
     first_ms: int = 0
@@ -53,17 +56,17 @@ class Sample:
 
     @property
     def ended(self) -> int:
-        """How many of them would count."""
+        """The number of traces that would be counted."""
         return len(self.counted)
 
     def without(self, name: str) -> float:
-        """The share of those that lack a field."""
+        """The share of them without a field."""
         return self.missing[name] / self.ended
 
 
 def doctor(settings: Config, most: int, say: Callable[[str], None]) -> None:
-    """Do what ``check`` does, read the ``most`` latest traces, and say what they have and what to change. Raises
-    UserError as ``check`` does."""
+    """Run ``check``, read the ``most`` latest traces, and pass advice and findings to ``say``. Raises UserError as
+    ``check`` does."""
     source, meter = open_source(settings), open_meter(settings)
     look(source, settings, say)
     at_ms = now_ms()
@@ -74,7 +77,7 @@ def doctor(settings: Config, most: int, say: Callable[[str], None]) -> None:
     except PollError as error:
         raise UserError(str(error)) from None
     say("")
-    for line in [*advice(sample, settings, off_ms)] or ["nothing needs to be changed"]:
+    for line in [*advice(sample, settings, off_ms)] or ["nothing needs to change"]:
         say(f"- {line}")
     say("")
     for line in findings(sample, settings, off_ms):
@@ -82,7 +85,7 @@ def doctor(settings: Config, most: int, say: Callable[[str], None]) -> None:
 
 
 def examine(found: Iterable[TraceRecord], meter: Meter, last_edge_s: float, at_ms: int) -> Sample:
-    """Look at traces as they were at a time (Unix ms), as the configuration of a meter reads them."""
+    """Collect statistics about traces at the time ``at_ms`` (Unix ms), measured by a meter."""
     sample = Sample()
     for record in found:
         sample.traces += 1
@@ -119,12 +122,12 @@ def _look_at(record: TraceRecord, sample: Sample, meter: Meter, last_edge_s: flo
 
 
 def _is_beyond_input(usage: TokenUsage) -> bool:
-    """Whether the input can have no cached tokens in it, or not all of them."""
+    """Whether the input tokens cannot include all cached tokens."""
     return usage.input is not None and (usage.cache_read_input or 0) + (usage.cache_creation_input or 0) > usage.input
 
 
 def _clock_difference_ms(source: MlflowSource) -> int | None:
-    """By how much MLflow's clock is ahead of ours; None where it does not tell. 0 for what cannot be told from it."""
+    """How far MLflow's clock is ahead of ours; 0 within the tolerance, None if MLflow does not report its time."""
     server_ms = source.client.server_ms()
     if server_ms is None:
         return None
@@ -133,14 +136,14 @@ def _clock_difference_ms(source: MlflowSource) -> int | None:
 
 
 def findings(sample: Sample, settings: Config, off_ms: int | None) -> Iterator[str]:
-    """What there is, a line each."""
+    """The facts behind the advice, one per line."""
     if not sample.traces:
         yield "sample       no traces"
         return
     yield (
         f"sample       {sample.traces:,} traces, {text(sample.first_ms)} to {text(sample.last_ms)} UTC:"
-        f" {sample.ended:,} that count, {sample.running:,} in progress,"
-        f" {sample.traces - sample.ended - sample.running:,} of traffic that does not count"
+        f" {sample.ended:,} counted, {sample.running:,} in progress,"
+        f" {sample.traces - sample.ended - sample.running:,} of traffic that is not counted"
     )
     yield from _keys(sample, settings)
     if sample.ended:
@@ -149,28 +152,28 @@ def findings(sample: Sample, settings: Config, off_ms: int | None) -> Iterator[s
         yield (
             f"cache        {_share(sample.beyond_input / sample.ended)} of the traces have more cached tokens than"
             " input tokens: their integration does not count cached tokens as input (mlflow.claude_code; Bedrock before"
-            " MLflow 3.16.1), so their input tokens are only those that were not cached"
+            " MLflow 3.16.1), so their input tokens include only uncached tokens"
         )
     yield f"series       {sample.label_sets} label sets, {sample.series:,} series of at most {settings.series.limit:,}"
     yield f"clock        {_clock(off_ms)}"
 
 
 def _keys(sample: Sample, settings: Config) -> Iterator[str]:
-    """The tags and metadata that people set, or that become labels, a line each; those of MLflow in one."""
+    """The tags and metadata that applications set or that become labels, one per line, and MLflow's own in one line."""
     rules = label_rules(settings)
     extra = (source for _, sources in rules.extra for source in sources)
     read = {(source.kind, source.key) for source in (*rules.environment, *rules.version, *extra)}
-    told = [each for each in sorted(sample.values) if each in read or each[1] in _WHO or not _is_mlflows(each[1])]
-    for kind, key in told[:MAX_KEYS_SHOWN]:
+    shown = [each for each in sorted(sample.values) if each in read or each[1] in _RESERVED or not _is_mlflows(each[1])]
+    for kind, key in shown[:MAX_KEYS_SHOWN]:
         yield f"{kind} {clean(key)}: {_values(sample.values[kind, key], key in PERSONAL)}"
-    if more := len(told[MAX_KEYS_SHOWN:]):
+    if more := len(shown[MAX_KEYS_SHOWN:]):
         yield f"and {more:,} more tags and metadata"
-    if internal := sorted({key for _, key in sample.values if _is_mlflows(key)} - {key for _, key in told}):
+    if internal := sorted({key for _, key in sample.values if _is_mlflows(key)} - {key for _, key in shown}):
         yield f"mlflow.*     {len(internal):,} keys of MLflow's own: {few(map(clean, internal), MAX_VALUES_SHOWN)}"
 
 
-_WHO = ("mlflow.trace.user", "mlflow.trace.session")
-"""What MLflow reserves for applications to set."""
+_RESERVED = ("mlflow.trace.user", "mlflow.trace.session")
+"""Metadata keys that MLflow reserves for applications to set."""
 
 
 def _is_mlflows(key: str) -> bool:
@@ -179,14 +182,14 @@ def _is_mlflows(key: str) -> bool:
 
 def _clock(off_ms: int | None) -> str:
     if off_ms is None:
-        return "MLflow does not tell its own"
+        return "MLflow does not report its time"
     if off_ms == 0:
-        return "MLflow's and this machine's agree within 2 s"
-    return f"MLflow's is {abs(off_ms) / 1000:.0f} s {'ahead of' if off_ms > 0 else 'behind'} this machine's"
+        return "MLflow's clock and this machine's agree within 2 s"
+    return f"MLflow's clock is {abs(off_ms) / 1000:.0f} s {'ahead of' if off_ms > 0 else 'behind'} this machine's"
 
 
 def _values(values: set[str], personal: bool) -> str:
-    """How many there are and, of a few short ones that are nobody's secret, which."""
+    """The number of values, and the values themselves if they are few, short and not personal."""
     count = f"{len(values):,} value{'s' if len(values) > 1 else ''}"
     if personal or len(values) > MAX_VALUES_SHOWN or any(len(value) > 40 or not is_fit(value) for value in values):
         return count
@@ -194,32 +197,32 @@ def _values(values: set[str], personal: bool) -> str:
 
 
 def advice(sample: Sample, settings: Config, off_ms: int | None) -> Iterator[str]:
-    """What to change, a sentence or two each."""
+    """What to change: one or two sentences per item."""
     if not sample.traces:
-        yield "There are no traces: does the application trace, and into an experiment that mlflow.experiments selects?"
+        yield "There are no traces. Does the application send traces, to an experiment that mlflow.experiments selects?"
         return
     if not sample.ended:
-        yield "No trace of these counts: they are in progress, or of traffic that mlflow.traffic does not name."
+        yield "None of the traces is counted: they are in progress, or of traffic that mlflow.traffic does not include."
         return
     yield from _about_fields(sample)
     yield from _about_labels(sample, settings)
     yield from _about_traces(sample, settings)
     if off_ms and abs(off_ms) > ms(settings.poll.margin):
-        yield "The clocks of MLflow and this machine differ by more than poll.margin: set both by NTP."
+        yield "The clocks of MLflow and this machine differ by more than poll.margin. Synchronize both with NTP."
 
 
 _REMEDIES: Mapping[str, str] = {
-    "token_usage": "Log the calls of the LLM by an autolog of MLflow, such as mlflow.openai.autolog().",
-    "cost": "MLflow (3.10 or newer) works it out from the model and the token usage, if it knows the price of the"
+    "token_usage": "Trace LLM calls with one of MLflow's autolog functions, such as mlflow.openai.autolog().",
+    "cost": "MLflow (3.10 or newer) computes it from the model and the token usage, if it knows the price of the"
     " model.",
     "environment": "Set it in the application: mlflow.update_current_trace(tags={'environment': 'production'}), or"
-    " say in labels.environment where it is.",
-    "version": "Set it in the application: mlflow.update_current_trace(tags={'app_version': '1.4.0'}), or say in"
-    " labels.version where it is.",
-    "user": "Without metadata mlflow.trace.user nobody can say which users it concerns.",
-    "session": "Without metadata mlflow.trace.session nobody can say which conversations it concerns.",
-    "duration": "They are counted, but not in the duration histogram: MLflow has no end for them, or one before their"
-    " start.",
+    " name its source in labels.environment.",
+    "version": "Set it in the application: mlflow.update_current_trace(tags={'app_version': '1.4.0'}), or name its"
+    " source in labels.version.",
+    "user": "Without the metadata mlflow.trace.user you cannot see which users a problem affects.",
+    "session": "Without the metadata mlflow.trace.session you cannot see which conversations a problem affects.",
+    "duration": "They are counted, but not in the duration histogram: MLflow has no end time for them, or one before"
+    " their start.",
 }
 
 
@@ -234,35 +237,36 @@ def _about_labels(sample: Sample, settings: Config) -> Iterator[str]:
     for name, values in sample.labels.items():
         if len(values) > cap / 2:
             yield (
-                f"The label {name} has {len(values):,} values in this sample alone, each with series of its own; beyond"
-                f" {cap:,} (labels.max_values) they are counted as `other`. Keep out of it what changes with each call."
+                f"The label {name} has {len(values):,} values in this sample alone, each with its own series. Beyond"
+                f" {cap:,} (labels.max_values) they are counted as `other`. Do not use a source that changes with each"
+                " call."
             )
     if sample.series > settings.series.limit / 2:
-        yield f"This sample alone makes {sample.series:,} series, of {settings.series.limit:,} (series.limit)."
+        yield f"This sample alone creates {sample.series:,} of {settings.series.limit:,} series (series.limit)."
     objectives = objectives_of(settings)
     environments = sorted(sample.labels.get("environment", set()) - {UNKNOWN})
     without = [environment for environment in environments if objectives.of(environment) is None]
     if without:
-        yield f"No objective for {few(without, MAX_VALUES_SHOWN)}: nothing alerts on it. See objectives."
+        yield f"No objective for {few(without, MAX_VALUES_SHOWN)}: no alert covers it. Set one under objectives."
 
 
 def _about_traces(sample: Sample, settings: Config) -> Iterator[str]:
     if sample.stuck:
-        yield f"In progress for more than a day: {sample.stuck:,}. Their application ended before they did."
+        yield f"In progress for more than a day: {sample.stuck:,}. Their application exited before they ended."
     if sample.orphans:
         yield (
             f"In progress with a duration, and ended more than {ORPHAN_MS // 60_000} minutes ago: {sample.orphans:,}."
             " The parent of their root span is in a service that does not trace to MLflow, so MLflow does not end them."
-            " They are counted as ok, because MLflow does not say their state. If you can, have that service trace to"
-            " MLflow as well."
+            " They are counted as ok, because MLflow does not report their state. If possible, let that service trace"
+            " to MLflow too."
         )
     others = {each: count for each, count in sample.traffic.items() if each not in settings.mlflow.traffic}
     if others:
         kinds = ", ".join(f"{count:,} of {each.value}" for each, count in others.items())
-        yield f"Traces that do not count: {kinds}. mlflow.traffic says which kinds do."
+        yield f"Traces that are not counted: {kinds}. Set mlflow.traffic to count them."
     if sample.beyond_buckets > sample.ended / 100:
         share = _share(sample.beyond_buckets / sample.ended)
-        yield f"{share} of the traces took longer than the last of buckets.duration_seconds: add higher edges."
+        yield f"{share} of the traces took longer than the last bucket of buckets.duration_seconds. Add higher buckets."
 
 
 def _words(name: str) -> str:

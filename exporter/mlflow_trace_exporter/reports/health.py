@@ -1,4 +1,4 @@
-"""`health`: are the traces of the last minutes good enough? For cron, Airflow and deployment gates."""
+"""`health`: checks recent traces against thresholds. For cron, Airflow and deployment gates."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
@@ -16,8 +16,7 @@ DAY_S = 86_400
 
 
 class Verdict(Enum):
-    """What is said of an environment, and of all of them. The value is the exit code; 2 is for what could not be
-    checked."""
+    """The result for one environment, or for all. The value is the exit code; 2 is for checks that failed."""
 
     HEALTHY = 0
     BREACHED = 1
@@ -26,8 +25,8 @@ class Verdict(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One thing that was ``measured`` over so many ``traces`` as tell, and what it may be at most; None where none
-    does. ``unit`` is ratio, s or USD."""
+    """One ``measured`` value with its ``threshold``. ``traces``: how many it was measured on. ``measured`` is None if
+    there are none. ``unit``: ratio, s or USD."""
 
     what: str
     unit: str
@@ -37,13 +36,13 @@ class Check:
 
     @property
     def breached(self) -> bool:
-        """Whether it is more than it may be."""
+        """Whether the value is above the threshold."""
         return self.measured is not None and self.measured > self.threshold
 
 
 @dataclass(frozen=True, slots=True)
 class EnvironmentHealth:
-    """The checks of an environment over its ``traces``. One of which fewer than ``min_traces`` tell says nothing."""
+    """The checks of an environment. A check on fewer than ``min_traces`` traces is not significant."""
 
     environment: str
     traces: int
@@ -52,19 +51,19 @@ class EnvironmentHealth:
 
     @property
     def verdict(self) -> Verdict:
-        """What is said of it."""
+        """The result for this environment."""
         if any(check.breached for check in self.checks if not self.is_too_few(check)):
             return Verdict.BREACHED
         return Verdict.TOO_FEW_TRACES if any(map(self.is_too_few, self.checks)) else Verdict.HEALTHY
 
     def is_too_few(self, check: Check) -> bool:
-        """Whether a check says nothing."""
+        """Whether a check is not significant."""
         return check.traces < self.min_traces
 
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """The finished traces that started from ``since`` to ``until``, by environment."""
+    """The result for the finished traces that started from ``since`` to ``until``, by environment."""
 
     since: datetime
     until: datetime
@@ -72,7 +71,7 @@ class Health:
 
     @property
     def verdict(self) -> Verdict:
-        """The worst of the verdicts: breached, then too few traces, then healthy."""
+        """The worst verdict: breached, then too few traces, then healthy."""
         verdicts = {each.verdict for each in self.environments}
         ranked = (Verdict.BREACHED, Verdict.TOO_FEW_TRACES)
         return next((each for each in ranked if each in verdicts), Verdict.HEALTHY)
@@ -81,8 +80,8 @@ class Health:
 def health(
     library: Library, query: Query, objectives: Mapping[str, Objective], progress: Progress = no_progress
 ) -> Health:
-    """Measure the traces of a query in each environment that ``objectives`` name. MLflow is asked for each alone, so
-    that others are not read. Raises PollError."""
+    """Measure the traces of a query in each environment of ``objectives``. Each environment is queried separately, so
+    that the traces of others are not read. Raises PollError."""
     measured = []
     for environment, objective in objectives.items():
         of_it = replace(query, labels={**query.labels, "environment": environment})
@@ -110,14 +109,15 @@ def _checks(tally: Tally, objective: Objective, days: float) -> Iterator[Check]:
         name = f"p{objective.latency_ratio * 100:g} latency"
         yield Check(name, "s", tally.traces - tally.without_duration, measured, objective.latency_s)
     if objective.cost_usd_per_day is not None:
-        # of less than a day only what it has cost already: an hour at noon says little about the day
+        # less than a day is not extrapolated: an hour at noon is not typical of the day
         measured = tally.cost_usd / max(days, 1) if tally.costs else None
-        yield Check("cost a day", "USD", tally.costs, measured, objective.cost_usd_per_day)
+        yield Check("cost per day", "USD", tally.costs, measured, objective.cost_usd_per_day)
 
 
 def lines(found: Health, least: Callable[[str], str]) -> Iterator[str]:
-    """What people read: each breach and each check that says nothing on a line of its own, the others of an environment
-    in one, and a summary. ``least`` names what says how many traces of an environment there must be."""
+    """The text output. Each breach and each check that is not significant has its own line. The other checks of an
+    environment share one line. A summary follows. ``least`` names the setting that min_traces of an environment is
+    from."""
     for each in found.environments:
         name = each.environment
         too_few = [check for check in each.checks if each.is_too_few(check)]
@@ -125,8 +125,8 @@ def lines(found: Health, least: Callable[[str], str]) -> Iterator[str]:
         yield from (f"breached: {name}: {_of(check)}" for check in said if check.breached)
         for check in too_few:
             yield (
-                f"too few traces: {name}: {check.what} not judged: {_traces(check, each)}, {least(name)} is"
-                f" {each.min_traces}"
+                f"too few traces: {name}: {check.what} not checked: {_traces(check, each)}, fewer than"
+                f" {each.min_traces} ({least(name)})"
             )
         if within := ", ".join(_of(check) for check in said if not check.breached):
             yield f"within: {name}: {within}"
@@ -137,7 +137,7 @@ def lines(found: Health, least: Callable[[str], str]) -> Iterator[str]:
 
 
 def _traces(check: Check, of: EnvironmentHealth) -> str:
-    """Over how many traces it was measured."""
+    """The number of traces that it was measured on."""
     if check.traces < of.traces:
         return f"measured on {check.traces:,} of {of.traces:,} traces"
     return f"{check.traces:,} trace{'' if check.traces == 1 else 's'}"
@@ -158,7 +158,7 @@ def _amount(value: float, unit: str) -> str:
 
 
 def as_object(found: Health) -> dict[str, object]:
-    """All of it for JSON."""
+    """The whole result as an object for JSON."""
     return {
         "verdict": found.verdict.name.lower(),
         "exit_code": found.verdict.value,

@@ -1,11 +1,11 @@
-"""The history that MLflow has, as samples in OpenMetrics. Pure.
+"""Converts the traces in MLflow to samples in OpenMetrics format. Pure.
 
-What `serve` would have shown at each step is written: the same series, with counters that add up and histograms, so
-that rate(), increase() and histogram_quantile() over the past say what was. A trace adds to them at its end. Like in
-`serve` a series is there at 0 (or at the value with which it slept) one step before it grows.
+The samples are those that `serve` would have exposed at each step: the same series, with cumulative counters and
+histograms, so that rate(), increase() and histogram_quantile() are correct for the past. A trace is added at its end.
+As in `serve`, a series is first written at 0 (or at its last value, after a pause) one step before it increases.
 
-MLflow gives traces by their start, and they are needed by their end. A step can be written once all that start before
-it have been read; those that have started and not ended by then are all that is held in memory, beside the totals.
+MLflow returns traces by start time, but they are needed by end time. A step can be written when all traces that start
+before it have been read. Only traces that have started but not ended by then are held in memory, besides the totals.
 """
 
 import heapq
@@ -23,14 +23,14 @@ from mlflow_trace_exporter.metrics.meter import Cell, Meter
 from mlflow_trace_exporter.metrics.status import STATUS_FAMILIES, Build, Reading, Status, StatusFamily
 
 GAUGES = ("mlflow_objective_", "mlflow_trace_version_first_seen_timestamp_seconds")
-"""What `serve` says of itself that was the same in the past."""
+"""Status metrics of `serve` that can be derived for the past."""
 
 EOF = "# EOF\n"
 
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """Traces that start in [since_ms, until_ms), shown every ``step_ms``."""
+    """The time range [since_ms, until_ms) of start times, and the interval ``step_ms`` between samples."""
 
     since_ms: int
     until_ms: int
@@ -38,28 +38,28 @@ class Span:
 
     @property
     def first_ms(self) -> int:
-        """The first step, after the start: so that another history can end there."""
+        """The first step. It is after since_ms, so that another history can end there."""
         return (self.since_ms // self.step_ms + 1) * self.step_ms
 
     @property
     def last_ms(self) -> int:
-        """The last step: what ends after it is counted there."""
+        """The last step. Traces that end after it are counted there."""
         return self.until_ms // self.step_ms * self.step_ms
 
     def step_of(self, ms: int) -> int:
-        """The first step at which something is seen that was at ``ms``."""
+        """The first step at or after ``ms``, within the range."""
         return min(max(-(-ms // self.step_ms) * self.step_ms, self.first_ms), self.last_ms)
 
     def before(self, at_ms: int) -> int:
-        """When series are shown as they were before the step ``at_ms``: a step before it or, where that would be before
-        the history, halfway to its beginning."""
+        """The time of the sample that precedes a new series at ``at_ms``: one step earlier or, if that is before the
+        history, halfway between its start and ``at_ms``."""
         earlier_ms = at_ms - self.step_ms
         return earlier_ms if earlier_ms > self.since_ms else (self.since_ms + at_ms) // 2
 
 
 @dataclass(slots=True)
 class Written:
-    """What was written so far."""
+    """What has been written so far."""
 
     samples: int = 0
     traces: int = 0
@@ -67,8 +67,8 @@ class Written:
 
 
 class History:
-    """The samples of traces that come in the order of their start. ``target`` are the labels that a scrape would add
-    (job and instance), ``ttl_ms`` is after how long without traces series disappear."""
+    """Converts traces, which must come in the order of their start. ``target``: the labels that a scrape would add (job
+    and instance). ``ttl_ms``: series disappear after this time without traces."""
 
     def __init__(self, meter: Meter, span: Span, target: Mapping[str, str], ttl_ms: int) -> None:
         self.written = Written()
@@ -77,7 +77,7 @@ class History:
         self._target = ",".join(f'{name}="{_escaped(value)}"' for name, value in target.items())
         self._admission = meter.admission(())
         self._running: list[tuple[int, int, TraceRecord]] = []
-        self._numbers = count()  # so that no two entries of it are equal, and records are not compared
+        self._numbers = count()  # makes each heap entry unique, so that records are never compared
         self._totals: dict[Cell, float] = {}
         self._shown: dict[Group, tuple[str, ...]] = {}
         self._active_ms: dict[Group, int] = {}
@@ -85,7 +85,7 @@ class History:
         self._gauges: tuple[str, ...] = ()
 
     def lines(self, records: Iterable[TraceRecord]) -> Iterator[str]:
-        """The whole text, in pieces."""
+        """The whole output, in pieces."""
         metrics = chain(
             exposition.trace_metrics(self._families, {}), exposition.status_metrics(_gauges(), _status({}, {}))
         )
@@ -106,7 +106,7 @@ class History:
         yield EOF
 
     def _step(self, at_ms: int) -> Iterator[str]:
-        """The samples of one step, which all traces that ended by then add to."""
+        """The samples of one step, after adding the traces that ended by then."""
         ended = []
         while self._running and (self._running[0][0] <= at_ms or at_ms == self._span.last_ms):
             ended.append(heapq.heappop(self._running)[2])
@@ -116,7 +116,7 @@ class History:
         yield from (self._samples(lines, at_ms) for lines in (*self._shown.values(), self._gauges) if lines)
 
     def _add(self, ended: list[TraceRecord], at_ms: int) -> dict[Group, tuple[str, ...]]:
-        """Count traces; returns the series that begin with them, as they were before."""
+        """Count traces. Returns the new series with their values before these traces."""
         increments = self._meter.measure(Batch(counted=tuple(ended)), self._admission)
         groups = [group for group in increments.groups if len(group) > len(PLACE_LABELS)]
         for group in groups:
@@ -161,7 +161,7 @@ class History:
         return self._targeted(exposition.lines(exposition.trace_metrics(self._families, totals))[1])
 
     def _targeted(self, lines: Iterable[str]) -> tuple[str, ...]:
-        """Samples with the labels of the target; all of them have labels."""
+        """Add the target labels to samples. All of these samples have labels already."""
         return tuple(line.replace("{", f"{{{self._target},", 1) for line in lines)
 
     def _samples(self, lines: tuple[str, ...], at_ms: int) -> str:
@@ -175,7 +175,7 @@ def _gauges() -> list[StatusFamily]:
 
 
 def _status(objectives: Mapping[str, Objective], first_seen_s: Mapping[Group, float]) -> Status:
-    """A status that knows no more than this."""
+    """A status with only these values set."""
     reading = Reading(
         experiments=(),
         objectives=objectives,

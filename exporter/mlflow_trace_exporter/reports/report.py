@@ -1,4 +1,4 @@
-"""`report`: what traces took, how many failed, and what they cost, by whatever one likes to compare."""
+"""`report`: latency, errors, tokens and cost of traces, grouped by chosen dimensions."""
 
 import heapq
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -14,7 +14,7 @@ from mlflow_trace_exporter.domain.trace import Cost, State, TokenUsage, TraceRec
 from mlflow_trace_exporter.tracking.query import Library, Progress, Query, no_progress
 
 MAX_ROWS = 100_000
-"""How many rows there can be; the traces of what comes beyond them are in one row more."""
+"""The most rows of a report. Traces of further groups are added up in one extra row."""
 
 OTHERS = "(others)"
 """The key of that row."""
@@ -24,12 +24,12 @@ DEFAULT_BY = ("environment", "version")
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """What the traces with the same ``key`` add up to.
+    """The totals of all traces with the same ``key``.
 
-    Durations are in seconds, None where no trace has one; ``exact`` says whether the quantiles are those of the traces
-    themselves, or within 1 % of them. Tokens and cost (USD) are of the traces that have them, None where none has;
-    ``total_tokens`` is input and output. With most of MLflow's integrations the two cache counts are in input as well,
-    see ``TokenUsage``. ``without_…``: how many traces have no duration, token usage or cost.
+    Durations are in seconds, and None if no trace has one. ``exact``: whether the quantiles are exact, or within 1 % of
+    the exact ones. Tokens and cost (USD) include only traces that have them, and are None if none has.
+    ``total_tokens`` is input plus output. With most MLflow integrations, input includes the two cache counts, see
+    ``TokenUsage``. ``without_…``: the number of traces without duration, token usage or cost.
     """
 
     key: Mapping[str, str]
@@ -52,13 +52,13 @@ class Row:
     without_cost: int
 
     def as_dict(self) -> dict[str, Any]:
-        """The parts of the key and all numbers by their names."""
+        """The dimensions and all numbers, by name."""
         return {**self.key, **{each.name: getattr(self, each.name) for each in fields(self)[1:]}}
 
 
 @dataclass(frozen=True, slots=True)
 class TraceLine:
-    """One trace that is worth a look, and its page in MLflow."""
+    """One trace in a list, with the URL of its page in MLflow."""
 
     trace_id: str
     start: datetime
@@ -73,8 +73,11 @@ class TraceLine:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """``rows`` are by ``by``, those with the most traces first, or in the order of time if that is one of ``by``.
-    ``slowest`` and ``errors`` (the latest) are the traces that were asked for."""
+    """The result of ``make_report``.
+
+    ``rows``: one per combination of the dimensions ``by``, most traces first, or in order of time if hour is one of
+    them. ``slowest`` and ``errors``: the requested lists of traces; of errors the latest.
+    """
 
     since: datetime
     until: datetime
@@ -91,7 +94,7 @@ class Report:
 
 @dataclass(slots=True)
 class Tally:
-    """What traces add up to while they are read."""
+    """Running totals of traces."""
 
     traces: int = 0
     errors: int = 0
@@ -124,7 +127,7 @@ class Tally:
                 self.tokens[each.name] = self.tokens.get(each.name, 0) + tokens
 
     def row(self, key: Mapping[str, str]) -> Row:
-        """It as a row."""
+        """The totals as a row of a report."""
         quantile = self.durations.reader()
         tokens = self.tokens
         return Row(
@@ -168,8 +171,10 @@ _DIMENSIONS: Mapping[str, Dimension] = {
 
 
 def dimensions(label_names: Sequence[str]) -> tuple[str, ...]:
-    """By what a report can be: the labels of the metrics, and what never becomes a label. A label with the name of a
-    column would hide it."""
+    """All dimensions of a report: the labels of the metrics, and others that never become labels.
+
+    A label with the name of a column is left out, because it would hide the column.
+    """
     columns = {each.name for each in fields(Row)}
     return (*(name for name in label_names if name not in columns), *_DIMENSIONS)
 
@@ -179,7 +184,7 @@ def _dimension(name: str) -> Dimension:
 
 
 class Tallies:
-    """Tallies by the values of some dimensions, of all that is added."""
+    """Tallies of traces, grouped by some dimensions."""
 
     def __init__(self, by: Sequence[str]) -> None:
         self._by = tuple(by)
@@ -199,7 +204,7 @@ class Tallies:
             self.total = self._tallies[key]
 
     def rows(self) -> list[Row]:
-        """All as rows, in the order of ``Report.rows``."""
+        """All tallies as rows, in the order of ``Report.rows``."""
         rows = [tally.row(dict(zip(self._by, key, strict=True))) for key, tally in sorted(self._tallies.items())]
         if "hour" in self._by:
             return sorted(rows, key=lambda row: row.key["hour"])
@@ -207,7 +212,7 @@ class Tallies:
 
 
 class Greatest:
-    """The traces with the ``most`` greatest values, of all that are added."""
+    """Keeps the ``most`` traces with the greatest values."""
 
     def __init__(self, most: int, value: Callable[[TraceRecord], float | None]) -> None:
         self._most = most
@@ -216,18 +221,23 @@ class Greatest:
         self._heap: list[tuple[float, int, TraceRecord, Labels]] = []
 
     def add(self, record: TraceRecord, labels: Labels) -> None:
-        """Keep a trace if it is one of them; one without a value is not."""
+        """Keep a trace if its value is among the greatest. Traces without a value are ignored."""
         value = self._value(record)
         if value is None or not self._most:
             return
-        entry = (value, next(self._numbers), record, labels)  # no two are equal, so records are not compared
+        entry = (
+            value,
+            next(self._numbers),
+            record,
+            labels,
+        )  # the number makes each entry unique, so that records are never compared
         if len(self._heap) < self._most:
             heapq.heappush(self._heap, entry)
         elif value > self._heap[0][0]:
             heapq.heapreplace(self._heap, entry)
 
     def lines(self, url_of: Callable[[TraceRecord], str]) -> tuple[TraceLine, ...]:
-        """Them, the greatest first."""
+        """The kept traces, greatest value first."""
         return tuple(_line(record, labels, url_of(record)) for _, _, record, labels in sorted(self._heap, reverse=True))
 
 
@@ -247,7 +257,7 @@ def _line(record: TraceRecord, labels: Labels, url: str) -> TraceLine:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What a report should have: rows ``by`` some ``dimensions``, the ``slowest`` traces and the latest ``errors``."""
+    """What a report should contain: rows ``by`` these dimensions, so many ``slowest`` traces and latest ``errors``."""
 
     by: tuple[str, ...] = DEFAULT_BY
     slowest: int = 0
@@ -261,7 +271,7 @@ def report(
     url_of: Callable[[TraceRecord], str],
     progress: Progress = no_progress,
 ) -> Report:
-    """Read the traces, of which no more than a page is held at once, and add them up. Raises PollError."""
+    """Read the traces and add them up. At most one page of traces is in memory at a time. Raises PollError."""
     return summarize(library.read(query, progress), query, wanted, url_of)
 
 
@@ -271,7 +281,7 @@ def summarize(
     wanted: Wanted,
     url_of: Callable[[TraceRecord], str],
 ) -> Report:
-    """Add up traces that come with their labels."""
+    """Add up traces, given with their labels."""
     tallies = Tallies(wanted.by)
     slowest = Greatest(wanted.slowest, lambda record: record.duration_s)
     errors = Greatest(wanted.errors, lambda record: record.start_ms if record.state is State.ERROR else None)

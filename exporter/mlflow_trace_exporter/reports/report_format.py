@@ -1,4 +1,4 @@
-"""Reports as text: a table for people, and forms for programs."""
+"""Output formats of reports: a table for people, and JSON, CSV and Markdown."""
 
 import csv
 import json
@@ -21,17 +21,17 @@ from mlflow_trace_exporter.domain.quantiles import RELATIVE_ERROR
 from mlflow_trace_exporter.reports.report import Report, Row, TraceLine
 
 WIDE = 10_000
-"""Columns for what does not go to a terminal: nothing is wrapped or cut."""
+"""The width for output that does not go to a terminal, so that nothing is wrapped or cut."""
 
 LEFT_OUT_FIRST = ("cache read", "input", "output", "max", "p50", "p99")
-"""What a table does without, in this order, on a terminal that is too narrow for all."""
+"""The columns that are left out, in this order, if a terminal is too narrow."""
 
 _NUMBERS = ("traces", "errors", "p50", "p95", "p99", "max", "input", "output", "cache read", "tokens", "cost")
 _LINES = ("start", "duration", "state", "environment", "version", "trace name", "user", "trace")
 
 
 def top(report: Report, rows: int | None) -> tuple[Report, int]:
-    """A report with no more than that many rows, and how many were left out."""
+    """Keep the ``rows`` rows with the most traces. Returns the report and the number of rows left out."""
     if rows is None or len(report.rows) <= rows:
         return report, 0
     ranked = sorted(range(len(report.rows)), key=lambda at: -report.rows[at].traces)
@@ -39,7 +39,7 @@ def top(report: Report, rows: int | None) -> tuple[Report, int]:
 
 
 def write(report: Report, form: str, left_out: int) -> None:
-    """Print it on standard output as a table, json, csv or markdown; ``left_out`` rows are missing."""
+    """Print a report on standard output as table, json, csv or markdown. ``left_out``: the number of missing rows."""
     match form:
         case "json":
             click.echo(as_json(report, left_out))
@@ -52,7 +52,7 @@ def write(report: Report, form: str, left_out: int) -> None:
 
 
 def as_json(report: Report, left_out: int) -> str:
-    """All of it as one object."""
+    """The whole report as one JSON object."""
     found = {
         "since": report.since,
         "until": report.until,
@@ -67,8 +67,8 @@ def as_json(report: Report, left_out: int) -> str:
 
 
 def as_csv(report: Report) -> str:
-    """The rows, or the total where there is no ``by``, with a line of names before them. A spreadsheet takes no text in
-    it for a formula, see ``_defused``."""
+    """The rows as CSV with a header, or the total if there is no ``by``. Spreadsheets do not take any text in it for a
+    formula, see ``_defused``."""
     rows = [{**row.as_dict(), **{name: _defused(value) for name, value in row.key.items()}} for row in _rows(report)]
     text = StringIO()
     writer = csv.DictWriter(text, list(rows[0]) if rows else [*report.by, *report.total.as_dict()], lineterminator="\n")
@@ -78,8 +78,11 @@ def as_csv(report: Report) -> str:
 
 
 def _defused(text: str) -> str:
-    """A text with an apostrophe before what makes spreadsheets take it for a formula: users choose such texts, and
-    formulas can send away what else is in the sheet. See https://owasp.org/www-community/attacks/CSV_Injection."""
+    """Prefix a text with an apostrophe if spreadsheets would take it for a formula.
+
+    Users can choose these texts, and a formula can send other cells of the sheet elsewhere. See
+    https://owasp.org/www-community/attacks/CSV_Injection.
+    """
     return f"'{text}" if text.startswith(_FORMULA_SIGNS) else text
 
 
@@ -87,7 +90,7 @@ _FORMULA_SIGNS = (
     *"=+-@\t\r\n",
     *"\N{FULLWIDTH EQUALS SIGN}\N{FULLWIDTH PLUS SIGN}\N{FULLWIDTH HYPHEN-MINUS}\N{FULLWIDTH COMMERCIAL AT}",
 )
-"""The last four are full-width forms, which some spreadsheets read like the first."""
+"""The last four are full-width forms, which some spreadsheets treat like the first four."""
 
 
 def _rows(report: Report) -> Sequence[Row]:
@@ -95,10 +98,12 @@ def _rows(report: Report) -> Sequence[Row]:
 
 
 def as_tables(report: Report, markdown: bool, left_out: int, width: int) -> str:
-    """The rows and the total, the traces that were asked for, and what should be known about the numbers. Columns are
-    left out to fit into ``width`` if that helps; a line that is longer is for the terminal to break."""
+    """The report as text: rows and total, the lists of traces, and notes on the numbers.
+
+    Columns are left out to fit into ``width`` if that helps. Longer lines are left for the terminal to wrap.
+    """
     text = StringIO()
-    # all that rich would otherwise find out from the environment, which may be of another mind than the reader
+    # everything is set here, because rich would otherwise derive it from environment variables
     console = Console(
         file=text,
         width=WIDE,
@@ -129,16 +134,16 @@ def _print_tables(report: Report, console: Console, markdown: bool, left_out: in
             console.print(_table(_Cells(_LINES, list(map(_line, lines)), len(_LINES), False), markdown))
     notes = list(_notes(report, left_out))
     if without:
-        notes.insert(0, f"without {', '.join(without)}: this terminal is too narrow; --format=json has all")
+        notes.insert(0, f"without {', '.join(without)}: this terminal is too narrow; --format=json has all columns")
     if notes:
         console.print("\n" + "\n".join(notes))
 
 
 def _notes(report: Report, left_out: int) -> Iterable[str]:
     if left_out:
-        yield f"{left_out:,} more rows are not shown; --top says how many are"
+        yield f"{left_out:,} more rows are not shown; set --top to show more"
     if not all(row.exact for row in (*report.rows, report.total)):
-        yield f"~ is from a sketch, within {RELATIVE_ERROR:.0%}; all other quantiles are exact"
+        yield f"~ marks estimates, within {RELATIVE_ERROR:.0%}; all other quantiles are exact"
     total = report.total
     for what, traces in (
         ("duration", total.without_duration),
@@ -146,13 +151,13 @@ def _notes(report: Report, left_out: int) -> Iterable[str]:
         ("cost", total.without_cost),
     ):
         if traces:
-            yield f"{traces:,} of {total.traces:,} traces have no {what}, and are not in those columns"
+            yield f"{traces:,} of {total.traces:,} traces have no {what} and are not included in those columns"
 
 
 @dataclass(frozen=True, slots=True)
 class _Cells:
-    """The texts of a table; the first columns, ``texts`` of them, hold words and the others numbers. ``total``: whether
-    the last row is one."""
+    """The cells of a table. The first ``texts`` columns contain text, the others numbers. ``total``: whether the last
+    row is a total."""
 
     head: Sequence[str]
     rows: Sequence[Sequence[str]]
@@ -160,14 +165,14 @@ class _Cells:
     total: bool
 
     def without(self, names: Sequence[str]) -> "_Cells":
-        """It without some columns of numbers."""
+        """A copy without some of the number columns."""
         kept = [at for at, name in enumerate(self.head) if at < self.texts or name not in names]
         rows = [[row[at] for at in kept] for row in self.rows]
         return replace(self, head=[self.head[at] for at in kept], rows=rows)
 
 
 def _fitting(console: Console, cells: _Cells, markdown: bool, width: int) -> tuple[Table, Sequence[str]]:
-    """A table that is no wider than ``width`` if leaving out columns helps, and which it is without."""
+    """A table that fits into ``width`` if leaving out columns helps, and the names of the columns left out."""
     for number in range(len(LEFT_OUT_FIRST) + 1):
         without = LEFT_OUT_FIRST[:number]
         table = _table(cells.without(without), markdown)
@@ -187,7 +192,7 @@ def _table(cells: _Cells, markdown: bool) -> Table:
 
 
 def _cell(text: str, markdown: bool) -> Text:
-    """A backslash is Markdown's own way to write a sign that would mean something."""
+    """The text of a cell. In Markdown, special characters are escaped with a backslash."""
     return Text(re.sub(r"[\\|<>*`\[\]]", r"\\\g<0>", text) if markdown else text)
 
 

@@ -1,4 +1,4 @@
-"""The configuration file: a strict schema at the edge, frozen values inside."""
+"""The configuration file: its schema, its defaults, and the validation of each key."""
 
 import os
 import re
@@ -34,14 +34,14 @@ MAX_EDGE = 1e12
 
 
 def parse_tracking_uri(value: object) -> str:
-    """The address of a tracking server; raises ValueError for what is not one."""
+    """Validate the address of a tracking server. Raises ValueError for anything else."""
     complaint = ValueError("not the address of a tracking server; write one such as http://mlflow:5000")
     if not isinstance(value, str) or re.search(r"\s", value):
         raise complaint
     try:
         parts = urlsplit(value)
         usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
-    except ValueError:  # a port that is no number, half an IPv6 address
+    except ValueError:  # a port that is not a number, half an IPv6 address
         raise complaint from None
     if not usable:
         raise complaint
@@ -52,8 +52,10 @@ def parse_tracking_uri(value: object) -> str:
 
 
 def parse_web_url(value: object) -> str:
-    """An address of pages, without a slash at its end, so that paths can be put after it; raises ValueError for what is
-    not one."""
+    """Validate the URL of a web page. Returns it without a trailing slash, so that paths can be appended.
+
+    Raises ValueError for anything else.
+    """
     try:
         address = re.split("[?#]", value)[0] if isinstance(value, str) else value
         return without_credentials(parse_tracking_uri(address).rstrip("/"))
@@ -87,7 +89,7 @@ def _start(value: object) -> timedelta | Literal["now", "earliest"]:
     try:
         return parse_duration(value)
     except ValueError:
-        raise ValueError(f"{as_written(value)} is neither now, earliest nor a duration back such as 24h") from None
+        raise ValueError(f"{as_written(value)} is none of now, earliest, or a duration such as 24h") from None
 
 
 def _label_sources(value: object) -> tuple[LabelSource, ...]:
@@ -128,30 +130,30 @@ def _extra_labels(value: object) -> tuple[tuple[str, tuple[LabelSource, ...]], .
 def _label_name(name: object) -> str:
     if not isinstance(name, str) or not _LABEL_NAME.fullmatch(name):
         raise ValueError(
-            f"{as_written(name)} cannot be the name of a label: write letters, digits and underscores, no digit first"
+            f"{as_written(name)} cannot be a label name: use letters, digits and underscores, and no digit first"
         )
     if name in _RESERVED_LABELS or name.startswith("__"):
-        raise ValueError(f"{name} is a label already, or reserved; choose another name")
+        raise ValueError(f"{name} is already a label, or reserved; choose another name")
     return name
 
 
 def _not_personal(name: object, sources: tuple[LabelSource, ...]) -> tuple[LabelSource, ...]:
-    """Raise ValueError for what would make a series for each user, or show what users wrote."""
+    """Raise ValueError for a source that would create a series for each user, or expose what users wrote."""
     for source in sources:
         if source.key in PERSONAL:
-            raise ValueError(f"{name}: {source.key} cannot become a label; it has a value for each user or question")
+            raise ValueError(f"{name}: {source.key} cannot become a label: it has a value for each user or question")
     return sources
 
 
 def parse_ratio(value: object) -> float:
-    """A share between 0 and 1, such as 5% or 0.05; raises ValueError for anything else."""
+    """Parse a ratio between 0 and 1, such as 5% or 0.05. Raises ValueError for anything else."""
     text = value.replace(" ", "") if isinstance(value, str) else ""
     try:
         found = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1) if text else value
     except ValueError:
         found = None
     if isinstance(found, bool) or not isinstance(found, int | float) or not 0 < found < 1:
-        raise ValueError(f"{as_written(value)} is not a share; write one between 0 and 1, such as 5% or 0.05")
+        raise ValueError(f"{as_written(value)} is not a ratio between 0 and 1, such as 5% or 0.05")
     return float(found)
 
 
@@ -183,7 +185,7 @@ def _path(value: object) -> Path:
     try:
         return Path(value).expanduser().absolute()
     except RuntimeError:
-        raise ValueError(f"{value}: there is no such user, so no home directory") from None
+        raise ValueError(f"{value}: there is no such user, so there is no home directory") from None
 
 
 def _default_ledger() -> Path:
@@ -191,7 +193,7 @@ def _default_ledger() -> Path:
     try:
         return Path(state).expanduser().absolute() / "mlflow-trace-exporter" / "ledger.db"
     except RuntimeError:
-        raise UserError("ledger.path: set it, for this user has no home directory to keep the ledger in") from None
+        raise UserError("ledger.path: must be set, because this user has no home directory for the ledger") from None
 
 
 Duration = Annotated[timedelta, PlainValidator(parse_duration)]
@@ -207,7 +209,7 @@ FilePath = Annotated[Path, PlainValidator(_path)]
 
 
 class Mlflow(Section):
-    """Where the traces are. ``timeout`` None leaves it to MLFLOW_HTTP_REQUEST_TIMEOUT, or 30 s."""
+    """Which traces to read, and from where. Without ``timeout``, MLFLOW_HTTP_REQUEST_TIMEOUT applies, or 30 s."""
 
     tracking_uri: TrackingUri = Field(
         default_factory=lambda: os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_TRACKING_URI
@@ -230,7 +232,7 @@ class Poll(Section):
 
     @validates_model(mode="after")
     def _can_be_kept(self) -> "Poll":
-        """What no single key can tell: start times are closed before they are retired, in steps of ten minutes."""
+        """Validation across keys: start times are closed before they are retired, in steps of ten minutes."""
         if self.audit_horizon < self.lateness + timedelta(minutes=10):
             raise ValueError("audit_horizon must be at least 10m more than lateness")
         if self.overlap > self.lateness:
@@ -239,7 +241,7 @@ class Poll(Section):
 
 
 class Labels(Section):
-    """Where the value of a label comes from (the first source that has one), and how many values it can have."""
+    """The sources of each label (the first that has a value is used), and the most values that a label can have."""
 
     environment: LabelSources = (LabelSource("tag", "environment"),)
     version: LabelSources = (LabelSource("tag", "app_version"), LabelSource("metadata", "mlflow.modelId"))
@@ -248,14 +250,14 @@ class Labels(Section):
 
 
 class Buckets(Section):
-    """Upper edges of the histograms' buckets."""
+    """Upper bounds of the histogram buckets."""
 
     duration_seconds: Edges = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300, 600)
     tokens: Edges = tuple(float(4**power) for power in range(11))
 
 
 class Series(Section):
-    """How many series are shown, and when."""
+    """Which series are exposed: how many at most, for how long, and how long at 0 first."""
 
     limit: Annotated[StrictInt, Field(ge=1_000, le=10_000_000)] = 100_000
     ttl: Annotated[Duration, _at_least("1h")] = timedelta(days=1)
@@ -263,7 +265,7 @@ class Series(Section):
 
 
 class ObjectiveOf(Section):
-    """What is good enough in an environment, a name or a glob. What is left out is no objective."""
+    """The objectives of an environment (a name or a glob). A key that is left out sets no objective."""
 
     environment: Annotated[StrictStr, AfterValidator(pattern)]
     error_ratio: Ratio | None = None
@@ -273,14 +275,14 @@ class ObjectiveOf(Section):
     min_traces: Annotated[StrictInt, Field(ge=1)] = 20
 
     @validates_model(mode="after")
-    def _says_something(self) -> "ObjectiveOf":
-        """What no single key can tell."""
+    def _has_an_objective(self) -> "ObjectiveOf":
+        """Validation across keys."""
         if self.error_ratio is None and self.latency is None and self.cost_usd_per_day is None:
             raise ValueError("name at least one of error_ratio, latency and cost_usd_per_day")
         return self
 
     def as_objective(self) -> Objective:
-        """It, as the rest of the program knows it."""
+        """Convert to the domain type."""
         return Objective(
             environment=self.environment,
             error_ratio=self.error_ratio,
@@ -292,20 +294,20 @@ class ObjectiveOf(Section):
 
 
 class LedgerFile(Section):
-    """Where the ledger is kept."""
+    """Where the exporter keeps its ledger."""
 
     path: FilePath = Field(default_factory=_default_ledger)
 
 
 class Web(Section):
-    """Where people find things: this exporter, and MLflow's pages (None: at ``mlflow.tracking_uri``)."""
+    """The URLs at which people reach this exporter and MLflow's pages (None: at ``mlflow.tracking_uri``)."""
 
     external_url: WebUrl | None = None
     mlflow_ui_url: WebUrl | None = None
 
 
 class Config(Section):
-    """The whole configuration. A section or key that is left out, or left empty, has its default."""
+    """The whole configuration. A section or key that is missing or empty has its default."""
 
     mlflow: Mlflow = Field(default_factory=Mlflow)
     poll: Poll = Field(default_factory=Poll)
@@ -320,12 +322,13 @@ class Config(Section):
 
 
 def load(path: Path | None, named_by: str = "--config.file") -> Config:
-    """The configuration in a file, which ``named_by`` names, or all defaults without one.
+    """Load the configuration from a file, or all defaults without one. ``named_by`` is the flag or argument that named
+    the file.
 
-    Raises UserError with every mistake in it, each with its line and key.
+    Raises UserError with every error in the file, each with its line and key.
     """
     config = Config() if path is None else yaml_file.load(path, Config, named_by)
-    try:  # where it comes from the environment no schema has seen it
+    try:  # a value from the environment has not been validated yet
         parse_tracking_uri(config.mlflow.tracking_uri)
     except ValueError as error:
         raise UserError(f"MLFLOW_TRACKING_URI: {error}") from None
@@ -333,5 +336,5 @@ def load(path: Path | None, named_by: str = "--config.file") -> Config:
 
 
 def keys() -> list[str]:
-    """All keys that a configuration can have, in dotted form."""
+    """All keys of the configuration, in dotted form."""
     return list(yaml_file.keys(Config))

@@ -1,7 +1,7 @@
-"""The file of --web.config.file: TLS and users, in the format of the Prometheus exporter toolkit.
+"""The web configuration (--web.config.file): TLS and users, in the format of the Prometheus exporter toolkit.
 
-https://github.com/prometheus/exporter-toolkit/blob/master/docs/web-configuration.md. What is known there and cannot be
-had here is refused, for a server must not be less safe than its file says.
+https://github.com/prometheus/exporter-toolkit/blob/master/docs/web-configuration.md. Keys of that format that are not
+supported here are errors, because a server must not be less secure than its configuration says.
 """
 
 import logging
@@ -45,7 +45,7 @@ _BCRYPT = re.compile(r"(\$2[abxy]\$)(\d\d)(\$[./A-Za-z0-9]{53})")
 
 def _client_auth(value: object) -> str:
     if value in ("RequestClientCert", "RequireAnyClientCert", "RequireClientCert"):
-        raise ValueError(f"{value} lets any certificate in, which is not supported; use RequireAndVerifyClientCert")
+        raise ValueError(f"{value} accepts any certificate, which is not supported; use RequireAndVerifyClientCert")
     if value not in _CLIENT_AUTH:
         raise ValueError(f"{value!r} is none of {', '.join(_CLIENT_AUTH)}")
     return str(value)
@@ -53,12 +53,12 @@ def _client_auth(value: object) -> str:
 
 def _headers(value: object) -> Mapping[str, str]:
     if not isinstance(value, dict):
-        raise ValueError("should hold keys, as in `X-Frame-Options: deny`")
+        raise ValueError("must contain keys, as in `X-Frame-Options: deny`")
     for name, text in value.items():
         if name not in _HEADERS:
-            raise ValueError(f"{name} cannot be set; known are {', '.join(_HEADERS)}")
+            raise ValueError(f"{name} cannot be set; supported headers are {', '.join(_HEADERS)}")
         if not isinstance(text, str) or not text.isascii() or not text.isprintable():
-            raise ValueError(f"{name} should be plain text")
+            raise ValueError(f"{name} must be printable ASCII text")
         if text and not re.fullmatch(_HEADERS[name], text):
             raise ValueError(f"{name} cannot be {text!r}")
     return {name: text for name, text in value.items() if text}
@@ -66,12 +66,12 @@ def _headers(value: object) -> Mapping[str, str]:
 
 def _users(value: object) -> Mapping[str, str]:
     if not isinstance(value, dict):
-        raise ValueError("should hold a bcrypt hash for each user, as in `alice: $2y$10$...`")
+        raise ValueError("must contain a bcrypt hash for each user, as in `alice: $2y$10$...`")
     for user, password_hash in value.items():
         if not isinstance(user, str) or ":" in user:
-            raise ValueError(f"{user!r} cannot be the name of a user")
+            raise ValueError(f"{user!r} cannot be a user name")
         if not isinstance(password_hash, str) or not _is_bcrypt(password_hash):
-            raise ValueError(f"the password of {user} is no bcrypt hash; make one with `htpasswd -nBC 10 {user}`")
+            raise ValueError(f"the password of {user} is not a bcrypt hash; create one with `htpasswd -nBC 10 {user}`")
     return value
 
 
@@ -79,7 +79,7 @@ def _is_bcrypt(password_hash: str) -> bool:
     form = _BCRYPT.fullmatch(password_hash)
     if form is None or not 4 <= int(form[2]) <= 31:
         return False
-    try:  # at the least cost, which is not what this is about
+    try:  # at the lowest cost, because only the format is checked
         bcrypt.checkpw(b"", f"{form[1]}04{form[3]}".encode())
     except ValueError:
         return False
@@ -94,7 +94,7 @@ NotSupported = Annotated[Any, PlainValidator(_not_supported)]
 
 
 class TlsServer(Section):
-    """How to speak TLS; not at all where nothing is said. Paths are relative to the file that names them."""
+    """TLS settings. TLS is off if none is set. Paths are relative to the file that names them."""
 
     cert_file: StrictStr = ""
     key_file: StrictStr = ""
@@ -112,12 +112,12 @@ class TlsServer(Section):
 
     @property
     def is_on(self) -> bool:
-        """Whether anything is said that needs TLS."""
+        """Whether any setting needs TLS."""
         return bool(self.cert_file or self.key_file or self.client_ca_file or self.client_auth_type != "NoClientCert")
 
     @validates_model(mode="after")
     def _fits_together(self) -> "TlsServer":
-        """What no single key can tell."""
+        """Validation across keys."""
         if self.is_on and not self.cert_file:
             raise ValueError("cert_file is missing")
         if self.is_on and not self.key_file:
@@ -135,7 +135,7 @@ class TlsServer(Section):
 
 
 class HttpServer(Section):
-    """What answers carry. ``http2`` is taken and means nothing: HTTP/1.1 is spoken."""
+    """Headers of all responses. ``http2`` is accepted without effect: the server speaks HTTP/1.1."""
 
     http2: StrictBool = True
     headers: Annotated[Mapping[str, str], PlainValidator(_headers)] = Field(default_factory=dict)
@@ -152,8 +152,12 @@ class WebConfig(Section):
 
 @dataclass(frozen=True, slots=True)
 class WebSettings:
-    """How to serve: by TLS (None: plain), to which users by the hash of their password (none: to all), with which
-    headers, and to clients with which names in their certificate (none: to all that it admits)."""
+    """How to serve.
+
+    ``tls``: None for plain HTTP. ``users``: password hashes by user name; without users, no password is needed.
+    ``headers`` are added to all responses. ``client_names``: a client certificate must have one of these names; if
+    empty, any verified certificate is accepted.
+    """
 
     tls: ssl.SSLContext | None = None
     users: Mapping[str, str] | None = None
@@ -162,7 +166,8 @@ class WebSettings:
 
 
 def load(path: Path) -> tuple[WebSettings, tuple[Path, ...]]:
-    """What the file says, and all files that this rests on. Raises UserError for every mistake in them."""
+    """Load the settings. Returns them with the paths of all files that they depend on. Raises UserError with every
+    error in them."""
     config = yaml_file.load(path, WebConfig, "--web.config.file")
     tls, beside = config.tls_server_config, path.absolute().parent
     files = tuple(beside / each for each in (tls.cert_file, tls.key_file, tls.client_ca_file) if each)
@@ -180,15 +185,15 @@ def _context(tls: TlsServer, beside: Path, path: Path) -> ssl.SSLContext:
     for key, name in (("cert_file", tls.cert_file), ("key_file", tls.key_file), ("client_ca_file", tls.client_ca_file)):
         if name:
             _require_readable(beside / name, f"{path}: tls_server_config.{key}")
-    try:  # a password that is given, be it none, keeps OpenSSL from asking the terminal
+    try:  # with any password, even an empty one, OpenSSL does not prompt on the terminal
         context.load_cert_chain(beside / tls.cert_file, beside / tls.key_file, password="")
     except (OSError, ValueError) as error:
-        raise UserError(f"{path}: cert_file and key_file are no pair that can be used: {error}") from None
+        raise UserError(f"{path}: cert_file and key_file are not a usable pair: {error}") from None
     if tls.client_ca_file:
         try:
             context.load_verify_locations(beside / tls.client_ca_file)
         except OSError as error:
-            raise UserError(f"{path}: client_ca_file holds no certificate that can be used: {error}") from None
+            raise UserError(f"{path}: client_ca_file contains no usable certificate: {error}") from None
         context.verify_mode = _VERIFIES[tls.client_auth_type]
     return context
 
@@ -201,18 +206,18 @@ def _require_readable(file: Path, place: str) -> None:
 
 
 RETRY_S = 5.0
-"""How long a change that could not be used is left alone: what it names may come a moment later."""
+"""How long to wait before trying a rejected change again: a file that it names may appear a moment later."""
 
 
 class WebConfigFile:
-    """The settings of a file, read again when it or a file that it names has changed.
+    """The settings of a file, reloaded when it or a file that it names has changed.
 
-    A change that cannot be used is logged, and the settings before it go on. So does one that would take TLS or the
-    users away (or bring TLS): that a file is empty for a moment must not open the door.
+    An invalid change is logged, and the previous settings stay in force. The same holds for a change that removes the
+    users or turns TLS on or off, because a file that is empty for a moment must not open the server to everybody.
     """
 
     def __init__(self, path: Path | None) -> None:
-        """Raises UserError for a file that cannot be used."""
+        """Load the file. Raises UserError if it is invalid."""
         self._path = path
         self._settings, self._files = load(path) if path else (WebSettings(), ())
         self._seen = self._stamps()
@@ -220,7 +225,7 @@ class WebConfigFile:
         self._error = ""
 
     def settings(self) -> WebSettings:
-        """What is in force now."""
+        """The settings that are in force now."""
         if self._path is None:
             return self._settings
         stamps = self._stamps()
@@ -235,16 +240,16 @@ class WebConfigFile:
             before = self._settings
             users_gone = bool(before.users) and not settings.users
             if users_gone or (settings.tls is None) != (before.tls is None):
-                raise UserError(f"{path}: start the exporter again to serve with or without TLS, or without users")
+                raise UserError(f"{path}: restart the exporter to turn TLS on or off, or to remove all users")
         except UserError as error:
             if str(error) != self._error:
-                log.error("the web configuration has changed and cannot be used", extra={"error": str(error)})
+                log.error("the changed web configuration is invalid and not used", extra={"error": str(error)})
             self._error, self._failed_s = str(error), monotonic()
             return
         self._settings, self._error = settings, ""
-        if files != self._files:  # others to look at, which may have changed since they were read
+        if files != self._files:  # new files to watch, which may have changed since they were read
             self._files, self._seen = files, ()
-        log.info("the web configuration was read again", extra={"file": path})
+        log.info("web configuration reloaded", extra={"file": path})
 
     def _stamps(self) -> tuple[object, ...]:
         return tuple(map(_stamp, self._files))
@@ -259,4 +264,4 @@ def _stamp(file: Path) -> object:
 
 
 Settings = Callable[[], WebSettings]
-"""Tells the settings that are in force."""
+"""Returns the settings that are in force."""

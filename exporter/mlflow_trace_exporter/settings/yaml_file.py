@@ -1,4 +1,4 @@
-"""YAML files that people write: read strictly, checked against a schema, every mistake told with its line."""
+"""Strict loading of YAML files: they are validated against a schema, and every error is reported with its line."""
 
 import difflib
 from collections.abc import Iterable, Iterator
@@ -18,7 +18,7 @@ MAX_DEPTH = 10
 
 
 class Section(BaseModel):
-    """A part of a file: known keys only. One that is left empty has its default."""
+    """A section of a file. Unknown keys are errors. An empty key has its default."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -34,7 +34,7 @@ Model = TypeVar("Model", bound=Section)
 
 
 def load(path: Path, model: type[Model], flag: str) -> Model:
-    """The file at ``path``, which ``flag`` names. Raises UserError with every mistake in it, each with its line."""
+    """Load the file at ``path``, which ``flag`` names. Raises UserError with every error in it, each with its line."""
     data, lines = _read(path, flag)
     try:
         return model.model_validate(data)
@@ -45,7 +45,7 @@ def load(path: Path, model: type[Model], flag: str) -> Model:
 
 
 def keys(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
-    """All keys that a file can have, in dotted form."""
+    """All keys of a file, in dotted form."""
     for name, field in model.model_fields.items():
         if isinstance(field.annotation, type) and issubclass(field.annotation, Section):
             yield from keys(field.annotation, f"{prefix}{name}.")
@@ -60,12 +60,12 @@ _Lines = dict[_Path, int]
 def _read(path: Path, flag: str) -> tuple[Any, _Lines]:
     try:
         if path.stat().st_size > MAX_FILE_BYTES:
-            raise UserError(f"{path} is larger than {MAX_FILE_BYTES} bytes: surely not a configuration file")
+            raise UserError(f"{path} is larger than {MAX_FILE_BYTES} bytes, the limit for a configuration file")
         text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise UserError(f"{flag}: cannot read {path}: {error.strerror}") from None
     except UnicodeDecodeError:
-        raise UserError(f"{flag}: {path} is not a text file in UTF-8") from None
+        raise UserError(f"{flag}: {path} is not a UTF-8 text file") from None
     try:
         _refuse_oddities(text, path)
         node = yaml.compose(text, yaml.SafeLoader)
@@ -79,7 +79,7 @@ def _read(path: Path, flag: str) -> tuple[Any, _Lines]:
 
 
 def _refuse_oddities(text: str, path: Path) -> None:
-    """Raise UserError for what no configuration needs: aliases, which can multiply without end, tags, deep nesting."""
+    """Reject aliases (they can expand without end), tags and deep nesting. No configuration needs them."""
     depth = 0
     for event in yaml.parse(text, yaml.SafeLoader):
         line = event.start_mark.line + 1 if event.start_mark else "?"
@@ -93,15 +93,15 @@ def _refuse_oddities(text: str, path: Path) -> None:
 
 
 def _lines(node: yaml.Node | None, file: Path, at: _Path = ()) -> Iterator[tuple[_Path, int]]:
-    """The line of each key, by path. Raises UserError for a key that is there twice: YAML would just take the last."""
+    """The line of each key, by path. Raises UserError for a duplicate key: YAML would silently use the last one."""
     if isinstance(node, yaml.MappingNode):
         seen: set[str] = set()
         for key, value in node.value:
             line = key.start_mark.line + 1
             if not isinstance(key, yaml.ScalarNode):
-                raise UserError(f"{file}, line {line}: a key should be a plain name; quote a value that begins with {{")
+                raise UserError(f"{file}, line {line}: a key must be a plain name; quote a value that begins with {{")
             if key.value in seen:
-                raise UserError(f"{file}, line {line}: {key.value} is there twice")
+                raise UserError(f"{file}, line {line}: duplicate key {key.value}")
             seen.add(key.value)
             yield (*at, key.value), line
             yield from _lines(value, file, (*at, key.value))
@@ -112,7 +112,7 @@ def _lines(node: yaml.Node | None, file: Path, at: _Path = ()) -> Iterator[tuple
 
 
 def _heading(count: int, path: Path) -> str:
-    return f"{count} mistake{'s' if count > 1 else ''} in {path}:"
+    return f"{count} error{'s' if count > 1 else ''} in {path}:"
 
 
 def _mistake(details: ErrorDetails, lines: _Lines, model: type[Section]) -> str:
@@ -125,7 +125,7 @@ def _mistake(details: ErrorDetails, lines: _Lines, model: type[Section]) -> str:
         case "value_error":
             return f"{place}: {details['ctx']['error']}"
         case "model_type" | "dict_type":
-            return f"{place}: should hold keys, as in `key: value`, not {as_written(details['input'])}"
+            return f"{place}: must contain keys, as in `key: value`, not {as_written(details['input'])}"
         case "missing":
             return f"{place}: is required"
     expected = _EXPECTED.get(details["type"]) or details["msg"][0].lower() + details["msg"][1:]
@@ -133,16 +133,16 @@ def _mistake(details: ErrorDetails, lines: _Lines, model: type[Section]) -> str:
 
 
 _EXPECTED = {
-    "tuple_type": "should be a list, as in `- first`",
-    "string_type": "should be a text; put it in quotes",
-    "int_type": "should be a whole number",
-    "float_type": "should be a number",
-    "float_parsing": "should be a number",
-    "greater_than": "should be more than {gt:g}",
-    "greater_than_equal": "should be at least {ge:g}",
-    "less_than_equal": "should be at most {le:g}",
+    "tuple_type": "must be a list, as in `- first`",
+    "string_type": "must be a string; put it in quotes",
+    "int_type": "must be an integer",
+    "float_type": "must be a number",
+    "float_parsing": "must be a number",
+    "greater_than": "must be more than {gt:g}",
+    "greater_than_equal": "must be at least {ge:g}",
+    "less_than_equal": "must be at most {le:g}",
 }
-"""What a value should be, by pydantic's name of the mistake."""
+"""What a value must be, by pydantic's name of the error."""
 
 
 def _line(details: ErrorDetails, lines: _Lines) -> int:
@@ -151,7 +151,7 @@ def _line(details: ErrorDetails, lines: _Lines) -> int:
 
 
 def _suggestion(location: _Path, model: type[Section]) -> str:
-    """The key that was meant, of the same section or, by its name, of another; else all that the section can have."""
+    """The most similar key of the same section or of another one; without one, all keys of the section."""
     *outer, name = map(str, location)
     prefix = "".join(f"{each}." for each in outer)
     siblings = list(_section_at(location[:-1], model).model_fields)
@@ -160,11 +160,11 @@ def _suggestion(location: _Path, model: type[Section]) -> str:
     elsewhere = {key.rpartition(".")[2]: key for key in keys(model)}
     if close := difflib.get_close_matches(name, elsewhere, n=1):
         return f"; did you mean {elsewhere[close[0]]}?"
-    return f"; known are {', '.join(prefix + each for each in siblings)}"
+    return f"; known keys are {', '.join(prefix + each for each in siblings)}"
 
 
 def _section_at(location: Iterable[str | int], model: type[Section]) -> type[Section]:
-    """The section that a file has at a place, which may be inside of a list of sections."""
+    """The section at a location, which may be inside a list of sections."""
     for name in location:
         if isinstance(name, str):
             annotation = model.model_fields[name].annotation

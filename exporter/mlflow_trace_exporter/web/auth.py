@@ -1,4 +1,4 @@
-"""Basic authentication, as the Prometheus exporter toolkit does it, but for health checks, which have no password."""
+"""Basic authentication as in the Prometheus exporter toolkit. Health checks are exempt: they have no password."""
 
 import asyncio
 import base64
@@ -15,24 +15,23 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from mlflow_trace_exporter.settings.web_config import Settings
 
 MAX_PASSWORD_BYTES = 72
-"""bcrypt looks at no more."""
+"""bcrypt ignores anything beyond this."""
 
 
 _UNAUTHORIZED = PlainTextResponse("Unauthorized\n", 401, {"WWW-Authenticate": 'Basic realm="mlflow-trace-exporter"'})
-_ONE_AT_A_TIME = PlainTextResponse("another password from this address is being looked at\n", 429, {"Retry-After": "1"})
+_ONE_AT_A_TIME = PlainTextResponse("another password from this address is being checked\n", 429, {"Retry-After": "1"})
 
 
 class Authentication:
-    """Lets through whom the settings name, and puts their headers on every answer.
+    """ASGI middleware that checks user and password, and adds the configured headers to every response.
 
-    bcrypt is slow on purpose, so a password that was right is remembered (as a keyed digest); others are looked at one
-    at a time, and one for each address, so that guessing takes one core at most and keeps no other address waiting.
-    Whoever is refused has waited as long as the most expensive hash takes: how long it takes tells nobody which users
-    there are.
+    bcrypt is slow on purpose, so a correct password is remembered (as a keyed digest). Other passwords are checked one
+    at a time, and only one per address: guessing uses at most one core and keeps no other address waiting. Each
+    rejection takes as long as the most expensive hash, so that the time does not reveal which users exist.
     """
 
     def __init__(self, app: ASGIApp, settings: Settings, open_paths: Collection[str] = ()) -> None:
-        """``open_paths`` can be read by everybody."""
+        """``open_paths`` need no password."""
         self._app = app
         self._open_paths = open_paths
         self._settings = settings
@@ -40,10 +39,10 @@ class Authentication:
         self._secret = secrets.token_bytes()
         self._one_at_a_time = asyncio.Lock()
         self._guessing: set[str] = set()
-        """The addresses whose password is being looked at."""
+        """The addresses whose password is being checked."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request."""
+        """Handle one request."""
         settings = self._settings()
         users, headers = settings.users or {}, settings.headers or {}
 
@@ -59,7 +58,7 @@ class Authentication:
         return scope["path"] in self._open_paths and scope["method"] in ("GET", "HEAD")
 
     async def _refusal(self, scope: Scope, users: Mapping[str, str]) -> ASGIApp | None:
-        """What to answer whom we do not let in; None for those whom we do."""
+        """The response that rejects a request; None if the request is allowed."""
         user, password = _credentials(Headers(scope=scope).get("authorization", ""))
         if not user and not password:
             return _UNAUTHORIZED
@@ -84,10 +83,10 @@ class Authentication:
 
 
 def _is_right(password: bytes, password_hash: str, most: int) -> bool:
-    """Whether it is the password; where it is not, this takes as long as with a hash of cost ``most``.
+    """Whether the password matches. If not, this takes as long as a hash of cost ``most`` does.
 
-    Each cost takes twice as long as the one before it. Example: after a check at cost 10, of 2^10 rounds, others at 10,
-    11 and 12 make it 2^13.
+    Each cost takes twice as long as the one before. Example: a check at cost 10 takes 2^10 rounds; with further checks
+    at 10, 11 and 12 the total is 2^13.
     """
     if bcrypt.checkpw(password, password_hash.encode()):
         return True
@@ -97,17 +96,17 @@ def _is_right(password: bytes, password_hash: str, most: int) -> bool:
 
 
 def _cost(password_hash: str) -> int:
-    """Of a hash such as $2y$10$…: 10."""
+    """The cost of a bcrypt hash. Example: 10 for $2y$10$…"""
     return int(password_hash[4:6])
 
 
 def _credentials(authorization: str) -> tuple[str, bytes]:
-    """The user and the password of the header; both empty where it has none."""
+    """The user and the password in the header; both are empty if it has none."""
     scheme, _, encoded = authorization.partition(" ")
     if scheme.lower() != "basic":
         return "", b""
     try:
         user, _, password = base64.b64decode(encoded, validate=True).partition(b":")
-        return ("", b"") if b"\0" in password else (user.decode(), password)  # bcrypt would stop reading there
+        return ("", b"") if b"\0" in password else (user.decode(), password)  # bcrypt would stop at the NUL
     except (binascii.Error, UnicodeDecodeError):
         return "", b""

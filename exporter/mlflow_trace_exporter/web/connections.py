@@ -1,8 +1,8 @@
-"""Connections to our port: how many there can be, for how long, and TLS.
+"""Limits on connections (number and time), and TLS.
 
-An outsider can open connections and then say nothing, or read nothing. Each has to have a request answered every
-REQUEST_S, and when there are too many then, of the address that has most of them, the one that has waited longest is
-closed: so nobody can keep others out.
+An attacker can open connections and then send nothing, or read nothing. So each connection must complete a request
+within ``request_s``. At the limit of connections, the server closes the longest-waiting connection of the address that
+has the most of them. So no client can lock out others.
 """
 
 import asyncio
@@ -20,8 +20,8 @@ from mlflow_trace_exporter.settings.web_config import Settings
 
 @dataclass(frozen=True, slots=True)
 class ConnectionLimits:
-    """``connections``: how many can be open. ``request_s``: how long a connection can take from one answer to the end
-    of the next, or to its first. ``handshake_s``: how long the TLS handshake can take."""
+    """``connections``: how many may be open. ``request_s``: the longest time from accepting a connection to its first
+    complete response, and from each response to the next. ``handshake_s``: the longest TLS handshake."""
 
     connections: int = 256
     request_s: float = 90.0
@@ -29,32 +29,32 @@ class ConnectionLimits:
 
 
 class Doorkeeper:
-    """Makes the protocol of each connection that uvicorn accepts."""
+    """Creates the protocol object of each connection that uvicorn accepts, and enforces the limits."""
 
     def __init__(self, settings: Settings, limits: ConnectionLimits) -> None:
         self.settings = settings
         self.limits = limits
         self.handshakes: set[asyncio.Task[None]] = set()
         self._visits: dict[Visit, None] = {}
-        """Those that wait longest come first."""
+        """The longest-waiting connections come first."""
 
     def protocol(self, **options: Any) -> asyncio.Protocol:
-        """What uvicorn calls as its protocol class."""
+        """Create the protocol of a connection. uvicorn calls this as its protocol class."""
         return _Arrival(self, lambda visit: _Http(visit, **options))
 
     def enter(self, transport: asyncio.Transport) -> "Visit":
-        """Note a connection; close another where there are too many."""
+        """Register a connection. At the limit, close another one."""
         if len(self._visits) >= self.limits.connections:
             crowd, _ = Counter(visit.address for visit in self._visits).most_common(1)[0]
             oldest = next(visit for visit in self._visits if visit.address == crowd)
-            oldest.end()  # at once: its connection hears of it only after those that come with this one
+            oldest.end()  # now, because connection_lost is called only after the other new connections
             oldest.transport.abort()
         visit = Visit(self, transport)
         self.renew(visit)
         return visit
 
     def renew(self, visit: "Visit") -> None:
-        """Put a connection behind those that wait longer."""
+        """Move a connection to the end of the waiting order."""
         self._visits.pop(visit, None)
         self._visits[visit] = None
 
@@ -64,7 +64,7 @@ class Doorkeeper:
 
 
 class Visit:
-    """One connection, from its acceptance to its end."""
+    """One connection, from accept to close."""
 
     def __init__(self, keeper: Doorkeeper, transport: asyncio.Transport) -> None:
         self.transport = transport
@@ -73,13 +73,13 @@ class Visit:
         self._deadline = self._new_deadline()
 
     def answered(self) -> None:
-        """A request was answered: the time for the next begins."""
+        """A request was answered: restart the timeout."""
         self._keeper.renew(self)
         self._deadline.cancel()
         self._deadline = self._new_deadline()
 
     def end(self) -> None:
-        """The connection is gone."""
+        """The connection has ended."""
         self._deadline.cancel()
         self._keeper.leave(self)
 
@@ -88,7 +88,7 @@ class Visit:
 
 
 class _Arrival(asyncio.Protocol):
-    """A connection before anything is read from it."""
+    """The protocol of a new connection, until HTTP takes over. Does the TLS handshake if TLS is on."""
 
     def __init__(self, keeper: Doorkeeper, http: "Callable[[Visit], _Http]") -> None:
         self._keeper = keeper
@@ -106,7 +106,7 @@ class _Arrival(asyncio.Protocol):
         self._keeper.handshakes.add(task)
         task.add_done_callback(self._keeper.handshakes.discard)
 
-    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - why does not matter
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - the reason does not matter
         if self._visit is not None:
             self._visit.end()
 
@@ -132,7 +132,7 @@ class _Arrival(asyncio.Protocol):
 
 
 class _Early(asyncio.Protocol):
-    """Keeps what a client sends right behind its part of the handshake."""
+    """Buffers data that a client sends together with the end of its handshake."""
 
     def __init__(self) -> None:
         self.data = bytearray()
@@ -142,7 +142,7 @@ class _Early(asyncio.Protocol):
 
 
 class _Http(H11Protocol):
-    """uvicorn's protocol; tells when a request was answered, and the end."""
+    """uvicorn's HTTP protocol, which also reports each response and the end of the connection."""
 
     def __init__(self, visit: Visit, **options: Any) -> None:
         super().__init__(**options)
@@ -155,7 +155,7 @@ class _Http(H11Protocol):
     def send_400_response(self, msg: str) -> None:
         if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
             super().send_400_response(msg)
-        else:  # in the middle of an answer there is no way to say so
+        else:  # in the middle of a response an error can no longer be sent
             self.transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -169,6 +169,6 @@ def _hand_over(transport: asyncio.Transport, http: _Http) -> None:
 
 
 def _names_of(transport: asyncio.Transport) -> set[str]:
-    """The alternative names in the certificate of the client."""
+    """The subject alternative names in the client's certificate."""
     certificate = transport.get_extra_info("peercert") or {}
     return {value for _, value in certificate.get("subjectAltName", ())}

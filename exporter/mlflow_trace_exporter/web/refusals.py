@@ -1,4 +1,4 @@
-"""What is answered where there is nothing to show: a page for people, plain text for programs."""
+"""Error responses: a page for browsers, plain text for programs."""
 
 from http import HTTPStatus
 
@@ -16,20 +16,20 @@ PAGE_HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-store",
 }
-"""Of every page."""
+"""Headers of every page."""
 
 _write = templating.page("refusal.html")
 
 _HINTS = {
-    404: "There is no such page.",
-    405: "This address is not for a browser.",
-    500: "This is a mistake of the exporter. Its log says more.",
+    404: "This page does not exist.",
+    405: "This address is not for browsers.",
+    500: "This is a bug in the exporter. Its log has details.",
 }
-"""What to say where nobody has said more."""
+"""Messages for errors that come without one."""
 
 
 async def of_exception(prefix: str, request: Request, error: Exception) -> Response:
-    """The answer to a request that has failed; ``prefix`` is that of the site."""
+    """The response to a request that failed. ``prefix`` is that of the site."""
     status, headers, said = 500, {}, ""
     if isinstance(error, HTTPException):
         status, headers = error.status_code, dict(error.headers or {})
@@ -47,13 +47,13 @@ async def of_exception(prefix: str, request: Request, error: Exception) -> Respo
 
 
 def wants_page(accept: str) -> bool:
-    """Whether an Accept header asks for HTML by name, as browsers do, and not less than for plain text."""
+    """Whether an Accept header names HTML, as browsers do, and prefers it to plain text or ranks both equally."""
     named = qualities(accept)
     return named.get("text/html", 0.0) > 0 and named["text/html"] >= named.get("text/plain", 0.0)
 
 
 def _home(raw_path: str, prefix: str) -> str:
-    """The way from an address to the status page, which is right whether a proxy keeps its prefix or takes it away.
+    """The relative link from a path to the status page. It is correct whether a proxy keeps its prefix or strips it.
 
     Examples: ./ from /traces, ../ from /trace/1, ../ from /prefix/trace/1.
     """

@@ -1,4 +1,4 @@
-"""What is served over HTTP: metrics for Prometheus, pages for people, and what operators ask."""
+"""The HTTP endpoints: metrics for Prometheus, pages for people, and health, readiness and reload for operators."""
 
 import logging
 import time
@@ -30,35 +30,35 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 PIECE_BYTES = 262_144
-"""How much of an answer waits in memory for a client that reads slowly."""
+"""How much of a response is buffered for a client that reads slowly."""
 
 MAX_WAITING = 10
-"""How many can wait for an answer that takes MLflow, or a look at a file; who comes then is told to come again."""
+"""How many requests may wait for MLflow, or for a reload. Further ones get a 503 and should try again."""
 
 HEALTHY, READY = "/-/healthy", "/-/ready"
 
 
 def _busy() -> HTTPException:
-    return HTTPException(503, "Too many ask for this at the moment: try again.", {"Retry-After": "1"})
+    return HTTPException(503, "Too many requests are waiting for this. Try again.", {"Retry-After": "1"})
 
 
 class _AnyPath(PathConvertor):
-    """The rest of a path, line ends included: ids of traces can have them."""
+    """The rest of a path, including line breaks, because trace ids can contain them."""
 
     regex = r"[\s\S]*"
 
 
-register_url_convertor("path", _AnyPath())  # also for what is mounted
+register_url_convertor("path", _AnyPath())  # also applies to mounted routes
 
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """What the application serves, and where.
+    """The handlers of all endpoints, and what they need.
 
-    ``prefix`` is the path under which a proxy reaches it, "" for none. ``mlflow_url`` is where people open MLflow;
-    ``trace_url`` is the page of a trace there, None for an id that is unknown, and raises PollError where MLflow cannot
-    be asked. ``traces_page`` is the page that answers a query for traces; it raises ValueError for one that makes no
-    sense, and PollError likewise. ``reload`` reads the configuration again, and raises UserError if it cannot be used.
+    ``prefix`` is the path under which a proxy serves the application, "" for none. ``mlflow_url`` returns the URL at
+    which people open MLflow. ``trace_url`` returns the page of a trace there, or None for an unknown id.
+    ``traces_page`` returns the page for a query; it raises ValueError for an invalid one. Both raise PollError if
+    MLflow is unavailable. ``reload`` reloads the configuration, and raises UserError if that is invalid.
     """
 
     exposition: Exposition
@@ -71,15 +71,15 @@ class Site:
     page: StatusPage = field(default_factory=StatusPage)
     one_reload: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(1))
     few_questions: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(2))
-    """Who asks for many traces keeps neither MLflow nor our threads from others."""
+    """A client that asks for many traces cannot occupy MLflow or all threads."""
 
     @property
     def open_paths(self) -> frozenset[str]:
-        """What may be read without a password: it tells nothing, and what checks health has none."""
+        """Paths that need no password: they reveal nothing, and health checks have no password."""
         return frozenset(root + path for root in ("", self.prefix) for path in (HEALTHY, READY))
 
     async def metrics(self, request: Request) -> Response:
-        """The latest snapshot in the format that is asked for; at once if it was asked for before."""
+        """The latest snapshot in the requested format. Repeated requests get the cached text."""
         fmt = Format.accepted(_all_of(request, "accept"))
         compress = _accepts_gzip(_all_of(request, "accept-encoding"))
         text = self.exposition.ready((fmt, compress))
@@ -95,34 +95,35 @@ class Site:
         return HTMLResponse(await run_in_threadpool(self.page.text, snapshot, links, time.time()), headers=PAGE_HEADERS)
 
     async def healthy(self, _: Request) -> Response:
-        """Whether the process works."""
+        """Liveness: the process answers requests."""
         return PlainTextResponse("mlflow-trace-exporter is healthy\n")
 
     async def ready(self, _: Request) -> Response:
-        """Whether there is something to scrape: from the end of the first poll on, be it that MLflow is away."""
+        """Readiness: ready once the first poll has ended, even if MLflow was unavailable."""
         if self.exposition.snapshot.status.polls:
             return PlainTextResponse("mlflow-trace-exporter is ready\n")
         return PlainTextResponse("not ready: the first poll has not ended\n", 503)
 
     async def reload_configuration(self, _: Request) -> Response:
-        """Read the configuration file again, and use it if it is right in all."""
+        """Reload the configuration file. It is used only if all of it is valid."""
         if self.one_reload.statistics().tasks_waiting >= MAX_WAITING:
             raise _busy()
         try:
             await to_thread.run_sync(self.reload, limiter=self.one_reload)
-        except UserError:  # its message quotes from the file, which is not for everybody
-            return PlainTextResponse("the file cannot be used, the log says why; the configuration is as it was\n", 500)
-        return PlainTextResponse("the configuration was read again\n")
+        except UserError:  # its message quotes from the file, which may be confidential
+            text = "the configuration file is invalid (see the log); the previous configuration stays in use\n"
+            return PlainTextResponse(text, 500)
+        return PlainTextResponse("configuration reloaded\n")
 
     async def trace(self, request: Request) -> Response:
-        """The way from an exemplar to its trace in MLflow."""
+        """Redirect to a trace in MLflow. Exemplars link here."""
         url = await self._ask(request, self.trace_url, request.path_params["trace_id"])
         if url is None:
-            raise HTTPException(404, "MLflow has no trace of this id in the experiments that are read.")
+            raise HTTPException(404, "MLflow has no trace with this id in the selected experiments.")
         return RedirectResponse(url, 302, headers={"Cache-Control": "no-store"})
 
     async def traces(self, request: Request) -> Response:
-        """The traces that an alert is about."""
+        """The list of traces. Alerts and panels link here."""
         try:
             page = await self._ask(request, self.traces_page, request.query_params.multi_items())
         except ValueError as error:
@@ -130,25 +131,25 @@ class Site:
         return HTMLResponse(page, headers=PAGE_HEADERS)
 
     async def runbook(self, _: Request) -> Response:
-        """What to do about an alert."""
+        """The runbook: what to do about each alert."""
         return HTMLResponse(runbook.page(), headers=PAGE_HEADERS)
 
     async def _ask(self, request: Request, question: Callable[[T], R], about: T) -> R:
-        """The answer of MLflow to a question of somebody's. Raises HTTPException where there is none."""
+        """Call a function that asks MLflow, for one request. Raises HTTPException if there is no answer."""
         if self.few_questions.statistics().tasks_waiting >= MAX_WAITING:
             raise _busy()
         try:
             async with self.few_questions:
                 if await request.is_disconnected():
-                    raise _busy()  # nobody waits for it any more
+                    raise _busy()  # the client has gone
                 return await to_thread.run_sync(question, about)
         except PollError as error:
             log.debug(str(error), extra={"reason": error.reason.value})
-            raise HTTPException(502, "MLflow does not answer now. The status page says more.") from None
+            raise HTTPException(502, "MLflow does not answer. The status page has details.") from None
 
 
 def application(site: Site) -> Starlette:
-    """The ASGI application."""
+    """Create the ASGI application."""
     routes: Sequence[BaseRoute] = [
         Route(site.telemetry_path, site.metrics),
         Route("/", site.status),
@@ -161,7 +162,7 @@ def application(site: Site) -> Starlette:
     ]
     refuse = partial(refusals.of_exception, site.prefix)
     app = Starlette(routes=routes, exception_handlers={HTTPException: refuse, Exception: refuse})
-    app.router.redirect_slashes = False  # it would send clients to whatever their Host header says
+    app.router.redirect_slashes = False  # because it would redirect to whatever the Host header says
     if site.prefix:
         app.add_route(site.prefix, lambda _: RedirectResponse(f"{site.prefix}/"))
         app.mount(site.prefix, Router(routes, redirect_slashes=False))
@@ -169,9 +170,9 @@ def application(site: Site) -> Starlette:
 
 
 class _InPieces(Response):
-    """An answer that waits for its reader: only a piece of it is handed to the connection at a time."""
+    """A response that is sent piece by piece, at the pace of its reader."""
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - nothing is received
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - there is nothing to receive
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
         for at in range(0, len(self.body), PIECE_BYTES):
             piece = self.body[at : at + PIECE_BYTES]
@@ -185,5 +186,5 @@ def _accepts_gzip(header: str) -> bool:
 
 
 def _all_of(request: Request, header: str) -> str:
-    """A header that may be there several times."""
+    """The joined values of a header that may occur several times."""
     return ",".join(request.headers.getlist(header))

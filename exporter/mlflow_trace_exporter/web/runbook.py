@@ -1,4 +1,4 @@
-"""The runbook as a page: alerts link to its headings."""
+"""The runbook page. Alerts link to its headings."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -17,21 +17,21 @@ _write = templating.page("runbook.html")
 
 @dataclass(frozen=True, slots=True)
 class Heading:
-    """A heading of the runbook, and those below it."""
+    """A heading of the runbook and its subheadings."""
 
     name: str
     parts: list["Heading"] = field(default_factory=list)
 
     @property
     def id(self) -> str:
-        """What a link to it ends with: its name in lower case."""
+        """The anchor of the heading: its name in lower case, with hyphens."""
         return self.name.lower().replace(" ", "-")
 
 
 @cache
 def page() -> bytes:
-    """The runbook as HTML in UTF-8, with its contents after the title. The heading of an alert has its name in lower
-    case as id."""
+    """The runbook as HTML in UTF-8, with a table of contents after the title. Each heading has its name in lower case
+    as id, so the runbook link of an alert leads to its section."""
     markdown = MarkdownIt("commonmark")
     tokens = markdown.parse(packaged.prometheus("runbook.md").read_text(encoding="utf-8"))
     for opening, inline in pairwise(tokens):
@@ -40,14 +40,14 @@ def page() -> bytes:
     title = next(at for at, token in enumerate(tokens) if token.type == "heading_close") + 1
     above, below = (markdown.renderer.render(some, markdown.options, {}) for some in (tokens[:title], tokens[title:]))
     return _write(
-        title=Markup(above),  # noqa: S704 - it is our own file that is not escaped
-        body=Markup(below),  # noqa: S704 - likewise
+        title=Markup(above),  # noqa: S704 - our own file, not user input
+        body=Markup(below),  # noqa: S704 - our own file, not user input
         sections=_sections(tokens),
     )
 
 
 def _sections(tokens: Iterable[Token]) -> list[Heading]:
-    """The headings of the second level with those of the third below them."""
+    """The second-level headings, each with its third-level headings."""
     sections: list[Heading] = []
     for opening, inline in pairwise(tokens):
         if opening.type != "heading_open":

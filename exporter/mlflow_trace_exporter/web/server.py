@@ -1,4 +1,4 @@
-"""The HTTP server: uvicorn on a socket of ours."""
+"""The HTTP server: uvicorn on a listening socket that we create."""
 
 import errno
 import gc
@@ -17,10 +17,10 @@ from mlflow_trace_exporter.web.auth import Authentication
 from mlflow_trace_exporter.web.connections import ConnectionLimits, Doorkeeper
 
 STOP_TIMEOUT_S = 1
-"""How long a stop waits for answers that are being sent."""
+"""How long a shutdown waits for responses in progress."""
 
 BACKLOG = 128
-"""How many connections can wait to be accepted. asyncio accepts as many in one go, before the first can be closed."""
+"""How many connections may wait to be accepted. asyncio accepts as many at once, before any of them can be closed."""
 
 
 SWITCH_S = 0.001
@@ -28,24 +28,26 @@ FULL_COLLECTIONS = 1_000
 
 
 def answer_promptly() -> None:
-    """Have Python interrupt a poll for a request sooner than it does by default (5 ms, at each system call of an
-    answer), and look through all objects for garbage a hundred times less often: with 100,000 series that takes 150 ms,
-    in which nothing is answered, and finds next to nothing."""
+    """Tune Python for low response times during a poll.
+
+    Threads switch after 1 ms instead of 5 ms, which a response would otherwise wait at each system call. Full garbage
+    collections run a hundred times less often: with 100,000 series one takes 150 ms, in which no request is answered,
+    and finds next to nothing.
+    """
     sys.setswitchinterval(SWITCH_S)
     young, middle, _ = gc.get_threshold()
     gc.set_threshold(young, middle, FULL_COLLECTIONS)
 
 
 class AddressInUseError(UserError):
-    """Something listens on the address."""
+    """The address is already in use."""
 
 
 def listen(address: str) -> socket.socket:
-    """A listening socket for ``host:port`` or ``[ipv6]:port``; for all addresses, IPv4 and IPv6, ``:port`` or
+    """Open a listening socket on ``host:port`` or ``[ipv6]:port``, or on all IPv4 and IPv6 addresses with ``:port`` or
     ``[::]:port``.
 
-    Raises UserError where the address is not of that form or is unavailable, AddressInUseError where something listens
-    on it.
+    Raises UserError if the address is invalid or unavailable, AddressInUseError if it is in use.
     """
     host, separator, port = address.rpartition(":")
     host = host.removeprefix("[").removesuffix("]")
@@ -54,36 +56,36 @@ def listen(address: str) -> socket.socket:
     try:
         return _listen_everywhere(int(port)) if _is_everywhere(host) else _listen_at(host, int(port))
     except UnicodeError:
-        raise UserError(f"--web.listen-address: {host!r} is not the name of a host") from None
+        raise UserError(f"--web.listen-address: {host!r} is not a host name") from None
     except OSError as error:
         complaint = f"--web.listen-address: cannot listen on {address}: {what_failed(error)}"
         if error.errno == errno.EADDRINUSE:
-            raise AddressInUseError(f"{complaint}; stop what uses it, or choose another port") from None
+            raise AddressInUseError(f"{complaint}; stop the program that uses it, or choose another port") from None
         raise UserError(complaint) from None
 
 
 def _is_everywhere(host: str) -> bool:
-    """Whether it is nothing, or the unspecified address of IPv6, however that is written."""
+    """Whether the host is empty, or the unspecified IPv6 address in any notation."""
     with suppress(ValueError):
         return IPv6Address(host).is_unspecified
     return not host
 
 
 def _listen_everywhere(port: int) -> socket.socket:
-    dual = socket.has_dualstack_ipv6()  # not where the kernel runs without IPv6
+    dual = socket.has_dualstack_ipv6()  # False if the kernel runs without IPv6
     family = socket.AF_INET6 if dual else socket.AF_INET
     return socket.create_server(("", port), family=family, backlog=BACKLOG, dualstack_ipv6=dual)
 
 
 def _listen_at(host: str, port: int) -> socket.socket:
-    """By IPv4 where a name has both, as programs in Go do."""
+    """Listen on one address. A name with both IPv4 and IPv6 addresses gets IPv4, as in Go programs."""
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     family, _, _, _, place = min(found, key=lambda each: each[0] != socket.AF_INET)
     return socket.create_server(place, family=family, backlog=BACKLOG)
 
 
 def address(listener: socket.socket, scheme: str) -> str:
-    """The address that a socket listens on, as a URL."""
+    """The address of a listening socket, as a URL."""
     host, port = listener.getsockname()[:2]
     return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
@@ -91,14 +93,14 @@ def address(listener: socket.socket, scheme: str) -> str:
 def web_server(
     app: ASGIApp, settings: Settings, limits: ConnectionLimits | None = None, open_paths: Collection[str] = ()
 ) -> uvicorn.Server:
-    """A server for ``run(sockets=[listener])``: it runs until SIGINT, SIGTERM, or its ``should_exit`` is set.
+    """Create a server. ``run(sockets=[listener])`` runs it until SIGINT, SIGTERM, or until ``should_exit`` is set.
 
-    ``open_paths`` can be read without a password.
+    ``open_paths`` need no password.
     """
     keeper = Doorkeeper(settings, limits or ConnectionLimits())
     config = uvicorn.Config(
         Authentication(app, settings, open_paths),
-        http=keeper.protocol,  # type: ignore[arg-type]  # it is called like the class that is asked for
+        http=keeper.protocol,  # type: ignore[arg-type]  # called like the class that is expected
         ws="none",
         log_config=None,
         access_log=False,

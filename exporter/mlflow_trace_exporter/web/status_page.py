@@ -1,4 +1,4 @@
-"""The status page: a snapshot for people. Needs no JavaScript; the template escapes all that it is given."""
+"""The status page, which shows the latest snapshot. Needs no JavaScript. The template escapes all values."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ _write = templating.page("status.html")
 
 @dataclass(frozen=True, slots=True)
 class Links:
-    """Where the page leads: to the metrics (from the page), and to MLflow."""
+    """The links of the page: to the metrics (relative to the page) and to MLflow."""
 
     metrics: str
     mlflow: str
@@ -28,7 +28,7 @@ class Links:
 
 @dataclass(frozen=True, slots=True)
 class Fact:
-    """A name, a value, what it means, and how it is: good, bad, or neither."""
+    """A tile: a name, a value, what it means, and its tone (good, bad, or neither)."""
 
     name: str
     value: str
@@ -37,14 +37,14 @@ class Fact:
 
 
 class StatusPage:
-    """The page of the latest snapshot, written once for each. May be called from different threads."""
+    """Renders the page once per snapshot. Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = Lock()
         self._written: tuple[Snapshot, Links, bytes] | None = None
 
     def text(self, snapshot: Snapshot, links: Links, now_s: float) -> bytes:
-        """The page of a snapshot that was published about ``now_s`` (Unix seconds)."""
+        """The page for a snapshot that was published at about ``now_s`` (Unix seconds)."""
         with self._lock:
             if self._written is None or self._written[0] is not snapshot or self._written[1] != links:
                 self._written = (snapshot, links, write(snapshot, links, now_s))
@@ -70,7 +70,7 @@ def write(snapshot: Snapshot, links: Links, now_s: float) -> bytes:
 
 
 def _of_mlflow(status: Status, now_s: float) -> Iterator[Fact]:
-    meaning = "Whether it answered the last poll."
+    meaning = "Whether MLflow answered the last poll."
     since = f"since {templating.time_text(status.mlflow_since_s)}"
     match status.mlflow_up:
         case None:
@@ -81,58 +81,61 @@ def _of_mlflow(status: Status, now_s: float) -> Iterator[Fact]:
             yield Fact("MLflow", f"not reachable {since}", meaning, "bad")
     lag = "-" if status.last_success_s is None else _age(now_s - status.last_success_s)
     yield Fact("Last successful poll", templating.time_text(status.last_success_s), "When MLflow was last read.")
-    yield Fact("Lag", lag, "How long ago that is. Normally no longer than poll.interval.")
+    yield Fact("Lag", lag, "Time since the last successful poll. Normally at most poll.interval.")
     if status.reload and not status.reload.successful:
-        yield Fact("Configuration", "the file cannot be used", "The one before it is in use. The log says why.", "bad")
+        meaning = "The previous configuration is in use. The log has the error."
+        yield Fact("Configuration", "the file is invalid", meaning, "bad")
 
 
 def _of_reading(reading: Reading, now_s: float) -> Iterator[Fact]:
     yield _complete(reading, now_s)
     yield _audited(reading)
-    yield Fact("Pending", f"{reading.pending:,}", "Traces that still run, or ended just now: not counted yet.")
+    yield Fact(
+        "Pending", f"{reading.pending:,}", "Traces in progress, or that have just ended. They are not counted yet."
+    )
     yield Fact(
         "Unaccounted",
         "-" if reading.unaccounted is None else f"{reading.unaccounted:,}",
-        "Traces that MLflow has and the counters miss. Normally 0.",
+        "Traces that are in MLflow but missing from the counters. Normally 0.",
         "bad" if reading.unaccounted else "",
     )
     full = reading.series > 0.9 * reading.series_limit
     series = f"{reading.series:,} of {reading.series_limit:,}"
-    meaning = "In use, of series.limit. Beyond it, new label values are counted as other."
+    meaning = "Used, of series.limit. Beyond the limit, new label values are counted as other."
     yield Fact("Series", series, meaning, "bad" if full else "")
 
 
 def _complete(reading: Reading, now_s: float) -> Fact:
-    """Up to when all traces are known. In the beginning that is not known of any time, for poll.lateness at least."""
+    """The time up to which all traces are known. After the first start there is none for at least poll.lateness."""
     if reading.first_complete_s is None:
-        meaning = "All traces that started before are known. It stays poll.lateness (normally 2 h) behind."
+        meaning = "All traces that started before this time are known. It lags by poll.lateness (by default 2 h)."
         return Fact("Complete until", templating.time_text(reading.complete_until_s or None), meaning)
     origin_s, first = reading.counts_from_s, templating.time_text(reading.first_complete_s)
-    since = f"Traces from {templating.time_text(origin_s) if origin_s else 'the earliest'} on are counted."
-    meaning = f"{since} The first time is complete after poll.lateness, at {first}."
+    since = f"Counts traces that started since {templating.time_text(origin_s)}." if origin_s else "Counts all traces."
+    meaning = f"{since} The first complete time is known after poll.lateness, at {first}."
     if reading.first_complete_s <= now_s:
-        meaning = f"{since} What MLflow has of the past is being read."
+        meaning = f"{since} The exporter is still reading older traces."
     return Fact("Complete until", "not yet", meaning)
 
 
 def _audited(reading: Reading) -> Fact:
-    meaning = "When MLflow's own count of traces was last compared with the counters."
+    meaning = "When the counters were last compared with MLflow's own count of traces."
     if reading.audit_supported is False:
-        return Fact("Audited", "not possible", "This server has no count of its own, or mlflow.filter is set.")
+        return Fact("Audited", "not possible", "This MLflow server cannot count traces, or mlflow.filter is set.")
     at = "not yet" if reading.audited_until_s is None else templating.time_text(reading.audited_until_s)
     return Fact("Audited", at, meaning)
 
 
 def _of_totals(snapshot: Snapshot) -> Iterator[Fact]:
     catching_up = "yes" if snapshot.status.catching_up else "no"
-    yield Fact("Catching up", catching_up, "Whether traces that were missed meanwhile are being read.")
+    yield Fact("Catching up", catching_up, "Whether the exporter is reading a backlog of older traces.")
     late = snapshot.totals.get(Cell(LATE, ()), 0)
-    meaning = "Traces that MLflow showed later than poll.lateness. They are counted all the same."
+    meaning = "Traces that appeared in MLflow later than poll.lateness. They are counted nevertheless."
     yield Fact("Late", f"{late:,.0f}", meaning, "bad" if late else "")
 
 
 def _last_ms(snapshot: Snapshot) -> dict[Group, int]:
-    """When traces of a version were last counted, by VERSION_LABELS."""
+    """When a trace of each version was last counted, by VERSION_LABELS."""
     last: dict[Group, int] = {}
     for group, active_ms in snapshot.active_ms.items():
         if len(group) > len(VERSION_LABELS):

@@ -1,4 +1,4 @@
-"""What the pages for people have in common. Templates escape all that they show, and show no control characters."""
+"""Rendering of HTML pages. Templates escape all values and replace control characters."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -10,7 +10,7 @@ from mlflow_trace_exporter.shown import shown
 
 
 def _fit(value: object) -> object:
-    """What a template shows of a value; what is HTML already is ours."""
+    """Replace control characters in a value. Markup is our own and stays as it is."""
     return shown(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
@@ -23,7 +23,7 @@ _TEMPLATES = jinja2.Environment(
 
 
 def page(template: str) -> Callable[..., bytes]:
-    """What writes a page, as HTML in UTF-8, from the values that the template names."""
+    """Load a template. Returns a function that renders it as HTML in UTF-8 from the values that the template names."""
     found = _TEMPLATES.get_template(template)
 
     def write(**values: object) -> bytes:
@@ -33,12 +33,12 @@ def page(template: str) -> Callable[..., bytes]:
 
 
 def time_text(at_s: float | None) -> str:
-    """A moment in Unix seconds as people read it."""
+    """Format a time in Unix seconds; - for None."""
     return "-" if at_s is None else f"{datetime.fromtimestamp(at_s, UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
 def usd_text(usd: float | None) -> str:
-    """An amount of money; - where it is not known."""
+    """Format an amount in USD; - for None."""
     if usd is None:
         return "-"
     return f"${usd:,.2f}" if usd >= 1 else f"${usd:.4f}"

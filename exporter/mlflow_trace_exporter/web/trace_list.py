@@ -1,11 +1,11 @@
-"""The traces that an alert, a panel or a person asks about: what is asked, where to look, and which are the answer.
+"""Selects traces for a page: parses the question, plans the searches in MLflow, and filters their results. Pure.
 
-MLflow's own list of traces cannot be opened with a filter for their state: its address knows times and tags only, and
-changes from version to version. So the list is ours, and each trace leads to MLflow.
+MLflow's own list of traces cannot be opened with a filter on their state: its URL supports only times and tags, and
+changes between versions. So the exporter has its own list, and each trace in it links to MLflow.
 
-Traces count when they end, and an alert is about those that were counted in a window of time. So ``since`` means the
-end of a trace, and not its start: of traces that take hours, none both starts and ends in the last half hour. A trace
-that runs is in any such window. Pure.
+Traces are counted when they end, and an alert is about the traces that were counted in a time window. So ``since``
+refers to the end of a trace, not to its start: a trace that takes hours never both starts and ends in the last half
+hour. A trace in progress is in any such window.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -28,13 +28,13 @@ from mlflow_trace_exporter.tracking.query import label_searches
 
 MAX_ROWS = 50
 MAX_LOOKED_AT = 5_000
-"""At how many traces is looked for those that are asked for: MLflow does not know all that can be asked."""
+"""How many traces are examined for one page. MLflow's search does not support every condition."""
 
 HOUR_MS = 3_600_000
 
 
 class Kind(Enum):
-    """Which traces."""
+    """The state of traces that can be selected."""
 
     OK = "ok"
     ERROR = "error"
@@ -43,10 +43,10 @@ class Kind(Enum):
 
 
 RUNNING_TERMS = ("trace.status != 'OK'", "trace.status != 'ERROR'")
-"""Also one whose state MLflow does not know."""
+"""This also finds traces whose state is unknown to MLflow."""
 
 _TERMS: Mapping[Kind | None, Sequence[str]] = {
-    Kind.OK: ("trace.status != 'ERROR'",),  # one that MLflow calls in progress may have ended all the same
+    Kind.OK: ("trace.status != 'ERROR'",),  # a trace in progress according to MLflow may have ended
     Kind.ERROR: ("trace.status = 'ERROR'",),
     Kind.IN_PROGRESS: RUNNING_TERMS,
 }
@@ -54,17 +54,17 @@ _TERMS: Mapping[Kind | None, Sequence[str]] = {
 TIMES = ("since", "start", "end")
 AMOUNTS = ("duration_above", "tokens_above", "cost_above")
 PARAMETERS = ("status", *TIMES, *AMOUNTS, "missing")
-"""What can be asked for beside labels."""
+"""The parameters of a query besides labels."""
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """Traces with these values of ``labels`` and of a ``kind`` (None: any) that start in [start_ms, end_ms), and that
-    run or ended at ``since_ms`` or later where that is set.
+    """Selects traces with these ``labels`` and of this ``kind`` (None: any) that start in [start_ms, end_ms). If
+    ``since_ms`` is set, they must also be in progress, or have ended then or later.
 
-    ``others`` are the labels that were asked for as `other`, which can be any value. ``above``: what a trace takes more
-    of, by AMOUNTS, in seconds, tokens and USD. ``missing``: the field that it lacks, one of MISSING_FIELDS, or "".
-    ``given`` is the query as it was read.
+    ``others``: labels that were queried as `other`, which matches any value. ``above``: lower bounds by AMOUNTS, in
+    seconds, tokens and USD. ``missing``: the field that a trace lacks, one of MISSING_FIELDS, or "". ``given``: the
+    query as it was read.
     """
 
     labels: Mapping[str, str]
@@ -79,12 +79,12 @@ class Question:
 
     @classmethod
     def parse(cls, query: Iterable[tuple[str, str]], label_names: Sequence[str], now_ms: int) -> "Question":
-        """Read it from the query of an address; times are Unix seconds, or written as in ``moments``. Without
-        ``since`` and ``start`` it is the hour before ``end``, or the last one. Raises ValueError with what is wrong."""
+        """Parse the query of a URL. Times are Unix seconds, or written as in ``moments``. Without ``since`` and
+        ``start`` the window is the hour before ``end``, or the last hour. Raises ValueError for an invalid query."""
         given = {name: value for name, value in query if value}
         if unknown := sorted(set(given) - {*PARAMETERS, *label_names}):
             known = ", ".join((*PARAMETERS, *label_names))
-            raise ValueError(f"{unknown[0]!r} cannot be asked for; there are {known}")
+            raise ValueError(f"unknown parameter {unknown[0]!r}; known parameters are {known}")
         _require("status", given.get("status"), [kind.value for kind in Kind])
         _require("missing", given.get("missing"), MISSING_FIELDS)
         values = {name: clean(value) for name, value in given.items() if name not in PARAMETERS}
@@ -107,13 +107,15 @@ class Question:
 
     @property
     def experiment(self) -> str | None:
-        """The label of the only one to look at, or of all of them; None for any."""
+        """The value of the label experiment, if it is queried; else None."""
         return self.labels.get("experiment")
 
     def searches(self, rules: LabelRules, objectives: Objectives, like: bool = True) -> list[list[str]]:
-        """What MLflow can look for: searches, as terms that all must match, which together find all that is asked for.
-        MLflow does not know which environment has which latency: the least goes for all. ``like``: whether it knows
-        LIKE, without which it cannot look for labels."""
+        """The searches that together find all traces in question. Each search is a list of terms that must all match.
+
+        MLflow does not know the latency objective of each environment, so the lowest one is used for all. ``like``:
+        whether MLflow supports LIKE, without which it cannot search by label.
+        """
         above_s = [self.above["duration_above"]] if "duration_above" in self.above else []
         if self.kind is Kind.SLOW and objectives.least_latency_s is not None:
             above_s.append(objectives.least_latency_s)
@@ -124,7 +126,7 @@ class Question:
 
 def _require(name: str, value: str | None, known: Sequence[str]) -> None:
     if value is not None and value not in known:
-        raise ValueError(f"{name} {value!r}: there are {', '.join(known)}")
+        raise ValueError(f"{name} {value!r}: must be one of {', '.join(known)}")
 
 
 def _unix_ms(name: str, text: str, now_ms: int) -> int:
@@ -137,7 +139,7 @@ def _unix_ms(name: str, text: str, now_ms: int) -> int:
             seconds = float("nan")
     if not isfinite(seconds) or abs(seconds) > LATEST_MS / 1000:
         raise ValueError(
-            f"{name} {text!r}: write Unix seconds, a time such as 2026-11-25T14:30, or how long ago, as 6h"
+            f"{name} {text!r}: write Unix seconds, a time such as 2026-11-25T14:30, or a duration back such as 6h"
         )
     return max(0, int(seconds * 1000))
 
@@ -148,24 +150,24 @@ def _amount(name: str, text: str) -> float:
     except ValueError:
         amount = float("nan")
     if not 0 <= amount <= 1e12:
-        raise ValueError(f"{name} {text!r}: write a number that is 0 or more")
+        raise ValueError(f"{name} {text!r}: must be a number, 0 or more")
     return amount
 
 
 @dataclass(frozen=True, slots=True)
 class Search:
-    """Something to ask MLflow for: the traces of a window that match all terms."""
+    """One search in MLflow: the traces in a window that match all terms."""
 
     window: Window
     terms: Sequence[str]
 
 
 def steps(question: Question, terms: Sequence[Sequence[str]], can_ask_for_ends: bool) -> list[list[Search]]:
-    """Where to look, one step after the other: each has older starts than the one before it, and its searches are to be
-    merged; ``terms`` are those of ``Question.searches``. The first step is quick, and mostly enough.
+    """Plan the searches, step by step. Each step covers older start times than the one before, and the results of its
+    searches must be merged. ``terms`` come from ``Question.searches``. The first step is fast and usually enough.
 
-    Example: since 12:00 means first what started from 12:00 on, and then what started in the week before and ended from
-    12:00 on, or runs.
+    Example: ``since`` 12:00 first finds traces that started at 12:00 or later. The second step finds traces that
+    started in the week before, and that ended at 12:00 or later or are in progress.
     """
     split_ms = question.since_ms if question.since_ms is not None else question.end_ms - GIVE_UP_MS
     split_ms = min(max(question.start_ms, split_ms), question.end_ms)
@@ -185,8 +187,8 @@ def answer(
     objectives: Objectives,
     traffic: frozenset[Traffic],
 ) -> list[TraceRecord]:
-    """The first MAX_ROWS that are asked for of ``newest``, of which no more than necessary are taken; ``traffic`` are
-    the kinds of traces that count."""
+    """The first MAX_ROWS matching traces of ``newest``, which is read no further than necessary. ``traffic``: the kinds
+    of traces that are counted."""
 
     def is_asked_for(record: TraceRecord) -> bool:
         values = rules.values(record)
@@ -203,7 +205,7 @@ def answer(
 
 
 def _once(records: Iterable[TraceRecord]) -> Iterator[TraceRecord]:
-    """Each trace as it came first: more than one search can find it."""
+    """Drop duplicates: several searches can find the same trace. The first one is kept."""
     seen: set[str] = set()
     for record in records:
         if record.trace_id not in seen:
@@ -212,12 +214,12 @@ def _once(records: Iterable[TraceRecord]) -> Iterator[TraceRecord]:
 
 
 def _ran_since(record: TraceRecord, since_ms: int) -> bool:
-    """Whether a trace runs, or ended then or later; one that does not say when ended when it started."""
+    """Whether a trace is in progress, or ended then or later. Without an end time, its start time is used."""
     return not record.ended() or (record.start_ms if record.end_ms is None else record.end_ms) >= since_ms
 
 
 def _amounts(record: TraceRecord, names: Iterable[str]) -> list[tuple[str, float]]:
-    """How much of it a trace takes; of what is not known, less than nothing."""
+    """The amounts of a trace by name; -1 for an unknown one, which is never above a bound."""
     found = {
         "duration_above": record.duration_s,
         "tokens_above": tokens_of(record),
@@ -227,17 +229,17 @@ def _amounts(record: TraceRecord, names: Iterable[str]) -> list[tuple[str, float
 
 
 def tokens_of(record: TraceRecord) -> int | None:
-    """Input and output tokens of a trace; None where they are not known."""
+    """Input plus output tokens of a trace; None if unknown."""
     return None if record.usage is None else (record.usage.input or 0) + (record.usage.output or 0)
 
 
 def cost_of(record: TraceRecord) -> float | None:
-    """What a trace cost in USD; None where that is not known."""
+    """The cost of a trace in USD; None if unknown."""
     return None if record.cost is None else (record.cost.input_usd or 0) + (record.cost.output_usd or 0)
 
 
 def _is_of(kind: Kind | None, record: TraceRecord, latency_s: float | None) -> bool:
-    """Whether a trace is of a kind, where MLflow may have given more; above ``latency_s`` it is slow."""
+    """Whether a trace is of a kind. MLflow's searches may find others too. Traces above ``latency_s`` are slow."""
     match kind:
         case Kind.OK:
             return record.ended() and record.state is not State.ERROR

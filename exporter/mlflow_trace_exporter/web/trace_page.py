@@ -1,4 +1,4 @@
-"""The page with a list of traces: what it says, and its form. Needs no JavaScript; the template escapes all."""
+"""The page with a list of traces and its filter form. Needs no JavaScript. The template escapes all values."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,24 +24,24 @@ from mlflow_trace_exporter.web.trace_list import (
 )
 
 RANGES = {"last hour": "1h", "6 hours": "6h", "day": "1d", "7 days": "7d"}
-"""How far back a click leads."""
+"""Links for time ranges, by their text."""
 
 MAX_SUGGESTIONS = 100
-"""How many values of a label are suggested."""
+"""The most suggested values per label."""
 
 _LABELS = {"environment": "environment", "version": "version", "trace_name": "trace name", "experiment": "experiment"}
-"""Those that people look for first, and how they are called."""
+"""The labels that people filter by first, and their names on the page."""
 
 _AMOUNTS = {
     "duration_above": "longer than (seconds)",
-    "tokens_above": "more tokens than",
+    "tokens_above": "tokens above",
     "cost_above": "cost above (USD)",
 }
-_TIMES = {"since": "running, or ended since (UTC)", "start": "started from (UTC)", "end": "started before (UTC)"}
+_TIMES = {"since": "in progress, or ended since (UTC)", "start": "started since (UTC)", "end": "started before (UTC)"}
 
 _TITLES = {
     None: "All traces",
-    Kind.OK: "Traces that ended well",
+    Kind.OK: "Successful traces",
     Kind.ERROR: "Failed traces",
     Kind.SLOW: "Slow traces",
     Kind.IN_PROGRESS: "Traces in progress",
@@ -52,7 +52,7 @@ _write = templating.page("traces.html")
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """An answer: its traces, and whether there may be some that were not looked at."""
+    """The result of a search: its traces, and whether some may not have been examined."""
 
     records: Sequence[TraceRecord]
     ended_early: bool = False
@@ -60,7 +60,7 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """A field of the form: what it asks for, what it shows, and what can be chosen or is suggested."""
+    """A field of the form: its parameter, its text, its value, and its choices or suggestions."""
 
     name: str
     text: str
@@ -70,7 +70,7 @@ class Field:
 
 
 def values_of(names: Sequence[str], groups: Iterable[Group]) -> dict[str, list[str]]:
-    """The values of each label that traces were counted under."""
+    """The known values of each label, from the series of traces."""
     of_traces = [group for group in groups if len(group) == len(names)]
     return {name: sorted({group[at] for group in of_traces}) for at, name in enumerate(names)}
 
@@ -78,7 +78,7 @@ def values_of(names: Sequence[str], groups: Iterable[Group]) -> dict[str, list[s
 def write(
     question: Question, found: Found, rules: LabelRules, pages: MlflowPages, known: Mapping[str, Sequence[str]]
 ) -> bytes:
-    """The page as HTML in UTF-8; ``known`` are values of labels, to be suggested."""
+    """Render the page as HTML in UTF-8. ``known``: values to suggest, by label."""
     experiments = {record.experiment_id: record.experiment for record in found.records}
     lo_ms = question.start_ms if question.since_ms is None else question.since_ms
     extra = [name for name, _ in rules.extra if name not in PARAMETERS]
@@ -105,7 +105,7 @@ def _text(name: str) -> str:
 
 
 def _conditions(question: Question) -> list[tuple[str, str]]:
-    """What is asked for, as names and values."""
+    """The conditions of the query, as names and values."""
     labels = [(_text(name), value) for name, value in question.labels.items()]
     above = [(_AMOUNTS[name], f"{amount:,.6g}") for name, amount in question.above.items()]
     missing = [("without", _text(question.missing))] if question.missing else []
@@ -113,9 +113,9 @@ def _conditions(question: Question) -> list[tuple[str, str]]:
 
 
 def _times(question: Question) -> list[tuple[str, str]]:
-    name = "ended since" if question.kind in (Kind.OK, Kind.ERROR, Kind.SLOW) else "running, or ended since"
+    name = "ended since" if question.kind in (Kind.OK, Kind.ERROR, Kind.SLOW) else "in progress, or ended since"
     since = [] if question.since_ms is None or question.kind is Kind.IN_PROGRESS else [(name, _time(question.since_ms))]
-    start = [("started from", _time(question.start_ms))] if "start" in question.given else []
+    start = [("started since", _time(question.start_ms))] if "start" in question.given else []
     return [*since, *start, *([("started before", _time(question.end_ms))] if "end" in question.given else [])]
 
 
@@ -124,7 +124,7 @@ def _time(ms: int) -> str:
 
 
 def _with_since(given: Mapping[str, str], since: str) -> str:
-    """The query for the same traces of another time."""
+    """The same query for another time range."""
     return urlencode({**{name: value for name, value in given.items() if name not in TIMES}, "since": since})
 
 
@@ -160,12 +160,12 @@ def _some(known: Mapping[str, Sequence[str]], name: str) -> Sequence[str]:
 
 
 def _local(ms: int | None) -> str:
-    """A moment as a field of a form has it, in UTC."""
+    """A time as the value of a datetime-local field, in UTC."""
     return "" if ms is None else f"{utc(ms):%Y-%m-%dT%H:%M:%S}"
 
 
 def _state(record: TraceRecord) -> str:
-    """What it is counted as."""
+    """The state as which a trace is counted."""
     if not record.ended():
         return "in progress"
     return "error" if record.state is State.ERROR else "ok"

@@ -1,4 +1,4 @@
-"""Traces for a page, the newest first, read within bounds: nobody waits for long, and nobody reads all of MLflow."""
+"""Reads traces for a page, newest first, with limits on time and number."""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -11,28 +11,28 @@ from mlflow_trace_exporter.errors import PollError
 from mlflow_trace_exporter.web.trace_list import MAX_LOOKED_AT, Search
 
 ANSWER_S = 20.0
-"""How long MLflow is asked for more traces for a page: nobody waits longer for one."""
+"""How long a page keeps reading from MLflow. No request waits longer."""
 
 
 class Source(Protocol):
-    """Where the traces are: ``MlflowSource``."""
+    """The source of traces: ``MlflowSource``."""
 
     def newest(self, window: Window, *terms: str, experiment: str | None = None) -> Iterator[TraceRecord]:
-        """The traces of a window that match all terms, the latest start first. Raises PollError."""
+        """The traces in a window that match all terms, latest start first. Raises PollError."""
         ...
 
 
 class Newest:
-    """The traces that MLflow finds in the steps of ``trace_list.steps``, read as they are asked for, once.
+    """The traces found by the steps of ``trace_list.steps``. Can be iterated once, and reads lazily.
 
-    Iteration raises PollError where MLflow does not answer to the first step. Older traces can take it long: what it
-    does not answer then is left out.
+    Iteration raises PollError if MLflow does not answer the first step. Older traces can take MLflow a long time, so
+    later steps that fail are skipped.
     """
 
     def __init__(self, source: Source, steps: Sequence[Sequence[Search]], experiment: str | None) -> None:
         self._source, self._steps, self._experiment = source, steps, experiment
         self.ended_early = False
-        """Whether there may be traces that were not looked at."""
+        """Whether some traces may not have been examined."""
 
     def __iter__(self) -> Iterator[TraceRecord]:
         until = time.monotonic() + ANSWER_S

@@ -336,7 +336,7 @@ def test_a_mistake_in_the_configuration_is_told(tmp_path: Path) -> None:
     (tmp_path / "exporter.yml").write_text("labels: {extra: {version: tag.x}}")
     arguments = ["dashboards", f"--output={tmp_path / 'boards'}", f"--config.file={tmp_path / 'exporter.yml'}"]
     done = CliRunner().invoke(cli, arguments)
-    assert (done.exit_code, "version is a label already" in done.output) == (2, True), done.output
+    assert (done.exit_code, "version is already a label" in done.output) == (2, True), done.output
     assert not (tmp_path / "boards").exists()
 
 

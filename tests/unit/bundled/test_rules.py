@@ -130,10 +130,10 @@ def test_an_object_for_the_operator() -> None:
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        (["--label=release"], "'release' is no label; write NAME=VALUE"),
-        (["--label=release=x y"], "'release=x y' is no label"),
-        (["--label=re lease=x"], "'re lease=x' is no label"),
-        (["--label=release=x"], "--label: goes with --format=operator"),
+        (["--label=release"], "'release' is not a label; write NAME=VALUE"),
+        (["--label=release=x y"], "'release=x y' is not a label"),
+        (["--label=re lease=x"], "'re lease=x' is not a label"),
+        (["--label=release=x"], "--label: needs --format=operator"),
         (["--exporter-url=exporter:10500"], "not the address of a web page"),
     ],
 )

@@ -40,21 +40,21 @@ def test_what_is_no_address_is_one_message(text: str) -> None:
     assert (done.exit_code, done.output.count("\n")) == (2, 1), done.output
     assert "secret" not in done.output
     assert (
-        "write HOST:PORT, as in 127.0.0.1:10500" in done.output or "leave the user and the password out" in done.output
+        "write HOST:PORT, as in 127.0.0.1:10500" in done.output or "leave out the user and the password" in done.output
     )
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--insecure"], "--insecure: goes with https; write https://127.0.0.1:10500/-/healthy"),
-        (["--ca-file=/absent", "http://a:1/b"], "--ca-file: goes with https; write https://a:1/b"),
-        (["--insecure", "--ca-file=/absent", "https://a"], "--insecure, --ca-file: give one of them, not both"),
-        (["--key-file=/absent", "https://a"], "--key-file: goes with --cert-file"),
+        (["--insecure"], "--insecure: needs https; write https://127.0.0.1:10500/-/healthy"),
+        (["--ca-file=/absent", "http://a:1/b"], "--ca-file: needs https; write https://a:1/b"),
+        (["--insecure", "--ca-file=/absent", "https://a"], "--insecure, --ca-file: use one of them, not both"),
+        (["--key-file=/absent", "https://a"], "--key-file: needs --cert-file"),
         (["--ca-file=/absent", "https://a"], "--ca-file: cannot read /absent: No such file or directory"),
-        (["--ca-file=/dev/null", "https://a"], "--ca-file: /dev/null holds no certificate that can be used"),
+        (["--ca-file=/dev/null", "https://a"], "--ca-file: /dev/null contains no usable certificate"),
         (["--cert-file=/absent", "https://a"], "--cert-file: cannot read /absent: No such file or directory"),
-        (["--cert-file=/dev/null", "https://a"], "--cert-file: /dev/null is no pair with the key in /dev/null"),
+        (["--cert-file=/dev/null", "https://a"], "--cert-file: /dev/null does not match the key in /dev/null"),
     ],
 )
 def test_flags_that_do_not_fit(arguments: list[str], message: str) -> None:

@@ -28,7 +28,7 @@ def test_a_clock_that_was_never_set_is_ignored(
 
 def test_counting_does_not_begin_by_a_clock_that_was_never_set(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(wiring, "now_ms", lambda: 5_000)
-    with pytest.raises(UserError, match=r"this machine's clock says 1970-01-01 00:00 UTC: set it"):
+    with pytest.raises(UserError, match=r"this machine's clock says 1970-01-01 00:00 UTC: set the clock"):
         wiring.poll_settings(Config())
     earliest = Config(poll=Poll.model_validate({"start": "earliest"}))
     assert wiring.poll_settings(earliest).origin_ms == 0

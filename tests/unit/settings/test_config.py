@@ -54,7 +54,7 @@ def test_defaults_are_those_of_the_design() -> None:
 def test_no_label_can_be_added_that_a_metric_has_already(file: Path) -> None:
     for family in FAMILIES:
         for name in family.label_names if family.labels == TRACE_LABELS else ():
-            assert f"{name} is a label already" in mistakes(file, f"labels: {{extra: {{{name}: tag.a}}}}")
+            assert f"{name} is already a label" in mistakes(file, f"labels: {{extra: {{{name}: tag.a}}}}")
 
 
 @pytest.mark.parametrize("text", ["", "# nothing\n", "mlflow:\npoll:\n  start:\n"])
@@ -137,7 +137,7 @@ def test_a_user_without_a_home_is_told_to_say_where_the_ledger_is(monkeypatch: p
 
     monkeypatch.delenv("XDG_STATE_HOME", raising=False)
     monkeypatch.setattr(Path, "expanduser", homeless)
-    with pytest.raises(UserError, match=r"ledger\.path: set it"):
+    with pytest.raises(UserError, match=r"ledger\.path: must be set"):
         config.load(None)
 
 
@@ -181,19 +181,19 @@ polling: {}
 """,
     )
     assert message.splitlines() == [
-        f"13 mistakes in {file}:",
+        f"13 errors in {file}:",
         "  line 2, mlflow.tracking_uri: not the address of a tracking server; write one such as http://mlflow:5000",
         "  line 3, mlflow.experimnts: unknown key; did you mean mlflow.experiments?",
-        "  line 4, mlflow.experiments: should be a list, as in `- first`, not 7",
+        "  line 4, mlflow.experiments: must be a list, as in `- first`, not 7",
         "  line 5, mlflow.timeout: 10 is not a duration; write one such as 15s, 2m or 1h30m",
         "  line 7, poll.interval: 15 is not a duration; write one such as 15s, 2m or 1h30m",
         "  line 8, poll.lateness: must be at least 10m",
-        "  line 9, poll.start: 'yesterday' is neither now, earliest nor a duration back such as 24h",
+        "  line 9, poll.start: 'yesterday' is none of now, earliest, or a duration such as 24h",
         "  line 11, labels.environment: name at least one source, as in [tag.environment]",
         "  line 12, labels.version: 'app_version' is neither a tag nor metadata; write tag.NAME or metadata.NAME",
         "  line 14, buckets.duration_seconds: edges must be above 0, at most 1e12, and each above the one before it",
         "  line 15, buckets.tokens: write 1 to 100 numbers, as in [0.1, 1, 10]",
-        "  line 16, ledger: should hold keys, as in `key: value`, not 'ledger.db'",
+        "  line 16, ledger: must contain keys, as in `key: value`, not 'ledger.db'",
         "  line 17, polling: unknown key; did you mean poll?",
     ]
 
@@ -202,35 +202,35 @@ polling: {}
     ("text", "expected"),
     [
         ("mlflow: [", "line 1: not valid YAML"),
-        ("a: 1\na: 2\n", "line 2: a is there twice"),
+        ("a: 1\na: 2\n", "line 2: duplicate key a"),
         ("mlflow: &a {filter: x}\npoll: *a\n", "line 2: aliases are not supported"),
-        ("- mlflow\n", "should hold keys"),
-        ("just text", "should hold keys"),
+        ("- mlflow\n", "must contain keys"),
+        ("just text", "must contain keys"),
         ("mlflow: {filter: !!python/object/apply:os.system [ls]}", "line 1: tags"),
         ("poll: !!bool x", "line 1: tags (tag:yaml.org,2002:bool) are not supported"),
-        ("mlflow:\n  tracking_uri: {{ .Values.uri }}", "line 2: a key should be a plain name; quote a value"),
-        ("[a]: b", "line 1: a key should be a plain name"),
+        ("mlflow:\n  tracking_uri: {{ .Values.uri }}", "line 2: a key must be a plain name; quote a value"),
+        ("[a]: b", "line 1: a key must be a plain name"),
         ("buckets: {tokens: [1" + "0" * 400 + "]}", "line 1, buckets.tokens: edges must be above 0, at most 1e12"),
         ("ledger: {path: ~nosuchuser/l.db}", "line 1, ledger.path: ~nosuchuser/l.db: there is no such user"),
         ("mlflow: {timeout: " + "9" * 5000 + "}", "not valid YAML"),
         ("mlflow: {timeout: 2026-13-45}", "not valid YAML"),
-        (b"\xff\xfe\x00", "is not a text file in UTF-8"),
+        (b"\xff\xfe\x00", "is not a UTF-8 text file"),
         (b"mlflow: {filter: '\x00'}", "not valid YAML"),
         ("[" * 30_000, "line 1: nested too deeply"),
-        ("mlflow: {experiments: [1]}", "line 1, mlflow.experiments.0: should be a text; put it in quotes, not 1"),
+        ("mlflow: {experiments: [1]}", "line 1, mlflow.experiments.0: must be a string; put it in quotes, not 1"),
         ("ledger: {path: ''}", "line 1, ledger.path: write the path of a file"),
         ("poll: {interval: 1y999999999y}", "line 1, poll.interval"),
         ("poll: {interval: 100ms}", "line 1, poll.interval: must be at least 1s"),
         ("1: 2", "1: keys should be strings"),
-        ("labels: {extra: {1a: tag.a}}", "line 1, labels.extra: '1a' cannot be the name of a label"),
-        ("labels: {extra: {version: tag.a}}", "line 1, labels.extra: version is a label already, or reserved"),
-        ("labels: {extra: {pod: tag.a}}", "line 1, labels.extra: pod is a label already, or reserved"),
-        ("labels: {extra: {__a: tag.a}}", "line 1, labels.extra: __a is a label already, or reserved"),
+        ("labels: {extra: {1a: tag.a}}", "line 1, labels.extra: '1a' cannot be a label name"),
+        ("labels: {extra: {version: tag.a}}", "line 1, labels.extra: version is already a label, or reserved"),
+        ("labels: {extra: {pod: tag.a}}", "line 1, labels.extra: pod is already a label, or reserved"),
+        ("labels: {extra: {__a: tag.a}}", "line 1, labels.extra: __a is already a label, or reserved"),
         ("labels: {extra: {a: name}}", "line 1, labels.extra: 'name' is neither a tag nor metadata"),
         ("labels: {extra: {a: metadata.mlflow.trace.user}}", "line 1, labels.extra: a: mlflow.trace.user cannot"),
         ("labels: {extra: [tag.a]}", "line 1, labels.extra: name each label and its sources"),
-        ("labels: {max_values: 0}", "line 1, labels.max_values: should be at least 1, not 0"),
-        ("series: {limit: many}", "line 1, series.limit: should be a whole number, not 'many'"),
+        ("labels: {max_values: 0}", "line 1, labels.max_values: must be at least 1, not 0"),
+        ("series: {limit: many}", "line 1, series.limit: must be an integer, not 'many'"),
         ("mlflow: {traffic: [apps]}", "line 1, mlflow.traffic: name at least one of application, evaluation,"),
         ("objectives: [{environment: a}]", "line 1, objectives.0: name at least one of error_ratio, latency"),
         ("objectives: [{environment: '', error_ratio: 1%}]", "line 1, objectives.0.environment: name an environment"),
@@ -239,8 +239,8 @@ polling: {}
             "line 1, objectives.0.environment: name an environment",
         ),
         ("objectives: [{error_ratio: 1%}]", "line 1, objectives.0.environment: is required"),
-        ("objectives: [{environment: a, error_ratio: 5}]", "line 1, objectives.0.error_ratio: 5 is not a share"),
-        ("objectives: [{environment: a, error_ratio: 0%}]", "objectives.0.error_ratio: '0%' is not a share"),
+        ("objectives: [{environment: a, error_ratio: 5}]", "line 1, objectives.0.error_ratio: 5 is not a ratio"),
+        ("objectives: [{environment: a, error_ratio: 0%}]", "objectives.0.error_ratio: '0%' is not a ratio"),
         ("objectives: [{environment: a, latency: 5}]", "line 1, objectives.0.latency: 5 is not a duration"),
         (
             "objectives: [{environment: a, latencies: 5s}]",
@@ -248,20 +248,20 @@ polling: {}
         ),
         (
             "objectives: [{environment: a, foo: 5s}]",
-            "foo: unknown key; known are objectives.0.environment, o",
+            "foo: unknown key; known keys are objectives.0.environment, o",
         ),
         (
             "objectives: {environment: a, error_ratio: 1%}",
-            "should be a list, as in `- first`, not {environment: a",
+            "must be a list, as in `- first`, not {environment: a",
         ),
         ("interval: 15s", "line 1, interval: unknown key; did you mean poll.interval?"),
         ("mlflow: {interval: 15s}", "line 1, mlflow.interval: unknown key; did you mean poll.interval?"),
-        ("poll: {start: 2026-11-20}", "poll.start: 2026-11-20 is neither now, earliest nor a duration back"),
-        ("poll: {start: 2026-11-20T10:00:00Z}", "poll.start: 2026-11-20 10:00:00+00:00 is neither now"),
+        ("poll: {start: 2026-11-20}", "poll.start: 2026-11-20 is none of now, earliest, or a duration"),
+        ("poll: {start: 2026-11-20T10:00:00Z}", "poll.start: 2026-11-20 10:00:00+00:00 is none of now"),
         ("poll: {interval: {a: [1]}}", "poll.interval: {a: [1]} is not a duration"),
         ("poll: {interval: yes}", "poll.interval: true is not a duration"),
-        ("objectives: [{environment: a, error_ratio: [5%]}]", "objectives.0.error_ratio: [5%] is not a share"),
-        ("labels: {extra: {1: tag.a}}", "line 1, labels.extra: 1 cannot be the name of a label"),
+        ("objectives: [{environment: a, error_ratio: [5%]}]", "objectives.0.error_ratio: [5%] is not a ratio"),
+        ("labels: {extra: {1: tag.a}}", "line 1, labels.extra: 1 cannot be a label name"),
         (
             "mlflow: {tracking_uri: 'https://me:pw@h:5000/#/experiments/1'}",
             "leave out #/experiments/1; write https://h:",
@@ -269,7 +269,7 @@ polling: {}
         ("mlflow: {tracking_uri: 'http://h/mlflow/?a=b'}", "leave out ?a=b; write http://h/mlflow"),
         (
             "objectives: [{environment: a, cost_usd_per_day: 0}]",
-            "cost_usd_per_day: should be more than 0, not 0",
+            "cost_usd_per_day: must be more than 0, not 0",
         ),
         ("web: {mlflow_ui_url: mlflow}", "line 1, web.mlflow_ui_url: not the address of a web page"),
         ("web: {external_url: 'javascript:alert(1)'}", "line 1, web.external_url: not the address of a web page"),

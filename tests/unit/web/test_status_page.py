@@ -55,12 +55,12 @@ def test_each_tile_says_what_it_means() -> None:
 def test_as_long_as_no_time_is_complete_the_page_says_what_it_waits_for() -> None:
     value, meaning = tiles(page(first_complete_s=NOW_S + 4_200))["Complete until"]
     assert value == "not yet"
-    assert "Traces from 2026-09-21 13:13:20 UTC on are counted." in meaning
-    assert "The first time is complete after poll.lateness, at 2026-09-21 15:23:20 UTC." in meaning
+    assert "Counts traces that started since 2026-09-21 13:13:20 UTC." in meaning
+    assert "The first complete time is known after poll.lateness, at 2026-09-21 15:23:20 UTC." in meaning
     value, meaning = tiles(page(first_complete_s=8_100, counts_from_s=0, complete_until_s=0))["Complete until"]
     assert value == "not yet"
-    assert "from the earliest on" in meaning
-    assert "is being read" in meaning
+    assert "Counts all traces." in meaning
+    assert "is still reading older traces" in meaning
     assert tiles(page())["Complete until"][0] == "2026-09-21 13:13:20 UTC"
 
 

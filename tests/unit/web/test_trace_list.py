@@ -174,11 +174,11 @@ def test_a_trace_that_has_ended_is_not_in_progress_whatever_mlflow_calls_it() ->
 @pytest.mark.parametrize(
     ("query", "complaint"),
     [
-        ({"user": "bob"}, "'user' cannot be asked for; there are status, since, start, end, duration_above"),
-        ({"status": "bad"}, "status 'bad': there are ok, error, slow, in_progress"),
-        ({"missing": "model"}, "missing 'model': there are token_usage, cost, user"),
-        ({"cost_above": "-1"}, "cost_above '-1': write a number that is 0 or more"),
-        ({"tokens_above": "nan"}, "tokens_above 'nan': write a number that is 0 or more"),
+        ({"user": "bob"}, "unknown parameter 'user'; known parameters are status, since, start, end, duration_above"),
+        ({"status": "bad"}, "status 'bad': must be one of ok, error, slow, in_progress"),
+        ({"missing": "model"}, "missing 'model': must be one of token_usage, cost, user"),
+        ({"cost_above": "-1"}, "cost_above '-1': must be a number, 0 or more"),
+        ({"tokens_above": "nan"}, "tokens_above 'nan': must be a number, 0 or more"),
         ({"start": "yesterday"}, "start 'yesterday': write Unix seconds"),
         ({"since": "-1e300"}, "since '-1e300': write Unix seconds"),
         ({"end": "nan"}, "end 'nan': write Unix seconds"),
@@ -245,9 +245,9 @@ def test_the_page_leads_to_each_trace_and_escapes_what_they_say() -> None:
     assert "<script" not in page
     assert "<b>&lt;b&gt;</b>" in page
     assert "experiments/7/traces?startTimeLabel=CUSTOM&amp;startTime=" in page
-    assert "the version can be any" in write(ask(version="other"))
-    assert "There are none" in write(question)
-    assert "Not all traces of this time were looked at" in write(question, ended_early=True)
+    assert "any version, because" in write(ask(version="other"))
+    assert "No matching traces" in write(question)
+    assert "Not all traces in this time range were examined" in write(question, ended_early=True)
 
 
 def test_links_into_mlflow_name_the_workspace() -> None:
