@@ -96,8 +96,8 @@ def _settings_of_the_client_end_with_the_test() -> Iterator[None]:
     yield
     for name in [name for name in os.environ if name.startswith("MLFLOW_HTTP_REQUEST_")]:
         del os.environ[name]
-    if client := sys.modules.get("mlflow_trace_exporter.tracking.client"):
-        client._timeout_of_the_user.cache_clear()
+    if variables := sys.modules.get("mlflow_trace_exporter.tracking.variables"):
+        variables._timeout_of_the_user.cache_clear()
 
 
 @pytest.fixture(scope="session")

@@ -18,10 +18,11 @@ from mlflow_trace_exporter.errors import UserError
 from mlflow_trace_exporter.metrics.families import trace_families
 from mlflow_trace_exporter.metrics.meter import Meter
 from mlflow_trace_exporter.settings.config import Config
-from mlflow_trace_exporter.tracking.client import Client, prepare_client
+from mlflow_trace_exporter.tracking.client import Client
 from mlflow_trace_exporter.tracking.mlflow_pages import MlflowPages
 from mlflow_trace_exporter.tracking.query import Library
 from mlflow_trace_exporter.tracking.source import MlflowSource
+from mlflow_trace_exporter.tracking.variables import prepare_client
 
 
 def now_ms() -> int:

@@ -13,7 +13,8 @@ import pytest
 
 from mlflow_trace_exporter.errors import PollError, Reason
 from mlflow_trace_exporter.tracking import bounded, client
-from mlflow_trace_exporter.tracking.client import Client, Found, prepare_client
+from mlflow_trace_exporter.tracking.client import Client, Found
+from mlflow_trace_exporter.tracking.variables import prepare_client
 from tests.support import endless
 from tests.support.endless import OK, Answer, again_and_again, bomb, letter_by_letter, with_body
 

@@ -15,7 +15,8 @@ import trustme
 
 from mlflow_trace_exporter.errors import NotUnderstoodError, PollError, Reason, UserError
 from mlflow_trace_exporter.tracking import remedies
-from mlflow_trace_exporter.tracking.client import Client, prepare_client
+from mlflow_trace_exporter.tracking.client import Client
+from mlflow_trace_exporter.tracking.variables import prepare_client
 from tests.support.certificates import Certificates, make_certificates
 
 MLFLOW = "/api/2.0/mlflow/experiments/search"

@@ -16,9 +16,10 @@ from mlflow_trace_exporter.domain.trace import TraceRecord
 from mlflow_trace_exporter.errors import PollError, Reason
 from mlflow_trace_exporter.tracking import filters
 from mlflow_trace_exporter.tracking import source as source_module
-from mlflow_trace_exporter.tracking.client import Client, Found, prepare_client
+from mlflow_trace_exporter.tracking.client import Client, Found
 from mlflow_trace_exporter.tracking.experiments import Experiment
 from mlflow_trace_exporter.tracking.source import MlflowSource
+from mlflow_trace_exporter.tracking.variables import prepare_client
 
 
 @pytest.mark.parametrize(
