@@ -96,7 +96,17 @@ def _label_sources(value: object) -> tuple[LabelSource, ...]:
     texts = [value] if isinstance(value, str) else value
     if not isinstance(texts, list) or not texts or not all(isinstance(text, str) for text in texts):
         raise ValueError("name at least one source, as in [tag.environment]")
-    return tuple(LabelSource.parse(text) for text in texts)
+    return tuple(_not_personal(LabelSource.parse(text)) for text in texts)
+
+
+PERSONAL = ("mlflow.trace.user", "mlflow.trace.session", "mlflow.traceInputs", "mlflow.traceOutputs")
+
+
+def _not_personal(source: LabelSource) -> LabelSource:
+    """Raise ValueError for a source that would create a series for each user, or expose what users wrote."""
+    if source.key in PERSONAL:
+        raise ValueError(f"{source.key} cannot become a label: it has a value for each user or question")
+    return source
 
 
 _LABEL_NAME = re.compile(r"[a-zA-Z_]\w*", re.ASCII)
@@ -115,7 +125,6 @@ _RESERVED_LABELS = {
     "trace_id",
     "pod",
 }
-PERSONAL = ("mlflow.trace.user", "mlflow.trace.session", "mlflow.traceInputs", "mlflow.traceOutputs")
 MAX_EXTRA_LABELS = 10
 
 
@@ -124,7 +133,7 @@ def _extra_labels(value: object) -> tuple[tuple[str, tuple[LabelSource, ...]], .
         raise ValueError("name each label and its sources, as in {team: tag.team}")
     if len(value) > MAX_EXTRA_LABELS:
         raise ValueError(f"at most {MAX_EXTRA_LABELS} labels: each multiplies the number of series")
-    return tuple((_label_name(name), _not_personal(name, _label_sources(found))) for name, found in value.items())
+    return tuple((_label_name(name), _label_sources(found)) for name, found in value.items())
 
 
 def _label_name(name: object) -> str:
@@ -135,14 +144,6 @@ def _label_name(name: object) -> str:
     if name in _RESERVED_LABELS or name.startswith("__"):
         raise ValueError(f"{name} is already a label, or reserved; choose another name")
     return name
-
-
-def _not_personal(name: object, sources: tuple[LabelSource, ...]) -> tuple[LabelSource, ...]:
-    """Raise ValueError for a source that would create a series for each user, or expose what users wrote."""
-    for source in sources:
-        if source.key in PERSONAL:
-            raise ValueError(f"{name}: {source.key} cannot become a label: it has a value for each user or question")
-    return sources
 
 
 def parse_ratio(value: object) -> float:
