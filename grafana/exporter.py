@@ -85,7 +85,7 @@ POLL_DURATION = over_time(
 INGESTION_LAG = over_time(
     "Ingestion lag",
     "The age of the start time up to which all traces are counted, and of the start time up to which they were compared"
-    " with MLflow's own counts. Normal: a little more than poll.lateness (2 h by default), and some minutes.",
+    " with MLflow's own counts. Normal: a little more than poll.lateness (2 h by default), and a few minutes.",
     "s",
     Query(q.age(f"{_EXPORTER}_complete_until_timestamp_seconds"), f"{_INSTANCE} complete"),
     Query(q.age(f"{_EXPORTER}_audited_until_timestamp_seconds"), f"{_INSTANCE} compared"),
@@ -136,7 +136,7 @@ PENDING = over_time(
 
 MEMORY = over_time(
     "Memory",
-    "Memory of the process. Normal: some hundred MB, more with more series, and no growth over days.",
+    "Memory of the process. Normal: a few hundred MB, more with more series, and no growth over days.",
     "bytes",
     Query(q.of_exporters(q.own("process_resident_memory_bytes")), _INSTANCE),
 )

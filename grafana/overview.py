@@ -30,7 +30,7 @@ _IN_PROGRESS = f"sum by (environment) (max without (instance, pod) (mlflow_trace
 
 ENVIRONMENTS = rows(
     "Environments",
-    "Each environment over the time range of the dashboard. The columns vs objective divide the share of failed, or"
+    "Each environment over the time range of the dashboard. The vs objective columns divide the share of failed, or"
     " slow, traces by the share that the objective allows. Below 1 is good; from 1 on the objective is missed."
     " Without an objective or without traces there is no data.",
     ("environment",),

@@ -208,7 +208,7 @@ Job {label("job")} has exporters of different MLflow servers, each with an exper
             each(
                 own(CREATED, Level(("experiment",))),
                 Level(("experiment",)),
-                "the one of {{ $each.Labels.instance }} was created {{ $each.Value | humanizeTimestamp }}",
+                "the one of {{ $each.Labels.instance }} was created at {{ $each.Value | humanizeTimestamp }}",
                 sort=' | sortByLabel "instance"',
             )
         }. Rules and dashboards use the higher of their numbers, not the sum.""",
@@ -251,7 +251,7 @@ or {RESETS} > 0 unless last_over_time({RESETS}[30d] offset 1h)""",
         "The ledger was damaged, and all counters restarted at zero.",
         f"""\
 {IT} set its ledger aside in the last hour.
-Increases over that moment are wrong. The log names the file.""",
+Increases across that moment are wrong. The log names the file.""",
         comment="""When a ledger is set aside, the process starts with a new one, and its counter is 1 from the
 start. A counter that appears at 1 therefore also matters, unless it was only absent for a while.""",
     ),
@@ -260,7 +260,7 @@ start. A counter that appears at 1 therefore also matters, unless it was only ab
         "mlflow_trace_exporter_config_last_reload_successful == 0",
         "The configuration file is invalid.",
         f"""\
-{IT} continues with the configuration that it read
+{IT} continues with the configuration that it read at
 {_own(RELOADED, MOMENT)}.
 The log reports the errors and where they are.""",
         hold="1m",

@@ -369,9 +369,9 @@ FILE = CaseFile(
                         summary="Exporters of one job read different MLflow servers.",
                         description=(
                             "Job mlflow-trace-exporter has exporters of different MLflow servers, each with an "
-                            "experiment named chatbot: the one of a was created 2023-11-14 22:13:20 +0000 UTC; the "
-                            "one of b was created 2023-11-14 22:14:20 +0000 UTC. Rules and dashboards use the higher "
-                            "of their numbers, not the sum."
+                            "experiment named chatbot: the one of a was created at 2023-11-14 22:13:20 +0000 UTC; the "
+                            "one of b was created at 2023-11-14 22:14:20 +0000 UTC. Rules and dashboards use the "
+                            "higher of their numbers, not the sum."
                         ),
                         dashboard="mlflow-exporter?var-job=mlflow-trace-exporter",
                     ),
@@ -548,7 +548,7 @@ FILE = CaseFile(
                         "a",
                         summary="The ledger was damaged, and all counters restarted at zero.",
                         description=(
-                            "a set its ledger aside in the last hour. Increases over that moment are wrong. The log "
+                            "a set its ledger aside in the last hour. Increases across that moment are wrong. The log "
                             "names the file."
                         ),
                     ),
@@ -556,7 +556,7 @@ FILE = CaseFile(
                         "b",
                         summary="The ledger was damaged, and all counters restarted at zero.",
                         description=(
-                            "b set its ledger aside in the last hour. Increases over that moment are wrong. The log "
+                            "b set its ledger aside in the last hour. Increases across that moment are wrong. The log "
                             "names the file."
                         ),
                     ),
@@ -580,7 +580,7 @@ FILE = CaseFile(
                         "a",
                         summary="The configuration file is invalid.",
                         description=(
-                            "a continues with the configuration that it read 1970-01-01 00:20:00 +0000 UTC. The log "
+                            "a continues with the configuration that it read at 1970-01-01 00:20:00 +0000 UTC. The log "
                             "reports the errors and where they are."
                         ),
                     ),

@@ -76,7 +76,9 @@ def cli() -> None:
 
 @cli.command(short_help="Poll MLflow and serve metrics until stopped.")
 @flags.config_file
-@click.option("--config.check", "only_check", is_flag=True, help="Do what `check` does, and exit.")
+@click.option(
+    "--config.check", "only_check", is_flag=True, help="Do what `check` does, also check the other flags, and exit."
+)
 @click.option(
     "--web.listen-address",
     "listen_address",

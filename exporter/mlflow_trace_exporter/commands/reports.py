@@ -24,7 +24,11 @@ if TYPE_CHECKING:  # it imports mlflow, which --help should not wait for
 @click.command(short_help="Report latency, errors, tokens and cost of traces.")
 @flags.config_file
 @click.option(
-    "--since", default="24h", show_default=True, metavar="TIME", help="Earliest start time: a duration back, or a date."
+    "--since",
+    default="24h",
+    show_default=True,
+    metavar="TIME",
+    help="Earliest start time: an age such as 7d, or a date.",
 )
 @click.option("--until", default="now", show_default=True, metavar="TIME", help="Latest start time (exclusive).")
 @click.option(
@@ -236,12 +240,17 @@ def doctor(config_file: Path | None, sample: int) -> None:
 @click.command(short_help="Write the history in MLflow to a file for Prometheus.")
 @flags.config_file
 @click.option(
-    "--since", default="30d", show_default=True, metavar="TIME", help="Earliest start time: a duration back, or a date."
+    "--since",
+    default="30d",
+    show_default=True,
+    metavar="TIME",
+    help="Earliest start time: an age such as 7d, or a date.",
 )
 @click.option(
     "--until",
     metavar="TIME",
-    help="Latest start time (exclusive).  [default: when serve started to count, by its ledger, or 3h]",
+    help="Latest start time (exclusive).  [default: when serve started to count, according to its ledger; without a"
+    " ledger, 3h]",
 )
 @click.option(
     "--step",
@@ -262,10 +271,13 @@ def doctor(config_file: Path | None, sample: int) -> None:
     "--job",
     default="mlflow-trace-exporter",
     show_default=True,
-    help="Label job of the exporter in Prometheus.",
+    help="Value of the job label of the exporter in Prometheus.",
 )
 @click.option(
-    "--instance", default="127.0.0.1:10500", show_default=True, help="Label instance of the exporter in Prometheus."
+    "--instance",
+    default="127.0.0.1:10500",
+    show_default=True,
+    help="Value of the instance label of the exporter in Prometheus.",
 )
 def backfill(
     config_file: Path | None, since: str, until: str | None, step: timedelta, output: Path, job: str, instance: str

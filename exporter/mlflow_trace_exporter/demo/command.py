@@ -158,7 +158,7 @@ class _Demo:
         if self._stopping.is_set():
             return
         traffic = self._processes.start("chatbot", self._traffic_arguments(), self._traffic_environment())
-        self._console.print(f"everything runs after {time.monotonic() - began:.0f} s; stop it with Ctrl-C\n")
+        self._console.print(f"everything is running after {time.monotonic() - began:.0f} s; stop it with Ctrl-C\n")
         self._watch()
         self._console.print("\nstopping: the chatbot sends its last traces")
         self._processes.stop(traffic, DRAIN_S)
@@ -166,7 +166,7 @@ class _Demo:
         self._summarize()
 
     def _start_mlflow(self) -> None:
-        with self._progress("MLflow is starting (the first time it makes its database: about 20 s)"):
+        with self._progress("MLflow is starting (the first start creates its database and takes about 20 s)"):
             self._processes.start_mlflow(self._options.data_dir.resolve(), self._options.mlflow_port)
             self._processes.wait_until_ready(f"{self._options.mlflow}/health", self._stopping.is_set)
 
@@ -248,9 +248,7 @@ class _Demo:
 
     def _table(self, elapsed_s: float) -> Table:
         title = f"{self._options.metrics} after {elapsed_s:.0f} s{self._incident_note(elapsed_s)}"
-        shown = Table(
-            title=title, caption=f"the traces themselves: {self._options.mlflow}", box=box.SIMPLE_HEAD, padding=0
-        )
+        shown = Table(title=title, caption=f"traces in MLflow: {self._options.mlflow}", box=box.SIMPLE_HEAD, padding=0)
         for number, name in enumerate(table.COLUMNS):
             shown.add_column(name, justify="left" if number < 2 else "right", min_width=7, overflow="fold")
         for row in self._rows():

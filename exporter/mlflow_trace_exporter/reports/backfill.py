@@ -53,11 +53,11 @@ def plan(settings: Config, since: str, until: str | None, step: timedelta, targe
         raise UserError("--step: must be at least 1s")
     for flag, value in target.items():
         if not value or not is_fit(value):
-            raise UserError(f"--{flag}: {value!r} is not a label value that Prometheus can have")
+            raise UserError(f"--{flag}: {value!r} is not a valid label value in Prometheus")
     since_ms = asked_ms("--since", since, now_ms)
     end_ms = until_ms(None if until is None else asked_ms("--until", until, now_ms), origin_ms, now_ms)
     if since_ms >= end_ms:
-        counted = "" if origin_ms is None else f"; serve counts since {text(origin_ms)} UTC"
+        counted = "" if origin_ms is None else f"; serve counts traces since {text(origin_ms)} UTC"
         raise UserError(
             f"--since: {text(since_ms)} UTC is not before the end of the history, {text(end_ms)} UTC{counted}"
         )

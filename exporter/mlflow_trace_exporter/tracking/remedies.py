@@ -58,7 +58,8 @@ BY_WORDS: tuple[tuple[str, Diagnosis], ...] = (
         r"certificate has expired|not yet valid",
         Diagnosis(
             Reason.UNREACHABLE,
-            "the certificate of MLflow at {uri} is expired or not valid yet; renew it, or correct this machine's clock",
+            "the certificate of MLflow at {uri} has expired or is not valid yet; renew it, or correct this machine's"
+            " clock",
         ),
     ),
     (

@@ -138,9 +138,7 @@ def _unix_ms(name: str, text: str, now_ms: int) -> int:
         except (ValueError, OverflowError):
             seconds = float("nan")
     if not isfinite(seconds) or abs(seconds) > LATEST_MS / 1000:
-        raise ValueError(
-            f"{name} {text!r}: write Unix seconds, a time such as 2026-11-25T14:30, or a duration back such as 6h"
-        )
+        raise ValueError(f"{name} {text!r}: write Unix seconds, a time such as 2026-11-25T14:30, or an age such as 6h")
     return max(0, int(seconds * 1000))
 
 

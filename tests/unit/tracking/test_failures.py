@@ -218,7 +218,7 @@ def test_an_expired_or_future_certificate(certificates: Certificates, monkeypatc
     made.private_key_pem.write_to_path(str(certificates.directory / "server.key"))
     monkeypatch.setenv("MLFLOW_TRACKING_SERVER_CERT_PATH", certificates.ca)
     with server(tls=context(certificates)) as uri:
-        assert "is expired or not valid yet" in str(failure(uri))
+        assert "has expired or is not valid yet" in str(failure(uri))
 
 
 def test_a_server_that_requires_a_client_certificate(
