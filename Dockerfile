@@ -1,9 +1,9 @@
 # docker build --target exporter -t mlflow-trace-exporter .      the exporter
-# docker build --target demo -t mlflow-trace-exporter-demo .     MLflow, the chatbot and its stand-ins for docker-compose.yml
+# docker build --target demo -t mlflow-trace-exporter-demo .     MLflow, the chatbot and its mock LLM, for docker-compose.yml
 FROM python:3.13.9-slim-bookworm AS base
 ENV PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 PATH=/opt/venv/bin:$PATH
-# The number is fixed so that volumes keep their owner. Others of group 0 have the same rights: OpenShift takes a number
-# of its own, which has no entry in /etc/passwd and so no home but this.
+# The user id is fixed so that volumes keep their owner. Other users in group 0 have the same permissions: OpenShift chooses
+# a user id of its own, which has no entry in /etc/passwd and so no other home than this.
 ENV HOME=/var/lib/mlflow-trace-exporter
 RUN useradd --uid 10500 --home-dir $HOME --create-home exporter && chgrp 0 $HOME && chmod g=u $HOME
 WORKDIR /var/lib/mlflow-trace-exporter

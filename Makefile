@@ -1,12 +1,12 @@
-# Everything runs in .venv, made from requirements.lock with its hashes checked.
+# Everything runs in .venv, which is created from requirements.lock with verified hashes.
 #   make demo    a live LLM application, MLflow and the exporter on this machine    make demo ARGS="--duration 2m"
-#   make test    ruff, mypy --strict and every test                                 make test ARGS="-k ledger"
-#   make soak    the invariants over 100,000 random steps, and 200 times kill -9     (a quarter of an hour)
-#   make breakages  take each protection out and see its test go red              make breakages ARGS="audit"
-#   make bench   scrapes of 1,000 to 100,000 samples while polling goes on, and what the rules cost a Prometheus, and reports
-#   make pictures   take the pictures of the documentation again; needs Chromium
-#   make lock    renew requirements.lock, and of it requirements-run.lock, what the exporter alone needs, and
-#                requirements-build.lock, what the Dockerfile builds it with
+#   make test    ruff, mypy --strict and all tests                                  make test ARGS="-k ledger"
+#   make soak    the invariants over 100,000 random steps, and 200 kills (kill -9)   (a quarter of an hour)
+#   make breakages  remove each protection and check that its test fails          make breakages ARGS="audit"
+#   make bench   scrapes of 1,000 to 100,000 samples during polls, the cost of the rules in Prometheus, and reports
+#   make pictures   retake the pictures in the documentation; needs Chromium
+#   make lock    update requirements.lock, and from it requirements-run.lock (what the exporter alone needs) and
+#                requirements-build.lock (what the Dockerfile builds it with)
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin

@@ -186,7 +186,7 @@ STATUS_FAMILIES = (
     StatusFamily(
         "mlflow_trace_exporter_poll_interval_seconds",
         "gauge",
-        "The interval between polls of MLflow without failures, from the exporter's configuration (poll.interval).",
+        "Configured interval between polls of MLflow (poll.interval).",
         _of_reading(lambda reading: reading.interval_s),
     ),
     StatusFamily(

@@ -151,8 +151,8 @@ def _objectives(
             objective = Objective(environment, error_rate, p95_s, latency_ratio, min_traces=least)
         if objective is None:
             raise UserError(
-                f"environment {environment!r} has no objective in the configuration; give an error rate or a p95 as"
-                " threshold"
+                f"environment {environment!r} has no objective in the configuration; set an error rate or a p95 as"
+                " the threshold"
             )
         chosen[environment] = replace(objective, min_traces=objective.min_traces if min_traces is None else min_traces)
     if not chosen:
