@@ -170,6 +170,10 @@ def taken_back(horizon: Horizon, latest_ms: int, newest_ms: int, limits: Limits)
     has been raised since. When that pass really started is unknown, but it was not before the latest start of the
     counted traces (``newest_ms``), so ``closed_ms`` moves back to where a pass at that time would have set it.
     ``retired_ms`` moves back as far as ids are kept. All passes under way are replaced by a full pass.
+
+    Example: on a Tuesday at 12:00 the clocks were a week ahead for a minute, and a pass closed start times up to the
+    next Tuesday, 09:50. At 12:01 the latest counted trace started at 11:58. With L = 2 h and a margin of 5 min,
+    ``closed_ms`` moves back to 11:58 - 2 h 5 min in whole buckets, which is this Tuesday, 09:50.
     """
     ahead = (
         horizon.origin_ms > latest_ms + limits.margin_ms
