@@ -29,7 +29,7 @@ ERRORS = {"MlflowErrorBudgetBurn", "MlflowErrorRatioHigh", "MlflowMostTracesFail
 
 @dataclass
 class Watch:
-    """Prometheus and Alertmanager, and who is told."""
+    """Prometheus, Alertmanager, and the receiver of their notifications."""
 
     stack: Stack
     pager: Pager

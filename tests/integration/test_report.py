@@ -168,7 +168,7 @@ def test_filters_choose_the_same_traces_as_a_loop_over_all(traces: list[Trace], 
         ({"environment": "unknown"}, lambda each: False),  # noqa: ARG005 - none is
     ):
         expected = sum(map(chosen, counted(traces)))
-        found = make_report(**{"since": "12h", "config": config, **asked})  # type: ignore[arg-type]
+        found = make_report(**{"since": "12h", "config": config, **asked})  # type: ignore[arg-type]  # built from parts
         assert found.total.traces == expected, asked
 
 

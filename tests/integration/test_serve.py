@@ -413,7 +413,7 @@ def test_no_secret_and_nothing_of_a_trace_is_in_the_log(mlflow: Mlflow, tmp_path
     odd = Trace(START_MS, tags={"environment": "prod", "note": "TAG-4711"}, metadata=request)
     mlflow.log(experiment, odd, replace(odd, state="IN_PROGRESS", duration_ms=None))
     settings = configuration(mlflow, experiment)
-    settings["mlflow"]["tracking_uri"] = mlflow.uri.replace("//", "//user:PASSWORD-4711@")  # type: ignore[index]
+    settings["mlflow"]["tracking_uri"] = mlflow.uri.replace("//", "//user:PASSWORD-4711@")  # type: ignore[index]  # it is a mapping of mappings
     for fmt in ("logfmt", "json"):
         exporter = Exporter(
             tmp_path, settings, "--log.level=debug", f"--log.format={fmt}", MLFLOW_TRACKING_TOKEN="TOKEN-4711"

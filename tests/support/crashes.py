@@ -16,7 +16,7 @@ from mlflow_trace_exporter.tracking.client import PAGE_SIZE
 from tests.support.real import Exporter, Mlflow, Samples, Trace, eventually, now_ms, samples
 
 KEPT = re.compile(r"mlflow_(?!trace_exporter_poll).*(_total|_bucket|_count|_sum)({|$)")
-"""Samples that may never decrease: all counters and histograms but those that begin anew with each process."""
+"""Samples that may never decrease: all counters and histograms but those that restart with each process."""
 
 
 class Crashes:

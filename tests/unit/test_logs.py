@@ -86,7 +86,7 @@ def test_all_that_is_written_to_stderr_is_an_event_a_line(capsys: pytest.Capture
         sys.stderr.write("b\n\nc\nnot at its end")
         sys.stderr.flush()
         sys.stderr.writelines(["d\n", "é\ud800\n"])
-        logging.lastResort.handle(logging.makeLogRecord({"msg": "e", "levelno": logging.WARNING}))  # type: ignore[union-attr]
+        logging.lastResort.handle(logging.makeLogRecord({"msg": "e", "levelno": logging.WARNING}))  # type: ignore[union-attr]  # it is never None
         assert not sys.stderr.isatty()
     assert sys.stderr is before
     assert [each["msg"] for each in fields(capsys)] == ["ab", "c", "not at its end", "d", "é\ud800", "e"]

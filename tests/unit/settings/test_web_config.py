@@ -34,7 +34,7 @@ def test_good_files(case: Path, file: Path) -> None:
 
 @pytest.mark.parametrize("case", [case for case in CASES if case.match("*.bad.yml")], ids=lambda case: case.name)
 def test_bad_files_get_one_message_with_the_place(case: Path, file: Path) -> None:
-    """What is wrong stands in the first line of each."""
+    """The first line of each file says what is wrong."""
     shutil.copy(case, file)
     expected = case.read_text().splitlines()[0].removeprefix("# ")
     with pytest.raises(UserError) as caught:
