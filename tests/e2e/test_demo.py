@@ -83,7 +83,7 @@ def test_a_run_ends_after_its_duration_and_a_second_one_goes_on_from_the_first(t
     demo, *ports = start(tmp_path, "--rate=0.1")
     metrics = f"http://{HOST}:{ports[1]}/metrics"
     assert eventually(lambda: total(fetch(metrics)), "the exporter runs again", 90) >= counted
-    read_until(demo, "everything runs")
+    read_until(demo, "everything is running")
     demo.send_signal(signal.SIGHUP)  # its terminal was closed
     read_until(demo, "what was counted")
     for _ in range(3):  # and while it cleans up, somebody cannot wait

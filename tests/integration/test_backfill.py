@@ -93,9 +93,9 @@ def test_a_link_is_followed_and_what_is_no_file_refused(mlflow: Mlflow, tmp_path
         (["--since=5h", "--step=1d"], "--step: there is no step"),
         (["--since=1h"], "is not before the end of the history"),
         (["--since=3000y"], "--since: "),
-        (["--job=a\nb"], "--job: 'a\\nb' is not a label value"),
-        (["--job="], "--job: '' is not a label value"),
-        (["--instance=\ud800"], "--instance: '\\ud800' is not a label value"),
+        (["--job=a\nb"], "--job: 'a\\nb' is not a valid label value"),
+        (["--job="], "--job: '' is not a valid label value"),
+        (["--instance=\ud800"], "--instance: '\\ud800' is not a valid label value"),
     ],
 )
 def test_a_mistake_is_one_message(mlflow: Mlflow, tmp_path: Path, arguments: list[str], words: str) -> None:
