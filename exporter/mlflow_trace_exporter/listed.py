@@ -15,5 +15,10 @@ def few(names: Iterable[str], most: int = MOST) -> str:
 
 def did_you_mean(name: str, known: Sequence[str]) -> str:
     """The end of a message about an unknown name: the most similar known name, or nothing."""
-    close = difflib.get_close_matches(name, known, n=1)
-    return f"; did you mean {close[0]}?" if close else ""
+    close = closest(name, known)
+    return f"; did you mean {close}?" if close is not None else ""
+
+
+def closest(name: str, known: Iterable[str]) -> str | None:
+    """The known name that is most similar, None if none is similar."""
+    return next(iter(difflib.get_close_matches(name, list(known), n=1)), None)

@@ -1,6 +1,5 @@
 """Strict loading of YAML files: they are validated against a schema, and every error is reported with its line."""
 
-import difflib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar, get_args
@@ -10,7 +9,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic import model_validator as validates_model
 from pydantic_core import ErrorDetails
 
-from mlflow_trace_exporter.errors import UserError
+from mlflow_trace_exporter.errors import UserError, what_failed
+from mlflow_trace_exporter.listed import closest
 from mlflow_trace_exporter.shown import as_written
 
 MAX_FILE_BYTES = 64 * 1024
@@ -63,7 +63,7 @@ def _read(path: Path, flag: str) -> tuple[Any, _Lines]:
             raise UserError(f"{path} is larger than {MAX_FILE_BYTES} bytes, the limit for a configuration file")
         text = path.read_text(encoding="utf-8")
     except OSError as error:
-        raise UserError(f"{flag}: cannot read {path}: {error.strerror}") from None
+        raise UserError(f"{flag}: cannot read {path}: {what_failed(error)}") from None
     except UnicodeDecodeError:
         raise UserError(f"{flag}: {path} is not a UTF-8 text file") from None
     try:
@@ -155,11 +155,11 @@ def _suggestion(location: _Path, model: type[Section]) -> str:
     *outer, name = map(str, location)
     prefix = "".join(f"{each}." for each in outer)
     siblings = list(_section_at(location[:-1], model).model_fields)
-    if close := difflib.get_close_matches(name, siblings, n=1):
-        return f"; did you mean {prefix}{close[0]}?"
+    if close := closest(name, siblings):
+        return f"; did you mean {prefix}{close}?"
     elsewhere = {key.rpartition(".")[2]: key for key in keys(model)}
-    if close := difflib.get_close_matches(name, elsewhere, n=1):
-        return f"; did you mean {elsewhere[close[0]]}?"
+    if close := closest(name, elsewhere):
+        return f"; did you mean {elsewhere[close]}?"
     return f"; known keys are {', '.join(prefix + each for each in siblings)}"
 
 

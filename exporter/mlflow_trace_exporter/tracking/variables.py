@@ -6,42 +6,26 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from mlflow.environment_variables import (
-    MLFLOW_ENABLE_DB_SDK,
-    MLFLOW_HTTP_POOL_CONNECTIONS,
-    MLFLOW_HTTP_POOL_MAXSIZE,
-    MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR,
-    MLFLOW_HTTP_REQUEST_BACKOFF_JITTER,
-    MLFLOW_HTTP_REQUEST_TIMEOUT,
-    MLFLOW_HTTP_RESPECT_RETRY_AFTER_HEADER,
-    MLFLOW_HTTP_TCP_KEEPALIVE,
-    MLFLOW_HTTP_TCP_KEEPALIVE_COUNT,
-    MLFLOW_HTTP_TCP_KEEPALIVE_IDLE,
-    MLFLOW_HTTP_TCP_KEEPALIVE_INTERVAL,
-    MLFLOW_TRACKING_AWS_SIGV4,
-    MLFLOW_TRACKING_CLIENT_CERT_PATH,
-    MLFLOW_TRACKING_INSECURE_TLS,
-    MLFLOW_TRACKING_SERVER_CERT_PATH,
-)
+from mlflow import environment_variables as mlflow_variables
 
 from mlflow_trace_exporter.errors import UserError
 
 DEFAULT_TIMEOUT_S = 30
 
 _READ_BY_THE_CLIENT = (
-    MLFLOW_ENABLE_DB_SDK,
-    MLFLOW_HTTP_POOL_CONNECTIONS,
-    MLFLOW_HTTP_POOL_MAXSIZE,
-    MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR,
-    MLFLOW_HTTP_REQUEST_BACKOFF_JITTER,
-    MLFLOW_HTTP_REQUEST_TIMEOUT,
-    MLFLOW_HTTP_RESPECT_RETRY_AFTER_HEADER,
-    MLFLOW_HTTP_TCP_KEEPALIVE,
-    MLFLOW_HTTP_TCP_KEEPALIVE_COUNT,
-    MLFLOW_HTTP_TCP_KEEPALIVE_IDLE,
-    MLFLOW_HTTP_TCP_KEEPALIVE_INTERVAL,
-    MLFLOW_TRACKING_AWS_SIGV4,
-    MLFLOW_TRACKING_INSECURE_TLS,
+    mlflow_variables.MLFLOW_ENABLE_DB_SDK,
+    mlflow_variables.MLFLOW_HTTP_POOL_CONNECTIONS,
+    mlflow_variables.MLFLOW_HTTP_POOL_MAXSIZE,
+    mlflow_variables.MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR,
+    mlflow_variables.MLFLOW_HTTP_REQUEST_BACKOFF_JITTER,
+    mlflow_variables.MLFLOW_HTTP_REQUEST_TIMEOUT,
+    mlflow_variables.MLFLOW_HTTP_RESPECT_RETRY_AFTER_HEADER,
+    mlflow_variables.MLFLOW_HTTP_TCP_KEEPALIVE,
+    mlflow_variables.MLFLOW_HTTP_TCP_KEEPALIVE_COUNT,
+    mlflow_variables.MLFLOW_HTTP_TCP_KEEPALIVE_IDLE,
+    mlflow_variables.MLFLOW_HTTP_TCP_KEEPALIVE_INTERVAL,
+    mlflow_variables.MLFLOW_TRACKING_AWS_SIGV4,
+    mlflow_variables.MLFLOW_TRACKING_INSECURE_TLS,
 )
 """Variables that are validated here, because MLflow's client would notice invalid values only at the first request."""
 
@@ -62,12 +46,15 @@ def prepare_client(timeout_s: float | None, retries: int = 0) -> None:
     os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] = of_the_user if timeout_s is None else str(math.ceil(timeout_s))
     for variable in _READ_BY_THE_CLIENT:
         _value(variable)
-    if _value(MLFLOW_HTTP_REQUEST_TIMEOUT) < 1:
+    if _value(mlflow_variables.MLFLOW_HTTP_REQUEST_TIMEOUT) < 1:
         raise UserError("MLFLOW_HTTP_REQUEST_TIMEOUT: must be at least 1 (second)")
-    for variable in (MLFLOW_TRACKING_SERVER_CERT_PATH, MLFLOW_TRACKING_CLIENT_CERT_PATH):
+    for variable in (
+        mlflow_variables.MLFLOW_TRACKING_SERVER_CERT_PATH,
+        mlflow_variables.MLFLOW_TRACKING_CLIENT_CERT_PATH,
+    ):
         if variable.get() and not Path(variable.get()).exists():
             raise UserError(f"{variable.name}: the file {variable.get()} does not exist")
-    if MLFLOW_TRACKING_SERVER_CERT_PATH.get() and MLFLOW_TRACKING_INSECURE_TLS.get():
+    if mlflow_variables.MLFLOW_TRACKING_SERVER_CERT_PATH.get() and mlflow_variables.MLFLOW_TRACKING_INSECURE_TLS.get():
         raise UserError("set only one of MLFLOW_TRACKING_SERVER_CERT_PATH and MLFLOW_TRACKING_INSECURE_TLS")
 
 
