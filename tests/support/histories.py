@@ -32,13 +32,15 @@ from hypothesis.stateful import (
 from mlflow_trace_exporter.counting.ledger import Ledger
 from mlflow_trace_exporter.counting.release import SeriesSettings
 from mlflow_trace_exporter.domain.admission import Caps
+from mlflow_trace_exporter.domain.growth import Amounts
 from mlflow_trace_exporter.domain.horizon import BUCKET_MS, Horizon, Limits
 from mlflow_trace_exporter.domain.objectives import Objective, Objectives
 from mlflow_trace_exporter.domain.trace import State, TokenUsage, TraceRecord
 from mlflow_trace_exporter.domain.triage import Batch
 from mlflow_trace_exporter.errors import PollError, Reason
 from mlflow_trace_exporter.metrics.families import ABANDONED, LATE, REOPENED, trace_families
-from mlflow_trace_exporter.metrics.meter import SUM, Cell, Meter
+from mlflow_trace_exporter.metrics.measure import Meter
+from mlflow_trace_exporter.metrics.meter import SUM, Cell
 from mlflow_trace_exporter.metrics.status import Snapshot
 from mlflow_trace_exporter.settings.config import Buckets
 from mlflow_trace_exporter.tracking.features import Feature
@@ -70,6 +72,9 @@ def a_meter(objectives: Objectives, caps: Caps) -> Meter:
     return Meter(families, METER.rules, caps, METER.traffic, objectives)
 
 
+INPUT_TOKENS = "mlflow_trace_input_tokens_total"
+
+
 class Crash(BaseException):
     """A kill -9."""
 
@@ -87,6 +92,7 @@ class Witness:
         """Begin with a ledger that is new."""
         self.counted: Counter[str] = Counter()
         self.starts: dict[str, int] = {}
+        self.amounts: dict[str, Amounts] = {}
         self.abandoned: set[str] = set()
         self.exposed: dict[Cell, float] = {}
         self.closed_ms = ORIGIN_MS
@@ -96,7 +102,10 @@ class Witness:
 
     def committed(self, horizon: Horizon, batch: Batch) -> None:
         self.counted.update(record.trace_id for record in batch.counted)
-        self.starts.update({record.trace_id: record.start_ms for record in (*batch.counted, *batch.changed)})
+        self.starts.update({record.trace_id: record.start_ms for record in batch.counted})
+        self.starts.update({each.record.trace_id: each.after.start_ms for each in batch.changed})
+        self.amounts.update({record.trace_id: Amounts.of(record) for record in batch.counted})
+        self.amounts.update({each.record.trace_id: each.after.amounts for each in batch.changed if each.after.amounts})
         self.abandoned.update(each.trace_id for each in batch.abandoned)
         if horizon.closed_ms > self.closed_ms and self._mlflow.clocks().earliest_ms <= self._mlflow.clock_ms:
             edge_ms = self._mlflow.clock_ms - LIMITS.lateness_ms
@@ -191,6 +200,7 @@ class History(RuleBasedStateMachine):
         self.stirred: set[int] = set()
         """Buckets in which traces were deleted or moved: there the audit's counts do not say which."""
         self.moved_ms: dict[str, int] = {}
+        self.grown_ms: dict[str, int] = {}
         self.doubtful = False
         """Whether what is closed may lack what became visible while both clocks were ahead: the latest start that is
         counted does not tell when that was, because an application's clock was ahead, too."""
@@ -253,6 +263,7 @@ class History(RuleBasedStateMachine):
         if trace in self.mlflow.traces:
             usage = TokenUsage(input=tokens, output=1)
             self.mlflow.change(self.mlflow.traces[trace], usage=usage, finalized=finalized)
+            self.grown_ms[trace] = self.mlflow.clock_ms
 
     @rule(trace=traces, by_ms=st.integers(-4 * MINUTE_MS, 4 * MINUTE_MS))
     def one_moves(self, trace: str, by_ms: int) -> None:
@@ -387,6 +398,8 @@ class History(RuleBasedStateMachine):
         committed = self.rig.ledger.totals.all()
         total = sum(value for cell, value in committed.items() if cell.family == TRACES)
         assert total == len(witness.counted), "invariant 1"
+        tokens = sum(value for cell, value in committed.items() if cell.family == INPUT_TOKENS)
+        assert tokens == sum(amounts.input or 0 for amounts in witness.amounts.values()), "growth is added once"
 
     @invariant()
     def three_what_is_closed_is_known(self) -> None:
@@ -441,12 +454,15 @@ class History(RuleBasedStateMachine):
             self._directory.cleanup()
 
     def _nothing_is_lost(self) -> None:
-        counted, horizon = self.rig.witness.counted, self._horizon()
+        counted, amounts, horizon = self.rig.witness.counted, self.rig.witness.amounts, self._horizon()
         for record in self.mlflow.visible():
             ended = record.state is not State.IN_PROGRESS
             covered = self._covered(record, LIMITS.audit_horizon_ms) and not self.overtaken
             if ended and covered and record.start_ms < horizon.closed_ms:
                 assert record.trace_id in counted, "lost"
+            in_time = self.grown_ms.get(record.trace_id, 0) <= record.start_ms + LIMITS.audit_horizon_ms
+            if covered and in_time and record.start_ms < horizon.retired_ms and record.trace_id in amounts:
+                assert (amounts[record.trace_id].input or 0) >= (Amounts.of(record).input or 0), "growth is lost"
         lost = [
             record
             for record in self.mlflow.visible()

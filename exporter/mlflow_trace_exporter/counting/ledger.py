@@ -10,11 +10,14 @@ from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
-from mlflow_trace_exporter.counting.ledger_connection import Connection, LedgerDamagedError
+from mlflow_trace_exporter.counting.ledger_connection import Connection, LedgerDamagedError, dump, load
+from mlflow_trace_exporter.counting.ledger_schema import digest
 from mlflow_trace_exporter.counting.ledger_totals import Totals
 from mlflow_trace_exporter.domain.admission import Group
+from mlflow_trace_exporter.domain.growth import Amounts, Counted
 from mlflow_trace_exporter.domain.horizon import BUCKET_MS, Horizon, Kind, Pass, Window
-from mlflow_trace_exporter.domain.triage import LONGEST_WAIT_MS, Batch, Known, Pending, amounts_of
+from mlflow_trace_exporter.domain.trace import TraceRecord
+from mlflow_trace_exporter.domain.triage import LONGEST_WAIT_MS, Batch, Known, Pending
 from mlflow_trace_exporter.metrics.meter import Cell
 
 DUE_AT_ONCE = 10_000
@@ -70,9 +73,12 @@ class Ledger:
     def known(self, trace_ids: Sequence[str]) -> Known:
         """Look up trace ids."""
         marks = ",".join("?" * len(trace_ids))  # not json_each, which truncates an id at a NUL
-        done = self._db.rows(f"SELECT trace_id, amounts FROM done WHERE trace_id IN ({marks})", *trace_ids)  # noqa: S608 - no values
+        ids = {digest(trace_id): trace_id for trace_id in trace_ids}
+        columns = f"digest, labels, {', '.join(_READ)}"
+        query = f"SELECT {columns} FROM done LEFT JOIN groups ON id = group_id WHERE digest IN ({marks})"  # noqa: S608 - no values
+        done = self._db.rows(query, *ids)
         pending = self._db.rows(f"SELECT * FROM pending WHERE trace_id IN ({marks})", *trace_ids)  # noqa: S608 - no values
-        return Known(dict(done), {row[0]: _pending(row) for row in pending})
+        return Known({ids[row[0]]: _counted(row) for row in done}, {row[0]: _pending(row) for row in pending})
 
     def due(self, now_ms: int) -> list[Pending]:
         """Up to DUE_AT_ONCE pending traces that are due for a check, longest overdue first. A trace whose next check is
@@ -127,37 +133,51 @@ class Ledger:
         amounts: Mapping[Cell, float] | None = None,
         active_ms: Mapping[Group, int] | None = None,
         first_ms: Mapping[Group, int] | None = None,
+        groups: Mapping[str, Group] | None = None,
     ) -> None:
         """Store a batch, the ``amounts`` that it adds, and the ``horizon`` in one transaction.
 
         ``active_ms``: the groups with increments, and the current time (Unix ms). ``first_ms``: the earliest start of a
-        trace by VERSION_LABELS.
+        trace by VERSION_LABELS. ``groups``: the group of each counted trace, by id.
 
         The call fails if a trace is already counted, because stopping is better than counting it twice. The ids of
         traces that started before ``horizon.forgotten_ms`` are deleted: they are never needed again.
         """
         batch = batch or Batch()
         with self._db.transaction():
-            self._store(batch, horizon.forgotten_ms)
             self.totals.add(amounts or {}, active_ms or {}, first_ms or {})
+            self._store(batch, groups or {}, horizon.forgotten_ms)
             self._retire(horizon)
             self._store_horizon(horizon)
 
-    def _store(self, batch: Batch, forgotten_ms: int) -> None:
-        done: list[tuple[str, int, int | None]] = [
-            (record.trace_id, record.start_ms, amounts_of(record)) for record in batch.counted
-        ]
-        done += [(pending.trace_id, pending.start_ms, None) for pending in batch.abandoned]
+    def _store(self, batch: Batch, groups: Mapping[str, Group], forgotten_ms: int) -> None:
         self._db.each("DELETE FROM pending WHERE trace_id = ?", [(trace_id,) for trace_id in batch.gone])
-        self._db.each("INSERT INTO done VALUES (?, ?, ?)", [row for row in done if row[1] >= forgotten_ms])
+        done = [
+            *(_counted_now(record, groups.get(record.trace_id)) for record in batch.counted),
+            *((each.trace_id, Counted(each.start_ms)) for each in batch.abandoned),
+        ]
+        ids = {group: self._group_id(group) for group in {counted.group for _, counted in done}}
         self._db.each(
-            "UPDATE done SET start_ms = ?, amounts = ? WHERE trace_id = ?",
-            [(record.start_ms, amounts_of(record), record.trace_id) for record in batch.changed],
+            _INSERT_DONE,
+            [
+                (digest(trace_id), ids[counted.group], counted.start_ms, *(counted.amounts or _NO_AMOUNTS), None)
+                for trace_id, counted in done
+                if counted.start_ms >= forgotten_ms
+            ],
+        )
+        changes = [(each.after, digest(each.record.trace_id)) for each in batch.changed]
+        self._db.each(
+            _UPDATE_DONE,
+            [(after.start_ms, *(after.amounts or _NO_AMOUNTS), after.seen, key) for after, key in changes],
         )
         self._db.each(
             "INSERT OR REPLACE INTO pending VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             [astuple(pending) for pending in batch.pending],
         )
+
+    def _group_id(self, group: Group | None) -> int | None:
+        rows = [] if group is None else self._db.rows("SELECT id FROM groups WHERE labels = ?", dump(group))
+        return rows[0][0] if rows else None
 
     def _retire(self, horizon: Horizon) -> None:
         query = "SELECT retired_ms, forgotten_ms FROM horizon"
@@ -178,6 +198,25 @@ class Ledger:
             "INSERT INTO passes VALUES (?, ?, ?, ?, ?, ?)",
             [(kind.value, at.started_ms, at.from_ms, *astuple(at.window)) for kind, at in horizon.under_way.items()],
         )
+
+
+_NO_AMOUNTS = (None,) * len(Amounts._fields)
+_READ = ("start_ms", *Amounts._fields, "seen")
+"""The columns that a later read can change."""
+
+_INSERT_DONE = f"INSERT INTO done (digest, group_id, {', '.join(_READ)}) VALUES (?, ?{', ?' * len(_READ)})"  # noqa: S608 - no values
+_UPDATE_DONE = f"UPDATE done SET {', '.join(f'{name} = ?' for name in _READ)} WHERE digest = ?"  # noqa: S608 - no values
+
+
+def _counted_now(record: TraceRecord, group: Group | None) -> tuple[str, Counted]:
+    """The id of a trace and what it is counted with now. A trace without a group adds nothing to any series."""
+    return record.trace_id, Counted(record.start_ms, group, None if group is None else Amounts.of(record))
+
+
+def _counted(row: tuple[Any, ...]) -> Counted:
+    _, labels, start_ms, failed, *counts, seen = row
+    amounts = None if failed is None else Amounts(bool(failed), *counts)
+    return Counted(start_ms, None if labels is None else load(labels), amounts, seen)
 
 
 def _pending(row: tuple[Any, ...]) -> Pending:

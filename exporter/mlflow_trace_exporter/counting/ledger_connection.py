@@ -10,6 +10,7 @@ from typing import Any
 
 from mlflow_trace_exporter.counting.ledger_contents import DamagedError
 from mlflow_trace_exporter.counting.ledger_file import hold, is_damage, open_database, resolve, set_aside
+from mlflow_trace_exporter.counting.ledger_schema import drop_copies
 from mlflow_trace_exporter.errors import PollError, Reason
 
 log = logging.getLogger(__name__)
@@ -88,7 +89,13 @@ class Connection:
                 if self._db.in_transaction:
                     self._db.execute("ROLLBACK")
                 raise
-            self._log_inode = self._log_inode or _inode_of(self._log_path)
+            self._note_commit()
+
+    def _note_commit(self) -> None:
+        """After the first commit, the copies of a converted ledger are not needed, and the write-ahead log exists."""
+        if self._log_inode is None:
+            self._log_inode = _inode_of(self._log_path)
+            drop_copies(self._path)
 
     @property
     def _log_path(self) -> Path:

@@ -21,7 +21,7 @@ class DamagedError(sqlite3.DatabaseError):
     """The file contains data that is invalid in a ledger."""
 
 
-_ALLOWED = {"INTEGER": ("integer",), "TEXT": ("text",), "NUMERIC": ("integer", "real")}
+_ALLOWED = {"INTEGER": ("integer",), "TEXT": ("text",), "NUMERIC": ("integer", "real"), "BLOB": ("blob",)}
 """The storage classes that are valid for each declared column type."""
 
 _STAGES = 3

@@ -1,4 +1,4 @@
-"""The ledger file: its lock, its schema and migrations, and the handling of damaged or foreign files."""
+"""The ledger file: its lock, and the handling of damaged or foreign files."""
 
 import fcntl
 import logging
@@ -11,54 +11,18 @@ from pathlib import Path
 from typing import IO
 
 from mlflow_trace_exporter.counting.ledger_contents import DamagedError, require_sound
+from mlflow_trace_exporter.counting.ledger_schema import (
+    APPLICATION_ID,
+    MIGRATIONS,
+    SCHEMA,
+    SCHEMA_VERSION,
+    migrate,
+    version_of,
+)
 from mlflow_trace_exporter.errors import UserError, what_failed
 from mlflow_trace_exporter.metrics.families import LEDGER_RESETS
 
 log = logging.getLogger(__name__)
-
-APPLICATION_ID = 0x4D54_4578
-"""Marks a SQLite file as a ledger of this program ("MTEx")."""
-
-SCHEMA_VERSION = 4
-
-_SCHEMA = f"""
-CREATE TABLE done (trace_id TEXT PRIMARY KEY, start_ms INTEGER NOT NULL, amounts INTEGER);
-CREATE INDEX done_by_start ON done (start_ms);
-CREATE TABLE pending (trace_id TEXT PRIMARY KEY, start_ms INTEGER NOT NULL, experiment_id TEXT NOT NULL,
-  experiment TEXT NOT NULL, environment TEXT NOT NULL, running INTEGER NOT NULL, first_ms INTEGER NOT NULL,
-  changed_ms INTEGER NOT NULL, next_ms INTEGER NOT NULL, form INTEGER NOT NULL) WITHOUT ROWID;
-CREATE INDEX pending_by_next ON pending (next_ms);
-CREATE TABLE retired (bucket_ms INTEGER PRIMARY KEY, traces INTEGER NOT NULL);
-CREATE TABLE totals (family TEXT, labels TEXT, part TEXT, value NUMERIC NOT NULL, slept NUMERIC NOT NULL,
-  PRIMARY KEY (family, labels, part)) WITHOUT ROWID;
-CREATE TABLE groups (labels TEXT PRIMARY KEY, active_ms INTEGER NOT NULL, stage INTEGER NOT NULL) WITHOUT ROWID;
-CREATE TABLE versions (labels TEXT PRIMARY KEY, first_ms INTEGER) WITHOUT ROWID;
-CREATE TABLE shapes (family TEXT PRIMARY KEY, shape TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE experiments (experiment_id TEXT PRIMARY KEY, created_ms INTEGER NOT NULL, origin_ms INTEGER NOT NULL)
-  WITHOUT ROWID;
-CREATE TABLE horizon (one INTEGER PRIMARY KEY CHECK (one = 1), origin_ms INTEGER NOT NULL, fresh_ms INTEGER,
-  closed_ms INTEGER NOT NULL, retired_ms INTEGER NOT NULL, forgotten_ms INTEGER NOT NULL);
-CREATE TABLE passes (kind TEXT PRIMARY KEY, started_ms INTEGER NOT NULL, from_ms INTEGER NOT NULL,
-  lo_ms INTEGER NOT NULL, hi_ms INTEGER NOT NULL, ended_after_ms INTEGER) WITHOUT ROWID;
-PRAGMA application_id = {APPLICATION_ID};
-PRAGMA user_version = {SCHEMA_VERSION};
-"""
-
-_MIGRATIONS = {
-    2: """
-CREATE TABLE versions (labels TEXT PRIMARY KEY, first_ms INTEGER) WITHOUT ROWID;
-INSERT OR IGNORE INTO versions SELECT json_array(json_extract(labels, '$[0]'),
-  json_extract(labels, '$[1]'), json_extract(labels, '$[2]')), NULL FROM groups
-  WHERE json_array_length(labels) > 2;
-PRAGMA user_version = 3;
-""",  # when an existing version was first seen is unknown and stays so
-    3: """
-ALTER TABLE horizon ADD COLUMN forgotten_ms INTEGER NOT NULL DEFAULT 0;
-UPDATE horizon SET forgotten_ms = max(0, retired_ms - 600000);
-PRAGMA user_version = 4;
-""",  # schema 3 forgot ids up to one bucket before the retired mark
-}
-"""The migration from each earlier schema to the next one."""
 
 
 def resolve(path: Path) -> Path:
@@ -123,11 +87,10 @@ def _open(path: Path) -> sqlite3.Connection:
         undo.callback(db.close)
         is_new = db.execute("SELECT count(*) FROM sqlite_master").fetchone() == (0,)
         if is_new:
-            db.executescript(f"BEGIN; {_SCHEMA} {_resets(path)} COMMIT;")
+            db.executescript(f"BEGIN; {SCHEMA} {_resets(path)} COMMIT;")
             log.info("created a new ledger", extra={"ledger": path})
         refuse_foreign(db, path)  # before writing to a file that may not be ours
-        while migration := _MIGRATIONS.get(version_of(db)):
-            db.executescript(f"BEGIN; {migration} COMMIT;")
+        migrate(db, path)
         require_sound_file(db)
         db.execute("PRAGMA journal_mode = WAL")
         db.execute("PRAGMA synchronous = FULL")
@@ -142,7 +105,7 @@ def require_sound_file(db: sqlite3.Connection) -> None:
     (finding,) = db.execute("PRAGMA quick_check(1)").fetchone()
     if finding != "ok":
         raise DamagedError(finding)
-    require_sound(db, _SCHEMA)
+    require_sound(db, SCHEMA)
 
 
 def _resets(path: Path) -> str:
@@ -156,16 +119,11 @@ def refuse_foreign(db: sqlite3.Connection, path: Path) -> None:
     version = version_of(db)
     if application_id != APPLICATION_ID:
         raise UserError(f"{path} is a database of another program; move it away or set ledger.path")
-    if version != SCHEMA_VERSION and version not in _MIGRATIONS:
+    if version != SCHEMA_VERSION and version not in MIGRATIONS:
         raise UserError(
             f"{path} has schema {version}, but this version of the exporter supports schema {SCHEMA_VERSION};"
             " move it away or set ledger.path"
         )
-
-
-def version_of(db: sqlite3.Connection) -> int:
-    """The schema version of a ledger."""
-    return int(db.execute("PRAGMA user_version").fetchone()[0])
 
 
 def is_damage(error: sqlite3.Error) -> bool:

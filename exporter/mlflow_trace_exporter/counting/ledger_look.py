@@ -10,7 +10,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from mlflow_trace_exporter.counting.ledger_file import (
-    SCHEMA_VERSION,
     cannot_keep,
     hold,
     is_damaged,
@@ -19,8 +18,8 @@ from mlflow_trace_exporter.counting.ledger_file import (
     require_sound_file,
     resolve,
     user_errors,
-    version_of,
 )
+from mlflow_trace_exporter.counting.ledger_schema import SCHEMA_VERSION, version_of
 from mlflow_trace_exporter.errors import UserError, what_failed
 
 

@@ -41,7 +41,7 @@ class Totals:
             [(cell.family, dump(cell.labels), cell.part, amount) for cell, amount in amounts.items()],
         )
         self._db.each(
-            "INSERT INTO groups VALUES (?1, ?2, ?3)"
+            "INSERT INTO groups (labels, active_ms, stage) VALUES (?1, ?2, ?3)"
             " ON CONFLICT DO UPDATE SET active_ms = ?2, stage = iif(stage = ?4, ?3, stage)",
             [(dump(group), ms, Stage.HELD, Stage.ASLEEP) for group, ms in active_ms.items()],
         )
@@ -104,6 +104,7 @@ class Totals:
         lengths = {len(family.labels) for family in families}
         gone = [(dump(group),) for group in self._all_groups() if len(group) not in lengths]
         self._db.each("DELETE FROM groups WHERE labels = ?", gone)
+        self._db.execute("UPDATE done SET group_id = NULL WHERE group_id NOT IN (SELECT id FROM groups)")
 
     def _begin(self, families: Sequence[TraceFamily]) -> None:
         """Add missing series of groups at 0: those of a new family, of a family with a new value of its own label, or

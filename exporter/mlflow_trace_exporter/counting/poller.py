@@ -13,7 +13,8 @@ from mlflow_trace_exporter.counting.release import Gate
 from mlflow_trace_exporter.domain.admission import Group
 from mlflow_trace_exporter.errors import PollError, Reason
 from mlflow_trace_exporter.metrics.families import ABANDONED
-from mlflow_trace_exporter.metrics.meter import Cell, Meter
+from mlflow_trace_exporter.metrics.measure import Meter
+from mlflow_trace_exporter.metrics.meter import Cell
 from mlflow_trace_exporter.metrics.status import Failure, Snapshot, Status
 from mlflow_trace_exporter.tracking.source import Source
 

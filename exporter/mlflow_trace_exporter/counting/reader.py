@@ -37,7 +37,7 @@ from mlflow_trace_exporter.domain.moments import text
 from mlflow_trace_exporter.domain.trace import TraceRecord
 from mlflow_trace_exporter.domain.triage import Batch, Pending
 from mlflow_trace_exporter.errors import PollError, Reason
-from mlflow_trace_exporter.metrics.meter import Meter
+from mlflow_trace_exporter.metrics.measure import Meter
 from mlflow_trace_exporter.metrics.status import Reading
 from mlflow_trace_exporter.tracking.experiments import Experiment, created_s
 from mlflow_trace_exporter.tracking.features import Feature

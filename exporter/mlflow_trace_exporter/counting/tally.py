@@ -10,7 +10,8 @@ from mlflow_trace_exporter.domain.horizon import Horizon
 from mlflow_trace_exporter.domain.trace import TraceRecord
 from mlflow_trace_exporter.domain.triage import Batch, Pending, triage, unseen
 from mlflow_trace_exporter.metrics.families import events
-from mlflow_trace_exporter.metrics.meter import Cell, Exemplar, Meter, later
+from mlflow_trace_exporter.metrics.measure import Meter
+from mlflow_trace_exporter.metrics.meter import Cell, Exemplar, later
 
 log = logging.getLogger(__name__)
 
@@ -70,12 +71,12 @@ class Tally:
     def commit(self, horizon: Horizon, batch: Batch | None = None, admission: Admission | None = None) -> None:
         """Store the horizon and a batch. Without ``admission`` the batch must not contain traces to count."""
         batch = batch or Batch()
-        increments = self._meter.measure(batch, admission or self._meter.admission(()))
+        increments = self._meter.measure(batch, admission or self._meter.admission(()), self._ledger.totals.groups())
         amounts = {**increments.amounts, **events(batch, increments)}
         for cell, amount in amounts.items():
             self.changes[cell] = self.changes.get(cell, 0) + amount
         active_ms = dict.fromkeys(increments.groups, self.now_ms or 0)
-        self._ledger.commit(horizon, batch, amounts, active_ms, increments.first_ms)
+        self._ledger.commit(horizon, batch, amounts, active_ms, increments.first_ms, increments.group_of)
         self.horizon = horizon
         for cell, exemplar in increments.exemplars.items():
             self.exemplars[cell] = later(exemplar, self.exemplars.get(cell))

@@ -31,8 +31,9 @@ class Caps:
 
 @dataclass(frozen=True, slots=True)
 class Admitted:
-    """The labels that a trace is counted with, and the names of those whose value was replaced by ``other``."""
+    """The group that counts a trace, its labels, and the names of those whose value was replaced by ``other``."""
 
+    group: Group
     labels: Labels
     overflowed: tuple[str, ...]
 
@@ -48,6 +49,7 @@ class Admission:
         self._caps = caps
         self._series_of = series_of
         self._groups: set[Group] = set()
+        self._admitted: dict[Group, Admitted] = {}
         self._values: tuple[set[str], ...] = tuple({UNKNOWN, OTHER} for _ in names)
         self.series = 0
         """The number of series that the groups have."""
@@ -57,9 +59,15 @@ class Admission:
     def admit(self, labels: Labels) -> Admitted:
         """The labels to count a trace with, given its own labels."""
         own = self._values_of(labels, self._names)
+        found = self._admitted.get(own)
+        if found is None:
+            found = self._admitted[own] = self._admit(own)
+        return found
+
+    def _admit(self, own: Group) -> Admitted:
         group = self._fitting(own)
         names = [name for name, value, before in zip(self._names, group, own, strict=True) if value != before]
-        return Admitted(dict(zip(self._names, group, strict=True)), tuple(names))
+        return Admitted(group, dict(zip(self._names, group, strict=True)), tuple(names))
 
     def place(self, labels: Labels) -> tuple[str, str]:
         """The labels ``experiment`` and ``environment`` for a trace that is not counted (yet)."""

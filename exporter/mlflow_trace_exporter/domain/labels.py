@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 from mlflow_trace_exporter.domain.trace import TraceRecord
@@ -73,10 +74,14 @@ class LabelRules:
 
 
 def _first(sources: Sequence[LabelSource], record: TraceRecord) -> str | None:
-    found = (source.read(record) for source in sources)
-    return next((value for value in found if value and value.strip()), None)
+    for source in sources:
+        value = source.read(record)
+        if value and value.strip():
+            return value
+    return None
 
 
+@lru_cache(maxsize=10_000)
 def clean(value: str | None) -> str:
     """Convert a text to a label value: without surrounding whitespace, truncated to MAX_VALUE_LENGTH, and ``shown``;
     ``unknown`` if nothing is left.

@@ -1,12 +1,12 @@
 """Decides what to do with each trace that was read: count it, check it again later, or ignore it. Pure.
 
-When is a trace final? An SDK sends the spans and the trace itself in two requests, in either order. Between the two,
+When is a trace counted? An SDK sends the spans and the trace itself in two requests, in either order. Between the two,
 MLflow shows a trace that has ended but has no tags yet, or one that is marked as finalized (since MLflow 3.12) while
 MLflow still computes its tokens, cost and session from the spans. A trace that arrives over OTLP changes with every
 batch of spans and is never marked. So neither the state nor the mark shows that a trace is complete. Only the absence
-of changes does. A marked trace is counted when it has not changed for ``FILL_MS``. A trace without the mark must not
-have changed for ``SETTLE_MS``. The same applies to a trace with tokens but no cost: the cost comes last, many seconds
-later on a busy server.
+of changes does: a marked trace is counted when it has not changed for ``FILL_MS``, a trace without the mark when it has
+not changed for ``SETTLE_MS``. The same applies to a trace with tokens but no cost, because the cost comes last. Labels
+have to be right by then. Amounts do not: what comes later is added, see growth.py.
 
 A marked trace that ended more than ``RETRY_MS`` ago is counted at once, because an SDK has given up sending by then.
 Otherwise every trace of a past month would have to be read twice.
@@ -21,12 +21,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 from typing import NamedTuple
-from zlib import crc32
 
+from mlflow_trace_exporter.domain.growth import Change, Counted, change_of, checksum, checksum_of
+from mlflow_trace_exporter.domain.labels import UNKNOWN
 from mlflow_trace_exporter.domain.trace import ORPHAN_MS, State, TraceRecord
 
-FILL_MS = 10_000
-SETTLE_MS = 60_000
+FILL_MS = 8_000
+SETTLE_MS = 15_000
 RETRY_MS = 900_000
 """MLflow's SDKs retry an export for 500 s, and their clock may be a few minutes behind."""
 
@@ -71,10 +72,9 @@ class Pending:
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What the ledger knows about some ids. ``done`` maps them to a checksum of the amounts that were counted, None for
-    traces that were given up."""
+    """What the ledger knows about some ids: the traces that are done with, and those that are pending."""
 
-    done: Mapping[str, int | None]
+    done: Mapping[str, Counted]
     pending: Mapping[str, Pending]
 
 
@@ -82,17 +82,19 @@ class Known:
 class Batch:
     """The changes of one transaction.
 
-    ``counted``: traces to count now. ``pending``: traces to check again. ``abandoned``: traces to give up because they
-    never ended. ``gone``: ids that are no longer pending. ``changed``: counted traces that are different now.
-    ``duplicates``: how many traces were read again after they were done with. ``late``: how many traces were first seen
-    after their start time was closed. ``reopened``: how often start times were reopened.
+    ``counted``: traces to count now. ``pending``: traces to check again. ``ended``: those of them that have ended and
+    whose labels are there, so that their series can be exposed at 0 before they are counted. ``abandoned``: traces to
+    give up because they never ended. ``gone``: ids that are no longer pending. ``changed``: traces that were done with
+    and are different now. ``duplicates``: how many traces were read again after they were done with. ``late``: how many
+    traces were first seen after their start time was closed. ``reopened``: how often start times were reopened.
     """
 
     counted: tuple[TraceRecord, ...] = ()
     pending: tuple[Pending, ...] = ()
+    ended: tuple[TraceRecord, ...] = ()
     abandoned: tuple[Pending, ...] = ()
     gone: tuple[str, ...] = ()
-    changed: tuple[TraceRecord, ...] = ()
+    changed: tuple[Change, ...] = ()
     duplicates: int = 0
     late: int = 0
     reopened: int = 0
@@ -111,24 +113,31 @@ def triage(
 ) -> Batch:
     """Decide on traces, each id once. Start times before ``closed_ms`` are closed."""
     again = [record for record in records if record.trace_id in known.done]
+    new = [record for record in records if record.trace_id not in known.done]
+    at_once = [record for record in new if record.trace_id not in known.pending and _was_sent(record)]
+    counted_at_once = {record.trace_id for record in at_once}
     looked_at = [
         (record, look_at(record, known.pending.get(record.trace_id), place_of(record)))
-        for record in records
-        if record.trace_id not in known.done
+        for record in new
+        if record.trace_id not in counted_at_once
     ]
     verdicts = [(judge(record, known.pending.get(at.trace_id), at), record, at) for record, at in looked_at]
+    waiting = [(record, at) for verdict, record, at in verdicts if verdict is Verdict.WAIT]
+    changes = (change_of(record, known.done[record.trace_id]) for record in again)
     return Batch(
-        counted=tuple(
-            replace(record, seen_ms=at.first_ms) for verdict, record, at in verdicts if verdict is Verdict.COUNT
+        counted=(
+            *at_once,
+            *(replace(record, seen_ms=at.first_ms) for verdict, record, at in verdicts if verdict is Verdict.COUNT),
         ),
-        pending=tuple(at for verdict, _, at in verdicts if verdict is Verdict.WAIT),
+        pending=tuple(at for _, at in waiting),
+        ended=tuple(record for record, at in waiting if _has_labels(record, at)),
         abandoned=tuple(at for verdict, _, at in verdicts if verdict is Verdict.GIVE_UP),
         gone=tuple(
             at.trace_id for verdict, _, at in verdicts if verdict is not Verdict.WAIT and at.trace_id in known.pending
         ),
-        changed=tuple(record for record in again if known.done[record.trace_id] not in (None, amounts_of(record))),
+        changed=tuple(filter(None, changes)),
         duplicates=len(again),
-        late=sum(record.start_ms < closed_ms for record, at in looked_at if at.trace_id not in known.pending),
+        late=sum(record.start_ms < closed_ms for record in new if record.trace_id not in known.pending),
     )
 
 
@@ -172,9 +181,13 @@ def judge(record: TraceRecord, before: Pending | None, at: Pending) -> Verdict:
     waited_long = _waited_long(before, at, record.seen_ms)
     if record.state is State.IN_PROGRESS and not record.ended():
         return Verdict.GIVE_UP if waited_long else Verdict.WAIT
-    sent = record.finalized and record.seen_ms - (record.end_ms or record.start_ms) >= RETRY_MS
     settled = record.seen_ms - at.changed_ms >= _settle_ms(record)
-    return Verdict.COUNT if sent or settled or waited_long else Verdict.WAIT
+    return Verdict.COUNT if _was_sent(record) or settled or waited_long else Verdict.WAIT
+
+
+def _was_sent(record: TraceRecord) -> bool:
+    """Whether a trace is complete for certain, because it ended so long ago that its SDK no longer sends anything."""
+    return record.finalized and record.ended() and record.seen_ms - (record.end_ms or record.start_ms) >= RETRY_MS
 
 
 def _waited_long(before: Pending | None, at: Pending, now_ms: int) -> bool:
@@ -184,9 +197,9 @@ def _waited_long(before: Pending | None, at: Pending, now_ms: int) -> bool:
     return now_ms - at.first_ms >= GIVE_UP_MS and 0 <= overdue_ms < LOOKED_AT_MS
 
 
-def amounts_of(record: TraceRecord) -> int:
-    """A checksum of the amounts that a trace is counted with."""
-    return _checksum(record.state, record.start_ms, record.duration_ms, record.usage, record.cost)
+def _has_labels(record: TraceRecord, at: Pending) -> bool:
+    """Whether a pending trace has ended and has its labels: they come together with the mark."""
+    return record.state is not State.IN_PROGRESS and (record.finalized or at.environment != UNKNOWN)
 
 
 def _settle_ms(record: TraceRecord) -> int:
@@ -198,8 +211,4 @@ def _settle_ms(record: TraceRecord) -> int:
 
 def _form(record: TraceRecord) -> int:
     tags, metadata = sorted(record.tags.items()), sorted(record.metadata.items())
-    return _checksum(amounts_of(record), record.finalized, record.name, tags, metadata)
-
-
-def _checksum(*values: object) -> int:
-    return crc32(repr(values).encode("utf-8", "backslashreplace"))
+    return checksum_of(checksum(record), record.finalized, record.name, tags, metadata)

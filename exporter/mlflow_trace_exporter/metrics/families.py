@@ -10,7 +10,8 @@ from mlflow_trace_exporter.domain.labels import PLACE_LABELS, TRACE_LABELS, UNKN
 from mlflow_trace_exporter.domain.objectives import Objectives
 from mlflow_trace_exporter.domain.trace import Cost, State, TokenUsage, TraceRecord
 from mlflow_trace_exporter.domain.triage import Batch
-from mlflow_trace_exporter.metrics.meter import Cell, Increments, Observations, TraceFamily
+from mlflow_trace_exporter.metrics.measure import Increments
+from mlflow_trace_exporter.metrics.meter import Cell, Observations, TraceFamily
 
 VISIBILITY_EDGES_S = (1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 7200.0, 86400.0)
 
@@ -19,6 +20,7 @@ ABANDONED = "mlflow_traces_abandoned_total"
 LATE = "mlflow_trace_exporter_late_traces_total"
 DUPLICATES = "mlflow_trace_exporter_duplicate_reads_total"
 CHANGED = "mlflow_trace_exporter_changed_after_count_total"
+CORRECTED = "mlflow_trace_exporter_corrected_after_count_total"
 REOPENED = "mlflow_trace_exporter_reopened_total"
 LEDGER_RESETS = "mlflow_trace_exporter_ledger_resets_total"
 NO_OBJECTIVES = Objectives()
@@ -199,7 +201,13 @@ def _table(
         ),
         TraceFamily(
             CHANGED,
-            "Traces that MLflow changed after they were counted. The counters keep the original values.",
+            "Changes of counted traces that cannot be corrected, such as fewer tokens or another duration.",
+            _nothing,
+            labels=(),
+        ),
+        TraceFamily(
+            CORRECTED,
+            "Changes of counted traces that were added to the counters, such as more tokens or an error.",
             _nothing,
             labels=(),
         ),
@@ -236,7 +244,8 @@ def events(batch: Batch, increments: Increments) -> dict[Cell, float]:
     amounts: dict[Cell, float] = {
         Cell(LATE, ()): batch.late,
         Cell(DUPLICATES, ()): batch.duplicates,
-        Cell(CHANGED, ()): len(batch.changed),
+        Cell(CHANGED, ()): sum(each.is_beyond_correction for each in batch.changed),
+        Cell(CORRECTED, ()): sum(each.grew and not each.is_beyond_correction for each in batch.changed),
         Cell(REOPENED, ()): batch.reopened,
         **{Cell(OVERFLOW, (label,)): count for label, count in increments.overflowed.items()},
         **{Cell(LEFT_OUT, (traffic.value,)): count for traffic, count in increments.left_out.items()},

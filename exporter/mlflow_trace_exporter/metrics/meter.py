@@ -5,19 +5,16 @@ so they survive a restart. status.py has the metrics about the exporter itself, 
 """
 
 from bisect import bisect_left
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
 from typing import NamedTuple
 
 from prometheus_client.utils import floatToGoString
 
-from mlflow_trace_exporter.domain.admission import Admission, Caps, Group
-from mlflow_trace_exporter.domain.labels import PLACE_LABELS, TRACE_LABELS, VERSION_LABELS, LabelRules, Labels
-from mlflow_trace_exporter.domain.objectives import Objectives
+from mlflow_trace_exporter.domain.admission import Group
+from mlflow_trace_exporter.domain.labels import PLACE_LABELS, TRACE_LABELS, Labels
 from mlflow_trace_exporter.domain.trace import PLAIN_ID, TraceRecord
-from mlflow_trace_exporter.domain.traffic import Traffic, traffic_of
-from mlflow_trace_exporter.domain.triage import Batch, Place
 
 SUM = "sum"
 """The part of a histogram that holds the sum of the observations; its other parts are its buckets."""
@@ -45,7 +42,12 @@ class Exemplar:
     timestamp_s: float
 
 
-Observations = Iterable[tuple[str, float]]
+@cache
+def _buckets(edges: tuple[float, ...]) -> tuple[str, ...]:
+    return tuple(floatToGoString(edge) for edge in (*edges, float("inf"))) if edges else ()
+
+
+Observations = Sequence[tuple[str, float]]
 """Pairs of the value of the family's own label ("" if it has none) and an amount."""
 
 
@@ -75,7 +77,7 @@ class TraceFamily:
     @property
     def buckets(self) -> tuple[str, ...]:
         """The upper edges of the buckets in Prometheus notation; empty for a counter."""
-        return tuple(floatToGoString(edge) for edge in (*self.edges, float("inf"))) if self.edges else ()
+        return _buckets(self.edges)
 
     @property
     def parts(self) -> tuple[str, ...]:
@@ -105,92 +107,31 @@ class TraceFamily:
             for part in self.parts:
                 yield Cell(self.name, self._with_own(group, own), part)
 
-    def increments(self, record: TraceRecord, labels: Labels) -> Iterable[tuple[Cell, float]]:
-        """The amounts that one trace adds, by cell."""
-        for own, amount in self.observe(record, labels):
-            series = self._with_own(tuple(labels[name] for name in self.labels), own)
-            if self.edges:
-                bucket = self.buckets[bisect_left(self.edges, amount)]  # upper edges are inclusive
-                yield Cell(self.name, series, bucket), 1
-                yield Cell(self.name, series, SUM), amount
-            else:
-                yield Cell(self.name, series), amount
+    def cell(self, group: Group, own: str, part: str) -> Cell:
+        """A cell of a group."""
+        return Cell(self.name, self._with_own(group[: len(self.labels)], own), part)
+
+    def additions(self, observations: Observations) -> Iterator[tuple[str, str, float]]:
+        """The amounts that observations add, by value of the own label and ``Cell.part``."""
+        if not self.edges:
+            for own, amount in observations:
+                yield own, "", amount
+        else:
+            for own, amount in observations:
+                yield own, self.buckets[bisect_left(self.edges, amount)], 1  # upper edges are inclusive
+                yield own, SUM, amount
+
+    def growth(self, before: TraceRecord, after: TraceRecord, labels: Labels) -> Observations:
+        """What to observe in addition to ``before``, which was counted, now that the trace is like ``after``. Nothing
+        in a histogram that has an observation of the trace, because it cannot move to another bucket."""
+        counted = dict(self.observe(before, labels))
+        now = self.observe(after, labels)
+        if self.edges:
+            return () if counted else now
+        return [(own, amount - counted.get(own, 0)) for own, amount in now if amount > counted.get(own, 0)]
 
     def _with_own(self, values: tuple[str, ...], own: str) -> tuple[str, ...]:
         return values if self.own_label is None else (*values, own)
-
-
-@dataclass(frozen=True, slots=True)
-class Increments:
-    """The amounts that a batch adds to the totals.
-
-    ``groups``: the groups with increments. ``first_ms``: the earliest start of a trace (Unix ms) by VERSION_LABELS.
-    ``overflowed``: the number of traces by the label whose value was not admitted. ``left_out``: the number of traces
-    that are not counted, by the kind of their traffic.
-    """
-
-    amounts: Mapping[Cell, float] = field(default_factory=dict)
-    groups: tuple[Group, ...] = ()
-    first_ms: Mapping[Group, int] = field(default_factory=dict)
-    exemplars: Mapping[Cell, Exemplar] = field(default_factory=dict)
-    overflowed: Mapping[str, int] = field(default_factory=dict)
-    left_out: Mapping[Traffic, int] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Meter:
-    """Measures batches with the labels, kinds of traffic and objectives of the configuration."""
-
-    families: tuple[TraceFamily, ...]
-    rules: LabelRules
-    caps: Caps
-    traffic: frozenset[Traffic]
-    objectives: Objectives
-
-    def admission(self, shown: Iterable[Group]) -> Admission:
-        """An ``Admission`` for new label values, given the groups that are exposed."""
-        return Admission(self.rules.names, shown, self.caps, self._series_of)
-
-    def place(self, record: TraceRecord, admission: Admission) -> Place:
-        """The place of a trace that is not counted yet."""
-        return Place(*admission.place(self.rules.values(record)), traffic_of(record) in self.traffic)
-
-    def measure(self, batch: Batch, admission: Admission) -> Increments:
-        """The amounts that a batch adds. Cells that get no amount yet are included with 0."""
-        waiting = (*(each for each in batch.pending if each.running), *batch.abandoned)
-        groups: dict[Group, None] = {(each.experiment, each.environment): None for each in waiting}  # an ordered set
-        overflowed, left_out = Counter(dict.fromkeys(self.rules.names, 0)), Counter(dict.fromkeys(Traffic, 0))
-        increments: list[tuple[Cell, float]] = []
-        first_ms: dict[Group, int] = {}
-        exemplars: dict[Cell, Exemplar] = {}
-        for record in batch.counted:
-            traffic = traffic_of(record)
-            if traffic not in self.traffic:
-                left_out[traffic] += 1
-                continue
-            admitted = admission.admit(self.rules.values(record))
-            overflowed.update(admitted.overflowed)
-            group = tuple(admitted.labels.values())
-            groups |= dict.fromkeys((group, group[: len(PLACE_LABELS)]))
-            version = group[: len(VERSION_LABELS)]
-            first_ms[version] = min(record.start_ms, first_ms.get(version, record.start_ms))
-            for family in self.families:
-                for cell, amount in family.increments(record, admitted.labels):
-                    increments.append((cell, amount))
-                    if family.has_exemplars and cell.part != SUM and (exemplar := exemplar_of(record)):
-                        exemplars[cell] = later(exemplar, exemplars.get(cell))
-        amounts: dict[Cell, float] = dict.fromkeys(self._cells(groups), 0)
-        for cell, amount in increments:
-            amounts[cell] += amount
-        return Increments(amounts, tuple(groups), first_ms, exemplars, overflowed, left_out)
-
-    def _cells(self, groups: Iterable[Group]) -> Iterable[Cell]:
-        for group in groups:
-            for family in self.families:
-                yield from family.cells_of(group)
-
-    def _series_of(self, group: Group) -> int:
-        return sum(family.series_per_group for family in self.families if family.is_of(group))
 
 
 MAX_EXEMPLAR_LENGTH = 128 - len("trace_id")

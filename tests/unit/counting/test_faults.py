@@ -12,7 +12,7 @@ from mlflow_trace_exporter.domain.horizon import Window
 from mlflow_trace_exporter.domain.trace import State, TokenUsage
 from mlflow_trace_exporter.domain.triage import GIVE_UP_MS
 from mlflow_trace_exporter.errors import PollError, Reason
-from mlflow_trace_exporter.metrics.families import ABANDONED, CHANGED, DUPLICATES, LATE, REOPENED
+from mlflow_trace_exporter.metrics.families import ABANDONED, CHANGED, CORRECTED, DUPLICATES, LATE, REOPENED
 from mlflow_trace_exporter.tracking.experiments import Experiment
 from mlflow_trace_exporter.tracking.features import Feature
 from tests.support.builders import LIMITS
@@ -20,6 +20,7 @@ from tests.support.rig import DAY_MS, HOUR_MS, INTERVAL_MS, MINUTE_MS, Rig
 from tests.support.simulated import CHATBOT, EPOCH_MS, SimulatedMlflow, unreachable
 
 MakeRig = Callable[..., Rig]
+INPUT_TOKENS = "mlflow_trace_input_tokens_total"
 
 
 @pytest.fixture
@@ -216,7 +217,7 @@ def test_fault_10_in_progress_for_ever(started: Rig, mlflow: SimulatedMlflow) ->
 def test_fault_11_deleted_while_pending(started: Rig, mlflow: SimulatedMlflow) -> None:
     running = mlflow.trace(start_ms=0, duration_ms=None, state=State.IN_PROGRESS)
     unsettled = mlflow.trace(start_ms=0, finalized=False)
-    started.run(MINUTE_MS)
+    started.tick()
     assert started.reading.pending == 2
     mlflow.delete(running)
     mlflow.delete(unsettled)
@@ -238,17 +239,40 @@ def test_fault_13_ok_and_then_error_after_it_was_counted(started: Rig, mlflow: S
     started.settle()
     mlflow.change(trace, state=State.ERROR)
     started.run(3 * HOUR_MS, every_ms=MINUTE_MS)
-    assert (started.traces, started.total("mlflow_trace_errors_total"), started.total(CHANGED)) == (1, 0, 1)
+    assert (started.traces, started.total("mlflow_trace_errors_total")) == (1, 1)
+    assert (started.total(CORRECTED), started.total(CHANGED)) == (1, 0)
+    mlflow.change(trace, state=State.OK)
+    started.run(22 * HOUR_MS, every_ms=5 * MINUTE_MS)
+    assert (started.traces, started.total("mlflow_trace_errors_total")) == (1, 1)
+    assert (started.total(CORRECTED), started.total(CHANGED)) == (1, 1)
 
 
 def test_fault_14_tokens_grow_after_ok(started: Rig, mlflow: SimulatedMlflow) -> None:
+    """Counted once they no longer change. What comes after that is added, up to the time when the start is retired."""
     trace = mlflow.trace(start_ms=0, duration_ms=1000, finalized=False)
     for tokens in (10, 20, 30):
         mlflow.change(trace, usage=TokenUsage(input=tokens, output=1))
-        started.run(MINUTE_MS - INTERVAL_MS)
+        started.tick()
         assert started.traces == 0
-    started.settle()
-    assert (started.traces, started.total("mlflow_trace_input_tokens_total"), started.total(CHANGED)) == (1, 30, 0)
+    started.tick()
+    assert (started.traces, started.total(INPUT_TOKENS), started.total(CORRECTED)) == (1, 30, 0)
+    for tokens, wait_ms in ((40, INTERVAL_MS), (50, 3 * HOUR_MS), (60, 23 * HOUR_MS)):
+        mlflow.change(trace, usage=TokenUsage(input=tokens, output=1))
+        started.run(wait_ms, every_ms=min(wait_ms, 5 * MINUTE_MS))
+        assert started.total(INPUT_TOKENS) == tokens
+    assert (started.traces, started.total(CORRECTED), started.total(CHANGED)) == (1, 3, 0)
+
+
+def test_fault_14_what_was_added_after_the_count_survives_a_restart_and_is_not_added_again(
+    started: Rig, mlflow: SimulatedMlflow
+) -> None:
+    trace = mlflow.trace(start_ms=0, duration_ms=1000, finalized=False)
+    started.run(MINUTE_MS)
+    mlflow.change(trace, usage=TokenUsage(input=50, output=1))
+    started.run(MINUTE_MS)
+    started.restart()
+    started.run(MINUTE_MS)
+    assert (started.total(INPUT_TOKENS), started.total(CORRECTED)) == (50, 1)
 
 
 @pytest.mark.parametrize("late_ms", [0, 30 * MINUTE_MS])
@@ -546,7 +570,7 @@ def test_an_otlp_trace_whose_root_has_a_parent_elsewhere_is_counted_once_it_no_l
     assert started.traces == 0
     started.run(5 * MINUTE_MS)
     assert (started.traces, started.total("mlflow_trace_errors_total"), started.reading.pending) == (1, 0, 0)
-    assert started.total("mlflow_trace_input_tokens_total") == 30
+    assert started.total(INPUT_TOKENS) == 30
     mlflow.change(orphan, state=State.OK, duration_ms=40 * MINUTE_MS)  # a root that came late after all
     started.run(3 * HOUR_MS, every_ms=MINUTE_MS)
     assert (started.traces, started.total(CHANGED)) == (1, 1)

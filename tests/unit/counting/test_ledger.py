@@ -10,17 +10,20 @@ import pytest
 
 from mlflow_trace_exporter.counting.ledger import Ledger, Origin
 from mlflow_trace_exporter.counting.ledger_look import Outlook, examine, outlook
-from mlflow_trace_exporter.counting.ledger_totals import Stage
+from mlflow_trace_exporter.counting.ledger_totals import GroupState, Stage
 from mlflow_trace_exporter.counting.release import Gate, SeriesSettings
+from mlflow_trace_exporter.domain.growth import Amounts, Change, Counted, change_of
 from mlflow_trace_exporter.domain.horizon import BUCKET_MS, Horizon, Kind, Pass, Window
 from mlflow_trace_exporter.domain.labels import PLACE_LABELS, TRACE_LABELS
 from mlflow_trace_exporter.domain.objectives import Objective, Objectives
-from mlflow_trace_exporter.domain.triage import Batch, Known, Pending, amounts_of
+from mlflow_trace_exporter.domain.trace import State, TokenUsage
+from mlflow_trace_exporter.domain.triage import Batch, Known, Pending
 from mlflow_trace_exporter.errors import PollError, Reason, UserError
 from mlflow_trace_exporter.metrics.families import LEDGER_RESETS, trace_families
 from mlflow_trace_exporter.metrics.meter import Cell
 from mlflow_trace_exporter.settings.config import Buckets
 from tests.support.builders import FAMILIES, increments, record
+from tests.support.old_ledgers import write_ledger
 
 HORIZON = Horizon(1, 2, 3, 0, {Kind.FRESH: Pass(4, 5, Window(6, 7, 8))})
 TRACES = Cell("mlflow_traces_total", ("chatbot", "production", 'na"me\\', "日本"))
@@ -52,7 +55,7 @@ def test_what_is_committed_is_there_after_a_restart(path: Path) -> None:
     with closing(Ledger(path)) as again:
         assert again.horizon() == HORIZON
         assert totals(again) == {TRACES: 3, Cell("a", ()): 0.5}
-        assert again.known(["tr-1", "tr-3"]) == Known({"tr-1": amounts_of(trace)}, {})
+        assert again.known(["tr-1", "tr-3"]) == Known({"tr-1": Counted(trace.start_ms)}, {})
 
 
 @pytest.mark.parametrize(
@@ -126,29 +129,63 @@ def test_a_version_is_first_seen_at_its_earliest_start(ledger: Ledger) -> None:
     assert ledger.totals.first_seen() == {("chatbot", "production", "1.4.0"): 300}
 
 
-def test_a_ledger_of_schema_2_continues_and_knows_no_first_trace_of_its_versions(path: Path) -> None:
-    made = increments(record())
-    before = Ledger(path)
-    before.commit(HORIZON, Batch(counted=(record(),)), made.amounts, dict.fromkeys(made.groups, 1))
-    before.close()
-    with closing(sqlite3.connect(path)) as db, db:
-        db.executescript("DROP TABLE versions; ALTER TABLE horizon DROP COLUMN forgotten_ms; PRAGMA user_version = 2")
-    new = increments(record(trace_id="tr-2"), record(trace_id="tr-3", tags={"app_version": "2"}, start_ms=7))
+@pytest.mark.parametrize("schema", [2, 3, 4])
+def test_a_ledger_of_an_earlier_schema_continues(path: Path, schema: int) -> None:
+    write_ledger(path, schema)
+    group = ("chatbot", "production", "1.4.0", "support")
     with closing(Ledger(path)) as ledger:
-        assert ledger.totals.all().items() >= made.amounts.items()
-        ledger.commit(HORIZON, Batch(), {}, {}, new.first_ms)
-        assert ledger.totals.first_seen() == {("chatbot", "unknown", "2"): 7}
+        fresh = Pass(1_000_000_000_001, 10**11, Window(2 * 10**11, 1_000_172_800_000, 999_999_880_000))
+        assert ledger.horizon() == Horizon(0, 10**12, 10**11, 6_000_000, {Kind.FRESH: fresh}, 5_400_000)
+        cost = Cell("mlflow_trace_input_cost_usd_total", group)
+        assert totals(ledger) == {Cell("mlflow_traces_total", group): 2, cost: 0.5}
+        assert ledger.totals.slept([cost]) == {cost: 0.25}
+        assert ledger.totals.groups() == {group: GroupState(5_000, Stage.RELEASED)}
+        found = ledger.known(["tr-1", "it's", "tr-given-up", "tr-9", "tr-2"])
+        assert found == Known(
+            {"tr-1": Counted(1_000, seen=4_081_470_063), "it's": Counted(2_000, seen=7), "tr-given-up": Counted(3_000)},
+            {"tr-9": WAITING},
+        )
+        assert ledger.totals.first_seen() == ({} if schema == 2 else {group[:3]: 1_000})
 
 
-def test_a_ledger_of_schema_3_continues_and_knows_which_ids_it_has_forgotten(path: Path) -> None:
-    at = Horizon(0, 10**12, 10**11, 10 * BUCKET_MS)
-    with closing(Ledger(path)) as before:
-        before.commit(at, Batch(counted=(record(),)), {TRACES: 1})
-    with closing(sqlite3.connect(path)) as db, db:
-        db.executescript("ALTER TABLE horizon DROP COLUMN forgotten_ms; PRAGMA user_version = 3")
+@pytest.mark.parametrize("schema", [2, 3, 4])
+def test_a_copy_of_an_earlier_ledger_is_kept_until_the_first_commit(path: Path, schema: int) -> None:
+    write_ledger(path, schema)
+    copy = path.with_name(f"ledger.db.schema-{schema}")
+    for _ in range(2):  # also after a restart
+        with closing(Ledger(path)) as ledger, closing(sqlite3.connect(copy)) as db:
+            assert db.execute("PRAGMA user_version").fetchone() == (schema,)
+            assert db.execute("SELECT count(*) FROM done").fetchone() == (3,)
     with closing(Ledger(path)) as ledger:
-        assert ledger.horizon() == replace(at, forgotten_ms=9 * BUCKET_MS)
-        assert totals(ledger) == {TRACES: 1}
+        ledger.commit(HORIZON)
+    assert not copy.exists()
+
+
+def test_a_trace_counted_by_an_earlier_version_is_reported_if_it_changed(path: Path) -> None:
+    write_ledger(path, 4)
+    with closing(Ledger(path)) as ledger:
+        before = ledger.known(["tr-1"]).done["tr-1"]
+    assert change_of(record(), before) is None
+    change = change_of(record(state=State.ERROR), before)
+    assert change is not None
+    assert (change.grew, change.is_beyond_correction) == (False, True)
+    assert change_of(record(state=State.ERROR), change.after) is None
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        "UPDATE done SET trace_id = CAST(X'ff' AS TEXT) WHERE trace_id = 'tr-1'",
+        "DROP TABLE groups",
+        "UPDATE done SET start_ms = 'x'",
+    ],
+)
+def test_fault_21_an_earlier_ledger_that_is_damaged_is_set_aside(path: Path, wrong: str) -> None:
+    write_ledger(path, 4)
+    with closing(sqlite3.connect(path)) as db, db:
+        db.execute(wrong)
+    with closing(Ledger(path)) as ledger:
+        assert ledger.totals.all() == {Cell(LEDGER_RESETS, ()): 1}
 
 
 def test_groups_of_other_labels_are_forgotten(ledger: Ledger) -> None:
@@ -320,7 +357,7 @@ def test_fault_21_a_newer_schema_is_refused(path: Path) -> None:
     Ledger(path).close()
     with closing(sqlite3.connect(path)) as db, db:
         db.execute("PRAGMA user_version = 99")
-    with pytest.raises(UserError, match="has schema 99, but this version of the exporter supports schema 4"):
+    with pytest.raises(UserError, match="has schema 99, but this version of the exporter supports schema 5"):
         Ledger(path)
 
 
@@ -347,15 +384,23 @@ def test_pending_traces_are_kept_until_they_are_done_with(path: Path) -> None:
 
 def test_traces_that_were_given_up_are_known_and_not_counted(ledger: Ledger) -> None:
     ledger.commit(HORIZON, Batch(abandoned=(WAITING,), gone=("tr-9",)))
-    assert ledger.known(["tr-9"]).done == {"tr-9": None}
+    assert ledger.known(["tr-9"]).done == {"tr-9": Counted(WAITING.start_ms)}
     assert not totals(ledger)
 
 
 def test_a_change_after_the_count_is_remembered(ledger: Ledger) -> None:
-    before, after = record(), record(start_ms=5_000_000)
-    ledger.commit(HORIZON, Batch(counted=(before,)))
-    ledger.commit(HORIZON, Batch(changed=(after,)))
-    assert ledger.known(["tr-1"]).done == {"tr-1": amounts_of(after)}
+    before, after = record(), record(start_ms=5_000_000, usage=TokenUsage(input=7, output=90, cache_read_input=5))
+    made = increments(before)
+    active_ms = dict.fromkeys(made.groups, 1)
+    ledger.commit(HORIZON, Batch(counted=(before,)), made.amounts, active_ms, groups=made.group_of)
+    counted = Counted(before.start_ms, made.groups[0], Amounts.of(before))
+    assert ledger.known(["tr-1"]).done == {"tr-1": counted}
+    change = change_of(after, counted)
+    assert change is not None
+    ledger.commit(HORIZON, Batch(changed=(change,)))
+    assert ledger.known(["tr-1"]).done == {"tr-1": change.after}
+    assert change.after.seen is not None, "there are fewer input tokens than were counted"
+    assert change_of(after, change.after) is None, "it is reported once"
     assert ledger.counts(Window(0, 10_000_000), BUCKET_MS) == {4_800_000: 1}
 
 
@@ -636,7 +681,11 @@ def test_faults_1_and_2_killed_at_every_point_of_a_commit(tmp_path: Path, path: 
 
         ledger._db._db.set_progress_handler(copy, 5)
         more = tuple(record(trace_id=f"tr-{number}") for number in range(2, 30))
-        ledger.commit(later, Batch(counted=more, gone=("tr-9",), changed=(record(start_ms=7),)), {TRACES: 28})
+        ledger.commit(
+            later,
+            Batch(counted=more, gone=("tr-9",), changed=(Change(record(), Counted(1), Counted(7)),)),
+            {TRACES: 28},
+        )
         ledger._db._db.set_progress_handler(None, 0)
         after = everything(ledger)
     assert len(copies) > 50

@@ -8,7 +8,7 @@ import pytest
 from mlflow_trace_exporter.counting.release import SeriesSettings
 from mlflow_trace_exporter.domain.objectives import Objective, Objectives
 from mlflow_trace_exporter.metrics.families import trace_families
-from mlflow_trace_exporter.metrics.meter import Meter
+from mlflow_trace_exporter.metrics.measure import Meter
 from mlflow_trace_exporter.settings.config import Buckets
 from tests.support.builders import METER
 from tests.support.rig import HOUR_MS, INTERVAL_MS, MINUTE_MS, Rig
@@ -106,6 +106,7 @@ def test_metrics_about_the_exporter_are_always_exposed(rig: Rig, mlflow: Simulat
     rig.run(5 * HOUR_MS, every_ms=10 * MINUTE_MS)
     assert {cell.family for cell in rig.published[-1].totals} == {
         "mlflow_trace_exporter_changed_after_count_total",
+        "mlflow_trace_exporter_corrected_after_count_total",
         "mlflow_trace_exporter_duplicate_reads_total",
         "mlflow_trace_exporter_label_overflow_total",
         "mlflow_trace_exporter_late_traces_total",

@@ -3,6 +3,7 @@ from typing import Any
 
 import pytest
 
+from mlflow_trace_exporter.domain.growth import Amounts, Counted, change_of
 from mlflow_trace_exporter.domain.trace import ORPHAN_MS, Cost, State, TokenUsage, TraceRecord
 from mlflow_trace_exporter.domain.triage import (
     FILL_MS,
@@ -14,7 +15,6 @@ from mlflow_trace_exporter.domain.triage import (
     Batch,
     Known,
     Pending,
-    amounts_of,
     triage,
     unseen,
 )
@@ -147,10 +147,11 @@ def test_a_trace_whose_root_has_a_parent_elsewhere_is_counted_once_it_no_longer_
 
 def test_a_trace_that_is_done_with_is_a_duplicate_and_reported_if_it_changed() -> None:
     trace = record()
-    known = Known({"tr-1": amounts_of(trace)}, {})
+    counted = Counted(trace.start_ms, ("chatbot", "production", "1.4.0", "support"), Amounts.of(trace))
+    known = Known({"tr-1": counted}, {})
     assert after([replace(trace, seen_ms=99, tags={}, name="new")], known) == Batch(duplicates=1)
     failed = replace(trace, state=State.ERROR)
-    assert after([failed], known) == Batch(duplicates=1, changed=(failed,))
+    assert after([failed], known) == Batch(duplicates=1, changed=(change_of(failed, counted),))  # type: ignore[arg-type]  # not None
 
 
 def test_a_trace_first_seen_after_its_start_is_closed_is_late() -> None:
@@ -160,7 +161,7 @@ def test_a_trace_first_seen_after_its_start_is_closed_is_late() -> None:
     young = seen(0)
     assert after([young], closed_ms=young.start_ms + 1).late == 1
     assert after([trace], pending(young), closed_ms=trace.start_ms + 1).late == 0, "it was seen in time"
-    assert after([trace], Known({"tr-1": 0}, {}), closed_ms=trace.start_ms + 1).late == 0
+    assert after([trace], Known({"tr-1": Counted(0)}, {}), closed_ms=trace.start_ms + 1).late == 0
 
 
 def test_a_trace_that_is_pending_knows_where_it_belongs() -> None:

@@ -1,0 +1,145 @@
+"""Decides what a trace adds that changed after it was counted. Pure.
+
+A trace that arrives over OTLP has no last span, and a busy server computes the cost of a trace after it shows the
+trace. Waiting longer would only make the rest smaller and the numbers later. But counters can only grow, and so can
+such a trace. So the ledger keeps the amounts that each trace was counted with. When a later read shows more, the
+difference is added, in one transaction with the new amounts, so it is added once:
+
+    counted with 100 tokens, OK      read again: 130 tokens, ERROR      adds 30 tokens and one error
+
+Not everything can be corrected. A counter cannot take back an amount that has shrunk, and a histogram cannot move an
+observation to another bucket. The amounts then stay as counted, and the trace is reported as changed.
+"""
+
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+from zlib import crc32
+
+from mlflow_trace_exporter.domain.admission import Group
+from mlflow_trace_exporter.domain.trace import Cost, State, TokenUsage, TraceRecord
+
+NANO = 10**9
+"""Counted cost is kept in whole nano-USD, which is exact enough for a difference and compact."""
+
+MAX_NANO = 2**62
+"""The limit for a cost in nano-USD, which must fit into a 64-bit integer: 4.6 billion USD for one trace."""
+
+
+class Amounts(NamedTuple):
+    """What one trace adds to counters. Tokens as in ``TokenUsage``, cost as in ``Cost`` but in nano-USD. None means
+    unknown."""
+
+    failed: bool
+    duration_ms: int | None
+    input: int | None
+    output: int | None
+    cache_read_input: int | None
+    cache_creation_input: int | None
+    input_nano_usd: int | None
+    output_nano_usd: int | None
+
+    @classmethod
+    def of(cls, record: TraceRecord) -> "Amounts":
+        """The amounts of a trace as it was read."""
+        usage, cost = record.usage or _NO_USAGE, record.cost or _NO_COST
+        return cls(
+            record.state is State.ERROR,
+            record.duration_ms,
+            usage.input,
+            usage.output,
+            usage.cache_read_input,
+            usage.cache_creation_input,
+            _nano(cost.input_usd),
+            _nano(cost.output_usd),
+        )
+
+    def grown_to(self, now: "Amounts") -> "Amounts":
+        """The amounts that these can be corrected to: nothing shrinks, and a known duration stays."""
+        counts = (_larger(before, after) for before, after in zip(self[2:], now[2:], strict=True))
+        duration_ms = now.duration_ms if self.duration_ms is None else self.duration_ms
+        return Amounts(self.failed or now.failed, duration_ms, *counts)
+
+    def put_into(self, record: TraceRecord) -> TraceRecord:
+        """The trace with these amounts in place of its own."""
+        usage = TokenUsage(self.input, self.output, self.cache_read_input, self.cache_creation_input)
+        cost = Cost(_usd(self.input_nano_usd), _usd(self.output_nano_usd))
+        return replace(
+            record,
+            state=State.ERROR if self.failed else State.OK,
+            duration_ms=self.duration_ms,
+            usage=None if usage == _NO_USAGE else usage,
+            cost=None if cost == _NO_COST else cost,
+        )
+
+
+_NO_USAGE = TokenUsage()
+_NO_COST = Cost()
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """What the ledger knows about a trace that is done with.
+
+    ``group``: the label values of the series that count it, None if they no longer exist. ``amounts``: what it was
+    counted with, None if it was not counted (given up, or other traffic) or was counted before amounts were kept.
+    ``seen``: the ``checksum`` of the trace as it was read last, if it differs from what was counted.
+    """
+
+    start_ms: int
+    group: Group | None = None
+    amounts: Amounts | None = None
+    seen: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A trace that is different from what the ledger knows. ``after`` is what the ledger should know from now on."""
+
+    record: TraceRecord
+    before: Counted
+    after: Counted
+
+    @property
+    def grew(self) -> bool:
+        """Whether the trace adds something to its counters."""
+        return self.before.amounts != self.after.amounts
+
+    @property
+    def is_beyond_correction(self) -> bool:
+        """Whether some of the change cannot be added to a counter. Reported once for each change."""
+        moved = self.after.start_ms != self.before.start_ms and self.after.amounts is not None
+        return moved or self.after.seen not in (None, self.before.seen)
+
+
+def change_of(record: TraceRecord, before: Counted) -> Change | None:
+    """What has changed about a trace that is done with, None if nothing has."""
+    after = replace(before, start_ms=record.start_ms)
+    if before.amounts is not None:
+        now = Amounts.of(record)
+        amounts = before.amounts.grown_to(now)
+        after = replace(after, amounts=amounts, seen=None if amounts == now else checksum(record))
+    elif before.seen is not None:
+        after = replace(after, seen=checksum(record))
+    return None if after == before else Change(record, before, after)
+
+
+def checksum(record: TraceRecord) -> int:
+    """A checksum of the amounts and the start of a trace."""
+    return checksum_of(record.state, record.start_ms, record.duration_ms, record.usage, record.cost)
+
+
+def checksum_of(*values: object) -> int:
+    """A checksum of some values, the same in every process."""
+    return crc32(repr(values).encode("utf-8", "backslashreplace"))
+
+
+def _larger(before: int | None, after: int | None) -> int | None:
+    return max((each for each in (before, after) if each is not None), default=None)
+
+
+def _nano(usd: float | None) -> int | None:
+    return None if usd is None else min(round(usd * NANO), MAX_NANO)
+
+
+def _usd(nano: int | None) -> float | None:
+    return None if nano is None else nano / NANO

@@ -1,0 +1,162 @@
+"""Measures batches of traces: what they add to the totals. Pure."""
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+
+from mlflow_trace_exporter.domain.admission import Admission, Admitted, Caps, Group
+from mlflow_trace_exporter.domain.growth import Change
+from mlflow_trace_exporter.domain.labels import PLACE_LABELS, VERSION_LABELS, LabelRules
+from mlflow_trace_exporter.domain.objectives import Objectives
+from mlflow_trace_exporter.domain.trace import TraceRecord
+from mlflow_trace_exporter.domain.traffic import Traffic, traffic_of
+from mlflow_trace_exporter.domain.triage import Batch, Place
+from mlflow_trace_exporter.metrics.meter import SUM, Cell, Exemplar, TraceFamily, exemplar_of, later
+
+
+@dataclass(frozen=True, slots=True)
+class Increments:
+    """The amounts that a batch adds to the totals.
+
+    ``groups``: the groups with increments, or with traces that will be counted soon. ``group_of``: the group of each
+    counted trace, by id. ``first_ms``: the earliest start of a trace (Unix ms) by VERSION_LABELS.
+    ``overflowed``: the number of traces by the label whose value was not admitted. ``left_out``: the number of traces
+    that are not counted, by the kind of their traffic.
+    """
+
+    amounts: Mapping[Cell, float] = field(default_factory=dict)
+    groups: tuple[Group, ...] = ()
+    group_of: Mapping[str, Group] = field(default_factory=dict)
+    first_ms: Mapping[Group, int] = field(default_factory=dict)
+    exemplars: Mapping[Cell, Exemplar] = field(default_factory=dict)
+    overflowed: Mapping[str, int] = field(default_factory=dict)
+    left_out: Mapping[Traffic, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Meter:
+    """Measures batches with the labels, kinds of traffic and objectives of the configuration."""
+
+    families: tuple[TraceFamily, ...]
+    rules: LabelRules
+    caps: Caps
+    traffic: frozenset[Traffic]
+    objectives: Objectives
+
+    def admission(self, shown: Iterable[Group]) -> Admission:
+        """An ``Admission`` for new label values, given the groups that are exposed."""
+        return Admission(self.rules.names, shown, self.caps, self._series_of)
+
+    def place(self, record: TraceRecord, admission: Admission) -> Place:
+        """The place of a trace that is not counted yet."""
+        return Place(*admission.place(self.rules.values(record)), traffic_of(record) in self.traffic)
+
+    def measure(self, batch: Batch, admission: Admission, begun: Collection[Group] = ()) -> Increments:
+        """The amounts that a batch adds. For groups that are not in ``begun``, cells that get no amount yet are
+        included with 0."""
+        sums = _Sums(self, admission)
+        for each in (*batch.pending, *batch.abandoned):
+            if each.running or each in batch.abandoned:
+                sums.groups[each.experiment, each.environment] = None
+        for record in batch.ended:
+            sums.open(record)
+        for record in batch.counted:
+            sums.count(record)
+        for change in batch.changed:
+            if change.grew:
+                sums.correct(change)
+        return sums.increments(begun)
+
+    def _series_of(self, group: Group) -> int:
+        return sum(family.series_per_group for family in self.families if family.is_of(group))
+
+
+_Key = tuple[int, str, str]
+"""A cell of a group: the position of its family, the value of its own label, and its part."""
+
+
+class _Sums:
+    """The sums over a batch. They are kept by group, because there are many more traces than groups."""
+
+    def __init__(self, meter: Meter, admission: Admission) -> None:
+        self._meter = meter
+        self._admission = admission
+        self._amounts: dict[Group, dict[_Key, float]] = {}
+        self._exemplars: dict[tuple[Group, _Key], Exemplar] = {}
+        self._group_of: dict[str, Group] = {}
+        self._first_ms: dict[Group, int] = {}
+        self._overflowed = Counter(dict.fromkeys(meter.rules.names, 0))
+        self._left_out = Counter(dict.fromkeys(Traffic, 0))
+        self.groups: dict[Group, None] = {}  # an ordered set
+
+    def open(self, record: TraceRecord) -> None:
+        """Begin the series of a trace that will be counted."""
+        if traffic_of(record) in self._meter.traffic:
+            self._sums_of(self._admit(record).group)
+
+    def count(self, record: TraceRecord) -> None:
+        """Add a trace."""
+        traffic = traffic_of(record)
+        if traffic not in self._meter.traffic:
+            self._left_out[traffic] += 1
+            return
+        admitted = self._admit(record)
+        group, labels = admitted.group, admitted.labels
+        if admitted.overflowed:
+            self._overflowed.update(admitted.overflowed)
+        self._group_of[record.trace_id] = group
+        version = group[: len(VERSION_LABELS)]
+        self._first_ms[version] = min(record.start_ms, self._first_ms.get(version, record.start_ms))
+        sums = self._sums_of(group)
+        for at, family in enumerate(self._meter.families):
+            for own, part, amount in family.additions(family.observe(record, labels)):
+                key = (at, own, part)
+                sums[key] = sums.get(key, 0) + amount
+                if family.has_exemplars and part != SUM and (exemplar := exemplar_of(record)):
+                    self._exemplars[group, key] = later(exemplar, self._exemplars.get((group, key)))
+
+    def correct(self, change: Change) -> None:
+        """Add what a trace has grown by since it was counted, to the series that count it."""
+        before, after = change.before.amounts, change.after.amounts
+        assert before is not None, "it would not have grown"
+        assert after is not None, "likewise"
+        group = change.before.group or self._admit(change.record).group
+        labels = dict(zip(self._meter.rules.names, group, strict=True))
+        sums = self._sums_of(group)
+        for at, family in enumerate(self._meter.families):
+            if family.is_of(group):
+                grown = family.growth(before.put_into(change.record), after.put_into(change.record), labels)
+                for own, part, amount in family.additions(grown):
+                    sums[at, own, part] = sums.get((at, own, part), 0) + amount
+
+    def increments(self, begun: Collection[Group]) -> Increments:
+        """The sums by cell. See ``Meter.measure``."""
+        families = self._meter.families
+        amounts: dict[Cell, float] = dict.fromkeys(self._cells(group for group in self.groups if group not in begun), 0)
+        for group, sums in self._amounts.items():
+            for (at, own, part), amount in sums.items():
+                cell = families[at].cell(group, own, part)
+                amounts[cell] = amounts.get(cell, 0) + amount
+        return Increments(
+            amounts,
+            tuple(self.groups),
+            self._group_of,
+            self._first_ms,
+            {families[at].cell(group, own, part): each for (group, (at, own, part)), each in self._exemplars.items()},
+            self._overflowed,
+            self._left_out,
+        )
+
+    def _admit(self, record: TraceRecord) -> Admitted:
+        return self._admission.admit(self._meter.rules.values(record))
+
+    def _sums_of(self, group: Group) -> dict[_Key, float]:
+        if group not in self._amounts:
+            self.groups |= dict.fromkeys((group, group[: len(PLACE_LABELS)]))
+            self._amounts[group] = {}
+        return self._amounts[group]
+
+    def _cells(self, groups: Iterable[Group]) -> Iterable[Cell]:
+        for group in groups:
+            for family in self._meter.families:
+                yield from family.cells_of(group)

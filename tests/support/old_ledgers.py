@@ -1,0 +1,58 @@
+"""Ledgers as earlier versions of the program wrote them."""
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+GROUP = '["chatbot","production","1.4.0","support"]'
+
+SCHEMA_4 = """
+CREATE TABLE done (trace_id TEXT PRIMARY KEY, start_ms INTEGER NOT NULL, amounts INTEGER);
+CREATE INDEX done_by_start ON done (start_ms);
+CREATE TABLE pending (trace_id TEXT PRIMARY KEY, start_ms INTEGER NOT NULL, experiment_id TEXT NOT NULL,
+  experiment TEXT NOT NULL, environment TEXT NOT NULL, running INTEGER NOT NULL, first_ms INTEGER NOT NULL,
+  changed_ms INTEGER NOT NULL, next_ms INTEGER NOT NULL, form INTEGER NOT NULL) WITHOUT ROWID;
+CREATE INDEX pending_by_next ON pending (next_ms);
+CREATE TABLE retired (bucket_ms INTEGER PRIMARY KEY, traces INTEGER NOT NULL);
+CREATE TABLE totals (family TEXT, labels TEXT, part TEXT, value NUMERIC NOT NULL, slept NUMERIC NOT NULL,
+  PRIMARY KEY (family, labels, part)) WITHOUT ROWID;
+CREATE TABLE groups (labels TEXT PRIMARY KEY, active_ms INTEGER NOT NULL, stage INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE versions (labels TEXT PRIMARY KEY, first_ms INTEGER) WITHOUT ROWID;
+CREATE TABLE shapes (family TEXT PRIMARY KEY, shape TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE experiments (experiment_id TEXT PRIMARY KEY, created_ms INTEGER NOT NULL, origin_ms INTEGER NOT NULL)
+  WITHOUT ROWID;
+CREATE TABLE horizon (one INTEGER PRIMARY KEY CHECK (one = 1), origin_ms INTEGER NOT NULL, fresh_ms INTEGER,
+  closed_ms INTEGER NOT NULL, retired_ms INTEGER NOT NULL, forgotten_ms INTEGER NOT NULL);
+CREATE TABLE passes (kind TEXT PRIMARY KEY, started_ms INTEGER NOT NULL, from_ms INTEGER NOT NULL,
+  lo_ms INTEGER NOT NULL, hi_ms INTEGER NOT NULL, ended_after_ms INTEGER) WITHOUT ROWID;
+PRAGMA application_id = 1297368440;
+PRAGMA user_version = 4;
+"""
+
+ROWS = f"""
+INSERT INTO done VALUES ('tr-1', 1000, 4081470063), ('it''s', 2000, 7), ('tr-given-up', 3000, NULL);
+INSERT INTO pending VALUES ('tr-9', 700000, '1', 'chatbot', 'production', 1, 1, 2, 3, 4);
+INSERT INTO totals VALUES ('mlflow_trace_exporter_ledger_resets_total', '[]', '', 0, 0),
+  ('mlflow_traces_total', '{GROUP}', '', 2, 0), ('mlflow_trace_input_cost_usd_total', '{GROUP}', '', 0.5, 0.25);
+INSERT INTO groups VALUES ('{GROUP}', 5000, 1), ('["chatbot","production"]', 5000, 2);
+INSERT INTO versions VALUES ('["chatbot","production","1.4.0"]', 1000);
+INSERT INTO experiments VALUES ('1', 5, 0);
+INSERT INTO horizon VALUES (1, 0, 1000000000000, 100000000000, 6000000, 5400000);
+INSERT INTO passes VALUES ('fresh', 1000000000001, 100000000000, 200000000000, 1000172800000, 999999880000);
+"""
+"""Two counted traces, one that was given up, one that is pending, and a pass that was cut short."""
+
+_BACK = {
+    4: "",
+    3: "ALTER TABLE horizon DROP COLUMN forgotten_ms; PRAGMA user_version = 3;",
+    2: "ALTER TABLE horizon DROP COLUMN forgotten_ms; DROP TABLE versions; PRAGMA user_version = 2;",
+}
+"""What the earlier schemas did not have yet."""
+
+
+def write_ledger(path: Path, schema: int) -> None:
+    """Write a ledger of an earlier schema, in the journal mode that it would have."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with closing(sqlite3.connect(path)) as db:
+        db.executescript(SCHEMA_4 + ROWS + _BACK[schema])
+        db.execute("PRAGMA journal_mode = WAL")
