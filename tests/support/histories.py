@@ -358,12 +358,19 @@ class History(RuleBasedStateMachine):
         for _ in range(count):
             self._tick(every_ms)
 
+    @rule(after_ms=TIMES_MS)
+    def some_time_without_a_poll(self, after_ms: int) -> None:
+        self._after(after_ms, self.rig.wait)
+
     def _tick(self, after_ms: int) -> None:
+        self._after(after_ms, self.rig.tick)
+
+    def _after(self, after_ms: int, happens: Callable[[int], object]) -> None:
         horizon, now_ms, then_ms = self._horizon(), self.mlflow.clock_ms, self.mlflow.clock_ms + after_ms
         self.doubtful |= now_ms < horizon.closed_ms + LIMITS.lateness_ms <= then_ms
         self.overtaken |= now_ms < horizon.retired_ms + LIMITS.audit_horizon_ms <= then_ms
         try:
-            self.rig.tick(after_ms)
+            happens(after_ms)
         except Crash:
             self.found["killed"] += 1
             self.rig.restart()

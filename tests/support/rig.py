@@ -76,6 +76,11 @@ class Rig:
         self.mlflow.clock_ms += after_ms
         return self.poller.tick()
 
+    def wait(self, for_ms: int) -> None:
+        """Let time pass without a poll, and do what is due between two polls."""
+        self.mlflow.clock_ms += for_ms
+        self.poller.between_polls()
+
     def run(self, for_ms: int, every_ms: int = INTERVAL_MS) -> None:
         """Poll over some time."""
         for _ in range(for_ms // every_ms):

@@ -103,10 +103,11 @@ class SimulatedMlflow:
     def features(self) -> Mapping[Feature, bool]:
         return {feature: feature not in self.lacks for feature in Feature}
 
-    def scan(self, window: Window) -> Iterator[Page]:
+    def scan(self, window: Window, *, known: Sequence[tuple[int, str]] = ()) -> Iterator[Page]:
+        known_ids = frozenset(trace_id for _, trace_id in known)
         read: frozenset[str] = frozenset()
         while True:
-            found = self._search(window, read)
+            found = self._search(window, read | known_ids)
             if found:
                 yield Page(tuple(found), found[-1].start_ms)
             if len(found) < self.page_size:

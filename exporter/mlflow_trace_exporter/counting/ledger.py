@@ -86,6 +86,11 @@ class Ledger:
         query = "SELECT * FROM pending WHERE next_ms <= ? OR next_ms > ? ORDER BY next_ms LIMIT ?"
         return [_pending(row) for row in self._db.rows(query, now_ms, now_ms + LONGEST_WAIT_MS, DUE_AT_ONCE)]
 
+    def next_check_ms(self) -> int | None:
+        """When the next pending trace is due for a check (Unix ms); None if there is none."""
+        ((next_ms,),) = self._db.rows("SELECT min(next_ms) FROM pending")
+        return None if next_ms is None else int(next_ms)
+
     def running(self) -> dict[tuple[str, ...], int]:
         """The number of traces in progress by experiment and environment."""
         query = "SELECT experiment, environment, count(*) FROM pending WHERE running GROUP BY 1, 2"

@@ -20,6 +20,9 @@ from mlflow_trace_exporter.tracking.source import Source
 
 log = logging.getLogger(__name__)
 
+SHORTEST_WAIT_S = 1.0
+"""The shortest wait between two polls for something that becomes due."""
+
 MAX_WAIT_S = 60.0
 """The longest wait between attempts while polls fail, unless the interval is longer."""
 
@@ -93,13 +96,22 @@ class Poller:
         return error is None
 
     def _pause(self, seconds: float) -> None:
-        """Wait for the next poll, and publish groups when they are released in the meantime."""
+        """Wait for the next poll. In the meantime, check pending traces when they are due, and publish groups when they
+        are released. An error is not reported: the next poll finds it again."""
         until = monotonic() + seconds
         while (left := until - monotonic()) > 0:
-            if self._stopping.wait(min(left, max(1.0, self._gate.next_release_s()))):
+            next_s = min(self._reader.next_check_s(), self._gate.next_release_s())
+            if self._stopping.wait(min(left, max(SHORTEST_WAIT_S, next_s))):
                 return
-            if self._gate.next_release_s() <= 0 and self._error_of(self._look_at_ledger) is None:
-                self._expose()
+            self.between_polls()
+
+    def between_polls(self) -> None:
+        """Do what is due before the next poll. Never raises."""
+        is_check_due = self._reader.next_check_s() <= 0
+        if is_check_due and self._error_of(self._reader.check_pending) is not None:
+            return
+        if (is_check_due or self._gate.next_release_s() <= 0) and self._error_of(self._look_at_ledger) is None:
+            self._expose()
 
     def _look_at_ledger(self) -> None:
         """Load the committed state of the ledger. Nothing else may be exposed."""

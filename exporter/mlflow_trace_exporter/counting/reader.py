@@ -2,18 +2,20 @@
 
 A tick consists of a fresh pass, a check of the pending traces that are due, and one due chore in turn: a closing pass,
 a retiring pass or an audit. So a tick without new traces needs one request. A chore needs a second one, and refreshing
-the list of experiments a third.
+the list of experiments a third. Between two ticks, pending traces are checked as soon as they are due.
 """
 
 import logging
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from math import inf
 from time import monotonic
 
 from mlflow_trace_exporter.counting.auditor import Auditor, Scope
 from mlflow_trace_exporter.counting.ledger import Ledger
 from mlflow_trace_exporter.counting.origins import Origins
+from mlflow_trace_exporter.counting.recent import Recent
 from mlflow_trace_exporter.counting.release import SeriesSettings
 from mlflow_trace_exporter.counting.tally import Tally
 from mlflow_trace_exporter.domain.clocks import Clocks
@@ -90,12 +92,15 @@ class Reader:
         self._auditor = Auditor(source, ledger, self.tally, self._origins, settings.limits, go_on)
         self._experiments: Mapping[str, Experiment] = {}
         self._features: Mapping[Feature, bool] = {}
+        self._recent = Recent()
+        self._next_check_s = inf
         self._clock_difference_s: float | None = None
         self._said_readable = False
         self._turns: deque[Chore] = deque((Kind.CLOSING, Kind.RETIRING, Scope.OPEN, Scope.CLOSED))
 
     def tick(self) -> None:
         """Read new traces and do due work. Raises PollError; pages that are already stored remain stored."""
+        self._next_check_s = inf  # until this tick succeeds, there is nothing to do before the next one
         now = self._source.clocks()
         self.tally.now_ms, self._clock_difference_s = now.earliest_ms, now.difference_s
         self._begin(now)
@@ -112,6 +117,23 @@ class Reader:
         elif chore is not None:
             self._auditor.ask(chore, now, self._experiments)
         self._forget()
+        self._schedule_check()
+
+    def next_check_s(self) -> float:
+        """In how many seconds ``check_pending`` has something to do; infinite if not before the next tick."""
+        return max(0.0, self._next_check_s - self._clock_s())
+
+    def check_pending(self) -> None:
+        """Check the pending traces that are due now. Raises PollError as ``tick`` does."""
+        self._next_check_s = inf  # as for a tick
+        self.tally.refresh()
+        if self._look_again(self._source.clocks().earliest_ms):
+            self._schedule_check()
+
+    def _schedule_check(self) -> None:
+        next_ms = self._ledger.next_check_ms()
+        if next_ms is not None:
+            self._next_check_s = self._clock_s() + max(0, next_ms - self._source.clocks().earliest_ms) / 1000
 
     def reading(self) -> Reading:
         """The progress of reading. Raises PollError if the ledger cannot be read."""
@@ -182,6 +204,7 @@ class Reader:
                 extra={"complete_until": text(before.closed_ms), "complete_until_now": text(after.closed_ms)},
             )
             self._retired.clear()
+            self._recent.clear()
             self._auditor.forget_unaccounted()
             self.tally.commit(after, Batch(reopened=1))
         if not self._said_readable and after.readable_ms > max(after.origin_ms, latest_ms - limits.audit_horizon_ms):
@@ -224,7 +247,8 @@ class Reader:
         horizon = begin(self._horizon, kind, now, limits, self._features.get(Feature.END_TIME_FILTER, True))
         if kind not in horizon.under_way:  # a fresh pass has just covered it
             return True
-        for page in self._source.scan(horizon.under_way[kind].window):
+        window = horizon.under_way[kind].window
+        for page in self._source.scan(window, known=self._known(window)):
             moves_on = page.next_lo_ms > horizon.under_way[kind].window.lo_ms  # a millisecond is read in one tick
             horizon = after_page(horizon, kind, page.next_lo_ms)
             self._store(page.records, horizon)
@@ -232,6 +256,12 @@ class Reader:
                 return False
         self.tally.commit(complete(horizon, kind, limits))
         return True
+
+    def _known(self, window: Window) -> Sequence[tuple[int, str]]:
+        """The traces of the window that need not be read again. A pass by start time alone reads everything."""
+        if window.ended_after_ms is None:
+            return ()
+        return self._recent.ended_since(window.ended_after_ms, self._source.clocks().earliest_ms)
 
     def _look_again(self, now_ms: int) -> bool:
         """Check the pending traces that are due, as many as time permits. Returns whether to continue."""
@@ -266,7 +296,9 @@ class Reader:
         return pending.experiment_id in self._experiments and can_be_asked_for(pending.trace_id)
 
     def _store(self, records: Sequence[TraceRecord], horizon: Horizon, gone: Sequence[str] = ()) -> None:
-        self.tally.store([record for record in records if self._origins.count(record)], horizon, gone)
+        ours = [record for record in records if self._origins.count(record)]
+        self.tally.store(ours, horizon, gone)
+        self._recent.note(ours)
 
     @property
     def _horizon(self) -> Horizon:

@@ -67,7 +67,7 @@ class Source(Protocol):
         """Which features the server supports; empty while there is no experiment to try them on."""
         ...
 
-    def scan(self, window: Window) -> Iterator[Page]:
+    def scan(self, window: Window, *, known: Sequence[tuple[int, str]] = ()) -> Iterator[Page]:
         """All traces of the window, each once, ordered by start. Pages are fetched when the caller needs them."""
         ...
 

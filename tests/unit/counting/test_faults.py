@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from mlflow_trace_exporter.counting.ledger import Ledger
+from mlflow_trace_exporter.counting.recent import GROWING_AGAIN_MS
 from mlflow_trace_exporter.domain.horizon import Window
 from mlflow_trace_exporter.domain.trace import State, TokenUsage
 from mlflow_trace_exporter.domain.triage import GIVE_UP_MS
@@ -256,7 +257,7 @@ def test_fault_14_tokens_grow_after_ok(started: Rig, mlflow: SimulatedMlflow) ->
         assert started.traces == 0
     started.tick()
     assert (started.traces, started.total(INPUT_TOKENS), started.total(CORRECTED)) == (1, 30, 0)
-    for tokens, wait_ms in ((40, INTERVAL_MS), (50, 3 * HOUR_MS), (60, 23 * HOUR_MS)):
+    for tokens, wait_ms in ((40, GROWING_AGAIN_MS), (50, 3 * HOUR_MS), (60, 23 * HOUR_MS)):
         mlflow.change(trace, usage=TokenUsage(input=tokens, output=1))
         started.run(wait_ms, every_ms=min(wait_ms, 5 * MINUTE_MS))
         assert started.total(INPUT_TOKENS) == tokens
@@ -829,8 +830,8 @@ def test_a_server_without_a_feature_is_read_more_slowly_but_completely(make_rig:
 
 def test_repeated_reads_of_counted_traces_are_reported(started: Rig, mlflow: SimulatedMlflow) -> None:
     mlflow.trace(start_ms=0, duration_ms=1000)
-    started.settle()
-    assert started.total(DUPLICATES) > 0
+    started.run(3 * HOUR_MS, every_ms=MINUTE_MS)
+    assert started.total(DUPLICATES) == 1, "its start was closed"
 
 
 def test_an_error_of_the_ledger_does_not_hide_behind_mlflow(started: Rig, mlflow: SimulatedMlflow) -> None:

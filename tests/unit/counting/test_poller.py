@@ -7,7 +7,10 @@ from threading import Thread
 import pytest
 
 from mlflow_trace_exporter.counting.poller import MAX_WAIT_S, wait_s
+from mlflow_trace_exporter.domain.trace import State
+from mlflow_trace_exporter.domain.triage import FILL_MS
 from mlflow_trace_exporter.errors import PollError, Reason
+from mlflow_trace_exporter.metrics.families import DUPLICATES
 from tests.support.rig import DAY_MS, HOUR_MS, Rig
 from tests.support.simulated import EPOCH_MS, SimulatedMlflow, unreachable
 
@@ -106,6 +109,54 @@ def test_stop_ends_run_after_the_current_page_and_the_rest_is_read_later(make_ri
     rig.restart()
     rig.tick()
     assert rig.traces == 35
+
+
+def test_a_trace_is_counted_as_soon_as_it_is_final_and_not_at_the_next_poll(rig: Rig, mlflow: SimulatedMlflow) -> None:
+    rig.tick()
+    mlflow.trace(start_ms=mlflow.clock_ms - EPOCH_MS)
+    rig.tick()
+    rig.wait(FILL_MS - 1)
+    assert rig.traces == 0
+    rig.wait(1)
+    assert rig.traces == 1
+
+
+def test_an_error_between_two_polls_is_left_to_the_next_poll(
+    rig: Rig, mlflow: SimulatedMlflow, caplog: pytest.LogCaptureFixture
+) -> None:
+    rig.tick()
+    mlflow.trace(start_ms=mlflow.clock_ms - EPOCH_MS)
+    rig.tick()
+    mlflow.fail_at_request[mlflow.requests + 1] = unreachable()
+    before = mlflow.requests
+    for _ in range(3):
+        rig.wait(FILL_MS)
+    assert mlflow.requests == before + 1, "it is not tried again and again"
+    assert (rig.traces, caplog.text) == (0, "")
+    assert rig.tick()
+    assert rig.traces == 1
+
+
+def test_nothing_is_asked_between_two_polls_if_nothing_is_due(rig: Rig, mlflow: SimulatedMlflow) -> None:
+    mlflow.trace(start_ms=0, duration_ms=None, state=State.IN_PROGRESS)
+    rig.tick()
+    before, shown = mlflow.requests, len(rig.published)
+    rig.wait(FILL_MS - 1)
+    assert (mlflow.requests, len(rig.published)) == (before, shown)
+
+
+@pytest.mark.parametrize("interval_ms", [1_000, 15_000])
+def test_a_new_trace_is_read_twice_however_short_the_interval(
+    rig: Rig, mlflow: SimulatedMlflow, interval_ms: int
+) -> None:
+    rig.tick()
+    for _ in range(5 * 60_000 // interval_ms):
+        mlflow.trace(start_ms=mlflow.clock_ms - EPOCH_MS)
+        rig.tick(interval_ms)
+        rig.wait(0)
+    rig.settle()
+    assert rig.traces == 5 * 60_000 // interval_ms
+    assert rig.total(DUPLICATES) == 0, "once when it is new, and once when it is final"
 
 
 def test_errors_of_the_ledger_are_counted_as_such(rig: Rig, mlflow: SimulatedMlflow) -> None:

@@ -40,6 +40,36 @@ def test_a_new_series_is_shown_at_0_for_the_hold_and_then_at_its_value(rig: Rig,
     assert rig.total("mlflow_trace_duration_seconds") == 7 + 0, "a bucket, and a sum of 0"
 
 
+@pytest.mark.parametrize("finalized", [True, False])
+def test_a_new_series_is_held_while_its_first_trace_is_pending(
+    rig: Rig, mlflow: SimulatedMlflow, finalized: bool
+) -> None:
+    """The hold and the wait until the trace is final run at the same time."""
+    rig.tick()
+    mlflow.trace(start_ms=mlflow.clock_ms - EPOCH_MS, finalized=finalized)
+    rig.tick()
+    assert ("chatbot", "production") in rig.reading.running
+    rig.tick()
+    rig.tick(INTERVAL_MS - 1)
+    assert rig.traces == 0
+    rig.wait(1)
+    assert rig.traces == 1
+
+
+def test_the_series_of_a_trace_without_labels_are_not_begun_before_it_is_counted(
+    rig: Rig, mlflow: SimulatedMlflow
+) -> None:
+    """Its spans came before its tags: MLflow shows the trace without an environment for a moment."""
+    rig.tick()
+    trace = mlflow.trace(start_ms=mlflow.clock_ms - EPOCH_MS, finalized=False)
+    mlflow.change(trace, tags={})
+    rig.tick()
+    mlflow.change(trace, tags=trace.tags, finalized=True)
+    rig.run(2 * MINUTE_MS)
+    assert {labels[1] for labels in rig.labels()} == {"production"}
+    assert list(rig.reading.running) == [("chatbot", "production")]
+
+
 def test_all_series_of_a_label_set_exist_while_it_is_held(rig: Rig, mlflow: SimulatedMlflow) -> None:
     old_traces(mlflow, 1)
     rig.tick()

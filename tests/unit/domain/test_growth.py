@@ -36,8 +36,8 @@ def added(before: Counted, *reads: TraceRecord) -> dict[tuple[str, ...], float]:
 
 
 LESS: dict[str, Any] = {"usage": TokenUsage(input=100, output=10), "cost": Cost(0.25, 0.5)}
-CORRECTED_ONCE = {(CORRECTED.removeprefix("mlflow_"),): 1}
-CHANGED_ONCE = {(CHANGED.removeprefix("mlflow_"),): 1}
+CORRECTED_ONCE: dict[tuple[str, ...], float] = {(CORRECTED.removeprefix("mlflow_"),): 1}
+CHANGED_ONCE: dict[tuple[str, ...], float] = {(CHANGED.removeprefix("mlflow_"),): 1}
 
 
 @pytest.mark.parametrize(
@@ -77,8 +77,7 @@ def test_an_error_that_became_ok_is_only_reported() -> None:
 
 def test_amounts_that_were_unknown_are_observed_when_they_come() -> None:
     before = record(usage=None, cost=None, duration_ms=None)
-    found = added(counted(before), record(duration_ms=7_000))
-    assert found == {
+    expected: dict[tuple[str, ...], float] = {
         ("trace_input_tokens_total",): 100,
         ("trace_output_tokens_total",): 20,
         ("tokens_per_trace", "input"): 100,
@@ -89,6 +88,7 @@ def test_amounts_that_were_unknown_are_observed_when_they_come() -> None:
         ("trace_slow_total",): 1,
         **CORRECTED_ONCE,
     }
+    assert added(counted(before), record(duration_ms=7_000)) == expected
 
 
 def test_a_known_duration_stays_in_its_bucket_and_the_slow_counter_agrees_with_it() -> None:

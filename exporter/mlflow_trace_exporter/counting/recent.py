@@ -1,0 +1,53 @@
+"""Remembers which traces were read just now, so that MLflow need not return them again.
+
+Each fresh pass overlaps the one before, because traces become visible with a delay. Without this it would read each new
+trace nine times at an interval of 15 s and an overlap of 2 min, and 121 times at an interval of 1 s.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from math import inf
+
+from mlflow_trace_exporter.domain.trace import State, TraceRecord
+
+GROWING_AGAIN_MS = 30_000
+"""How often a trace that may still grow is read again while fresh passes reach back to it."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """A trace that was read: its start and end, and when it should be read again (Unix ms)."""
+
+    start_ms: int
+    end_ms: int
+    again_ms: float
+
+
+class Recent:
+    """The traces that ended recently and are stored. A running trace is not among them, because it may end."""
+
+    def __init__(self) -> None:
+        self._reads: dict[str, _Read] = {}
+
+    def note(self, records: Iterable[TraceRecord]) -> None:
+        """Remember traces that were read and stored."""
+        for record in records:
+            if record.state is not State.IN_PROGRESS:
+                again_ms = inf if _is_complete(record) else record.seen_ms + GROWING_AGAIN_MS
+                self._reads[record.trace_id] = _Read(record.start_ms, record.end_ms or record.start_ms, again_ms)
+
+    def ended_since(self, ms: int, now_ms: int) -> list[tuple[int, str]]:
+        """Pairs of start (Unix ms) and id, by start, of the traces that ended at ``ms`` or later and need not be read
+        now. Forgets those that ended earlier, because later passes do not reach back further."""
+        self._reads = {trace_id: read for trace_id, read in self._reads.items() if read.end_ms >= ms}
+        return sorted((read.start_ms, trace_id) for trace_id, read in self._reads.items() if read.again_ms > now_ms)
+
+    def clear(self) -> None:
+        """Forget all traces, so that everything is read again."""
+        self._reads.clear()
+
+
+def _is_complete(record: TraceRecord) -> bool:
+    """Whether everything about a trace is there. Without the mark more spans may come, and MLflow computes the tokens
+    and the cost after it shows the trace."""
+    return record.finalized and record.usage is not None and record.cost is not None
