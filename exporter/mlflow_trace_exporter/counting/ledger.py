@@ -45,6 +45,7 @@ class Ledger:
     def begin_again(self, damage: LedgerDamagedError) -> None:
         """Set the damaged file aside and create a new ledger. Raises UserError as the constructor does."""
         self._db.begin_again(damage)
+        self.totals = Totals(self._db)
 
     def close(self) -> None:
         """Close and unlock the file."""
@@ -139,9 +140,10 @@ class Ledger:
         batch = batch or Batch()
         with self._db.transaction():
             self._store(batch, horizon.forgotten_ms)
-            self.totals.add(amounts or {}, active_ms or {}, first_ms or {})
+            totals = self.totals.add(amounts or {}, active_ms or {}, first_ms or {})
             self._retire(horizon)
             self._store_horizon(horizon)
+        self.totals.keep(totals)
 
     def _store(self, batch: Batch, forgotten_ms: int) -> None:
         done: list[tuple[str, int, int | None]] = [
