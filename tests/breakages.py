@@ -227,9 +227,25 @@ BREAKAGES = (
     Breakage(
         "publish before commit",
         "counting/poller.py",
-        "self._gate.totals(self._reader.tally.changes, self._reader.tally.now_ms)\n",
-        "{cell: value + 1 for cell, value in self._gate.totals(self._reader.tally.changes, 0).items()}\n",
+        "self._totals = self._ledger.totals.shown()\n",
+        "self._totals = {name: {labels: tuple(each + 1 for each in numbers) for labels, numbers in series.items()}"
+        " for name, series in self._ledger.totals.shown().items()}\n",
         INVARIANTS,
+    ),
+    Breakage(
+        "keep totals in memory that are not committed",
+        "counting/ledger.py",
+        "            totals = self.totals.add(amounts or {}, active_ms or {}, first_ms or {})\n",
+        "            totals = self.totals.add(amounts or {}, active_ms or {}, first_ms or {})\n"
+        "            self.totals.keep(totals)\n",
+        LEDGER,
+    ),
+    Breakage(
+        "keep what a damaged ledger had in memory",
+        "counting/ledger.py",
+        "        self.totals = Totals(self._db)\n\n    def close",
+        "\n    def close",
+        LEDGER,
     ),
     Breakage(
         "position before page",
@@ -585,26 +601,15 @@ BREAKAGES = (
     Breakage(
         "show before it is stored that it may be shown",
         "counting/release.py",
-        "        self._totals.stage(released, asleep, [",
-        "        from dataclasses import replace\n"
-        "        shown = {group: replace(self.groups[group], stage=Stage.RELEASED) for group in released}\n"
-        "        self.groups = {**self.groups, **shown}\n"
-        "        return\n"
-        "        self._totals.stage(released, asleep, [",
+        "self._totals.stage(released, asleep)",
+        "self._totals.keep(self._totals._awake.with_stages(released, asleep))",
         RELEASE,
     ),
     Breakage(
         "come back from sleep at 0",
-        "counting/release.py",
-        "self._totals.slept(self._values.get(group, ())) for",
-        "dict.fromkeys(self._values.get(group, ()), 0) for",
-        f"{RELEASE} {INVARIANTS}",
-    ),
-    Breakage(
-        "forget what changed while the ledger could not be read",
-        "counting/release.py",
-        "        self._take(self._totals.values(changed))\n",
-        "",
+        "counting/awake.py",
+        "[each.labels] = each.slept",
+        "[each.labels] = (0,) * len(each.slept)",
         f"{RELEASE} {INVARIANTS}",
     ),
     Breakage(
@@ -623,9 +628,9 @@ BREAKAGES = (
     ),
     Breakage(
         "values that sleep keep their room",
-        "counting/ledger_totals.py",
-        'FROM groups WHERE stage != ?", Stage.ASLEEP)\n        return {load(labels): GroupState(',
-        'FROM groups WHERE stage != ?", 99)\n        return {load(labels): GroupState(',
+        "counting/awake.py",
+        " for group, state in self.groups.items() if group not in asleep}",
+        " for group, state in self.groups.items()}",
         f"{ADMISSION} {RELEASE}",
     ),
     Breakage(
@@ -638,15 +643,15 @@ BREAKAGES = (
     Breakage(
         "a family that begins inside a group is not held",
         "counting/ledger_totals.py",
-        "        self._set_stages(dict.fromkeys(held, Stage.HELD), at_rest)\n",
+        "        self._set_stages(dict.fromkeys(held, Stage.HELD), series)\n",
         "",
         LEDGER,
     ),
     Breakage(
         "put to rest what would be shown now",
-        "counting/release.py",
-        "[cell for group in asleep for cell in self._values.get(group, ())]",
-        "[cell for group in asleep for cell in self._values.get(group, ()) if 'slow' not in cell.family]",
+        "counting/ledger_totals.py",
+        "self._awake.series_of(asleep))",
+        "[each for each in self._awake.series_of(asleep) if 'slow' not in each[0]])",
         RELEASE,
     ),
     Breakage(
@@ -655,6 +660,20 @@ BREAKAGES = (
         "one.timestamp_s > other.timestamp_s",
         "True",
         "tests/unit/metrics/test_exposition.py",
+    ),
+    Breakage(
+        "compress the totals of before",
+        "metrics/exposition.py",
+        "if first != self._before:",
+        "if self._before is None:",
+        "tests/unit/metrics/test_exposition.py",
+    ),
+    Breakage(
+        "show the exemplar of a trace that is not shown yet",
+        "metrics/sample_lines.py",
+        "if not number or bucket not in exemplars:",
+        "if bucket not in exemplars:",
+        "tests/unit/metrics",
     ),
     Breakage(
         "render at each scrape",

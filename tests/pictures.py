@@ -18,6 +18,7 @@ from mlflow_trace_exporter.domain.moments import unix_ms
 from mlflow_trace_exporter.domain.objectives import Objectives
 from mlflow_trace_exporter.domain.trace import Cost, State, TokenUsage, TraceRecord
 from mlflow_trace_exporter.domain.traffic import Traffic
+from mlflow_trace_exporter.metrics.series import series_totals
 from mlflow_trace_exporter.metrics.status import Build, Reading, Snapshot, Status
 from mlflow_trace_exporter.tracking.mlflow_pages import MlflowPages
 from mlflow_trace_exporter.web import status_page, trace_list, trace_page
@@ -89,7 +90,7 @@ def status() -> bytes:
         reading=reading,
     )
     active_ms = dict.fromkeys(counted.groups, NOW_MS - 20_000)
-    snapshot = Snapshot(FAMILIES, counted.amounts, known, active_ms=active_ms)
+    snapshot = Snapshot(FAMILIES, series_totals(FAMILIES, counted.amounts), known, active_ms=active_ms)
     return status_page.write(snapshot, status_page.Links("metrics", "http://mlflow:5000"), now_s)
 
 

@@ -20,6 +20,7 @@ import yaml
 
 from mlflow_trace_exporter.errors import PollError, Reason, UserError
 from mlflow_trace_exporter.metrics.exposition import Exposition
+from mlflow_trace_exporter.metrics.series import series_totals
 from mlflow_trace_exporter.metrics.status import Snapshot, Status
 from mlflow_trace_exporter.settings.web_config import WebConfigFile
 from mlflow_trace_exporter.web import server
@@ -80,7 +81,9 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
             file.write_text(yaml.safe_dump(web))
             exposition = Exposition()
             records = [record(trace_id=f"tr-{number}", name=f"name {number}") for number in range(100)]
-            exposition.publish(Snapshot(FAMILIES, increments(*records).amounts, Status.begin(BUILD)))
+            exposition.publish(
+                Snapshot(FAMILIES, series_totals(FAMILIES, increments(*records).amounts), Status.begin(BUILD))
+            )
             options: dict[str, Any] = {
                 "telemetry_path": "/metrics",
                 "prefix": "",

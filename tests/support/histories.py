@@ -45,7 +45,7 @@ from mlflow_trace_exporter.metrics.status import Snapshot
 from mlflow_trace_exporter.settings.config import Buckets
 from mlflow_trace_exporter.tracking.features import Feature
 from tests.support.builders import CAPS, METER, OBJECTIVES
-from tests.support.rig import DAY_MS, HOUR_MS, IN_MEMORY, INTERVAL_MS, MINUTE_MS, TRACES, Rig
+from tests.support.rig import DAY_MS, HOUR_MS, IN_MEMORY, INTERVAL_MS, MINUTE_MS, TRACES, Rig, cells
 from tests.support.simulated import EPOCH_MS, SimulatedMlflow, unreachable
 
 LIMITS = Limits(
@@ -118,11 +118,12 @@ class Witness:
         with closing(sqlite3.connect(f"file:{self._path}?mode=ro", uri=True)) as db:
             rows = db.execute("SELECT family, labels, part, value FROM totals").fetchall()
         committed = {(family, labels, part): value for family, labels, part, value in rows}
-        for cell, value in snapshot.totals.items():
+        exposed = cells(snapshot)
+        for cell, value in exposed.items():
             key = (cell.family, _dumped(cell.labels), cell.part)
             assert value <= committed[key], "invariant 5: exposed and not committed"
             assert value >= self.exposed.get(cell, 0), "invariant 4: decreased"
-        self.exposed.update(snapshot.totals)  # what sleeps comes back with no less
+        self.exposed.update(exposed)  # what sleeps comes back with no less
 
     def _crash(self, after: bool) -> None:
         if self.crash_in is None:
@@ -347,7 +348,12 @@ class History(RuleBasedStateMachine):
 
     @rule()
     def a_restart(self) -> None:
+        before = self.rig.published[-1]
         self.rig.restart()
+        after = self.rig.published[-1]
+        assert cells(after) == cells(before), "what was in memory was not what the ledger has"
+        assert after.active_ms == before.active_ms
+        assert self._first_seen_s(after) == self._first_seen_s(before)
 
     @rule(after_ms=TIMES_MS)
     def a_poll(self, after_ms: int) -> None:
@@ -361,6 +367,9 @@ class History(RuleBasedStateMachine):
     @rule(after_ms=TIMES_MS)
     def some_time_without_a_poll(self, after_ms: int) -> None:
         self._after(after_ms, self.rig.wait)
+
+    def _first_seen_s(self, snapshot: Snapshot) -> Any:
+        return snapshot.status.reading and snapshot.status.reading.first_seen_s
 
     def _tick(self, after_ms: int) -> None:
         self._after(after_ms, self.rig.tick)
@@ -435,10 +444,10 @@ class History(RuleBasedStateMachine):
 
     @invariant()
     def eight_buckets_agree_with_the_counter(self) -> None:
-        cells = self.rig.published[-1].totals
         family = "mlflow_trace_duration_seconds"
-        observed = sum(value for cell, value in cells.items() if cell.family == family and cell.part != SUM)
-        assert observed == sum(value for cell, value in cells.items() if cell.family == TRACES)
+        shown = cells(self.rig.published[-1])
+        observed = sum(value for cell, value in shown.items() if cell.family == family and cell.part != SUM)
+        assert observed == self.rig.traces
 
     def _horizon(self) -> Horizon:
         return self.rig.ledger.horizon() or Horizon.at(ORIGIN_MS)

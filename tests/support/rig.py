@@ -11,6 +11,7 @@ from mlflow_trace_exporter.counting.reader import PollSettings
 from mlflow_trace_exporter.counting.release import SeriesSettings
 from mlflow_trace_exporter.domain.horizon import Limits
 from mlflow_trace_exporter.metrics.measure import Meter
+from mlflow_trace_exporter.metrics.meter import Cell
 from mlflow_trace_exporter.metrics.status import Reading, Snapshot, Status
 from tests.support.builders import BUILD, LIMITS, METER
 from tests.support.simulated import SimulatedMlflow
@@ -23,6 +24,16 @@ AT_ONCE = SeriesSettings(zero_hold_s=0, ttl_ms=365 * DAY_MS)
 TRACES = "mlflow_traces_total"
 IN_MEMORY = "/dev/shm" if Path("/dev/shm").is_dir() else None
 """A folder for ledgers: SQLite waits for the disk at each commit, on which nothing that a rig shows depends."""
+
+
+def cells(snapshot: Snapshot) -> dict[Cell, float]:
+    """The totals of a snapshot, one by one."""
+    return {
+        Cell(family.name, labels, part): number
+        for family in snapshot.families
+        for labels, numbers in snapshot.totals.get(family.name, {}).items()
+        for part, number in zip(family.parts, numbers, strict=True)
+    }
 
 
 class Rig:
@@ -97,11 +108,11 @@ class Rig:
 
     def total(self, family: str) -> float:
         """What a counter shows, over all its series."""
-        return sum(value for cell, value in self.published[-1].totals.items() if cell.family == family)
+        return sum(sum(numbers) for numbers in self.published[-1].totals.get(family, {}).values())
 
     def labels(self, family: str = TRACES) -> set[tuple[str, ...]]:
         """The label values of a counter's series that are not 0."""
-        return {cell.labels for cell, value in self.published[-1].totals.items() if cell.family == family and value}
+        return {labels for labels, numbers in self.published[-1].totals.get(family, {}).items() if any(numbers)}
 
     @property
     def reading(self) -> Reading:

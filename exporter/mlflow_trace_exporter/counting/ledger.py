@@ -48,6 +48,7 @@ class Ledger:
     def begin_again(self, damage: LedgerDamagedError) -> None:
         """Set the damaged file aside and create a new ledger. Raises UserError as the constructor does."""
         self._db.begin_again(damage)
+        self.totals = Totals(self._db)
 
     def close(self) -> None:
         """Close and unlock the file."""
@@ -150,10 +151,11 @@ class Ledger:
         """
         batch = batch or Batch()
         with self._db.transaction():
-            self.totals.add(amounts or {}, active_ms or {}, first_ms or {})
+            totals = self.totals.add(amounts or {}, active_ms or {}, first_ms or {})
             self._store(batch, groups or {}, horizon.forgotten_ms)
             self._retire(horizon)
             self._store_horizon(horizon)
+        self.totals.keep(totals)
 
     def _store(self, batch: Batch, groups: Mapping[str, Group], forgotten_ms: int) -> None:
         self._db.each("DELETE FROM pending WHERE trace_id = ?", [(trace_id,) for trace_id in batch.gone])

@@ -3,6 +3,7 @@
 import json
 import logging
 import sqlite3
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -117,15 +118,18 @@ class Connection:
             log.warning("the ledger's write-ahead log was removed; nothing is lost", extra={"ledger": self._path})
 
 
+_write = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+
+
 def dump(value: object) -> str:
     """Serialize labels for the ledger."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    return _write(value)
 
 
 def load(text: str) -> tuple[str, ...]:
     """Deserialize labels from the ledger. Raises LedgerDamagedError if they are invalid."""
     try:
-        return tuple(json.loads(text))
+        return tuple(map(sys.intern, json.loads(text)))  # values recur in many series, so they are kept only once
     except (ValueError, TypeError):
         raise LedgerDamagedError(DamagedError(f"{text!r:.100} is not a list of labels")) from None
 

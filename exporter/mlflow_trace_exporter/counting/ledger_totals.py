@@ -1,44 +1,53 @@
 """The totals of the ledger by series and group, and which of them are exposed."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from enum import IntEnum
-from typing import Literal
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from itertools import groupby
 
+from mlflow_trace_exporter.counting.awake import Awake, GroupState, Stage, Stored
 from mlflow_trace_exporter.counting.ledger_connection import Connection, dump, load
 from mlflow_trace_exporter.domain.admission import Group
 from mlflow_trace_exporter.metrics.meter import Cell, TraceFamily
-
-
-class Stage(IntEnum):
-    """How a group is exposed, see release.py: at the values it slept with, at its current values, or not at all."""
-
-    HELD = 0
-    RELEASED = 1
-    ASLEEP = 2
-
-
-@dataclass(frozen=True, slots=True)
-class GroupState:
-    """When a group last had increments (Unix ms), and how it is exposed."""
-
-    active_ms: int
-    stage: Stage
+from mlflow_trace_exporter.metrics.series import Labels, SeriesTotals, by_series
 
 
 class Totals:
-    """The totals in a ledger. Methods raise PollError like those of Connection."""
+    """The totals in a ledger. Those that are not asleep are also kept in memory, from ``adopt`` on. Methods raise
+    PollError like those of Connection."""
 
     def __init__(self, connection: Connection) -> None:
         self._db = connection
+        self._awake = Awake()
+        self.sleeps = 0
+        """How often groups fell asleep. In between, ``groups`` only grows."""
 
-    def add(self, amounts: Mapping[Cell, float], active_ms: Mapping[Group, int], first_ms: Mapping[Group, int]) -> None:
+    def groups(self) -> Mapping[Group, GroupState]:
+        """The groups that are not asleep."""
+        return self._awake.groups
+
+    def shown(self) -> SeriesTotals:
+        """The totals that may be exposed. What did not change since the last call is the same object."""
+        return self._awake.shown
+
+    def first_seen(self) -> Mapping[Group, int]:
+        """When the first trace of each version started (Unix ms), by VERSION_LABELS, if known."""
+        return {version: ms for version, ms in self._awake.first_ms.items() if ms is not None}
+
+    def add(
+        self, amounts: Mapping[Cell, float], active_ms: Mapping[Group, int], first_ms: Mapping[Group, int]
+    ) -> Awake:
         """Add to totals inside a transaction. ``active_ms``: the groups with increments, and the current time (Unix
-        ms). ``first_ms``: the earliest start of a trace by VERSION_LABELS."""
+        ms). ``first_ms``: the earliest start of a trace by VERSION_LABELS. Returns what to ``keep`` after COMMIT."""
+        before = self._awake
+        added = by_series((cell, amount) for cell, amount in amounts.items() if amount or not before.has(cell))
         self._db.each(
-            "INSERT INTO totals VALUES (?, ?, ?, ?, 0)"
-            " ON CONFLICT DO UPDATE SET value = value + excluded.value WHERE excluded.value != 0",
-            [(cell.family, dump(cell.labels), cell.part, amount) for cell, amount in amounts.items()],
+            "INSERT INTO totals VALUES (?, ?, ?, ?, 0) ON CONFLICT DO UPDATE SET value = value + excluded.value"
+            " WHERE excluded.value != 0",
+            (
+                (family, text, part, amount)
+                for family, series in added.items()
+                for text, parts in ((dump(labels), parts) for labels, parts in series.items())
+                for part, amount in parts.items()
+            ),
         )
         self._db.each(
             "INSERT INTO groups (labels, active_ms, stage) VALUES (?1, ?2, ?3)"
@@ -49,36 +58,27 @@ class Totals:
             "INSERT INTO versions VALUES (?, ?) ON CONFLICT DO UPDATE SET first_ms = min(first_ms, excluded.first_ms)",
             [(dump(labels), ms) for labels, ms in first_ms.items()],
         )
+        woken = [group for group in active_ms if group not in before.groups]
+        return before.with_amounts(added).with_active(active_ms, first_ms).with_series(self._series_of(woken))
 
-    def first_seen(self) -> dict[Group, int]:
-        """When the first trace of each version started (Unix ms), by VERSION_LABELS, if known."""
-        rows = self._db.rows("SELECT labels, first_ms FROM versions WHERE first_ms IS NOT NULL")
-        return {load(labels): first_ms for labels, first_ms in rows}
+    def keep(self, committed: Awake) -> None:
+        """Expose what ``add`` returned, after COMMIT."""
+        self._awake = committed
 
     def all(self) -> dict[Cell, float]:
-        """All totals at the last commit."""
-        return self._cells("SELECT family, labels, part, value FROM totals ORDER BY family, labels")
+        """All totals at the last commit, also of groups that are asleep."""
+        rows = self._db.rows("SELECT family, labels, part, value FROM totals ORDER BY family, labels")
+        return {Cell(family, load(text), part): value for family, text, part, value in rows}
 
-    def values(self, cells: Iterable[Cell]) -> dict[Cell, float]:
-        """The totals of these cells, if they exist."""
-        return self._look_up("value", cells)
-
-    def slept(self, cells: Iterable[Cell]) -> dict[Cell, float]:
-        """The value at which each of these cells went to sleep; 0 if it never did."""
-        return self._look_up("slept", cells)
-
-    def groups(self) -> dict[Group, GroupState]:
-        """The groups that are not asleep."""
-        rows = self._db.rows("SELECT labels, active_ms, stage FROM groups WHERE stage != ?", Stage.ASLEEP)
-        return {load(labels): GroupState(active_ms, Stage(stage)) for labels, active_ms, stage in rows}
-
-    def stage(self, released: Iterable[Group], asleep: Iterable[Group], at_rest: Iterable[Cell]) -> None:
+    def stage(self, released: Collection[Group], asleep: Collection[Group]) -> None:
         """Store how groups are exposed from now on: ``released`` groups at their values, ``asleep`` groups not at all.
-        ``at_rest`` are the exposed cells of the latter. When they return, they are first exposed at the value that they
-        have now."""
+        When the latter return, they are first exposed at the values that they have now."""
         stages = {**dict.fromkeys(released, Stage.RELEASED), **dict.fromkeys(asleep, Stage.ASLEEP)}
+        after = self._awake.with_stages(released, asleep)
         with self._db.transaction():
-            self._set_stages(stages, at_rest)
+            self._set_stages(stages, self._awake.series_of(asleep))
+        self._awake = after
+        self.sleeps += bool(asleep)
 
     def adopt(self, families: Iterable[TraceFamily]) -> list[str]:
         """Use these families from now on.
@@ -97,55 +97,79 @@ class Totals:
             if changed:
                 self._forget_groups([family for family in families if family.name not in changed])
             self._begin(families)
+            awake = self._load(families)
+        self._awake = awake
+        self.sleeps += 1  # groups may have been forgotten
         return changed
 
     def _forget_groups(self, families: Iterable[TraceFamily]) -> None:
         """Keep only the groups of unchanged families, because the others have values of other labels."""
         lengths = {len(family.labels) for family in families}
-        gone = [(dump(group),) for group in self._all_groups() if len(group) not in lengths]
+        gone = [(dump(group),) for group in self._states() if len(group) not in lengths]
         self._db.each("DELETE FROM groups WHERE labels = ?", gone)
         self._db.execute("UPDATE done SET group_id = NULL WHERE group_id NOT IN (SELECT id FROM groups)")
 
-    def _begin(self, families: Sequence[TraceFamily]) -> None:
+    def _begin(self, families: tuple[TraceFamily, ...]) -> None:
         """Add missing series of groups at 0: those of a new family, of a family with a new value of its own label, or
         of a family that applies to more groups than before."""
-        there, groups = self.all(), self._all_groups()
+        there, states = set(self._db.rows("SELECT DISTINCT family, labels FROM totals")), self._states()
         lacking = {
             group: cells
-            for group in groups
-            if (cells := [cell for family in families for cell in family.cells_of(group) if cell not in there])
+            for group in states
+            if (
+                cells := [
+                    (family.name, text, part)
+                    for family in families
+                    if family.is_of(group)
+                    for text in map(dump, family.labels_of(group))
+                    if (family.name, text) not in there
+                    for part in family.parts
+                ]
+            )
         }
         self._db.each(
-            "INSERT INTO totals VALUES (?, ?, ?, 0, 0)",
-            [(cell.family, dump(cell.labels), cell.part) for cells in lacking.values() for cell in cells],
+            "INSERT INTO totals VALUES (?, ?, ?, 0, 0)", (cell for cells in lacking.values() for cell in cells)
         )
-        held = {group for group, state in self.groups().items() if state.stage is Stage.RELEASED and group in lacking}
-        lengths = {family.name: len(family.labels) for family in families}
-        at_rest = [cell for cell in there if held and cell.labels[: lengths.get(cell.family, 0)] in held]
-        self._set_stages(dict.fromkeys(held, Stage.HELD), at_rest)
+        held = [group for group in lacking if states[group].stage is Stage.RELEASED]
+        series = ((family.name, labels) for group in held for family in families for labels in family.labels_of(group))
+        self._set_stages(dict.fromkeys(held, Stage.HELD), series)
 
-    def _set_stages(self, stages: Mapping[Group, Stage], at_rest: Iterable[Cell]) -> None:
-        """Store the stages of groups, and the values at which the cells ``at_rest`` return."""
+    def _set_stages(self, stages: Mapping[Group, Stage], at_rest: Iterable[tuple[str, Labels]]) -> None:
+        """Store the stages of groups, and that the series ``at_rest`` return at the values that they have now."""
         self._db.each(
             "UPDATE groups SET stage = ? WHERE labels = ?", [(stage, dump(group)) for group, stage in stages.items()]
         )
         self._db.each(
-            "UPDATE totals SET slept = value WHERE family = ? AND labels = ? AND part = ?",
-            [(cell.family, dump(cell.labels), cell.part) for cell in at_rest],
+            "UPDATE totals SET slept = value WHERE family = ? AND labels = ?",
+            ((family, dump(labels)) for family, labels in at_rest),
         )
 
-    def _all_groups(self) -> list[Group]:
-        return [load(labels) for (labels,) in self._db.rows("SELECT labels FROM groups")]
+    def _load(self, families: tuple[TraceFamily, ...]) -> Awake:
+        groups = {group: state for group, state in self._states().items() if state.stage is not Stage.ASLEEP}
+        first_ms = {load(labels): ms for labels, ms in self._db.rows("SELECT labels, first_ms FROM versions")}
+        awake = Awake(families, groups, first_ms=first_ms)
+        query = "SELECT labels, part, value, slept FROM totals WHERE family = ? ORDER BY labels"
+        return awake.with_series(
+            each for family in families for each in _stored(family, self._db.rows(query, family.name))
+        )
 
-    def _look_up(self, column: Literal["value", "slept"], cells: Iterable[Cell]) -> dict[Cell, float]:
-        query = f"SELECT {column} FROM totals WHERE family = ? AND labels = ? AND part = ?"  # noqa: S608 - no values
-        found = ((cell, self._db.rows(query, cell.family, dump(cell.labels), cell.part)) for cell in cells)
-        return {cell: value for cell, rows in found for (value,) in rows}
+    def _series_of(self, groups: Iterable[Group]) -> Iterator[Stored]:
+        """The series of these groups."""
+        query = "SELECT labels, part, value, slept FROM totals WHERE family = ? AND labels = ?"
+        for group in groups:
+            for family in self._awake.families:
+                for labels in family.labels_of(group):
+                    yield from _stored(family, self._db.rows(query, family.name, dump(labels)))
 
-    def _cells(self, query: str) -> dict[Cell, float]:
-        labels: dict[str, tuple[str, ...]] = {}  # each text occurs once per part, so parse it only once
-        rows = self._db.rows(query)
-        return {
-            Cell(family, labels.get(text) or labels.setdefault(text, load(text)), part): value
-            for family, text, part, value in rows
-        }
+    def _states(self) -> dict[Group, GroupState]:
+        """All groups."""
+        rows = self._db.rows("SELECT labels, active_ms, stage FROM groups")
+        return {load(labels): GroupState(active_ms, Stage(stage)) for labels, active_ms, stage in rows}
+
+
+def _stored(family: TraceFamily, rows: Iterable[tuple[str, str, float, float]]) -> Iterator[Stored]:
+    """The series in rows of labels, part, value and slept, which are ordered by labels."""
+    for text, cells in groupby(rows, lambda row: row[0]):
+        numbers = {part: (value, slept) for _, part, value, slept in cells}
+        found = [numbers.get(part, (0, 0)) for part in family.parts]
+        yield Stored(family.name, load(text), tuple(value for value, _ in found), tuple(slept for _, slept in found))

@@ -12,9 +12,8 @@ from mlflow_trace_exporter.counting.reader import PollSettings, Reader
 from mlflow_trace_exporter.counting.release import Gate
 from mlflow_trace_exporter.domain.admission import Group
 from mlflow_trace_exporter.errors import PollError, Reason
-from mlflow_trace_exporter.metrics.families import ABANDONED
 from mlflow_trace_exporter.metrics.measure import Meter
-from mlflow_trace_exporter.metrics.meter import Cell
+from mlflow_trace_exporter.metrics.series import SeriesExemplars, SeriesTotals, with_exemplars
 from mlflow_trace_exporter.metrics.status import Failure, Snapshot, Status
 from mlflow_trace_exporter.tracking.source import Source
 
@@ -57,13 +56,15 @@ class Poller:
         self._publish = publish
         self._families = meter.families
         self._interval_s = settings.interval_s
-        self._gate = Gate(ledger.totals, meter.families, settings.series, clock.monotonic_s)
+        self._ledger = ledger
+        self._gate = Gate(ledger.totals, settings.series, clock.monotonic_s)
         self._clock = clock
         self._stopping = threading.Event()
         self.status = status
         self.damage: LedgerDamagedError | None = None
         """The reason if ``run`` returned by itself: the ledger is damaged."""
-        self._totals: Mapping[Cell, float] = {}
+        self._totals: SeriesTotals = {}
+        self._exemplars: SeriesExemplars = {}
         self._active_ms: Mapping[Group, int] = {}
         self._look_at_ledger()
         self._expose()
@@ -115,14 +116,11 @@ class Poller:
 
     def _look_at_ledger(self) -> None:
         """Load the committed state of the ledger. Nothing else may be exposed."""
-        self._totals = self._gate.totals(self._reader.tally.changes, self._reader.tally.now_ms)
-        self._reader.tally.changes.clear()
-        self._active_ms = {group: state.active_ms for group, state in self._gate.groups.items()}
-        self._reader.tally.keep_exemplars(self._totals)
-        reading = self._reader.reading()
-        # places where traces were seen have 0 if none is in progress
-        none_running = {cell.labels: 0 for cell in self._totals if cell.family == ABANDONED}
-        self.status = replace(self.status, reading=replace(reading, running={**none_running, **reading.running}))
+        self._gate.look(self._reader.tally.now_ms)
+        self._totals = self._ledger.totals.shown()
+        self._active_ms = {group: state.active_ms for group, state in self._ledger.totals.groups().items()}
+        self._exemplars = with_exemplars(self._exemplars, self._reader.tally.take_exemplars(), self._totals)
+        self.status = replace(self.status, reading=self._reader.reading())
 
     def _after_page(self) -> bool:
         """Publish intermediate results of a long catch-up. Returns whether to continue."""
@@ -134,8 +132,7 @@ class Poller:
 
     def _expose(self) -> None:
         self._exposed_at = monotonic()
-        exemplars = {cell: each for cell, each in self._reader.tally.exemplars.items() if self._totals.get(cell)}
-        self._publish(Snapshot(self._families, self._totals, self.status, exemplars, self._active_ms))
+        self._publish(Snapshot(self._families, self._totals, self.status, self._exemplars, self._active_ms))
 
     def _error_of(self, step: Callable[[], None]) -> PollError | None:
         try:

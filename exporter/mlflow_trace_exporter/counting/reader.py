@@ -39,7 +39,9 @@ from mlflow_trace_exporter.domain.moments import text
 from mlflow_trace_exporter.domain.trace import TraceRecord
 from mlflow_trace_exporter.domain.triage import Batch, Pending
 from mlflow_trace_exporter.errors import PollError, Reason
+from mlflow_trace_exporter.metrics.families import ABANDONED
 from mlflow_trace_exporter.metrics.measure import Meter
+from mlflow_trace_exporter.metrics.series import samples_of_groups
 from mlflow_trace_exporter.metrics.status import Reading
 from mlflow_trace_exporter.tracking.experiments import Experiment, created_s
 from mlflow_trace_exporter.tracking.features import Feature
@@ -138,8 +140,9 @@ class Reader:
     def reading(self) -> Reading:
         """The progress of reading. Raises PollError if the ledger cannot be read."""
         totals = self._ledger.totals
-        groups = totals.groups()
+        groups, series = totals.groups(), totals.shown()
         shown = {group[: len(VERSION_LABELS)] for group in groups}
+        none_running = dict.fromkeys(series.get(ABANDONED, ()), 0)  # in all places where traces were seen
         first_ms = first_closing_ms(self._horizon, self._settings.limits)
         return Reading(
             experiments=tuple(sorted(each.name for each in self._experiments.values())),
@@ -148,9 +151,9 @@ class Reader:
             complete_until_s=self._horizon.closed_ms / 1000,
             behind=self._is_behind(),
             pending=self._ledger.pending(),
-            running=self._ledger.running(),
+            running={**none_running, **self._ledger.running()},
             first_seen_s={labels: ms / 1000 for labels, ms in totals.first_seen().items() if labels in shown},
-            series=self._meter.admission(groups).series,
+            series=samples_of_groups(self._meter.families, series),
             series_limit=self._meter.caps.series,
             ledger_bytes=self._ledger.size_bytes(),
             features={feature.value: has for feature, has in self._features.items()},

@@ -14,13 +14,13 @@ The stage of a group is stored in the ledger before it is exposed. Otherwise a r
 already been exposed, and PromQL would treat that as a counter reset.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import inf
 
-from mlflow_trace_exporter.counting.ledger_totals import GroupState, Stage, Totals
+from mlflow_trace_exporter.counting.awake import GroupState, Stage
+from mlflow_trace_exporter.counting.ledger_totals import Totals
 from mlflow_trace_exporter.domain.admission import Group
-from mlflow_trace_exporter.metrics.meter import Cell, TraceFamily
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,74 +51,29 @@ def to_sleep(groups: Mapping[Group, GroupState], now_ms: int, ttl_ms: int) -> se
 
 
 class Gate:
-    """Holds totals back until they may be exposed. ``clock_s`` is a monotonic clock in seconds.
+    """Decides about the groups of a ledger. ``clock_s`` is a monotonic clock in seconds."""
 
-    It caches the totals and reads only changes from the ledger, because reading 100,000 series at each poll would slow
-    down scrapes. Groups that are asleep are not cached. A group exposes all series that the ledger has of it, even if
-    the families of the current configuration no longer apply to it.
-    """
-
-    def __init__(
-        self, totals: Totals, families: Iterable[TraceFamily], settings: SeriesSettings, clock_s: Callable[[], float]
-    ) -> None:
-        """Load all totals. Raises PollError if the ledger cannot be read."""
+    def __init__(self, totals: Totals, settings: SeriesSettings, clock_s: Callable[[], float]) -> None:
         self._totals = totals
         self._settings = settings
         self._clock_s = clock_s
         self._held_since_s: dict[Group, float] = {}
-        self._lengths = {family.name: len(family.labels) for family in families if family.is_of_groups}
-        self._slept: dict[Group, Mapping[Cell, float]] = {}
-        """The values that held groups expose."""
-        self.groups: Mapping[Group, GroupState] = totals.groups()
-        """The exposed groups at the last update."""
-        self._values: dict[Group, dict[Cell, float]] = {}
-        """The totals of each exposed group. The empty group has the totals that are not about traces."""
-        self._take(totals.all())
 
-    def totals(self, changes: Mapping[Cell, float], now_ms: int | None) -> dict[Cell, float]:
-        """The totals that may be exposed from now on. ``changes``: the amounts added since the last call. ``now_ms``:
-        the time in Unix ms, None if it is not reliably known yet."""
-        changed = [
-            cell for cell, amount in changes.items() if amount or cell not in self._values.get(self._group_of(cell), {})
-        ]
-        self.groups = self._totals.groups()
-        self._take(self._totals.values(changed))
-        self._stage(now_ms)
-        self._note_held()
-        shown: dict[Cell, float] = {}
-        for group, values in self._values.items():
-            shown.update(values)
-            shown.update(self._slept.get(group, {}))
-        return shown
+    def look(self, now_ms: int | None) -> None:
+        """Release groups, or put them to sleep, if it is time. ``now_ms``: the time in Unix ms, None if it is not
+        reliably known yet. Raises PollError if the ledger cannot store it."""
+        released = to_release(self._totals.groups(), self._held_since_s, self._clock_s(), self._settings.zero_hold_s)
+        asleep = set() if now_ms is None else to_sleep(self._totals.groups(), now_ms, self._settings.ttl_ms)
+        if released or asleep:
+            self._totals.stage(released, asleep)
+        now_s = self._clock_s()
+        self._held_since_s = {
+            group: self._held_since_s.get(group, now_s)
+            for group, state in self._totals.groups().items()
+            if state.stage is Stage.HELD
+        }
 
     def next_release_s(self) -> float:
         """In how many seconds the next group may be released; infinite if none is held."""
         held = self._held_since_s.values()
         return max(0.0, min(held) + self._settings.zero_hold_s - self._clock_s()) if held else inf
-
-    def _take(self, totals: Mapping[Cell, float]) -> None:
-        for cell, value in totals.items():
-            group = self._group_of(cell)
-            if not group or group in self.groups:
-                self._values.setdefault(group, {})[cell] = value
-
-    def _group_of(self, cell: Cell) -> Group:
-        return cell.labels[: self._lengths.get(cell.family, 0)]
-
-    def _stage(self, now_ms: int | None) -> None:
-        released = to_release(self.groups, self._held_since_s, self._clock_s(), self._settings.zero_hold_s)
-        asleep = set() if now_ms is None else to_sleep(self.groups, now_ms, self._settings.ttl_ms)
-        if not (released or asleep):
-            return
-        self._totals.stage(released, asleep, [cell for group in asleep for cell in self._values.get(group, ())])
-        for group in asleep:
-            self._values.pop(group, None)
-        self.groups = self._totals.groups()
-
-    def _note_held(self) -> None:
-        now_s = self._clock_s()
-        held = [group for group, state in self.groups.items() if state.stage is Stage.HELD]
-        self._held_since_s = {group: self._held_since_s.get(group, now_s) for group in held}
-        self._slept = {
-            group: self._slept.get(group) or self._totals.slept(self._values.get(group, ())) for group in held
-        }

@@ -1,7 +1,7 @@
 """Counts traces: stores the amounts that a batch adds to the totals in one transaction with the horizon."""
 
 import logging
-from collections.abc import Container, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 from mlflow_trace_exporter.counting.ledger import Ledger
@@ -25,10 +25,8 @@ class Tally:
         self._meter = meter
         self.now_ms: int | None = None
         """When the current tick began, by the earlier clock; None before the first tick that reached MLflow."""
-        self.changes: dict[Cell, float] = {}
-        """The amounts that were added (or should have been) since the poller last cleared them."""
         self.exemplars: dict[Cell, Exemplar] = {}
-        """The trace with the latest end in each bucket, among those that this process counted."""
+        """The trace with the latest end in each bucket, among those counted since the poller last took them."""
         self.horizon = ledger.horizon() or Horizon.at(origin_ms)
         if ledger.horizon() is None:
             ledger.commit(self.horizon)
@@ -37,9 +35,10 @@ class Tally:
         """Reload the horizon from the ledger: after an error ours may be ahead of the committed one."""
         self.horizon = self._ledger.horizon() or self.horizon
 
-    def keep_exemplars(self, cells: Container[Cell]) -> None:
-        """Drop the exemplars of all other cells."""
-        self.exemplars = {cell: exemplar for cell, exemplar in self.exemplars.items() if cell in cells}
+    def take_exemplars(self) -> dict[Cell, Exemplar]:
+        """The exemplars since the last call."""
+        taken, self.exemplars = self.exemplars, {}
+        return taken
 
     def store(self, records: Sequence[TraceRecord], horizon: Horizon, gone: Sequence[str] = ()) -> None:
         """Count traces that are final and not counted yet, and store those that are not final as pending. ``gone`` are
@@ -73,8 +72,6 @@ class Tally:
         batch = batch or Batch()
         increments = self._meter.measure(batch, admission or self._meter.admission(()), self._ledger.totals.groups())
         amounts = {**increments.amounts, **events(batch, increments)}
-        for cell, amount in amounts.items():
-            self.changes[cell] = self.changes.get(cell, 0) + amount
         active_ms = dict.fromkeys(increments.groups, self.now_ms or 0)
         self._ledger.commit(horizon, batch, amounts, active_ms, increments.first_ms, increments.group_of)
         self.horizon = horizon

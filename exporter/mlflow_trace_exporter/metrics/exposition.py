@@ -1,18 +1,17 @@
 """Renders snapshots as text for Prometheus.
 
-prometheus_client writes the text, which takes two seconds for 100,000 series. So each snapshot is rendered before it is
-served, in the formats that were requested recently. Series that have not changed since the previous snapshot are
-reused. A scrape returns bytes that are ready.
+Each snapshot is rendered before it is served, in the formats that were requested recently. What has not changed since
+the previous snapshot is reused. A scrape returns bytes that are ready.
 """
 
-import gzip
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from itertools import accumulate
 from threading import Lock
 from time import monotonic
-from typing import TypeVar
+from typing import Any
 
 from prometheus_client import Metric, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
@@ -21,10 +20,11 @@ from prometheus_client.exposition import generate_latest as encode_text
 from prometheus_client.openmetrics.exposition import CONTENT_TYPE_LATEST as CONTENT_TYPE_OPENMETRICS
 from prometheus_client.openmetrics.exposition import generate_latest as encode_openmetrics
 from prometheus_client.registry import Collector
-from prometheus_client.samples import Exemplar as ExemplarSample
 
 from mlflow_trace_exporter.accept import qualities
-from mlflow_trace_exporter.metrics.meter import SUM, Cell, Exemplar, TraceFamily
+from mlflow_trace_exporter.metrics.meter import TraceFamily
+from mlflow_trace_exporter.metrics.sample_lines import SampleLines
+from mlflow_trace_exporter.metrics.series import Exemplars, Labels, Numbers, SeriesExemplars, SeriesTotals
 from mlflow_trace_exporter.metrics.status import STATUS_FAMILIES, Snapshot, Status, StatusFamily
 
 
@@ -107,68 +107,105 @@ class Exposition:
             return self._latest.texts[variant]
 
     def _add(self, rendered: _Rendered, variant: Variant) -> None:
-        if variant in rendered.texts:
-            return
-        fmt, compress = variant
-        if compress:  # level 9 takes nine times as long and saves only a tenth
-            plain = rendered.texts.get((fmt, False)) or self._renderers[fmt].render(rendered.snapshot)
-            rendered.texts[variant] = gzip.compress(plain, compresslevel=1)
-        else:
-            rendered.texts[variant] = self._renderers[fmt].render(rendered.snapshot)
+        if variant not in rendered.texts:
+            fmt, compress = variant
+            rendered.texts[variant] = self._renderers[fmt].render(rendered.snapshot, compress)
 
 
 _PROCESS = ProcessCollector(registry=None)
 _EOF = b"# EOF\n"
 
-Labels = tuple[str, ...]
-Parts = Mapping[str, float]
-"""The numbers of one series by ``Cell.part``."""
-Exemplars = Mapping[str, Exemplar]
-"""The exemplars of one series by bucket."""
-
 
 class _Renderer:
-    """Renders snapshots in one format."""
+    """Renders snapshots in one format.
+
+    First come the families about groups, which have nearly all series. What follows is about the exporter and changes
+    all the time. So a poll without new traces costs only the latter.
+    """
 
     def __init__(self, fmt: Format) -> None:
         self._encode = encode_text if fmt is Format.TEXT else encode_openmetrics
-        self._exemplars = fmt is Format.OPENMETRICS
+        self._has_exemplars = fmt is Format.OPENMETRICS
         self._families: tuple[TraceFamily, ...] = ()
-        self._heads: dict[str, bytes] = {}
-        self._before: dict[tuple[str, Labels], tuple[object, bytes]] = {}
+        self._texts: list[_FamilyText] = []
+        self._rendered: tuple[Snapshot, list[bytes], bytes] | None = None
+        self._gzip = _Gzip()
 
-    def render(self, snapshot: Snapshot) -> bytes:
-        """The complete text."""
+    def render(self, snapshot: Snapshot, compress: bool) -> bytes:
+        """The complete text, compressed with gzip or not."""
+        if self._rendered is None or self._rendered[0] is not snapshot:
+            self._rendered = (snapshot, *self._parts(snapshot))
+        _, groups, rest = self._rendered
+        return self._gzip.compress(groups, rest) if compress else b"".join((*groups, rest))
+
+    def _parts(self, snapshot: Snapshot) -> tuple[list[bytes], bytes]:
+        """The texts of the families about groups, and the text of everything else."""
         if self._families != snapshot.families:
-            self._families, self._before = snapshot.families, {}
-            self._heads = {family.name: self._lines([_metric(family, {}, {})]) for family in self._families}
-        chunks: list[bytes] = []
-        now: dict[tuple[str, Labels], tuple[object, bytes]] = {}
-        exemplars = _by_series(snapshot.exemplars) if self._exemplars else {}
-        series = _by_series(snapshot.totals)
-        for family in self._families:
-            chunks.append(self._heads[family.name])
-            for labels, parts in series.get(family.name, {}).items():
-                content = (parts, exemplars.get(family.name, {}).get(labels, {}))
-                key = (family.name, labels)
-                before = self._before.get(key)
-                now[key] = (
-                    before if before and before[0] == content else (content, self._samples(family, labels, *content))
-                )
-                chunks.append(now[key][1])
-        self._before = now
-        status = status_metrics(STATUS_FAMILIES, snapshot.status)
-        chunks.append(self._encode(_Metrics([*status, *_PROCESS.collect()])))
-        return b"".join(chunks)
+            self._families = snapshot.families
+            self._texts = [_FamilyText(family, self._head(family)) for family in self._families]
+        exemplars = snapshot.exemplars if self._has_exemplars else {}
+        texts = [text.render(snapshot.totals, exemplars) for text in self._texts]
+        groups = [text for family, text in zip(self._families, texts, strict=True) if family.is_of_groups]
+        others = [text for family, text in zip(self._families, texts, strict=True) if not family.is_of_groups]
+        status = self._encode(_Metrics([*status_metrics(STATUS_FAMILIES, snapshot.status), *_PROCESS.collect()]))
+        return groups, b"".join((*others, status))
 
-    def _samples(self, family: TraceFamily, labels: Labels, parts: Parts, exemplars: Exemplars) -> bytes:
-        return self._lines([_metric(family, {labels: parts}, {labels: exemplars})]).removeprefix(
-            self._heads[family.name]
-        )
-
-    def _lines(self, metrics: Sequence[Metric]) -> bytes:
-        text: bytes = self._encode(_Metrics(metrics))
+    def _head(self, family: TraceFamily) -> bytes:
+        text: bytes = self._encode(_Metrics([_metric(family, {})]))
         return text.removesuffix(_EOF)
+
+
+class _FamilyText:
+    """The text of one family. The lines of a series are kept until its numbers or exemplars change."""
+
+    def __init__(self, family: TraceFamily, head: bytes) -> None:
+        self._name = family.name
+        self._head = head
+        self._lines = SampleLines(family)
+        self._rendered: tuple[object, object, bytes] = (None, None, b"")
+        self._kept: dict[Labels, tuple[Numbers, Exemplars, bytes]] = {}
+
+    def render(self, totals: SeriesTotals, exemplars: SeriesExemplars) -> bytes:
+        """The whole text: the same object if nothing has changed."""
+        series, found = totals.get(self._name, _NOTHING), exemplars.get(self._name, _NOTHING)
+        if self._rendered[0] is not series or self._rendered[1] is not found:
+            self._kept = {labels: self._series(labels, numbers, found) for labels, numbers in series.items()}
+            text = b"".join((self._head, *(lines for _, _, lines in self._kept.values())))
+            self._rendered = (series, found, text)
+        return self._rendered[2]
+
+    def _series(
+        self, labels: Labels, numbers: Numbers, found: Mapping[Labels, Exemplars]
+    ) -> tuple[Numbers, Exemplars, bytes]:
+        exemplars = found.get(labels, _NOTHING)
+        kept = self._kept.get(labels)
+        if kept and kept[0] is numbers and kept[1] is exemplars:
+            return kept
+        return numbers, exemplars, self._lines.write(labels, numbers, exemplars)
+
+
+_NOTHING: Mapping[Any, Any] = {}
+
+
+class _Gzip:
+    """Compresses texts of which most is the same as before. That part is compressed only once."""
+
+    def __init__(self) -> None:
+        self._before: list[bytes] | None = None
+        self._compressed = b""
+        self._compressor = _compressor()
+
+    def compress(self, first: list[bytes], rest: bytes) -> bytes:
+        """The whole text as one gzip member. ``first``: what is rarely different."""
+        if first != self._before:
+            self._before, self._compressor = first, _compressor()
+            self._compressed = b"".join(map(self._compressor.compress, first))
+        compressor = self._compressor.copy()
+        return b"".join((self._compressed, compressor.compress(rest), compressor.flush()))
+
+
+def _compressor() -> "zlib._Compress":
+    return zlib.compressobj(level=1, wbits=31)  # level 9 takes nine times as long and saves only a tenth; 31 is gzip
 
 
 @dataclass(frozen=True)
@@ -179,17 +216,6 @@ class _Metrics(Collector):
 
     def collect(self) -> Iterable[Metric]:
         return self.metrics
-
-
-T = TypeVar("T")
-
-
-def _by_series(cells: Mapping[Cell, T]) -> dict[str, dict[Labels, dict[str, T]]]:
-    """Group cells by family, labels and part, in the order of ``cells``."""
-    series: dict[str, dict[Labels, dict[str, T]]] = {}
-    for cell, value in cells.items():
-        series.setdefault(cell.family, {}).setdefault(cell.labels, {})[cell.part] = value
-    return series
 
 
 def status_metrics(families: Iterable[StatusFamily], status: Status) -> Iterator[Metric]:
@@ -205,32 +231,22 @@ def lines(metrics: Iterable[Metric]) -> tuple[list[str], list[str]]:
     return [line for line in found if line.startswith("#")], [line for line in found if not line.startswith("#")]
 
 
-def trace_metrics(families: Iterable[TraceFamily], totals: Mapping[Cell, float]) -> Iterator[Metric]:
+def trace_metrics(families: Iterable[TraceFamily], totals: SeriesTotals) -> Iterator[Metric]:
     """The totals over traces as metrics."""
-    series = _by_series(totals)
     for family in families:
-        yield _metric(family, series.get(family.name, {}), {})
+        yield _metric(family, totals.get(family.name, {}))
 
 
-def _metric(
-    family: TraceFamily, series: Mapping[Labels, Parts], exemplars: Mapping[Labels, Exemplars]
-) -> CounterMetricFamily | HistogramMetricFamily:
+def _metric(family: TraceFamily, series: Mapping[Labels, Numbers]) -> CounterMetricFamily | HistogramMetricFamily:
     if not family.edges:
         counter = CounterMetricFamily(family.name, family.help, labels=family.label_names)
-        for labels, parts in series.items():
-            counter.add_metric(labels, parts[""])
+        for labels, numbers in series.items():
+            counter.add_metric(labels, numbers[0])
         return counter
     histogram = HistogramMetricFamily(family.name, family.help, labels=family.label_names)
-    for labels, parts in series.items():
-        counts = zip(family.buckets, accumulate(parts[edge] for edge in family.buckets), strict=True)
-        found = exemplars.get(labels, {})
-        buckets = [(edge, count, _exemplar(found[edge])) if edge in found else (edge, count) for edge, count in counts]
-        histogram.add_metric(labels, buckets, parts[SUM])
+    for labels, (*counts, total) in series.items():
+        histogram.add_metric(labels, list(zip(family.buckets, accumulate(counts), strict=True)), total)
     return histogram
-
-
-def _exemplar(found: Exemplar) -> ExemplarSample:
-    return ExemplarSample({"trace_id": found.trace_id}, found.value, found.timestamp_s)
 
 
 def _status_metric(family: StatusFamily, status: Status) -> Metric:

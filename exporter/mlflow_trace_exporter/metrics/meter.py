@@ -94,18 +94,31 @@ class TraceFamily:
         return self.labels[: len(PLACE_LABELS)] == PLACE_LABELS
 
     @property
+    def samples_per_series(self) -> int:
+        """The number of samples of a series: of a histogram its buckets, a sum and a count."""
+        return len(self.edges) + 3 if self.edges else 1
+
+    @property
     def series_per_group(self) -> int:
-        """The number of series per group."""
-        own_values = len(self.own_label[1]) if self.own_label else 1
-        return own_values * (len(self.buckets) + 2 if self.edges else 1)  # the buckets, a sum and a count
+        """The number of series per group, as Prometheus counts them: one for each sample."""
+        return (len(self.own_label[1]) if self.own_label else 1) * self.samples_per_series
+
+    def group_of(self, labels: tuple[str, ...]) -> Group:
+        """The group of the series with these labels; () if this family is not about groups."""
+        return labels[: len(self.labels)] if self.is_of_groups else ()
+
+    def labels_of(self, group: Group) -> Iterable[tuple[str, ...]]:
+        """The labels of all series that a group can have in this family; none if they have other labels."""
+        if len(self.labels) == len(group):
+            for own in self.own_label[1] if self.own_label else ("",):
+                yield self._with_own(group, own)
 
     def cells_of(self, group: Group) -> Iterable[Cell]:
         """All cells of this family for a group; none if it has no series for it."""
-        if not self.is_of(group):
-            return
-        for own in self.own_label[1] if self.own_label else ("",):
-            for part in self.parts:
-                yield Cell(self.name, self._with_own(group, own), part)
+        if self.is_of(group):
+            for labels in self.labels_of(group):
+                for part in self.parts:
+                    yield Cell(self.name, labels, part)
 
     def cell(self, group: Group, own: str, part: str) -> Cell:
         """A cell of a group."""

@@ -8,7 +8,8 @@ from mlflow_trace_exporter.domain.admission import Group
 from mlflow_trace_exporter.domain.labels import VERSION_LABELS
 from mlflow_trace_exporter.domain.objectives import Objective
 from mlflow_trace_exporter.errors import Reason
-from mlflow_trace_exporter.metrics.meter import Cell, Exemplar, TraceFamily
+from mlflow_trace_exporter.metrics.meter import TraceFamily
+from mlflow_trace_exporter.metrics.series import SeriesExemplars, SeriesTotals
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,14 +105,14 @@ class Status:
 class Snapshot:
     """The content of an exposition: committed totals, and the state of the exporter at that moment.
 
-    ``families``: the families of the cells in ``totals``. ``exemplars``: traces by the bucket that counts them.
-    ``active_ms``: when each group last had increments.
+    ``families``: the families of the series in ``totals``. ``exemplars``: traces by the bucket that counts them; a
+    bucket may not show them yet. ``active_ms``: when each group last had increments.
     """
 
     families: tuple[TraceFamily, ...]
-    totals: Mapping[Cell, float]
+    totals: SeriesTotals
     status: Status
-    exemplars: Mapping[Cell, Exemplar] = field(default_factory=dict)
+    exemplars: SeriesExemplars = field(default_factory=dict)
     active_ms: Mapping[Group, int] = field(default_factory=dict)
 
 

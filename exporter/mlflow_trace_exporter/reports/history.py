@@ -21,6 +21,7 @@ from mlflow_trace_exporter.domain.triage import Batch
 from mlflow_trace_exporter.metrics import exposition
 from mlflow_trace_exporter.metrics.measure import Meter
 from mlflow_trace_exporter.metrics.meter import Cell
+from mlflow_trace_exporter.metrics.series import series_totals
 from mlflow_trace_exporter.metrics.status import STATUS_FAMILIES, Build, Reading, Status, StatusFamily
 
 GAUGES = ("mlflow_objective_", "mlflow_trace_version_first_seen_timestamp_seconds")
@@ -158,7 +159,7 @@ class History:
             yield from family.cells_of(group)
 
     def _rendered(self, group: Group) -> tuple[str, ...]:
-        totals = {cell: self._totals[cell] for cell in self._cells(group)}
+        totals = series_totals(self._families, {cell: self._totals[cell] for cell in self._cells(group)})
         return self._targeted(exposition.lines(exposition.trace_metrics(self._families, totals))[1])
 
     def _targeted(self, lines: Iterable[str]) -> tuple[str, ...]:

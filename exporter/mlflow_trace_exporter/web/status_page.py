@@ -8,7 +8,6 @@ from mlflow_trace_exporter.domain.admission import Group
 from mlflow_trace_exporter.domain.labels import VERSION_LABELS
 from mlflow_trace_exporter.metrics.exposition import trace_metrics
 from mlflow_trace_exporter.metrics.families import LATE
-from mlflow_trace_exporter.metrics.meter import Cell
 from mlflow_trace_exporter.metrics.overview import Row, rows
 from mlflow_trace_exporter.metrics.status import Reading, Snapshot, Status
 from mlflow_trace_exporter.web import templating
@@ -129,7 +128,7 @@ def _audited(reading: Reading) -> Fact:
 def _of_totals(snapshot: Snapshot) -> Iterator[Fact]:
     catching_up = "yes" if snapshot.status.catching_up else "no"
     yield Fact("Catching up", catching_up, "Whether the exporter is reading a backlog of older traces.")
-    late = snapshot.totals.get(Cell(LATE, ()), 0)
+    (late,) = snapshot.totals.get(LATE, {}).get((), (0,))
     meaning = "Traces that appeared in MLflow later than poll.lateness. They are counted nevertheless."
     yield Fact("Late", f"{late:,.0f}", meaning, "bad" if late else "")
 

@@ -8,19 +8,21 @@ from pathlib import Path
 
 import pytest
 
+from mlflow_trace_exporter.counting.awake import GroupState, Stage
 from mlflow_trace_exporter.counting.ledger import Ledger, Origin
+from mlflow_trace_exporter.counting.ledger_connection import LedgerDamagedError
 from mlflow_trace_exporter.counting.ledger_look import Outlook, examine, outlook
-from mlflow_trace_exporter.counting.ledger_totals import GroupState, Stage
 from mlflow_trace_exporter.counting.release import Gate, SeriesSettings
 from mlflow_trace_exporter.domain.growth import Amounts, Change, Counted, change_of
 from mlflow_trace_exporter.domain.horizon import BUCKET_MS, Horizon, Kind, Pass, Window
 from mlflow_trace_exporter.domain.labels import PLACE_LABELS, TRACE_LABELS
 from mlflow_trace_exporter.domain.objectives import Objective, Objectives
-from mlflow_trace_exporter.domain.trace import State, TokenUsage
+from mlflow_trace_exporter.domain.trace import State, TokenUsage, TraceRecord
 from mlflow_trace_exporter.domain.triage import Batch, Known, Pending
 from mlflow_trace_exporter.errors import PollError, Reason, UserError
 from mlflow_trace_exporter.metrics.families import LEDGER_RESETS, trace_families
 from mlflow_trace_exporter.metrics.meter import Cell
+from mlflow_trace_exporter.metrics.series import series_totals
 from mlflow_trace_exporter.settings.config import Buckets
 from tests.support.builders import FAMILIES, increments, record
 from tests.support.old_ledgers import write_ledger
@@ -81,6 +83,49 @@ def test_a_commit_that_fails_leaves_nothing_of_itself(ledger: Ledger) -> None:
     assert not ledger.known(["tr-2"]).done, "an id must not be stored without its amounts"
 
 
+def deny(table: str) -> Callable[..., int]:
+    """Let writes to a table fail."""
+    return lambda action, name, *_: sqlite3.SQLITE_DENY if (action, name) == (sqlite3.SQLITE_INSERT, table) else 0
+
+
+@pytest.mark.parametrize("table", ["totals", "groups", "versions", "horizon"])
+def test_what_is_in_memory_after_a_commit_that_failed_is_what_the_ledger_has(ledger: Ledger, table: str) -> None:
+    ledger.totals.adopt(FAMILIES)
+
+    def count(*records: TraceRecord) -> None:
+        made = increments(*records)
+        active_ms = dict.fromkeys(made.groups, len(records))
+        ledger.commit(HORIZON, Batch(counted=records), made.amounts, active_ms, made.first_ms)
+        ledger.totals.stage([each for each, at in ledger.totals.groups().items() if at.stage is Stage.HELD], [])
+
+    def in_memory() -> object:
+        return ledger.totals.shown(), ledger.totals.groups(), ledger.totals.first_seen()
+
+    count(record())
+    before = in_memory()
+    more = [record(trace_id="tr-2", start_ms=1), record(trace_id="tr-3", tags={})]
+    ledger._db._db.set_authorizer(deny(table))
+    with pytest.raises(PollError):
+        count(*more)
+    assert in_memory() == before
+    ledger._db._db.set_authorizer(None)
+    count(*more)
+    after = in_memory()
+    assert after != before
+    ledger.totals.adopt(FAMILIES)
+    assert in_memory() == after, "so does the ledger"
+
+
+def test_a_ledger_that_was_set_aside_is_forgotten(ledger: Ledger) -> None:
+    ledger.totals.adopt(FAMILIES)
+    made = increments(record())
+    ledger.commit(HORIZON, Batch(counted=(record(),)), made.amounts, dict.fromkeys(made.groups, 1), made.first_ms)
+    ledger.begin_again(LedgerDamagedError(sqlite3.DatabaseError("malformed")))
+    assert (ledger.totals.groups(), ledger.totals.first_seen(), ledger.totals.shown()) == ({}, {}, {})
+    ledger.totals.adopt(FAMILIES)
+    assert ledger.totals.shown() == {LEDGER_RESETS: {(): (1,)}}
+
+
 def test_a_family_with_other_buckets_restarts_and_the_others_continue(ledger: Ledger) -> None:
     assert ledger.totals.adopt(FAMILIES) == []
     duration = Cell("mlflow_trace_duration_seconds", ("chatbot",), "0.05")
@@ -96,15 +141,15 @@ def test_a_family_that_begins_inside_a_group_is_shown_at_0_first(ledger: Ledger)
     made = increments(record())
     before = {cell: amount for cell, amount in made.amounts.items() if cell.family != FAMILIES[0].name}
     ledger.commit(HORIZON, Batch(counted=(record(),)), before, dict.fromkeys(made.groups, 1))
-    ledger.totals.stage(made.groups, [], [])
+    ledger.totals.stage(made.groups, [])
     assert ledger.totals.adopt(FAMILIES) == []
     group, place = made.groups
     assert {each: state.stage for each, state in ledger.totals.groups().items()} == {
         group: Stage.HELD,
         place: Stage.RELEASED,
     }
-    shown = {cell: amount for cell, amount in before.items() if cell.labels[: len(group)] == group}
-    assert ledger.totals.slept(shown) == shown, "others stay as they are"
+    shown = {name: series for name, series in ledger.totals.shown().items() if name != LEDGER_RESETS}
+    assert shown == {**series_totals(FAMILIES, before), FAMILIES[0].name: {group: (0,)}}, "others stay as they are"
     assert totals(ledger)[Cell(FAMILIES[0].name, made.groups[0])] == 0
 
 
@@ -138,13 +183,14 @@ def test_a_ledger_of_an_earlier_schema_continues(path: Path, schema: int) -> Non
         assert ledger.horizon() == Horizon(0, 10**12, 10**11, 6_000_000, {Kind.FRESH: fresh}, 5_400_000)
         cost = Cell("mlflow_trace_input_cost_usd_total", group)
         assert totals(ledger) == {Cell("mlflow_traces_total", group): 2, cost: 0.5}
-        assert ledger.totals.slept([cost]) == {cost: 0.25}
-        assert ledger.totals.groups() == {group: GroupState(5_000, Stage.RELEASED)}
+        assert ledger._db.rows("SELECT slept FROM totals WHERE family = ?", cost.family) == [(0.25,)]
         found = ledger.known(["tr-1", "it's", "tr-given-up", "tr-9", "tr-2"])
         assert found == Known(
             {"tr-1": Counted(1_000, seen=4_081_470_063), "it's": Counted(2_000, seen=7), "tr-given-up": Counted(3_000)},
             {"tr-9": WAITING},
         )
+        ledger.totals.adopt(FAMILIES)
+        assert ledger.totals.groups() == {group: GroupState(5_000, Stage.HELD)}, "it gets the series that it lacks"
         assert ledger.totals.first_seen() == ({} if schema == 2 else {group[:3]: 1_000})
 
 
@@ -642,7 +688,7 @@ def test_fault_21_a_flipped_bit_is_damage_or_does_no_harm(tmp_path: Path, seed: 
             continue
         with closing(opened) as ledger:
             ledger.totals.adopt(FAMILIES)
-            Gate(ledger.totals, FAMILIES, SeriesSettings(0, 1), lambda: 0.0).totals({}, 1)
+            Gate(ledger.totals, SeriesSettings(0, 1), lambda: 0.0).look(1)
             ledger.commit(ledger.horizon() or Horizon.at(0), Batch(counted=(record(trace_id="tr-3"),)), {})
             assert "tr-3" in ledger.known(["tr-1", "tr-3", "tr-9"]).done
             for read in (lambda: ledger.due(10**15), ledger.origins, ledger.totals.first_seen):

@@ -11,7 +11,7 @@ from mlflow_trace_exporter.domain.trace import State
 from mlflow_trace_exporter.domain.triage import FILL_MS
 from mlflow_trace_exporter.errors import PollError, Reason
 from mlflow_trace_exporter.metrics.families import DUPLICATES
-from tests.support.rig import DAY_MS, HOUR_MS, Rig
+from tests.support.rig import DAY_MS, HOUR_MS, TRACES, Rig
 from tests.support.simulated import EPOCH_MS, SimulatedMlflow, unreachable
 
 
@@ -83,10 +83,7 @@ def test_a_long_catch_up_can_be_watched(make_rig: Callable[..., Rig]) -> None:
     old_traces(mlflow, 35)
     rig = make_rig(mlflow, interval_s=0)
     rig.tick()
-    totals = [
-        sum(value for cell, value in each.totals.items() if cell.family == "mlflow_traces_total")
-        for each in rig.published
-    ]
+    totals = [sum(value for (value,) in each.totals.get(TRACES, {}).values()) for each in rig.published]
     assert totals == [0, 10, 20, 30, 35, 35]
     assert all(snapshot.status.mlflow_up for snapshot in rig.published[1:])
     catching_up = [each.status.catching_up for each in rig.published]

@@ -11,7 +11,7 @@ from mlflow_trace_exporter.metrics.families import trace_families
 from mlflow_trace_exporter.metrics.measure import Meter
 from mlflow_trace_exporter.settings.config import Buckets
 from tests.support.builders import METER
-from tests.support.rig import HOUR_MS, INTERVAL_MS, MINUTE_MS, Rig
+from tests.support.rig import HOUR_MS, INTERVAL_MS, MINUTE_MS, TRACES, Rig, cells
 from tests.support.simulated import EPOCH_MS, SimulatedMlflow
 
 HELD = SeriesSettings(zero_hold_s=30, ttl_ms=2 * HOUR_MS)
@@ -73,9 +73,9 @@ def test_the_series_of_a_trace_without_labels_are_not_begun_before_it_is_counted
 def test_all_series_of_a_label_set_exist_while_it_is_held(rig: Rig, mlflow: SimulatedMlflow) -> None:
     old_traces(mlflow, 1)
     rig.tick()
-    held = set(rig.published[-1].totals)
+    held = set(cells(rig.published[-1]))
     rig.settle()
-    assert set(rig.published[-1].totals) == held
+    assert set(cells(rig.published[-1])) == held
     assert {cell.labels[-1] for cell in held if cell.family == "mlflow_trace_duration_seconds"} == {"ok", "error"}
 
 
@@ -122,11 +122,8 @@ def test_a_series_without_increments_sleeps_and_returns_at_the_value_it_slept_wi
     assert not rig.labels()
     old_traces(mlflow, 2)
     rig.run(2 * MINUTE_MS, every_ms=INTERVAL_MS)
-    totals = [
-        sum(value for cell, value in each.totals.items() if cell.family == "mlflow_traces_total")
-        for each in rig.published
-        if any(cell.family == "mlflow_traces_total" for cell in each.totals)
-    ]
+    shown = [each.totals[TRACES].values() for each in rig.published if each.totals.get(TRACES)]
+    totals = [sum(value for (value,) in values) for values in shown]
     assert totals[:2] == [7, 7]
     assert totals[-1] == 9
 
@@ -134,7 +131,7 @@ def test_a_series_without_increments_sleeps_and_returns_at_the_value_it_slept_wi
 def test_metrics_about_the_exporter_are_always_exposed(rig: Rig, mlflow: SimulatedMlflow) -> None:
     old_traces(mlflow, 1)
     rig.run(5 * HOUR_MS, every_ms=10 * MINUTE_MS)
-    assert {cell.family for cell in rig.published[-1].totals} == {
+    assert {family for family, series in rig.published[-1].totals.items() if series} == {
         "mlflow_trace_exporter_changed_after_count_total",
         "mlflow_trace_exporter_corrected_after_count_total",
         "mlflow_trace_exporter_duplicate_reads_total",
@@ -184,7 +181,7 @@ def test_a_counter_whose_objective_goes_and_comes_back_never_falls(
     def run(for_ms: int, every_ms: int = MINUTE_MS) -> None:
         for _ in range(for_ms // every_ms):
             rig.tick(every_ms)
-            shown.extend(value for cell, value in rig.published[-1].totals.items() if cell.family == SLOW)
+            shown.extend(value for (value,) in rig.published[-1].totals.get(SLOW, {}).values())
 
     rig.reload(latency)
     slow_traces(mlflow, 7)

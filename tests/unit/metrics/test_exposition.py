@@ -1,7 +1,7 @@
 """The complete exposition of a known snapshot."""
 
-import gzip
 import re
+import zlib
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +22,7 @@ from mlflow_trace_exporter.domain.triage import Batch
 from mlflow_trace_exporter.metrics.exposition import PROMETHEUS, WANTED_S, Exposition, Format
 from mlflow_trace_exporter.metrics.families import events
 from mlflow_trace_exporter.metrics.meter import exemplar_of
+from mlflow_trace_exporter.metrics.series import by_series, series_totals
 from mlflow_trace_exporter.metrics.status import STATUS_FAMILIES, Reading, Reload, Snapshot, Status
 from mlflow_trace_exporter.web.status_page import Links, write
 from tests.support.builders import BUILD, FAMILIES, OBJECTIVES, increments, record
@@ -69,7 +70,8 @@ STATUS = Status(
 
 
 MADE = increments(*RECORDS)
-SNAPSHOT = Snapshot(FAMILIES, {**MADE.amounts, **events(Batch(late=1), MADE)}, STATUS, MADE.exemplars)
+TOTALS = series_totals(FAMILIES, {**MADE.amounts, **events(Batch(late=1), MADE)})
+SNAPSHOT = Snapshot(FAMILIES, TOTALS, STATUS, by_series(MADE.exemplars.items()))
 
 
 @pytest.fixture
@@ -120,7 +122,8 @@ def test_no_text_breaks_the_exposition_or_the_status_page(environment: str, vers
         metadata={"mlflow.modelId": user},
     )
     made = increments(odd)
-    snapshot = Snapshot(FAMILIES, made.amounts, STATUS, made.exemplars, dict.fromkeys(made.groups, 1))
+    totals, exemplars = series_totals(FAMILIES, made.amounts), by_series(made.exemplars.items())
+    snapshot = Snapshot(FAMILIES, totals, STATUS, exemplars, dict.fromkeys(made.groups, 1))
     exposition = Exposition()
     exposition.publish(snapshot)
     for fmt, parse in ((Format.TEXT, parse_text), (Format.OPENMETRICS, parse_openmetrics)):
@@ -137,7 +140,7 @@ def test_no_text_breaks_the_exposition_or_the_status_page(environment: str, vers
 def test_fault_23_whatever_a_tag_holds_the_scrape_succeeds_and_parses(value: str) -> None:
     exposition = Exposition()
     odd = record(experiment=value, name=value, tags={"environment": value, "app_version": value})
-    exposition.publish(Snapshot(FAMILIES, increments(odd).amounts, STATUS))
+    exposition.publish(Snapshot(FAMILIES, series_totals(FAMILIES, increments(odd).amounts), STATUS))
     text = exposition.render((Format.TEXT, False))
     assert len(text) < 100_000
     for parse, found in (
@@ -155,9 +158,17 @@ def test_fault_23_whatever_a_tag_holds_the_scrape_succeeds_and_parses(value: str
         )
 
 
-def test_gzip_holds_the_same_bytes(exposition: Exposition) -> None:
-    plain = exposition.render((Format.TEXT, False))
-    assert gzip.decompress(exposition.render((Format.TEXT, True))) == plain
+@pytest.mark.parametrize("gzip_first", [False, True])
+def test_gzip_holds_the_same_bytes(exposition: Exposition, gzip_first: bool) -> None:
+    """Also of a snapshot with the same totals, with other ones, and with the same again."""
+    for totals in (TOTALS, TOTALS, {}, TOTALS):
+        exposition.publish(replace(SNAPSHOT, totals=totals))
+        variants = [(Format.TEXT, gzip_first), (Format.TEXT, not gzip_first)]
+        texts = {compressed: exposition.render((fmt, compressed)) for fmt, compressed in variants}
+        unzip = zlib.decompressobj(wbits=31)
+        assert unzip.decompress(texts[True]) == texts[False]
+        assert unzip.eof, "the checksum is right"
+        assert not unzip.unused_data, "it is one member"
 
 
 def counting_encoder(monkeypatch: pytest.MonkeyPatch) -> list[Collector]:
@@ -194,10 +205,11 @@ def test_unchanged_series_are_not_rendered_again(monkeypatch: pytest.MonkeyPatch
     exposition.publish(SNAPSHOT)
     before = exposition.render((Format.TEXT, False))
     used.clear()
-    traces = next(cell for cell in SNAPSHOT.totals if cell.family == "mlflow_traces_total")
-    exposition.publish(replace(SNAPSHOT, totals={**SNAPSHOT.totals, traces: 41}))
+    traces = TOTALS["mlflow_traces_total"]
+    changed = {**traces, next(iter(traces)): (41,)}
+    exposition.publish(replace(SNAPSHOT, totals={**TOTALS, "mlflow_traces_total": changed}))
     after = exposition.render((Format.TEXT, False))
-    assert len(used) == 1 + 1, "the changed series, and the metrics about the exporter"
+    assert len(used) == 1, "the changed series, and the metrics about the exporter"
     assert without_process(after.decode()) == without_process(before.decode()).replace(
         'version="1.4.0"} 2.0\n', 'version="1.4.0"} 41.0\n', 1
     )

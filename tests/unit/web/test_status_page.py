@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from mlflow_trace_exporter.domain.trace import TraceRecord
+from mlflow_trace_exporter.metrics.series import series_totals
 from mlflow_trace_exporter.metrics.status import Reading, Snapshot, Status
 from mlflow_trace_exporter.web.status_page import Links, write
 from tests.support.builders import BUILD, FAMILIES, increments, record
@@ -33,7 +34,9 @@ READING = Reading(
 
 def page(*records: TraceRecord, **fields: Any) -> str:
     status = replace(Status.begin(BUILD), reading=replace(READING, **fields))
-    return write(Snapshot(FAMILIES, increments(*records).amounts, status), LINKS, NOW_S).decode()
+    return write(
+        Snapshot(FAMILIES, series_totals(FAMILIES, increments(*records).amounts), status), LINKS, NOW_S
+    ).decode()
 
 
 def tiles(text: str) -> dict[str, tuple[str, str]]:

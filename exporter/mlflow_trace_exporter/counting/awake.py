@@ -1,0 +1,120 @@
+"""What the ledger holds of the groups that are not asleep, in memory. Pure.
+
+The ledger has one writer, so this copy needs no queries to be up to date. A change makes a new value, and what did not
+change is the same object in both. The new value replaces the current one after COMMIT.
+"""
+
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from enum import IntEnum
+
+from mlflow_trace_exporter.domain.admission import Group
+from mlflow_trace_exporter.metrics.meter import Cell, TraceFamily
+from mlflow_trace_exporter.metrics.series import BySeries, Draft, Labels, Numbers, SeriesTotals
+
+
+class Stage(IntEnum):
+    """How a group is exposed, see release.py: at the values it slept with, at its current values, or not at all."""
+
+    HELD = 0
+    RELEASED = 1
+    ASLEEP = 2
+
+
+@dataclass(frozen=True, slots=True)
+class GroupState:
+    """When a group last had increments (Unix ms), and how it is exposed."""
+
+    active_ms: int
+    stage: Stage
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A series in the ledger: its current numbers, and those with which it last fell asleep, 0 if it never did."""
+
+    family: str
+    labels: Labels
+    numbers: Numbers
+    slept: Numbers
+
+
+@dataclass(frozen=True, slots=True)
+class Awake:
+    """``groups``: the groups that are not asleep. ``shown``: what may be exposed of the series of ``families``: those
+    of these groups, and those that are not about groups. ``held``: the current numbers of groups that are held at
+    others. ``first_ms``: when the first trace of each version started (Unix ms), by VERSION_LABELS; None if that is not
+    known.
+    """
+
+    families: tuple[TraceFamily, ...] = ()
+    groups: Mapping[Group, GroupState] = field(default_factory=dict)
+    shown: SeriesTotals = field(default_factory=dict)
+    held: SeriesTotals = field(default_factory=dict)
+    first_ms: Mapping[Group, int | None] = field(default_factory=dict)
+
+    def has(self, cell: Cell) -> bool:
+        """Whether the series of a cell is shown, and so in the ledger."""
+        return cell.labels in self.shown.get(cell.family, ())
+
+    def series_of(self, groups: Iterable[Group]) -> Iterator[tuple[str, Labels]]:
+        """The family and labels of each series that is shown of these groups."""
+        for group in groups:
+            for family in self.families:
+                shown = self.shown.get(family.name, {})
+                yield from ((family.name, labels) for labels in family.labels_of(group) if labels in shown)
+
+    def with_amounts(self, amounts: BySeries[Mapping[str, float]]) -> "Awake":
+        """After adding ``amounts`` (by part) to series that are awake."""
+        shown, held = Draft(self.shown), Draft(self.held)
+        for family in self.families:
+            parts = family.parts
+            for labels, added in amounts.get(family.name, {}).items():
+                if self._is_awake(group := family.group_of(labels)):
+                    series = (held if self._is_held(group) else shown).of(family.name)
+                    before = series.get(labels, (0,) * len(parts))
+                    series[labels] = tuple(
+                        number + added.get(part, 0) for part, number in zip(parts, before, strict=True)
+                    )
+        return replace(self, shown=shown.result(), held=held.result())
+
+    def with_active(self, active_ms: Mapping[Group, int], first_ms: Mapping[Group, int]) -> "Awake":
+        """After increments of groups and versions. A group that was asleep is held."""
+        stages = {group: self.groups[group].stage if group in self.groups else Stage.HELD for group in active_ms}
+        states = {group: GroupState(ms, stages[group]) for group, ms in active_ms.items()}
+        firsts = {version: _earlier(self.first_ms.get(version, ms), ms) for version, ms in first_ms.items()}
+        return replace(self, groups={**self.groups, **states}, first_ms={**self.first_ms, **firsts})
+
+    def with_series(self, stored: Iterable[Stored]) -> "Awake":
+        """With series from the ledger, of which those that are asleep are left out."""
+        shown, held = Draft(self.shown), Draft(self.held)
+        families = {family.name: family for family in self.families}
+        for each in stored:
+            group = families[each.family].group_of(each.labels)
+            if self._is_held(group):
+                shown.of(each.family)[each.labels] = each.slept
+                held.of(each.family)[each.labels] = each.numbers
+            elif self._is_awake(group):
+                shown.of(each.family)[each.labels] = each.numbers
+        return replace(self, shown=shown.result(), held=held.result())
+
+    def with_stages(self, released: Collection[Group], asleep: Collection[Group]) -> "Awake":
+        """After releasing held groups, and after others fell asleep."""
+        shown, held = Draft(self.shown), Draft(self.held)
+        for name, labels in self.series_of(released):
+            shown.of(name)[labels] = held.of(name).pop(labels)
+        for name, labels in self.series_of(asleep):
+            del shown.of(name)[labels]
+        groups = {group: state for group, state in self.groups.items() if group not in asleep}
+        groups |= {group: replace(groups[group], stage=Stage.RELEASED) for group in released}
+        return replace(self, groups=groups, shown=shown.result(), held=held.result())
+
+    def _is_awake(self, group: Group) -> bool:
+        return not group or group in self.groups
+
+    def _is_held(self, group: Group) -> bool:
+        return group in self.groups and self.groups[group].stage is Stage.HELD
+
+
+def _earlier(before_ms: int | None, ms: int) -> int | None:
+    return None if before_ms is None else min(before_ms, ms)

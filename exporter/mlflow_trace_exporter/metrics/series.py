@@ -1,0 +1,84 @@
+"""Totals and exemplars by series. Pure.
+
+The values are never changed. A change makes a new mapping of the families that it concerns, and shares the others. So
+`is` tells whether the numbers of a series, or all those of a family, are still the same.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Generic, TypeVar
+
+from mlflow_trace_exporter.metrics.meter import Cell, Exemplar, TraceFamily, later
+
+T = TypeVar("T")
+
+Labels = tuple[str, ...]
+"""The label values of a series, in the order of ``TraceFamily.label_names``."""
+
+BySeries = Mapping[str, Mapping[Labels, T]]
+"""Something of each series, by the name of its family and its labels."""
+
+Numbers = tuple[float, ...]
+"""The numbers of a series, in the order of ``TraceFamily.parts``."""
+
+SeriesTotals = BySeries[Numbers]
+
+Exemplars = Mapping[str, Exemplar]
+"""The exemplars of a series by bucket."""
+
+SeriesExemplars = BySeries[Exemplars]
+
+
+class Draft(Generic[T]):
+    """A changed version of ``before``."""
+
+    def __init__(self, before: BySeries[T]) -> None:
+        self._before = before
+        self._changed: dict[str, dict[Labels, T]] = {}
+
+    def of(self, family: str) -> dict[Labels, T]:
+        """The series of a family, to be changed."""
+        if family not in self._changed:
+            self._changed[family] = dict(self._before.get(family, {}))
+        return self._changed[family]
+
+    def result(self) -> BySeries[T]:
+        """``before`` itself if nothing was changed."""
+        return {**self._before, **self._changed} if self._changed else self._before
+
+
+def by_series(cells: Iterable[tuple[Cell, T]]) -> dict[str, dict[Labels, dict[str, T]]]:
+    """Group pairs of a cell and its value by family, labels and part."""
+    series: dict[str, dict[Labels, dict[str, T]]] = {}
+    for cell, value in cells:
+        series.setdefault(cell.family, {}).setdefault(cell.labels, {})[cell.part] = value
+    return series
+
+
+def series_totals(families: Iterable[TraceFamily], cells: Mapping[Cell, float]) -> SeriesTotals:
+    """The totals of these families from cells. A part without a cell is 0."""
+    found, parts = by_series(cells.items()), {family.name: family.parts for family in families}
+    return {
+        name: {labels: tuple(numbers.get(part, 0) for part in parts[name]) for labels, numbers in series.items()}
+        for name, series in found.items()
+        if name in parts
+    }
+
+
+def samples_of_groups(families: Iterable[TraceFamily], totals: SeriesTotals) -> int:
+    """The number of samples about traces: what Prometheus counts as series."""
+    of_groups = (family for family in families if family.is_of_groups)
+    return sum(len(totals.get(family.name, ())) * family.samples_per_series for family in of_groups)
+
+
+def with_exemplars(before: SeriesExemplars, new: Mapping[Cell, Exemplar], shown: SeriesTotals) -> SeriesExemplars:
+    """The latest exemplar of each bucket, for series that are ``shown``."""
+    draft = Draft(before)
+    for name, series in by_series(new.items()).items():
+        for labels, found in series.items():
+            exemplars = draft.of(name).get(labels, {})
+            latest = {bucket: later(each, exemplars.get(bucket)) for bucket, each in found.items()}
+            draft.of(name)[labels] = {**exemplars, **latest}
+    for name, exposed in draft.result().items():
+        for labels in exposed.keys() - shown.get(name, {}).keys():
+            del draft.of(name)[labels]
+    return draft.result()
