@@ -45,6 +45,9 @@ HORIZON = "tests/unit/domain/test_horizon.py"
 ADMISSION = "tests/unit/domain/test_admission.py"
 INVARIANTS = "tests/unit/counting/test_invariants.py"
 LEDGER = "tests/unit/counting/test_ledger.py"
+POLLER = "tests/unit/counting/test_poller.py"
+RECENT = "tests/unit/counting/test_recent.py"
+GROWTH = "tests/unit/domain/test_growth.py"
 RELEASE = "tests/unit/counting/test_release.py"
 WEB = "tests/integration/test_web.py"
 HISTORY = "tests/unit/reports/test_history.py"
@@ -219,8 +222,8 @@ BREAKAGES = (
     Breakage(
         "amounts outside of the transaction",
         "counting/ledger.py",
-        "            self._store(batch, horizon.forgotten_ms)\n",
-        "            self._store(batch, horizon.forgotten_ms)\n"
+        "            self._store(batch, groups or {}, horizon.forgotten_ms)\n",
+        "            self._store(batch, groups or {}, horizon.forgotten_ms)\n"
         "            self._db.execute('COMMIT')\n            self._db.execute('BEGIN')\n",
         LEDGER,
     ),
@@ -398,8 +401,8 @@ BREAKAGES = (
     Breakage(
         "believe the age of a trace without the mark",
         "domain/triage.py",
-        "sent = record.finalized and ",
-        "sent = ",
+        "return record.finalized and record.ended() and ",
+        "return record.ended() and ",
         TRIAGE,
     ),
     Breakage(
@@ -426,9 +429,114 @@ BREAKAGES = (
     Breakage(
         "do not tell what changed",
         "domain/triage.py",
-        "changed=tuple(record for record in again if",
-        "changed=tuple(record for record in again if False and",
+        "changed=tuple(filter(None, changes))",
+        "changed=()",
         f"{FAULTS} -k fault_13",
+    ),
+    Breakage(
+        "add again what a trace grew by",
+        "counting/ledger.py",
+        "            _UPDATE_DONE,\n            [(after",
+        "            _UPDATE_DONE,\n            [] and [(after",
+        f"{FAULTS} -k fault_14",
+    ),
+    Breakage(
+        "do not add what a trace grew by",
+        "metrics/measure.py",
+        "            if change.grew:\n",
+        "            if False:\n",
+        f"{FAULTS} -k fault_14",
+    ),
+    Breakage(
+        "take back what has shrunk",
+        "metrics/meter.py",
+        "for own, amount in now if amount > counted.get(own, 0)]",
+        "for own, amount in now]",
+        GROWTH,
+    ),
+    Breakage(
+        "observe a trace in two buckets",
+        "metrics/meter.py",
+        "            return () if counted else now\n",
+        "            return now\n",
+        GROWTH,
+    ),
+    Breakage(
+        "add to the series of now what other series counted",
+        "metrics/measure.py",
+        "group = change.before.group or self._admit(change.record).group",
+        "group = self._admit(change.record).group",
+        GROWTH,
+    ),
+    Breakage(
+        "report a change at each read",
+        "domain/growth.py",
+        "self.after.seen not in (None, self.before.seen)",
+        "self.after.seen is not None",
+        "tests/unit/counting/test_ledger.py -k earlier_version",
+    ),
+    Breakage(
+        "read everything in the overlap again",
+        "counting/reader.py",
+        "        return self._recent.ended_since(",
+        "        return [] and self._recent.ended_since(",
+        f"{POLLER} -k read_twice",
+    ),
+    Breakage(
+        "do not read again what may grow",
+        "counting/recent.py",
+        "again_ms = inf if _is_complete(record) else",
+        "again_ms = inf if True else",
+        RECENT,
+    ),
+    Breakage(
+        "leave out what runs",
+        "counting/recent.py",
+        "            if record.state is not State.IN_PROGRESS:\n",
+        "            if True:\n",
+        RECENT,
+    ),
+    Breakage(
+        "wait for the next poll with what is due",
+        "counting/poller.py",
+        "is_check_due = self._reader.next_check_s() <= 0",
+        "is_check_due = False",
+        f"{POLLER} -k as_soon_as",
+    ),
+    Breakage(
+        "check again and again between two polls",
+        "counting/reader.py",
+        "        self._next_check_s = inf  # as for a tick\n",
+        "",
+        f"{POLLER} -k left_to_the_next",
+    ),
+    Breakage(
+        "hold a new series only once its first trace is final",
+        "domain/triage.py",
+        "ended=tuple(record for record, at in waiting if _has_labels(record, at)),",
+        "",
+        f"{RELEASE} -k is_pending",
+    ),
+    Breakage(
+        "begin the series of a trace that has no labels yet",
+        "domain/triage.py",
+        "    return record.state is not State.IN_PROGRESS and (record.finalized or at.environment != UNKNOWN)\n",
+        "    return record.state is not State.IN_PROGRESS\n",
+        f"{RELEASE} -k without_labels",
+    ),
+    Breakage(
+        "keep no copy of an earlier ledger",
+        "counting/ledger_schema.py",
+        '    _copy(db, Path(f"{path}{_COPY}{version}"))\n',
+        "",
+        f"{LEDGER} -k copy_of_an_earlier",
+    ),
+    Breakage(
+        "keep the copy of an earlier ledger for ever",
+        "counting/ledger_connection.py",
+        "            drop_copies(self._path)\n",
+        "",
+        f"{LEDGER} -k copy_of_an_earlier",
     ),
     Breakage(
         "wait for what was deleted",
@@ -853,7 +961,7 @@ BREAKAGES = (
     Breakage(
         "believe whatever a sound file holds",
         "counting/ledger_file.py",
-        "    require_sound(db, _SCHEMA)\n",
+        "    require_sound(db, SCHEMA)\n",
         "",
         f"{LEDGER} -k 'written or flipped'",
     ),
@@ -874,8 +982,8 @@ BREAKAGES = (
     Breakage(
         "begin a ledger in two transactions",
         "counting/ledger_file.py",
-        "{_SCHEMA} {_resets(path)} COMMIT;",
-        "{_SCHEMA} COMMIT; {_resets(path)}",
+        "{SCHEMA} {_resets(path)} COMMIT;",
+        "{SCHEMA} COMMIT; {_resets(path)}",
         f"{LEDGER} -k 'complete_one or first_row'",
     ),
     Breakage(
@@ -1050,7 +1158,7 @@ BREAKAGES = (
     ),
     Breakage(
         "take the last trace of a version for its first",
-        "metrics/meter.py",
+        "metrics/measure.py",
         "] = min(record",
         "] = max(record",
         LEDGER,

@@ -37,7 +37,7 @@ from mlflow_trace_exporter.domain.horizon import (
 from mlflow_trace_exporter.domain.labels import VERSION_LABELS
 from mlflow_trace_exporter.domain.moments import text
 from mlflow_trace_exporter.domain.trace import TraceRecord
-from mlflow_trace_exporter.domain.triage import Batch, Pending
+from mlflow_trace_exporter.domain.triage import Pending
 from mlflow_trace_exporter.errors import PollError, Reason
 from mlflow_trace_exporter.metrics.families import ABANDONED
 from mlflow_trace_exporter.metrics.measure import Meter
@@ -209,7 +209,7 @@ class Reader:
             self._retired.clear()
             self._recent.clear()
             self._auditor.forget_unaccounted()
-            self.tally.commit(after, Batch(reopened=1))
+            self.tally.commit(after, reopened=1)
         if not self._said_readable and after.readable_ms > max(after.origin_ms, latest_ms - limits.audit_horizon_ms):
             log.warning(
                 "poll.audit_horizon is longer than ids were kept: older traces that become visible now are reported as"

@@ -27,6 +27,8 @@ class Tally:
         """When the current tick began, by the earlier clock; None before the first tick that reached MLflow."""
         self.exemplars: dict[Cell, Exemplar] = {}
         """The trace with the latest end in each bucket, among those counted since the poller last took them."""
+        self._admission: tuple[int, Admission] | None = None
+        """An admission that has all groups, and ``Totals.sleeps`` when it had them."""
         self.horizon = ledger.horizon() or Horizon.at(origin_ms)
         if ledger.horizon() is None:
             ledger.commit(self.horizon)
@@ -44,9 +46,9 @@ class Tally:
         """Count traces that are final and not counted yet, and store those that are not final as pending. ``gone`` are
         the ids of pending traces that were deleted."""
         known = self._ledger.known([record.trace_id for record in records])
-        admission = self._meter.admission(self._ledger.totals.groups())
+        admission = self._take_admission()
         batch = triage(records, known, horizon.closed_ms, lambda record: self._meter.place(record, admission))
-        self.commit(horizon, replace(batch, gone=(*batch.gone, *gone)), admission)
+        self._commit(horizon, replace(batch, gone=(*batch.gone, *gone)), admission)
         log.debug(
             "page read",
             extra={"traces": len(records), "counted": len(batch.counted), "pending": len(batch.pending)},
@@ -60,20 +62,32 @@ class Tally:
         """Postpone pending traces that cannot be checked, or give up on them. Their places were admitted when they were
         seen, but may have gone to sleep since."""
         batch = unseen(pending, now_ms)
-        admission = self._meter.admission(self._ledger.totals.groups())
+        admission = self._take_admission()
         abandoned = []
         for each in batch.abandoned:
             experiment, environment = admission.place({"experiment": each.experiment, "environment": each.environment})
             abandoned.append(replace(each, experiment=experiment, environment=environment))
-        self.commit(self.horizon, replace(batch, abandoned=tuple(abandoned)), admission)
+        self._commit(self.horizon, replace(batch, abandoned=tuple(abandoned)), admission)
 
-    def commit(self, horizon: Horizon, batch: Batch | None = None, admission: Admission | None = None) -> None:
-        """Store the horizon and a batch. Without ``admission`` the batch must not contain traces to count."""
-        batch = batch or Batch()
-        increments = self._meter.measure(batch, admission or self._meter.admission(()), self._ledger.totals.groups())
+    def commit(self, horizon: Horizon, reopened: int = 0) -> None:
+        """Store the horizon. ``reopened``: how often start times were reopened."""
+        self._commit(horizon, Batch(reopened=reopened), self._take_admission())
+
+    def _commit(self, horizon: Horizon, batch: Batch, admission: Admission) -> None:
+        increments = self._meter.measure(batch, admission, self._ledger.totals.groups())
         amounts = {**increments.amounts, **events(batch, increments)}
         active_ms = dict.fromkeys(increments.groups, self.now_ms or 0)
         self._ledger.commit(horizon, batch, amounts, active_ms, increments.first_ms, increments.group_of)
         self.horizon = horizon
         for cell, exemplar in increments.exemplars.items():
             self.exemplars[cell] = later(exemplar, self.exemplars.get(cell))
+        if admission.groups == len(self._ledger.totals.groups()):  # not if it admitted groups that have no series
+            self._admission = (self._ledger.totals.sleeps, admission)
+
+    def _take_admission(self) -> Admission:
+        """The admission of the last commit if that succeeded and no group fell asleep since. Otherwise a new one, which
+        takes longer than counting a page if there are many groups."""
+        kept, self._admission = self._admission, None
+        if kept is not None and kept[0] == self._ledger.totals.sleeps:
+            return kept[1]
+        return self._meter.admission(self._ledger.totals.groups())

@@ -56,6 +56,11 @@ class Admission:
         for group in shown:
             self._add(group)
 
+    @property
+    def groups(self) -> int:
+        """The number of groups."""
+        return len(self._groups)
+
     def admit(self, labels: Labels) -> Admitted:
         """The labels to count a trace with, given its own labels."""
         own = self._values_of(labels, self._names)

@@ -109,11 +109,17 @@ class _Sums:
         self._first_ms[version] = min(record.start_ms, self._first_ms.get(version, record.start_ms))
         sums = self._sums_of(group)
         for at, family in enumerate(self._meter.families):
-            for own, part, amount in family.additions(family.observe(record, labels)):
+            observations = family.observe(record, labels)
+            for own, part, amount in family.additions(observations) if observations else ():
                 key = (at, own, part)
                 sums[key] = sums.get(key, 0) + amount
-                if family.has_exemplars and part != SUM and (exemplar := exemplar_of(record)):
-                    self._exemplars[group, key] = later(exemplar, self._exemplars.get((group, key)))
+                if family.has_exemplars and part != SUM:
+                    self._note_exemplar((group, key), record)
+
+    def _note_exemplar(self, at: tuple[Group, _Key], record: TraceRecord) -> None:
+        exemplar = exemplar_of(record)
+        if exemplar is not None:
+            self._exemplars[at] = later(exemplar, self._exemplars.get(at))
 
     def correct(self, change: Change) -> None:
         """Add what a trace has grown by since it was counted, to the series that count it."""

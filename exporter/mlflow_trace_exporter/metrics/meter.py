@@ -5,7 +5,7 @@ so they survive a restart. status.py has the metrics about the exporter itself, 
 """
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import NamedTuple
@@ -124,15 +124,13 @@ class TraceFamily:
         """A cell of a group."""
         return Cell(self.name, self._with_own(group[: len(self.labels)], own), part)
 
-    def additions(self, observations: Observations) -> Iterator[tuple[str, str, float]]:
-        """The amounts that observations add, by value of the own label and ``Cell.part``."""
+    def additions(self, observations: Observations) -> list[tuple[str, str, float]]:
+        """The amounts other than 0 that observations add, by value of the own label and ``Cell.part``."""
         if not self.edges:
-            for own, amount in observations:
-                yield own, "", amount
-        else:
-            for own, amount in observations:
-                yield own, self.buckets[bisect_left(self.edges, amount)], 1  # upper edges are inclusive
-                yield own, SUM, amount
+            return [(own, "", amount) for own, amount in observations if amount]
+        buckets = self.buckets
+        counts = [(own, buckets[bisect_left(self.edges, amount)], 1) for own, amount in observations]  # edges included
+        return [*counts, *((own, SUM, amount) for own, amount in observations)]
 
     def growth(self, before: TraceRecord, after: TraceRecord, labels: Labels) -> Observations:
         """What to observe in addition to ``before``, which was counted, now that the trace is like ``after``. Nothing
