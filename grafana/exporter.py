@@ -1,7 +1,7 @@
 """Exporter: can these numbers be trusted?"""
 
 from grafana import queries as q
-from grafana.panels import BLUE, ORANGE, RED, Board, Column, Query, line, number, over_time, rows
+from grafana.panels import BLUE, ORANGE, RED, SKY, Board, Column, Query, line, number, over_time, rows
 
 _INSTANCE = "{{instance}}"
 _EXPORTER = "mlflow_trace_exporter"
@@ -117,13 +117,14 @@ VISIBILITY_DELAY = over_time(
 LATE_DUPLICATE_AND_CHANGED = over_time(
     "Late, duplicate and changed traces",
     "Traces per minute that became visible after their start time was closed (they are still counted), that were read"
-    " again, or that MLflow changed after they were counted. Normal: late and changed near 0; some are always read"
-    " twice.",
+    " again, that grew after they were counted (the rest was added), or that changed in a way that counters cannot"
+    " follow. Normal: late and changed near 0; all traces are read again when their start time is closed.",
     "suffix: /min",
     Query(f"60 * {q.own_rate(f'{_EXPORTER}_late_traces_total', 'job')}", "late"),
     Query(f"60 * {q.own_rate(f'{_EXPORTER}_duplicate_reads_total', 'job')}", "read twice"),
+    Query(f"60 * {q.own_rate(f'{_EXPORTER}_corrected_after_count_total', 'job')}", "corrected"),
     Query(f"60 * {q.own_rate(f'{_EXPORTER}_changed_after_count_total', 'job')}", "changed"),
-    colors={"late": RED, "read twice": BLUE, "changed": ORANGE},
+    colors={"late": RED, "read twice": BLUE, "corrected": SKY, "changed": ORANGE},
 )
 
 PENDING = over_time(

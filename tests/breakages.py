@@ -449,9 +449,9 @@ BREAKAGES = (
     ),
     Breakage(
         "take back what has shrunk",
-        "metrics/meter.py",
-        "for own, amount in now if amount > counted.get(own, 0)]",
-        "for own, amount in now]",
+        "domain/growth.py",
+        "max((each for each in (before, after) if each is not None), default=None)",
+        "after",
         GROWTH,
     ),
     Breakage(

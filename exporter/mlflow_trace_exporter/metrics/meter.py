@@ -133,13 +133,13 @@ class TraceFamily:
         return [*counts, *((own, SUM, amount) for own, amount in observations)]
 
     def growth(self, before: TraceRecord, after: TraceRecord, labels: Labels) -> Observations:
-        """What to observe in addition to ``before``, which was counted, now that the trace is like ``after``. Nothing
-        in a histogram that has an observation of the trace, because it cannot move to another bucket."""
+        """What to observe in addition to ``before``, which was counted, now that the trace has grown to ``after``.
+        Nothing in a histogram that has an observation of the trace, because it cannot move to another bucket."""
         counted = dict(self.observe(before, labels))
         now = self.observe(after, labels)
         if self.edges:
             return () if counted else now
-        return [(own, amount - counted.get(own, 0)) for own, amount in now if amount > counted.get(own, 0)]
+        return [(own, amount - counted.get(own, 0)) for own, amount in now]
 
     def _with_own(self, values: tuple[str, ...], own: str) -> tuple[str, ...]:
         return values if self.own_label is None else (*values, own)
