@@ -106,9 +106,9 @@ class Change:
 
     @property
     def is_beyond_correction(self) -> bool:
-        """Whether some of the change cannot be added to a counter. Reported once for each change."""
+        """Whether some of the change cannot be added to a counter."""
         moved = self.after.start_ms != self.before.start_ms and self.after.amounts is not None
-        return moved or self.after.seen not in (None, self.before.seen)
+        return moved or self.after.seen is not None
 
 
 def change_of(record: TraceRecord, before: Counted) -> Change | None:
