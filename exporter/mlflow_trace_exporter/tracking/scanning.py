@@ -1,7 +1,7 @@
 """Scans: all traces of a window in order of start, with two requests in flight if there are many."""
 
 from collections import deque
-from collections.abc import Callable, Container, Iterator, Sequence
+from collections.abc import Callable, Container, Generator, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -66,7 +66,7 @@ class Scan:
     """What is not requested yet. It starts after everything that is."""
     _width_ms: int | None = None
 
-    def pages(self, window: Window) -> Iterator[Page]:
+    def pages(self, window: Window) -> Generator[Page, None, None]:
         """The pages, each of at least one trace. Raises PollError when the page of a failed request is due."""
         self._rest = Slice(window)
         try:
@@ -98,10 +98,7 @@ class Scan:
             if found.records[0].start_ms == rest.window.lo_ms and len(rest.read) > self.max_excluded:
                 yield from page
                 yield from self._rest_of_millisecond(rest)
-                page, rest = (
-                    [],
-                    replace(rest, window=replace(rest.window, lo_ms=rest.window.lo_ms + 1), read=frozenset()),
-                )
+                page, rest = [], rest.after_millisecond()
             self._continue_with(rest)
         self._ask_ahead()
         yield from page

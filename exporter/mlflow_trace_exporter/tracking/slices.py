@@ -43,6 +43,10 @@ class Slice:
         before = self.read if last_ms == self.window.lo_ms else frozenset()
         return Slice(replace(self.window, lo_ms=last_ms), before | read, is_rest=True)
 
+    def after_millisecond(self) -> "Slice":
+        """What remains after all traces of its first millisecond."""
+        return Slice(replace(self.window, lo_ms=self.window.lo_ms + 1), is_rest=True)
+
     def excluded(self, known: Known, at_most: int) -> frozenset[str]:
         """The ids to exclude from a search for this slice: those that are read, and as many of the known ones in its
         window as possible. None at all if more than ``at_most`` are read."""

@@ -158,6 +158,24 @@ def test_a_refusal_says_what_mlflow_reports() -> None:
     assert failure(with_body(bomb(2**28), GZIP, status=b"502 Oh")).reason is Reason.SERVER_ERROR
 
 
+def test_a_request_that_is_dropped_ends() -> None:
+    with endless.server(again_and_again(UNTIL_CLOSED, b" ", 0.02)) as uri:
+        Client(uri).begin_search(["1"], "").drop()
+        assert nothing_is_left_behind(), "and the server is still sending"
+
+
+def test_the_time_of_a_request_begins_when_it_is_sent() -> None:
+    """So the response has arrived, or never will, when the caller has been busy for longer."""
+    ended, forever = threading.Event(), threading.Event()
+    prompt, endless_one = bounded.UnderWay(0.1, ended.set), bounded.UnderWay(0.1, forever.wait)
+    ended.wait()
+    with pytest.raises(bounded.TookTooLong):
+        endless_one.result()
+    assert prompt.result() is None
+    forever.set()
+    assert nothing_is_left_behind()
+
+
 def test_a_list_of_experiments_that_does_not_end() -> None:
     page = b'{"experiments": [{"experiment_id": "1", "name": "a"}], "next_page_token": "more"}'
     with endless.server(with_body(page)) as uri, pytest.raises(PollError, match="do not end") as caught:

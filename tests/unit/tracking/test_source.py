@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Event, Thread
+from time import monotonic
 from typing import Any
 
 import msgspec
@@ -275,6 +276,14 @@ def test_a_short_page_with_a_token_is_not_the_last() -> None:
     answers = [page(1, 3, "more", "a"), page(2, 3, "more", "b"), page(3, 3, None, "c")]
     found: list[TraceRecord] = [each for one in told(lambda *_: answers.pop(0)).scan(ALL) for each in one.records]
     assert len(found) == 9
+
+
+def test_traces_were_seen_when_their_page_arrived() -> None:
+    """And not when it was processed: until then they may have changed."""
+    page = Found((trace("a"),), None, arrived_s=monotonic() - 5)
+    source = MlflowSource(Told(lambda *_: page), now_ms=lambda: 100_000)
+    (found,) = [record for each in source.scan(ALL) for record in each.records]
+    assert found.seen_ms <= 95_000
 
 
 def test_ids_are_compared_exactly() -> None:
