@@ -62,6 +62,8 @@ QUERY = "tests/unit/tracking/test_query.py"
 SOURCE = "tests/integration/test_source.py"
 RECORDS = "tests/unit/tracking/test_parsing.py"
 ANSWERS = "tests/unit/tracking/test_source.py"
+SCANNING = "tests/unit/tracking/test_scanning.py"
+SLICES = "tests/unit/tracking/test_slices.py"
 BOUNDED = "tests/unit/tracking/test_bounded.py"
 SHOWN = "tests/unit/test_shown.py"
 AUTH = "tests/unit/web/test_auth.py"
@@ -77,8 +79,9 @@ ON_EXPORTER = "prometheus/rules/mlflow-exporter-alerts.yml"
 OFFSET_PAGING = """\
         token = None
         while True:
-            found = self._search(window, terms, token=token)
-            yield from _page(found.records, frozenset())
+            found = self._begin_search(window, terms, token=token).answer()
+            if found.records:
+                yield Page(found.records, found.records[-1].start_ms)
             token = found.token
             if token is None:
                 return
@@ -261,15 +264,15 @@ BREAKAGES = (
     Breakage(
         "offset paging",
         "tracking/source.py",
-        "        not_in = self.features().get(Feature.NOT_IN, False)\n",
+        "        max_excluded = MAX_EXCLUDED if self.features().get(Feature.NOT_IN, False) else 0\n",
         OFFSET_PAGING,
         f"{SOURCE} -k fault_4",
     ),
     Breakage(
         "exclusive lower bound of the next page",
-        "tracking/source.py",
-        "window = replace(window, lo_ms=last_ms)\n",
-        "window = replace(window, lo_ms=last_ms + 1)\n",
+        "tracking/slices.py",
+        "return Slice(replace(self.window, lo_ms=last_ms), ",
+        "return Slice(replace(self.window, lo_ms=last_ms + 1), ",
         SOURCE,
     ),
     Breakage(
@@ -281,22 +284,22 @@ BREAKAGES = (
     ),
     Breakage(
         "stop in a full millisecond",
-        "tracking/source.py",
-        "                yield from self._rest_of_millisecond(window, terms, read)\n",
+        "tracking/scanning.py",
+        "                yield from self._rest_of_millisecond(rest)\n",
         "",
         SOURCE,
     ),
     Breakage(
         "wait for an answer that does not end",
         "tracking/bounded.py",
-        "answers.get(timeout=seconds)",
-        "answers.get(timeout=seconds + 9)",
+        "self._until_s - monotonic())",
+        "self._until_s - monotonic() + 9)",
         f"{BOUNDED} -k does_not_end",
     ),
     Breakage(
         "leave a thread behind with each answer that does not end",
         "tracking/bounded.py",
-        "                _end(thread)\n",
+        "                _end(self._thread)\n",
         "                pass\n",
         f"{BOUNDED} -k does_not_end",
     ),
@@ -330,7 +333,7 @@ BREAKAGES = (
     ),
     Breakage(
         "read the same page again and again",
-        "tracking/source.py",
+        "tracking/scanning.py",
         "            if not page:\n                raise",
         "            if not page:\n                return\n                raise",
         f"{ANSWERS} -k another_question",
@@ -359,9 +362,58 @@ BREAKAGES = (
     Breakage(
         "take a full page for the last where a trace is twice in it",
         "tracking/source.py",
-        "len(found.traces) >= PAGE_SIZE",
+        "len(page.traces) >= PAGE_SIZE",
         "len(records) >= PAGE_SIZE",
         f"{ANSWERS} -k full_page",
+    ),
+    Breakage(
+        "return the rest of a slice after the next slice",
+        "tracking/scanning.py",
+        "self._asked.appendleft(",
+        "self._asked.append(",
+        f"{SCANNING} -k once_and_in_order",
+    ),
+    Breakage(
+        "leave requests behind when a scan is not continued",
+        "tracking/scanning.py",
+        "                question.drop()\n",
+        "                pass\n",
+        f"{SCANNING} -k not_continued",
+    ),
+    Breakage(
+        "read a night slice by slice",
+        "tracking/slices.py",
+        "if len(records) >= SPARSE * page_size else 0",
+        "if records else 1",
+        f"{SLICES} -k slices_grow",
+    ),
+    Breakage(
+        "exclude more traces than MLflow accepts",
+        "tracking/slices.py",
+        "if end - begin > room:",
+        "if False:",
+        SLICES,
+    ),
+    Breakage(
+        "exclude ids that may make a filter invalid",
+        "tracking/slices.py",
+        " and PLAIN_ID.fullmatch(each))",
+        ")",
+        f"{SLICES} -k invalid",
+    ),
+    Breakage(
+        "take a trace for seen when its page is processed",
+        "tracking/source.py",
+        "earliest_ms - waited_ms",
+        "earliest_ms",
+        f"{ANSWERS} -k arrived",
+    ),
+    Breakage(
+        "reject a page with half of an emoji",
+        "tracking/parsing.py",
+        "            return msgspec.convert(json.loads(text), self._kind)\n",
+        "            raise\n",
+        f"{RECORDS} -k read_alike",
     ),
     Breakage(
         "believe that a thousand counts are all",

@@ -1,14 +1,15 @@
 """The scan against a real MLflow server."""
 
+from collections.abc import Sequence
 from itertools import pairwise
 
 import pytest
 
 from mlflow_trace_exporter.domain.horizon import Window
-from mlflow_trace_exporter.domain.trace import State, TraceRecord
+from mlflow_trace_exporter.domain.trace import PLAIN_ID, State, TraceRecord
 from mlflow_trace_exporter.errors import PollError, Reason
 from mlflow_trace_exporter.tracking import source as source_module
-from mlflow_trace_exporter.tracking.client import MAX_COUNTS, PAGE_SIZE, Client
+from mlflow_trace_exporter.tracking.client import MAX_COUNTS, PAGE_SIZE, Client, Found, Question
 from mlflow_trace_exporter.tracking.source import MAX_EXCLUDED, MlflowSource, can_be_asked_for
 from tests.support.real import ODD_IDS, Mlflow, Trace, now_ms
 
@@ -82,6 +83,103 @@ def test_an_overfull_millisecond_of_which_a_trace_is_deleted_meanwhile(
     found = [record.trace_id for page in (*first, *pages) for record in page.records]
     assert len(found) == len(set(found)) == len(made) - 1
     assert sorted(ids(read(source(mlflow, experiment)))) == sorted(made[1:])
+
+
+class Watched(Client):
+    """A client that keeps the filters of its searches."""
+
+    def __init__(self, uri: str) -> None:
+        super().__init__(uri)
+        self.filters: list[str] = []
+
+    def begin_search(
+        self,
+        experiment_ids: Sequence[str],
+        filter_string: str,
+        newest_first: bool = False,
+        page_token: str | None = None,
+    ) -> Question[Found]:
+        self.filters.append(filter_string)
+        return super().begin_search(experiment_ids, filter_string, newest_first, page_token)
+
+
+def watched(mlflow: Mlflow, experiment: str) -> tuple[MlflowSource, list[str]]:
+    """A source, and the filters of its searches from now on."""
+    client = Watched(mlflow.uri)
+    reader = MlflowSource(client, now_ms, [experiment])
+    reader.features()
+    client.filters.clear()
+    return reader, client.filters
+
+
+def test_known_traces_are_not_returned(mlflow: Mlflow) -> None:
+    experiment = mlflow.experiment()
+    made = mlflow.insert(experiment, (Trace(START_MS + number // 3) for number in range(2 * PAGE_SIZE)))
+    known = [(START_MS + number // 3, trace_id) for number, trace_id in enumerate(made) if number % 4]
+    reader, filters = watched(mlflow, experiment)
+    found = [record for page in reader.scan(ALL, known=known) for record in page.records]
+    assert ids(found) == made[::4]
+    assert len(filters) == 1, "they need no request of their own"
+
+
+def test_more_known_traces_than_a_search_can_exclude(mlflow: Mlflow) -> None:
+    """They are excluded in parts, each in the range of its own start times."""
+    experiment = mlflow.experiment()
+    made = mlflow.insert(experiment, (Trace(START_MS + number // 3) for number in range(2 * MAX_EXCLUDED + 500)))
+    known = [(START_MS + number // 3, trace_id) for number, trace_id in enumerate(made) if number % 100]
+    reader, filters = watched(mlflow, experiment)
+    found = [record for page in reader.scan(ALL, known=known) for record in page.records]
+    assert ids(found) == made[::100]
+    assert len(filters) == 3
+    assert all(each.count("'tr-") <= MAX_EXCLUDED for each in filters)
+
+
+def test_more_known_traces_in_one_millisecond_than_a_search_can_exclude(
+    mlflow: Mlflow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(source_module, "MAX_EXCLUDED", 10)
+    experiment = mlflow.experiment()
+    made = mlflow.insert(experiment, [Trace(START_MS)] * 30 + [Trace(START_MS + 1)] * 3)
+    known = sorted((START_MS, trace_id) for trace_id in made[:25])
+    found = [record for page in source(mlflow, experiment).scan(ALL, known=known) for record in page.records]
+    assert set(made[25:]) < set(ids(found)) < set(made), "as many as possible are excluded"
+    assert len(found) == 33 - 10
+
+
+def test_known_traces_with_odd_ids_are_returned(mlflow: Mlflow) -> None:
+    experiment, run = mlflow.experiment(), now_ms()
+    odd = [f"{each}{run}" for each in ODD_IDS if storable(mlflow, each)]
+    odd = [each for each in odd if not PLAIN_ID.fullmatch(each)]
+    for trace_id in [*odd, f"tr-{run}"]:
+        mlflow.log(experiment, Trace(START_MS, trace_id=trace_id))
+    known = sorted((START_MS, trace_id) for trace_id in [*odd, f"tr-{run}"])
+    reader, filters = watched(mlflow, experiment)
+    assert {record.trace_id for page in reader.scan(ALL, known=known) for record in page.records} == set(odd)
+    assert filters[0].endswith(f"NOT IN ('tr-{run}')")
+
+
+def test_a_backlog_is_read_in_slices_and_a_gap_is_skipped(mlflow: Mlflow) -> None:
+    """Each trace comes once and in order, however dense they are."""
+    experiment, day_ms = mlflow.experiment(), 86_400_000
+    dense = [START_MS + number * 10 for number in range(6 * PAGE_SIZE)]
+    burst = [START_MS + 7 * day_ms + number // 50 for number in range(3 * PAGE_SIZE)]
+    sparse = [START_MS + 9 * day_ms + number * day_ms for number in range(20)]
+    made = mlflow.insert(experiment, map(Trace, dense + burst + sparse))
+    reader, filters = watched(mlflow, experiment)
+    pages = list(reader.scan(ALL))
+    found = [record for page in pages for record in page.records]
+    assert [record.start_ms for record in found] == dense + burst + sparse
+    assert sorted(ids(found)) == sorted(made)
+    assert [page.next_lo_ms for page in pages] == [page.records[-1].start_ms for page in pages]
+    assert len(filters) < 22, "the gaps are not read slice by slice"
+
+
+def test_a_scan_of_less_than_a_page_is_one_request(mlflow: Mlflow) -> None:
+    experiment = mlflow.experiment()
+    mlflow.insert(experiment, (Trace(START_MS + number) for number in range(PAGE_SIZE - 1)))
+    reader, filters = watched(mlflow, experiment)
+    assert len(read(reader)) == PAGE_SIZE - 1
+    assert len(filters) == 1
 
 
 def test_any_id_can_be_asked_for(mlflow: Mlflow) -> None:

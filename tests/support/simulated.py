@@ -2,15 +2,20 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import count
+from typing import NoReturn
 
 from mlflow_trace_exporter.domain.clocks import Clocks
 from mlflow_trace_exporter.domain.horizon import Window
 from mlflow_trace_exporter.domain.trace import Cost, State, TokenUsage, TraceRecord
 from mlflow_trace_exporter.errors import PollError, Reason
+from mlflow_trace_exporter.tracking.client import Question
 from mlflow_trace_exporter.tracking.experiments import Experiment
 from mlflow_trace_exporter.tracking.features import Feature
-from mlflow_trace_exporter.tracking.source import MAX_EXCLUDED, Page
+from mlflow_trace_exporter.tracking.scanning import Found, Page, Scan
+from mlflow_trace_exporter.tracking.slices import Known
+from mlflow_trace_exporter.tracking.source import MAX_EXCLUDED
 
 EPOCH_MS = 1_790_000_000_000 // 600_000 * 600_000
 """When the simulation begins; on the edge of a bucket, so that tests can reckon from it."""
@@ -103,34 +108,20 @@ class SimulatedMlflow:
     def features(self) -> Mapping[Feature, bool]:
         return {feature: feature not in self.lacks for feature in Feature}
 
-    def scan(self, window: Window, *, known: Sequence[tuple[int, str]] = ()) -> Iterator[Page]:
-        known_ids = frozenset(trace_id for _, trace_id in known)
-        read: frozenset[str] = frozenset()
-        while True:
-            found = self._search(window, read | known_ids)
-            if found:
-                yield Page(tuple(found), found[-1].start_ms)
-            if len(found) < self.page_size:
-                return
-            last_ms = found[-1].start_ms
-            at_last = frozenset(record.trace_id for record in found if record.start_ms == last_ms)
-            read = read | at_last if last_ms == window.lo_ms else at_last
-            window = replace(window, lo_ms=last_ms)
-            if len(at_last) == len(found) and len(read) > self.max_excluded:
-                yield from self._rest_of_millisecond(window, read)
-                window, read = replace(window, lo_ms=last_ms + 1), frozenset()
+    def scan(self, window: Window, *, known: Known = ()) -> Iterator[Page]:
+        max_excluded = 0 if Feature.NOT_IN in self.lacks else self.max_excluded
+        scan = Scan(self._begin, unreadable, self.page_size, max_excluded, known if max_excluded else ())
+        return scan.pages(window)
 
-    def _rest_of_millisecond(self, window: Window, read: frozenset[str]) -> Iterator[Page]:
-        """What is not read of the first millisecond of a window, by offsets: one deleted meanwhile hides another."""
-        at_ms, seen = replace(window, hi_ms=window.lo_ms + 1), read
-        for offset in count(0, self.page_size):
-            found = self._search(at_ms, frozenset(), offset)
-            new = tuple(record for record in found if record.trace_id not in seen)
-            seen |= {record.trace_id for record in new}
-            if new:
-                yield Page(new, window.lo_ms)
-            if len(found) < self.page_size:
-                return
+    def _begin(
+        self, window: Window, excluded: frozenset[str] = frozenset(), token: str | None = None
+    ) -> Question[Found]:
+        """A search that sees what is there now. A failure shows only when the answer is due."""
+        try:
+            found = self._search(window, excluded, int(token or 0))
+        except Exception as error:
+            return Question(partial(_raise, error), lambda: None)
+        return Question(lambda: found, lambda: None)
 
     def get(self, trace_ids: Sequence[str]) -> list[TraceRecord]:
         self._answer()
@@ -145,12 +136,15 @@ class SimulatedMlflow:
                 counts[at_ms] = counts.get(at_ms, 0) + 1
         return counts
 
-    def _search(self, window: Window, read: frozenset[str], offset: int = 0) -> list[TraceRecord]:
+    def _search(self, window: Window, excluded: frozenset[str], offset: int) -> Found:
         self._answer()
         assert window.ended_after_ms is None or Feature.END_TIME_FILTER not in self.lacks, "it would be refused"
-        found = [record for record in self.visible() if _inside(record, window) and record.trace_id not in read]
+        assert not excluded or Feature.NOT_IN not in self.lacks, "it would be refused"
+        found = [record for record in self.visible() if _inside(record, window) and record.trace_id not in excluded]
         found.sort(key=lambda record: (record.start_ms, record.trace_id))
-        return [self._as_seen(record) for record in found[offset : offset + self.page_size]]
+        page = tuple(self._as_seen(record) for record in found[offset : offset + self.page_size])
+        more = len(page) == self.page_size
+        return Found(page, more, str(offset + self.page_size) if more else None)
 
     def _as_seen(self, record: TraceRecord) -> TraceRecord:
         return replace(record, seen_ms=self.clocks().earliest_ms)
@@ -171,3 +165,11 @@ def _inside(record: TraceRecord, window: Window) -> bool:
 
 def unreachable() -> PollError:
     return PollError(Reason.UNREACHABLE, "MLflow at http://simulated cannot be reached")
+
+
+def unreadable(complaint: str) -> PollError:
+    return PollError(Reason.BAD_ANSWER, complaint)
+
+
+def _raise(error: Exception) -> NoReturn:
+    raise error

@@ -11,7 +11,8 @@ from contextlib import suppress
 from contextvars import copy_context
 from queue import Empty, SimpleQueue
 from threading import Event, Lock, Thread
-from typing import Any, TypeVar
+from time import monotonic
+from typing import Any, Generic, TypeVar
 
 import requests  # requests and urllib3 are dependencies of mlflow, which sends its requests with them
 import urllib3
@@ -40,39 +41,56 @@ class UnknownCoding(requests.RequestException):
 
 
 def within(seconds: float, ask: Callable[[], T]) -> T:
-    """Run ``ask`` with a time limit. Returns or raises what ``ask`` does, or raises TookTooLong.
+    """Run ``ask`` with a time limit. Returns or raises what ``ask`` does, or raises TookTooLong."""
+    return UnderWay(seconds, ask).result()
 
-    ``ask`` runs in its own thread, which is asked to exit when the time is over. It exits when the next byte arrives or
-    the timeout of the current read expires. So only the requests that timed out within one such timeout can leave a
-    thread behind.
+
+class UnderWay(Generic[T]):
+    """Runs ``ask`` in its own thread, with a time limit that begins now.
+
+    The thread is asked to exit when somebody waits for the result and the time is over, or when the result is no longer
+    needed. It exits when the next byte arrives or the timeout of the current read expires. So only the requests that
+    ended within one such timeout can leave a thread behind.
     """
-    answers: SimpleQueue[tuple[T, None] | tuple[None, Exception]] = SimpleQueue()
-    context = copy_context()  # contains the MLflow workspace
-    lock, done = Lock(), Event()
 
-    def run() -> None:
+    def __init__(self, seconds: float, ask: Callable[[], T]) -> None:
+        self._seconds = seconds
+        self._until_s = monotonic() + seconds
+        self._ask = ask
+        self._context = copy_context()  # contains the MLflow workspace
+        self._results: SimpleQueue[tuple[T, None] | tuple[None, Exception]] = SimpleQueue()
+        self._lock, self._done = Lock(), Event()
+        self._thread = Thread(target=self._run, name="question to MLflow", daemon=True)
+        self._thread.start()
+
+    def result(self) -> T:
+        """Wait for the result, once. Returns or raises what ``ask`` does, or raises TookTooLong."""
+        try:
+            found, error = self._results.get(timeout=max(0.0, self._until_s - monotonic()))
+        except Empty:
+            self.end()
+            raise TookTooLong(f"the response was not complete after {self._seconds:g} s") from None
+        except BaseException:  # Ctrl-C
+            self.end()
+            raise
+        if error is not None:
+            raise error
+        return found  # type: ignore[return-value]  # it is a T if there is no error
+
+    def end(self) -> None:
+        """Make the thread exit, because the result is not needed."""
+        with self._lock:  # once it is done, another thread may get its number
+            if not self._done.is_set():
+                _end(self._thread)
+
+    def _run(self) -> None:
         with suppress(SystemExit):  # raised by _end
             try:
-                answers.put((context.run(ask), None))
+                self._results.put((self._context.run(self._ask), None))
             except Exception as error:  # raised again in the waiting thread
-                answers.put((None, error))
-            with lock:
-                done.set()
-
-    thread = Thread(target=run, name="question to MLflow", daemon=True)
-    thread.start()
-    try:
-        found, error = answers.get(timeout=seconds)
-    except BaseException as reason:
-        with lock:  # once it is done, another thread may get its number
-            if not done.is_set():
-                _end(thread)
-        if isinstance(reason, Empty):
-            raise TookTooLong(f"the response was not complete after {seconds:g} s") from None
-        raise  # Ctrl-C
-    if error is not None:
-        raise error
-    return found  # type: ignore[return-value]  # it is a T if there is no error
+                self._results.put((None, error))
+            with self._lock:
+                self._done.set()
 
 
 def _end(thread: Thread) -> None:

@@ -9,11 +9,11 @@ import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from email.utils import parsedate_to_datetime
 from time import monotonic
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 import mlflow.version
 import requests
@@ -26,6 +26,7 @@ from mlflow_trace_exporter.errors import PollError
 from mlflow_trace_exporter.tracking import bounded
 from mlflow_trace_exporter.tracking.experiments import Experiment
 from mlflow_trace_exporter.tracking.failures import NotAskedError, RefusedError, WebPageError, classify, is_of_network
+from mlflow_trace_exporter.tracking.parsing import Json, TraceInfo, TracePage
 
 CLIENT_VERSION: str = mlflow.version.VERSION
 
@@ -59,18 +60,31 @@ _EXPERIMENTS = "/api/2.0/mlflow/experiments/search"
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A page of traces as JSON objects of MLflow. ``next_page_token`` is None on the last page."""
+    """A page of traces. ``next_page_token`` is None on the last page. ``arrived_s`` is when the response began, by the
+    monotonic clock."""
 
-    traces: tuple[Mapping[str, Any], ...]
+    traces: Sequence[TraceInfo]
     next_page_token: str | None
+    arrived_s: float = field(default_factory=monotonic, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Question(Generic[T]):
+    """A request in flight. ``answer`` waits for the response, once, and raises PollError. ``drop`` ends the request
+    because the response is not needed."""
+
+    answer: Callable[[], T]
+    drop: Callable[[], None]
 
 
 @dataclass(frozen=True, slots=True)
 class _Answer:
-    """An HTTP response; ``location`` is the target of a redirect."""
+    """An HTTP response; ``location`` is the target of a redirect. ``arrived_s`` is when it began, by the monotonic
+    clock."""
 
     status: int
     date: str | None
+    arrived_s: float
     body: bytes
     location: str = ""
 
@@ -79,7 +93,7 @@ class Client:
     """A client of one tracking server. Credentials come from MLflow's environment variables. Every method raises
     PollError.
 
-    Every request goes through ``_request``. Each attempt ends within WHOLE_ANSWER times MLFLOW_HTTP_REQUEST_TIMEOUT and
+    Every request goes through ``_send``. Each attempt ends within WHOLE_ANSWER times MLFLOW_HTTP_REQUEST_TIMEOUT and
     reads at most ``bounded.MAX_BYTES``.
     """
 
@@ -99,6 +113,16 @@ class Client:
     ) -> Found:
         """A page of up to PAGE_SIZE matching traces, ordered by start and id: the first one, or the one of
         ``page_token``."""
+        return self.begin_search(experiment_ids, filter_string, newest_first, page_token).answer()
+
+    def begin_search(
+        self,
+        experiment_ids: Sequence[str],
+        filter_string: str,
+        newest_first: bool = False,
+        page_token: str | None = None,
+    ) -> Question[Found]:
+        """Send the request of ``search``."""
         order = "DESC" if newest_first else "ASC"
         question = {
             "locations": [
@@ -109,7 +133,7 @@ class Client:
             "order_by": [f"timestamp_ms {order}", f"request_id {order}"],
             **({"page_token": page_token} if page_token else {}),
         }
-        return self.ask(_SEARCH, question, _found)
+        return self._begin(_SEARCH, question, _found)
 
     def count(self, experiment_ids: Sequence[str], first_ms: int, last_ms: int, step_s: int) -> dict[int, int]:
         """The number of traces that start in [first_ms, last_ms], by step of ``step_s`` seconds since 1970 (in ms). The
@@ -167,31 +191,53 @@ class Client:
     ) -> T:
         """Send a request and convert the JSON object of the response with ``read``. If ``read`` raises, the response is
         a bad answer. ``until_s`` (monotonic clock) is a deadline in addition to the usual time limit."""
-        with self.errors_classified(endpoint):
-            found = _read_json(_checked(self._request(endpoint, "POST", until_s, json=question)).body.decode())
-            if not isinstance(found, dict):
-                raise ValueError("not a JSON object")
-            return read(found)
+        return self._begin(endpoint, question, lambda answer: read(_read_object(_text(answer))), until_s).answer()
 
-    def _request(self, endpoint: str, method: str, until_s: float | None = None, **request: Any) -> _Answer:
+    def _begin(
+        self,
+        endpoint: str,
+        question: Mapping[str, object],
+        read: Callable[[_Answer], T],
+        until_s: float | None = None,
+    ) -> Question[T]:
+        """Send a request. Its response is only read into memory until somebody needs the answer, because threads that
+        compute at the same time delay each other."""
+        with self.errors_classified(endpoint):
+            under_way = self._send(endpoint, "POST", until_s, json=question)
+
+        def answer() -> T:
+            with self.errors_classified(endpoint):
+                return read(_checked(self._received(under_way)))
+
+        return Question(answer, under_way.end)
+
+    def _request(self, endpoint: str, method: str) -> _Answer:
+        return self._received(self._send(endpoint, method))
+
+    def _send(
+        self, endpoint: str, method: str, until_s: float | None = None, **request: Any
+    ) -> bounded.UnderWay[_Answer]:
         """Send a request to MLflow. No other method does."""
         patience_s = self._patience_s()
         if until_s is not None:
             patience_s = max(0.0, min(patience_s, until_s - monotonic()))
-        answer = bounded.within(patience_s, lambda: _asked(self._uri, endpoint, method, **request))
-        self._look_at_clock(answer.date)
+        return bounded.UnderWay(patience_s, lambda: _asked(self._uri, endpoint, method, **request))
+
+    def _received(self, under_way: bounded.UnderWay[_Answer]) -> _Answer:
+        answer = under_way.result()
+        self._look_at_clock(answer)
         return answer
 
     def _patience_s(self) -> float:
         retries = MLFLOW_HTTP_REQUEST_MAX_RETRIES.get()
         return float(WHOLE_ANSWER * MLFLOW_HTTP_REQUEST_TIMEOUT.get() * (1 + retries) + RETRY_S * retries)
 
-    def _look_at_clock(self, date: str | None) -> None:
+    def _look_at_clock(self, answer: _Answer) -> None:
         try:
-            seconds = parsedate_to_datetime(date or "").timestamp()
+            seconds = parsedate_to_datetime(answer.date or "").timestamp()
         except (ValueError, OverflowError):  # a proxy removed or mangled it
             seconds = -1.0
-        self._latest_ms, self._looked_s = int(seconds + 1) * 1000, monotonic()
+        self._latest_ms, self._looked_s = int(seconds + 1) * 1000, answer.arrived_s
 
     @contextmanager
     def errors_classified(self, endpoint: str = _SEARCH) -> Iterator[None]:
@@ -230,17 +276,17 @@ def _asked(uri: str, endpoint: str, method: str, **request: Any) -> _Answer:
             raise
         raise NotAskedError(str(error.__context__ or error)) from error
     with response:
-        date = response.headers.get("Date")
+        arrived_s, date = monotonic(), response.headers.get("Date")
         if response.request.method != method:  # a redirect turned a POST into a GET, so this answers another request
             first = response.history[0]
-            return _Answer(first.status_code, date, b"", first.headers.get("Location", ""))
+            return _Answer(first.status_code, date, arrived_s, b"", first.headers.get("Location", ""))
         body = b""
         if response.status_code == 200:
             body = bounded.body(response)
         else:
             with suppress(Exception):
                 body = bounded.body(response, ERROR_BYTES)
-        return _Answer(response.status_code, date, body, response.headers.get("Location", ""))
+        return _Answer(response.status_code, date, arrived_s, body, response.headers.get("Location", ""))
 
 
 def _checked(answer: _Answer) -> _Answer:
@@ -255,20 +301,29 @@ def _checked(answer: _Answer) -> _Answer:
     raise RefusedError(answer.status, text, answer.location)
 
 
-def _read_json(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except ValueError:
-        if text.lstrip()[:1] == "<":
-            raise WebPageError(text) from None
-        raise
+def _text(answer: _Answer) -> str:
+    """The body of a response. Raises WebPageError if it is a web page instead of data."""
+    text = answer.body.decode()
+    if text.lstrip()[:1] == "<":
+        raise WebPageError(text)
+    return text
 
 
-def _found(answer: Mapping[str, Any]) -> Found:
-    traces = _objects(answer, "traces")
-    if len(traces) > PAGE_SIZE:
-        raise ValueError(f"{len(traces)} traces were returned, but at most {PAGE_SIZE} were requested")
-    return Found(traces, _token(answer))
+def _read_object(text: str) -> Mapping[str, Any]:
+    found = json.loads(text)
+    if not isinstance(found, dict):
+        raise ValueError("not a JSON object")
+    return found
+
+
+_TRACE_PAGE = Json(TracePage)
+
+
+def _found(answer: _Answer) -> Found:
+    page = _TRACE_PAGE.read(_text(answer))
+    if len(page.traces) > PAGE_SIZE:
+        raise ValueError(f"{len(page.traces)} traces were returned, but at most {PAGE_SIZE} were requested")
+    return Found(tuple(page.traces), page.next_page_token or None, answer.arrived_s)
 
 
 def _experiments(answer: Mapping[str, Any]) -> tuple[dict[str, Experiment], str | None]:

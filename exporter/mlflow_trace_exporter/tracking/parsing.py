@@ -4,9 +4,13 @@ import json
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Generic, TypeVar
+
+import msgspec
 
 from mlflow_trace_exporter.domain.trace import Cost, State, TokenUsage, TraceRecord
+
+T = TypeVar("T")
 
 MAX_AMOUNT = 10**12
 """The limit for tokens, cost in USD and duration in ms (31 years) of one trace. A larger, wrong value would spoil a
@@ -16,23 +20,82 @@ ROUNDING = 1e-9
 """The relative difference that is tolerated between a total and the sum of its parts."""
 
 
-def to_record(found: Mapping[str, Any], experiments: Mapping[str, str], seen_ms: int) -> TraceRecord:
-    """Convert a JSON object (TraceInfo of MLflow's REST API 3.0) to a TraceRecord. ``experiments`` are names by id.
-    Raises ValueError if it has no id or no start, or if its tags are invalid.
+class Json(Generic[T]):
+    """Reads JSON texts as values of a type.
+
+    msgspec is fast, but it rejects some texts that MLflow can return, such as NaN and escapes of lone surrogates.
+    Python's own parser reads those.
+    """
+
+    def __init__(self, kind: type[T]) -> None:
+        self._kind = kind
+        self._decode = msgspec.json.Decoder(kind).decode
+
+    def read(self, text: str) -> T:
+        """Raises ValueError or RecursionError if the text is not JSON or not of the type."""
+        try:
+            return self._decode(text)
+        except (ValueError, RecursionError):
+            return msgspec.convert(json.loads(text), self._kind)
+
+
+# gc=False: what is read from JSON has no cycles, so the garbage collector does not have to visit it
+class _Experiment(msgspec.Struct, gc=False):
+    experiment_id: str
+
+
+class _Location(msgspec.Struct, gc=False):
+    mlflow_experiment: _Experiment
+
+
+class TraceInfo(msgspec.Struct, gc=False):
+    """A trace as MLflow's REST API 3.0 returns it. Parts that may be invalid are objects."""
+
+    trace_id: str
+    trace_location: _Location
+    request_time: str
+    execution_duration: object = None
+    state: object = None
+    trace_metadata: dict[str, str] | None = None
+    tags: dict[str, str] | None = None
+
+    def start_ms(self) -> int:
+        """The start in Unix ms, rounded down. Example: 1970-01-01T00:00:01.0005Z is 1000. Raises ValueError if it is
+        not an RFC 3339 time."""
+        time = datetime.fromisoformat(self.request_time)
+        if time.tzinfo is None:
+            raise ValueError(f"the request_time {self.request_time[:50]!r} of a trace has no time zone")
+        return (time - _EPOCH) // _MS
+
+
+class TracePage(msgspec.Struct, gc=False):
+    """A response to a search for traces. ``next_page_token`` is empty or None on the last page."""
+
+    traces: list[TraceInfo] = []
+    next_page_token: str | None = None
+
+
+_EPOCH = datetime.fromtimestamp(0, UTC)
+_MS = timedelta(milliseconds=1)
+
+
+def to_record(found: TraceInfo, experiments: Mapping[str, str], seen_ms: int) -> TraceRecord:
+    """Convert a trace to a TraceRecord. ``experiments`` are names by id. Raises ValueError if its id cannot be stored
+    or its start is invalid.
 
     A duration, usage or cost that cannot be parsed is treated as missing: the trace is still counted.
     """
-    metadata, tags = _texts(found, "trace_metadata"), _texts(found, "tags")
-    experiment_id = _experiment_id(found)
-    duration = found.get("execution_duration")
+    found.trace_id.encode()  # raises if it cannot be stored
+    metadata, tags = found.trace_metadata or {}, found.tags or {}
+    experiment_id = found.trace_location.mlflow_experiment.experiment_id
     return TraceRecord(
-        trace_id=_trace_id(found),
+        trace_id=found.trace_id,
         experiment_id=experiment_id,
         experiment=experiments.get(experiment_id, experiment_id),
-        state=_state(found.get("state"), ended=duration is not None),
-        start_ms=_unix_ms(found.get("request_time")),
+        state=_state(found.state, ended=found.execution_duration is not None),
+        start_ms=found.start_ms(),
         seen_ms=seen_ms,
-        duration_ms=_duration_ms(duration),
+        duration_ms=_duration_ms(found.execution_duration),
         finalized=metadata.get("mlflow.trace.infoFinalized") == "true",
         name=tags.get("mlflow.traceName"),
         user=metadata.get("mlflow.trace.user"),
@@ -44,49 +107,16 @@ def to_record(found: Mapping[str, Any], experiments: Mapping[str, str], seen_ms:
     )
 
 
-def _trace_id(found: Mapping[str, Any]) -> str:
-    trace_id = found.get("trace_id")
-    if not isinstance(trace_id, str):
-        raise ValueError("a trace has no trace_id")
-    trace_id.encode()  # raises if it cannot be stored
-    return trace_id
-
-
-def _experiment_id(found: Mapping[str, Any]) -> str:
-    match found:
-        case {"trace_location": {"mlflow_experiment": {"experiment_id": str(experiment_id)}}}:
-            return experiment_id
-    raise ValueError("a trace has no experiment_id")
-
-
-def _texts(found: Mapping[str, Any], key: str) -> Mapping[str, str]:
-    texts = found.get(key) or {}
-    if not isinstance(texts, dict) or not all(isinstance(value, str) for value in texts.values()):
-        raise ValueError(f"the {key} of a trace are not a map of strings")
-    return texts
-
-
 def _state(state: object, ended: bool) -> State:
     """MLflow treats STATE_UNSPECIFIED (no state, or an unknown one) as an end state. So such a trace is in progress
     only while it has no duration."""
-    match state:
-        case "IN_PROGRESS" | "OK" | "ERROR":
-            return State(state)
+    known = _STATES.get(state) if isinstance(state, str) else None
+    if known is not None:
+        return known
     return State.OK if ended else State.IN_PROGRESS
 
 
-_EPOCH = datetime.fromtimestamp(0, UTC)
-_MS = timedelta(milliseconds=1)
-
-
-def _unix_ms(text: object) -> int:
-    """Convert an RFC 3339 time to Unix ms, rounded down. Example: 1970-01-01T00:00:01.0005Z is 1000."""
-    if not isinstance(text, str):
-        raise ValueError("a trace has no request_time")
-    time = datetime.fromisoformat(text)
-    if time.tzinfo is None:
-        raise ValueError(f"the request_time {text[:50]!r} of a trace has no time zone")
-    return (time - _EPOCH) // _MS
+_STATES = {state.value: state for state in State}
 
 
 _DURATION = re.compile(r"(\d{1,15})(?:\.(\d{1,9}))?s", re.ASCII)
@@ -107,7 +137,8 @@ def _usage(text: str | None) -> TokenUsage | None:
     missing or 0, and to the input if both are. If neither is, the rest is ignored: Gemini's total includes thinking
     tokens."""
     found = _object(text)
-    given, made, total = (_tokens(found.get(f"{name}_tokens")) for name in ("input", "output", "total"))
+    given, made = _tokens(found.get("input_tokens")), _tokens(found.get("output_tokens"))
+    total = _tokens(found.get("total_tokens"))
     rest = (total or 0) - (given or 0) - (made or 0)
     if given is None and made is None:
         given = total
@@ -115,32 +146,36 @@ def _usage(text: str | None) -> TokenUsage | None:
         given = rest
     elif rest > 0 and not made:
         made = rest
-    usage = TokenUsage(
+    if given is None and made is None:
+        return None
+    return TokenUsage(
         input=given,
         output=made,
         cache_read_input=_tokens(found.get("cache_read_input_tokens")),
         cache_creation_input=_tokens(found.get("cache_creation_input_tokens")),
     )
-    return None if usage.input is None and usage.output is None else usage
 
 
 def _cost(text: str | None) -> Cost | None:
     """Parse the cost. If the total exceeds the sum of input and output, the rest is added to the input. If MLflow does
     not split the total, this is all of it."""
     found = _object(text)
-    given, made, total = (_amount(found.get(f"{name}_cost")) for name in ("input", "output", "total"))
+    given, made = _amount(found.get("input_cost")), _amount(found.get("output_cost"))
+    total = _amount(found.get("total_cost"))
     rest = (total or 0.0) - (given or 0.0) - (made or 0.0)
     if given is None and made is None:
         given = total
     elif total and rest > ROUNDING * total:
         given = (given or 0.0) + rest
-    cost = Cost(input_usd=given, output_usd=made)
-    return None if cost == Cost() else cost
+    return None if given is None and made is None else Cost(input_usd=given, output_usd=made)
+
+
+_ANYTHING: Json[Any] = Json(object)
 
 
 def _object(text: str | None) -> dict[str, Any]:
     try:
-        found = json.loads(text or "null")
+        found = _ANYTHING.read(text) if text else None
     except (ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
@@ -152,6 +187,6 @@ def _tokens(value: object) -> int | None:
 
 
 def _amount(value: object) -> float | None:
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if value is None or isinstance(value, bool) or not isinstance(value, int | float):
         return None
     return value if 0 <= value <= MAX_AMOUNT else None  # NaN and infinities fail the comparison

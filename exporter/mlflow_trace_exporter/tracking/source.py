@@ -2,9 +2,10 @@
 
 import logging
 import re
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from time import monotonic
 from typing import Protocol
 
 from mlflow_trace_exporter.domain.clocks import Clocks
@@ -13,18 +14,18 @@ from mlflow_trace_exporter.domain.labels import clean
 from mlflow_trace_exporter.domain.trace import TraceRecord
 from mlflow_trace_exporter.errors import NotUnderstoodError, PollError, Reason, UserError
 from mlflow_trace_exporter.tracking import filters
-from mlflow_trace_exporter.tracking.client import MAX_COUNTS, PAGE_SIZE, Client
+from mlflow_trace_exporter.tracking.client import MAX_COUNTS, PAGE_SIZE, Client, Question
+from mlflow_trace_exporter.tracking.client import Found as TracesFound
 from mlflow_trace_exporter.tracking.experiments import Experiment, Selection, select
 from mlflow_trace_exporter.tracking.features import Feature
 from mlflow_trace_exporter.tracking.parsing import to_record
+from mlflow_trace_exporter.tracking.scanning import Found, Page, Scan
+from mlflow_trace_exporter.tracking.slices import Known
 
 log = logging.getLogger(__name__)
 
 MAX_EXCLUDED = 4_000
 """The maximum number of ids in NOT IN: MLflow 3.17 accepts a filter with 4,900 ids and rejects one with 6,000."""
-
-MAX_PAGES = 10_000
-"""The maximum number of pages that are read for one millisecond: five million traces."""
 
 EXPERIMENTS_AGE_MS = 60_000
 """How long the list of experiments is cached. It is less than the minimum ``poll.overlap``, so the next fresh window
@@ -33,23 +34,6 @@ still includes the traces that a new experiment received before it was found."""
 FEATURES_AGE_MS = 600_000
 """How long a feature is considered missing before it is tried again, because servers are upgraded or fail
 temporarily."""
-
-
-@dataclass(frozen=True, slots=True)
-class Page:
-    """Traces in order of start. After they are stored, reading can continue at ``next_lo_ms``."""
-
-    records: tuple[TraceRecord, ...]
-    next_lo_ms: int
-
-
-@dataclass(frozen=True, slots=True)
-class _Found:
-    """A search result: each trace once, whether there may be more, and the token of the next page."""
-
-    records: tuple[TraceRecord, ...]
-    more: bool
-    token: str | None
 
 
 class Source(Protocol):
@@ -67,8 +51,10 @@ class Source(Protocol):
         """Which features the server supports; empty while there is no experiment to try them on."""
         ...
 
-    def scan(self, window: Window, *, known: Sequence[tuple[int, str]] = ()) -> Iterator[Page]:
-        """All traces of the window, each once, ordered by start. Pages are fetched when the caller needs them."""
+    def scan(self, window: Window, *, known: Known = ()) -> Iterator[Page]:
+        """All traces of the window, each once, ordered by start. The next pages are requested while the caller
+        processes one. ``known`` traces are left out where MLflow supports it, which costs it less than returning
+        them."""
         ...
 
     def get(self, trace_ids: Sequence[str]) -> list[TraceRecord]:
@@ -140,50 +126,15 @@ class MlflowSource:
                     log.warning(feature.without, extra={"feature": feature.value})
         return dict(self._features)
 
-    def scan(self, window: Window, *terms: str) -> Iterator[Page]:
-        """See ``Source.scan``. Traces must match all terms. Page tokens are avoided where possible, because they are
-        offsets: deleting a row shifts the following rows by one.
+    def scan(self, window: Window, *terms: str, known: Known = ()) -> Iterator[Page]:
+        """See ``Source.scan``, and ``Scan`` for how. Traces must match all terms."""
+        max_excluded = MAX_EXCLUDED if self.features().get(Feature.NOT_IN, False) else 0
 
-        The next page begins in the millisecond of the last row and excludes the rows that are already read. Example: a
-        page ends with traces a at 5 ms, b and c at 7 ms. The next search returns traces from 7 ms on, except b and c.
-        If a millisecond has more rows than can be excluded, page tokens are used after all.
-        """
-        not_in = self.features().get(Feature.NOT_IN, False)
-        read: frozenset[str] = frozenset()  # ids already read that start in the millisecond window.lo_ms
-        while True:
-            can_exclude = not_in and len(read) <= MAX_EXCLUDED
-            found = self._search(window, [*terms, *(filters.without_ids(read) if can_exclude else ())])
-            page = _page(found.records, read)
-            yield from page
-            if not found.more:
-                return
-            if not page:
-                raise self.client.bad_answer("there are more traces, but the page contains no new ones")
-            last_ms = found.records[-1].start_ms
-            at_last = frozenset(record.trace_id for record in found.records if record.start_ms == last_ms)
-            read = read | at_last if last_ms == window.lo_ms else at_last
-            window = replace(window, lo_ms=last_ms)
-            if len(at_last) == len(found.records) and not (not_in and len(read) <= MAX_EXCLUDED):
-                yield from self._rest_of_millisecond(window, terms, read)
-                window, read = replace(window, lo_ms=last_ms + 1), frozenset()
+        def search(window: Window, excluded: frozenset[str] = frozenset(), token: str | None = None) -> Question[Found]:
+            return self._begin_search(window, [*terms, *filters.without_ids(excluded)], token=token)
 
-    def _rest_of_millisecond(self, window: Window, terms: Sequence[str], read: frozenset[str]) -> Iterator[Page]:
-        """The unread traces of the first millisecond of the window, by MLflow's page tokens. If one of these traces is
-        deleted between two pages, another one is skipped. The audit finds it, and so does the pass that closes its
-        start time."""
-        at_ms = replace(window, hi_ms=window.lo_ms + 1)
-        seen: set[str] = set()
-        token: str | None = None
-        for _ in range(MAX_PAGES):
-            found = self._search(at_ms, terms, token=token)
-            yield from _page(found.records, read | seen)
-            before, token = len(seen), found.token
-            seen.update(record.trace_id for record in found.records)
-            if token is None:
-                return
-            if len(seen) == before:
-                break
-        raise self.client.bad_answer(f"the pages of traces that start at {window.lo_ms} ms do not end")
+        scan = Scan(search, self.client.bad_answer, PAGE_SIZE, max_excluded, known if max_excluded else ())
+        return scan.pages(window)
 
     def get(self, trace_ids: Sequence[str]) -> list[TraceRecord]:
         """See ``Source.get``. The user's filter is not applied: the traces matched it when they were first seen."""
@@ -207,7 +158,7 @@ class MlflowSource:
         """
         read: set[str] = set()
         while True:
-            found = self._search(window, terms, experiment, newest_first=True)
+            found = self._search(window, terms, experiment)
             yield from (record for record in found.records if record.trace_id not in read)
             if not found.more:
                 return
@@ -234,46 +185,70 @@ class MlflowSource:
             counts |= found
         return counts
 
-    def _search(
+    def _search(self, window: Window, terms: Sequence[str], experiment: str | None = None) -> Found:
+        """The latest traces of the window, latest first."""
+        return self._begin_search(window, terms, experiment, newest_first=True).answer()
+
+    def _begin_search(
         self,
         window: Window,
         terms: Sequence[str],
         experiment: str | None = None,
         newest_first: bool = False,
         token: str | None = None,
-    ) -> _Found:
+    ) -> Question[Found]:
         all_terms = [*filters.of_window(window), *terms, *([self._filter] if self._filter else [])]
-        try:
-            found = self._find(all_terms, experiment, newest_first, token)
-        except NotUnderstoodError as error:
-            raise (error.perhaps("mlflow.filter", self._filter) if self._filter else error) from None
-        starts = [record.start_ms for record in found.records]
+        question = self._begin(all_terms, experiment, newest_first, token)
+
+        def answer() -> Found:
+            try:
+                found = question.answer()
+            except NotUnderstoodError as error:
+                raise (error.perhaps("mlflow.filter", self._filter) if self._filter else error) from None
+            self._require_order(found.records, window, newest_first)
+            return found
+
+        return Question(answer, question.drop)
+
+    def _require_order(self, records: Sequence[TraceRecord], window: Window, newest_first: bool) -> None:
+        starts = [record.start_ms for record in records]
         if starts != sorted(starts, reverse=newest_first):
             raise self.client.bad_answer("its traces are not in the requested order")
         if any(not window.lo_ms <= start_ms < window.hi_ms for start_ms in starts):
             raise self.client.bad_answer("it contains traces of times that were not requested")
-        return found
 
-    def _find(
+    def _find(self, terms: Sequence[str]) -> Found:
+        return self._begin(terms).answer()
+
+    def _begin(
         self,
         terms: Sequence[str],
         experiment: str | None = None,
         newest_first: bool = False,
         token: str | None = None,
-    ) -> _Found:
-        """Search MLflow. Returns each trace once. All traces come through this method."""
+    ) -> Question[Found]:
+        """Begin to search MLflow. The answer has each trace once. All traces come through this method."""
         names = {key: name for key, name in self._names().items() if experiment in (None, clean(name))}
         if not names:
-            return _Found((), False, None)
-        with self._refusals_noted():
-            found = self.client.search(list(names), " AND ".join(terms), newest_first, token)
-        seen_ms = self.clocks().earliest_ms
+            return Question(lambda: Found((), False, None), lambda: None)
+        question = self.client.begin_search(list(names), " AND ".join(terms), newest_first, token)
+
+        def answer() -> Found:
+            with self._refusals_noted():
+                page = question.answer()
+            return self._found(page, names)
+
+        return Question(answer, question.drop)
+
+    def _found(self, page: TracesFound, names: Mapping[str, str]) -> Found:
+        waited_ms = int((monotonic() - page.arrived_s) * 1000)
+        seen_ms = self.clocks().earliest_ms - waited_ms
         with self.client.errors_classified():
-            records = _once(to_record(trace, names, seen_ms) for trace in found.traces)
+            records = _once(to_record(trace, names, seen_ms) for trace in page.traces)
         if any(record.experiment_id not in names for record in records):
             raise self.client.bad_answer("it contains traces of experiments that were not requested")
-        token = found.next_page_token
-        return _Found(records, token is not None or len(found.traces) >= PAGE_SIZE, token)
+        token = page.next_page_token
+        return Found(records, token is not None or len(page.traces) >= PAGE_SIZE, token)
 
     def _names(self) -> Mapping[str, str]:
         """The experiments of the last selection. Only ``experiments`` updates it, so the caller knows each experiment
@@ -326,9 +301,3 @@ def _once(records: Iterable[TraceRecord]) -> tuple[TraceRecord, ...]:
     for record in records:
         found.setdefault(record.trace_id, record)
     return tuple(found.values())
-
-
-def _page(found: Sequence[TraceRecord], read: Container[str]) -> list[Page]:
-    """The new traces as a page, or no page."""
-    new = tuple(record for record in found if record.trace_id not in read)
-    return [Page(new, new[-1].start_ms)] if new else []

@@ -605,15 +605,16 @@ def test_fault_18_mlflow_is_down_for_hours(make_rig: MakeRig, hours: int) -> Non
     assert (rig.traces, rig.published[-1].status.catching_up, rig.total(LATE)) == (hours * 12, False, 0)
 
 
-@pytest.mark.parametrize("failing", [1, 2, 3, 4])
-def test_fault_19_a_page_that_fails_is_read_again(make_rig: MakeRig, failing: int) -> None:
+@pytest.mark.parametrize(("failing", "before"), [(1, 0), (2, 10), (3, 17), (4, 25)])
+def test_fault_19_a_page_that_fails_is_read_again(make_rig: MakeRig, failing: int, before: int) -> None:
+    """What was read before it is counted, although it was requested at the same time."""
     mlflow = SimulatedMlflow(page_size=10)
     for start_ms in range(35):
         mlflow.trace(start_ms - HOUR_MS)
     mlflow.fail_at_request[failing] = unreachable()
     rig = make_rig(mlflow)
     assert not rig.tick()
-    assert rig.traces == 10 * (failing - 1)
+    assert rig.traces == before
     status = rig.published[-1].status
     assert (status.mlflow_up, status.poll_errors["unreachable"]) == (False, 1)
     assert rig.tick()

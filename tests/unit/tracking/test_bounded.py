@@ -21,6 +21,7 @@ from tests.support.endless import OK, Answer, again_and_again, bomb, letter_by_l
 CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
 UNTIL_CLOSED = OK + b"Connection: close\r\n\r\n"
 GZIP = b"Content-Encoding: gzip"
+TRACE = {"trace_id": "", "trace_location": {"mlflow_experiment": {"experiment_id": ""}}, "request_time": ""}
 NOTHING_FOUND = b'{"traces": []}'
 
 
@@ -110,8 +111,8 @@ def test_a_tls_handshake_that_never_completes() -> None:
         pytest.param(with_body(b""), "Expecting value", id="empty"),
         pytest.param(with_body(b"\xff{}"), "utf-8", id="no text"),
         pytest.param(with_body(b"[" * 10**6), "recursion", id="deep"),
-        pytest.param(with_body(b'{"traces": [], "next_page_token": 7}'), "not a string", id="a token that is none"),
-        pytest.param(with_body(json.dumps({"traces": [{}] * 501}).encode()), "501 traces", id="more than asked for"),
+        pytest.param(with_body(b'{"traces": [], "next_page_token": 7}'), "next_page_token", id="a token that is none"),
+        pytest.param(with_body(json.dumps({"traces": [TRACE] * 501}).encode()), "501 traces", id="more than asked for"),
         pytest.param(with_body(b"{}", status=b"202 Later"), "HTTP 202", id="not yet"),
     ],
 )
@@ -155,6 +156,24 @@ def test_a_refusal_says_what_mlflow_reports() -> None:
     assert error.reason is Reason.SERVER_ERROR
     assert "HTTP 500: INTERNAL_ERROR: database \ufffd[31mis locked\ufffd]" in str(error)
     assert failure(with_body(bomb(2**28), GZIP, status=b"502 Oh")).reason is Reason.SERVER_ERROR
+
+
+def test_a_request_that_is_dropped_ends() -> None:
+    with endless.server(again_and_again(UNTIL_CLOSED, b" ", 0.02)) as uri:
+        Client(uri).begin_search(["1"], "").drop()
+        assert nothing_is_left_behind(), "and the server is still sending"
+
+
+def test_the_time_of_a_request_begins_when_it_is_sent() -> None:
+    """So the response has arrived, or never will, when the caller has been busy for longer."""
+    ended, forever = threading.Event(), threading.Event()
+    prompt, endless_one = bounded.UnderWay(0.1, ended.set), bounded.UnderWay(0.1, forever.wait)
+    ended.wait()
+    with pytest.raises(bounded.TookTooLong):
+        endless_one.result()
+    assert prompt.result() is None
+    forever.set()
+    assert nothing_is_left_behind()
 
 
 def test_a_list_of_experiments_that_does_not_end() -> None:

@@ -1,12 +1,22 @@
 """Parsing MLflow's traces."""
 
+import json
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
 
 from mlflow_trace_exporter.domain.trace import Cost, State, TokenUsage, TraceRecord
-from mlflow_trace_exporter.tracking.parsing import MAX_AMOUNT, to_record
+from mlflow_trace_exporter.tracking import parsing
+from mlflow_trace_exporter.tracking.parsing import MAX_AMOUNT, Json, TraceInfo, TracePage
+
+TRACE = Json(TraceInfo)
+
+
+def to_record(found: dict[str, Any], experiments: Mapping[str, str], seen_ms: int) -> TraceRecord:
+    """The record of a trace in JSON."""
+    return parsing.to_record(TRACE.read(json.dumps(found)), experiments, seen_ms)
 
 
 def trace(**metadata: str) -> dict[str, Any]:
@@ -204,9 +214,44 @@ def test_starts_are_exact_to_the_millisecond(text: str, start_ms: int) -> None:
     ],
 )
 def test_an_invalid_trace_is_refused(fields: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match=r"trace|surrogate|isoformat"):
+    with pytest.raises(ValueError, match=r"trace|surrogate|isoformat|Expected|required field"):
         but(**fields)
 
 
 def test_an_experiment_without_a_known_name_is_named_by_its_id() -> None:
     assert but().experiment == "7"
+
+
+SAMPLE = json.dumps({"traces": [{**trace(user="x"), "state": 7}], "next_page_token": None})
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ('"x"', '"\\ud800"'),  # half of an emoji, as an application may cut it off
+        ('"x"', '"\\u0000\\ud83d\\ude00"'),
+        *((": 7", f": {each}") for each in ("NaN", "-Infinity", "1e999", "-0.0", "1e5", "9" * 400, "[{}]", "null")),
+        ('"tags"', '"tags": {}, "more": NaN, "tags"'),
+    ],
+)
+def test_whatever_json_python_reads_is_read_alike(before: str, after: str) -> None:
+    """The fast parser rejects some of it."""
+    text = SAMPLE.replace(before, after)
+    assert text != SAMPLE
+    (found,), (expected,) = Json(TracePage).read(text).traces, json.loads(text)["traces"]
+    assert repr(found.state) == repr(expected["state"])
+    assert (found.trace_metadata, found.tags) == (expected["trace_metadata"], expected["tags"])
+
+
+@pytest.mark.parametrize("number", ["9" * 30, "1e999", "NaN", "Infinity", "9" * 5_000])
+def test_an_odd_number_does_not_take_other_numbers_along(number: str) -> None:
+    usage = to_record(trace(tokenUsage=f'{{"input_tokens": 3, "output_tokens": {number}}}'), {}, 0).usage
+    assert usage == (None if len(number) > 4_300 else TokenUsage(3, None))  # Python reads no longer ones
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", "7", "{", '{"traces": 7}', '{"traces": [7]}', '{"traces": [{}]}', "{}{}", "\ufeff{}"]
+)
+def test_what_is_no_page_of_traces(text: str) -> None:
+    with pytest.raises(ValueError, match=r"Expect|missing|Extra|BOM"):
+        Json(TracePage).read(text)

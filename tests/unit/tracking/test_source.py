@@ -6,18 +6,21 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Event, Thread
+from time import monotonic
 from typing import Any
 
+import msgspec
 import pytest
 
 from mlflow_trace_exporter.addresses import without_credentials
 from mlflow_trace_exporter.domain.horizon import Window
 from mlflow_trace_exporter.domain.trace import TraceRecord
 from mlflow_trace_exporter.errors import PollError, Reason
-from mlflow_trace_exporter.tracking import filters
+from mlflow_trace_exporter.tracking import filters, scanning
 from mlflow_trace_exporter.tracking import source as source_module
-from mlflow_trace_exporter.tracking.client import Client, Found
+from mlflow_trace_exporter.tracking.client import Client, Found, Question
 from mlflow_trace_exporter.tracking.experiments import Experiment
+from mlflow_trace_exporter.tracking.parsing import TraceInfo
 from mlflow_trace_exporter.tracking.source import MlflowSource
 from mlflow_trace_exporter.tracking.variables import prepare_client
 
@@ -152,13 +155,15 @@ class Told(Client):
         super().__init__("http://told")
         self._told = search
 
-    def search(
+    def begin_search(
         self, _: Sequence[str], filter_string: str, newest_first: bool = False, page_token: str | None = None
-    ) -> Found:
+    ) -> Question[Found]:
         if "timestamp_ms < 0" in filter_string:  # what can it do?
-            return Found((), None)
+            return Question(lambda: Found((), None), lambda: None)
         found = self._told(filter_string, page_token)
-        return Found(found.traces[::-1], found.next_page_token) if newest_first else found
+        if newest_first:
+            found = Found(found.traces[::-1], found.next_page_token)
+        return Question(lambda: found, lambda: None)
 
     def count(self, *_: object) -> dict[int, int]:
         return {60_000_000: 1}
@@ -174,13 +179,14 @@ def told(search: Search) -> MlflowSource:
     return MlflowSource(Told(search), now_ms=lambda: 0)
 
 
-def trace(trace_id: str, start_ms: int = 0, experiment_id: str = "7") -> dict[str, Any]:
-    return {
+def trace(trace_id: str, start_ms: int = 0, experiment_id: str = "7") -> TraceInfo:
+    found = {
         "trace_id": trace_id,
         "trace_location": {"mlflow_experiment": {"experiment_id": experiment_id}},
         "request_time": f"1970-01-01T00:00:00.{start_ms:03}Z",
         "state": "OK",
     }
+    return msgspec.convert(found, TraceInfo)
 
 
 def page(start_ms: int, count: int = 500, token: str | None = "more", prefix: str = "tr") -> Found:
@@ -226,8 +232,8 @@ GET: Read = lambda source: source.get(["a", "b"])  # noqa: E731 - likewise
         (Found((trace("a", 1, "8"),), None), GET, "experiments that were not requested"),
         (Found((trace("c"),), None), GET, "traces that were not requested"),
         (Found((trace("a"),), "more"), GET, "not all requested ones"),
-        (Found(({"trace_id": "a"},), None), SCAN, "no experiment_id"),
-        (Found(({"trace_id": "a"},), None), GET, "no experiment_id"),
+        (Found((trace("\ud800"),), None), SCAN, "surrogates"),
+        (Found((trace("\ud800"),), None), GET, "surrogates"),
     ],
 )
 def test_an_answer_to_another_question_is_a_bad_one(found: Found, read: Read, complaint: str) -> None:
@@ -252,7 +258,7 @@ def test_pages_of_one_millisecond_that_do_not_end(
     prefix: Callable[[int], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(source_module, "MAX_EXCLUDED", 0)
-    monkeypatch.setattr(source_module, "MAX_PAGES", 5)
+    monkeypatch.setattr(scanning, "MAX_PAGES", 5)
     asked: list[str | None] = []
 
     def search(_: str, token: str | None) -> Found:
@@ -270,6 +276,14 @@ def test_a_short_page_with_a_token_is_not_the_last() -> None:
     answers = [page(1, 3, "more", "a"), page(2, 3, "more", "b"), page(3, 3, None, "c")]
     found: list[TraceRecord] = [each for one in told(lambda *_: answers.pop(0)).scan(ALL) for each in one.records]
     assert len(found) == 9
+
+
+def test_traces_were_seen_when_their_page_arrived() -> None:
+    """And not when it was processed: until then they may have changed."""
+    page = Found((trace("a"),), None, arrived_s=monotonic() - 5)
+    source = MlflowSource(Told(lambda *_: page), now_ms=lambda: 100_000)
+    (found,) = [record for each in source.scan(ALL) for record in each.records]
+    assert found.seen_ms <= 95_000
 
 
 def test_ids_are_compared_exactly() -> None:

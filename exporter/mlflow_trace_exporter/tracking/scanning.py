@@ -1,0 +1,135 @@
+"""Scans: all traces of a window in order of start, with two requests in flight if there are many."""
+
+from collections import deque
+from collections.abc import Callable, Container, Generator, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+from mlflow_trace_exporter.domain.horizon import Window
+from mlflow_trace_exporter.domain.trace import TraceRecord
+from mlflow_trace_exporter.errors import PollError
+from mlflow_trace_exporter.tracking.client import Question
+from mlflow_trace_exporter.tracking.slices import Known, Slice, next_width_ms, split
+
+IN_FLIGHT = 2
+"""The maximum number of requests of a scan at the same time."""
+
+MAX_PAGES = 10_000
+"""The maximum number of pages that are read for one millisecond: five million traces."""
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Traces in order of start. After they are stored, reading can continue at ``next_lo_ms``."""
+
+    records: tuple[TraceRecord, ...]
+    next_lo_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A search result: each trace once, whether there may be more, and the token of the next page."""
+
+    records: tuple[TraceRecord, ...]
+    more: bool
+    token: str | None
+
+
+class Search(Protocol):
+    """Begins a search for the traces of a window, except those with these ids, ordered by start: for the first page, or
+    the one of ``token``."""
+
+    def __call__(self, window: Window, excluded: frozenset[str] = ..., token: str | None = ...) -> Question[Found]:
+        """Send the request."""
+        ...
+
+
+@dataclass(slots=True)
+class Scan:
+    """Reads all traces of a window, each once, ordered by start.
+
+    The first request is for the whole window. If its page is full, the rest is requested in slices of start times,
+    about a page each: so MLflow is busy with the next two slices while the caller processes a page. A slice with more
+    than a page is read to its end before the next one.
+
+    If a millisecond has more rows than can be excluded, page tokens are used. ``known`` traces are excluded where
+    possible. ``max_excluded`` is how many ids a search can exclude; 0 if the server does not support it.
+    """
+
+    search: Search
+    bad_answer: Callable[[str], PollError]
+    page_size: int
+    max_excluded: int
+    known: Known = ()
+    _asked: deque[tuple[Slice, Question[Found]]] = field(default_factory=deque)
+    _rest: Slice | None = None
+    """What is not requested yet. It starts after everything that is."""
+    _width_ms: int | None = None
+
+    def pages(self, window: Window) -> Generator[Page, None, None]:
+        """The pages, each of at least one trace. Raises PollError when the page of a failed request is due."""
+        self._rest = Slice(window)
+        try:
+            while self._ask_ahead():
+                yield from self._next_pages()
+        finally:
+            for _, question in self._asked:
+                question.drop()
+
+    def _ask_ahead(self) -> bool:
+        """Send as many requests as may be in flight. Returns whether there are any."""
+        while self._rest is not None and len(self._asked) < IN_FLIGHT:
+            first, self._rest = split(self._rest, self._width_ms, self.known, self.max_excluded)
+            self._asked.append((first, self._ask(first)))
+        return bool(self._asked)
+
+    def _ask(self, part: Slice) -> Question[Found]:
+        return self.search(part.window, part.excluded(self.known, self.max_excluded))
+
+    def _next_pages(self) -> Iterator[Page]:
+        part, question = self._asked.popleft()
+        found = question.answer()
+        page = _page(found.records, part.read)
+        self._width_ms = next_width_ms(self._width_ms, part, found.records, found.more, self.page_size)
+        if found.more:
+            if not page:
+                raise self.bad_answer("there are more traces, but the page contains no new ones")
+            rest = part.after(found.records)
+            if found.records[0].start_ms == rest.window.lo_ms and len(rest.read) > self.max_excluded:
+                yield from page
+                yield from self._rest_of_millisecond(rest)
+                page, rest = [], rest.after_millisecond()
+            self._continue_with(rest)
+        self._ask_ahead()
+        yield from page
+
+    def _continue_with(self, rest: Slice) -> None:
+        """Request the rest of a slice. If it is the last one, its rest is requested in slices."""
+        if self._asked or self._rest is not None:
+            self._asked.appendleft((rest, self._ask(rest)))
+        else:
+            self._rest = rest
+
+    def _rest_of_millisecond(self, rest: Slice) -> Iterator[Page]:
+        """The unread traces of the first millisecond of a slice, by MLflow's page tokens. If one of these traces is
+        deleted between two pages, another one is skipped. The audit finds it, and so does the pass that closes its
+        start time."""
+        at_ms = replace(rest.window, hi_ms=rest.window.lo_ms + 1)
+        seen: set[str] = set()
+        token: str | None = None
+        for _ in range(MAX_PAGES):
+            found = self.search(at_ms, token=token).answer()
+            yield from _page(found.records, rest.read | seen)
+            before, token = len(seen), found.token
+            seen.update(record.trace_id for record in found.records)
+            if token is None:
+                return
+            if len(seen) == before:
+                break
+        raise self.bad_answer(f"the pages of traces that start at {at_ms.lo_ms} ms do not end")
+
+
+def _page(found: Sequence[TraceRecord], read: Container[str]) -> list[Page]:
+    """The new traces as a page, or no page."""
+    new = tuple(record for record in found if record.trace_id not in read)
+    return [Page(new, new[-1].start_ms)] if new else []

@@ -1,0 +1,92 @@
+"""Decides which range of start times a scan requests next. Pure."""
+
+from bisect import bisect_left
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import takewhile
+
+from mlflow_trace_exporter.domain.horizon import Window
+from mlflow_trace_exporter.domain.trace import PLAIN_ID, TraceRecord
+
+FILL = 0.9
+"""The part of a page that a slice is predicted to fill, so that most slices fit into one page."""
+
+SPARSE = 0.5
+"""A slice that fills less of a page than this shows that the prediction was wrong."""
+
+MAX_EXCLUDED_LENGTH = 64
+"""Known traces with longer ids are not excluded from a search, because the filter would become too long."""
+
+Known = Sequence[tuple[int, str]]
+"""Start (Unix ms) and id of traces, ordered by start."""
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """A part of a scan: the traces of a window, except those with the ids in ``read``, which start in its first
+    millisecond and were read before. ``is_rest``: it is what remains of a slice after a full page."""
+
+    window: Window
+    read: frozenset[str] = frozenset()
+    is_rest: bool = False
+
+    def after(self, records: Sequence[TraceRecord]) -> "Slice":
+        """What remains after these records, which are not all. Page tokens are avoided, because they are offsets:
+        deleting a row shifts the following rows by one.
+
+        The remainder begins in the millisecond of the last record and excludes what is read of it. Example: a page ends
+        with traces a at 5 ms, b and c at 7 ms. The remainder has the traces from 7 ms on, except b and c.
+        """
+        last_ms = records[-1].start_ms
+        at_last = takewhile(lambda record: record.start_ms == last_ms, reversed(records))
+        read = frozenset(record.trace_id for record in at_last)
+        before = self.read if last_ms == self.window.lo_ms else frozenset()
+        return Slice(replace(self.window, lo_ms=last_ms), before | read, is_rest=True)
+
+    def after_millisecond(self) -> "Slice":
+        """What remains after all traces of its first millisecond."""
+        return Slice(replace(self.window, lo_ms=self.window.lo_ms + 1), is_rest=True)
+
+    def excluded(self, known: Known, at_most: int) -> frozenset[str]:
+        """The ids to exclude from a search for this slice: those that are read, and as many of the known ones in its
+        window as possible. None at all if more than ``at_most`` are read."""
+        if len(self.read) > at_most:
+            return frozenset()
+        begin, end = _range(known, self.window)
+        ids = (trace_id for _, trace_id in known[begin : min(end, begin + at_most - len(self.read))])
+        return self.read.union(each for each in ids if len(each) <= MAX_EXCLUDED_LENGTH and PLAIN_ID.fullmatch(each))
+
+
+def split(rest: Slice, width_ms: int | None, known: Known, at_most: int) -> tuple[Slice, Slice | None]:
+    """The first slice of ``rest``, and what remains (None: nothing). The slice is at most ``width_ms`` long, and
+    ``at_most`` ids have to be excluded from it (unless more start in its first millisecond)."""
+    window = rest.window
+    hi_ms = window.hi_ms if width_ms is None else min(window.hi_ms, window.lo_ms + width_ms)
+    begin, end = _range(known, replace(window, hi_ms=hi_ms))
+    room = max(0, at_most - len(rest.read))
+    if end - begin > room:
+        hi_ms = max(window.lo_ms + 1, known[begin + room][0])
+    first = replace(rest, window=replace(window, hi_ms=hi_ms), is_rest=False)
+    return first, None if hi_ms >= window.hi_ms else Slice(replace(window, lo_ms=hi_ms))
+
+
+def next_width_ms(
+    width_ms: int | None, asked: Slice, records: Sequence[TraceRecord], more: bool, page_size: int
+) -> int | None:
+    """The length of the next slices, after a search for ``asked`` with slices of ``width_ms``. None: the density of
+    traces is unknown, so the next search should be for all that remains. This skips gaps, such as nights.
+
+    ``more``: the records are not all. Example: 500 records in 10 s make slices of 9 s.
+    """
+    if more:
+        span_ms = records[-1].start_ms - records[0].start_ms if records else 0
+    elif asked.is_rest:
+        return width_ms
+    else:
+        span_ms = asked.window.hi_ms - asked.window.lo_ms if len(records) >= SPARSE * page_size else 0
+    return max(1, int(FILL * page_size * span_ms / len(records))) if span_ms else None
+
+
+def _range(known: Known, window: Window) -> tuple[int, int]:
+    """Which of the known traces start in the window."""
+    return bisect_left(known, (window.lo_ms,)), bisect_left(known, (window.hi_ms,))
