@@ -10,7 +10,7 @@ from enum import IntEnum
 
 from mlflow_trace_exporter.domain.admission import Group
 from mlflow_trace_exporter.metrics.meter import Cell, TraceFamily
-from mlflow_trace_exporter.metrics.series import BySeries, Draft, Labels, Numbers, SeriesTotals
+from mlflow_trace_exporter.metrics.series import BySeries, Draft, LabelValues, Numbers, SeriesTotals
 
 
 class Stage(IntEnum):
@@ -34,7 +34,7 @@ class Stored:
     """A series in the ledger: its current numbers, and those with which it last fell asleep, 0 if it never did."""
 
     family: str
-    labels: Labels
+    labels: LabelValues
     numbers: Numbers
     slept: Numbers
 
@@ -42,9 +42,9 @@ class Stored:
 @dataclass(frozen=True, slots=True)
 class Awake:
     """``groups``: the groups that are not asleep. ``shown``: what may be exposed of the series of ``families``: those
-    of these groups, and those that are not about groups. ``held``: the current numbers of groups that are held at
-    others. ``first_ms``: when the first trace of each version started (Unix ms), by VERSION_LABELS; None if that is not
-    known.
+    of these groups, even if they would not get them now, and those that are not about groups. ``held``: the current
+    numbers of groups that are held at others. ``first_ms``: when the first trace of each version started (Unix ms), by
+    VERSION_LABELS; None if that is not known.
     """
 
     families: tuple[TraceFamily, ...] = ()
@@ -57,7 +57,7 @@ class Awake:
         """Whether the series of a cell is shown, and so in the ledger."""
         return cell.labels in self.shown.get(cell.family, ())
 
-    def series_of(self, groups: Iterable[Group]) -> Iterator[tuple[str, Labels]]:
+    def series_of(self, groups: Iterable[Group]) -> Iterator[tuple[str, LabelValues]]:
         """The family and labels of each series that is shown of these groups."""
         for group in groups:
             for family in self.families:

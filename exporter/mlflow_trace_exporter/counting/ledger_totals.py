@@ -7,7 +7,7 @@ from mlflow_trace_exporter.counting.awake import Awake, GroupState, Stage, Store
 from mlflow_trace_exporter.counting.ledger_connection import Connection, dump, load
 from mlflow_trace_exporter.domain.admission import Group
 from mlflow_trace_exporter.metrics.meter import Cell, TraceFamily
-from mlflow_trace_exporter.metrics.series import Labels, SeriesTotals, by_series
+from mlflow_trace_exporter.metrics.series import LabelValues, SeriesTotals, by_series
 
 
 class Totals:
@@ -18,7 +18,7 @@ class Totals:
         self._db = connection
         self._awake = Awake()
         self.sleeps = 0
-        """How often groups fell asleep. In between, ``groups`` only grows."""
+        """Increases when groups fall asleep, and their label values make room for others."""
 
     def groups(self) -> Mapping[Group, GroupState]:
         """The groups that are not asleep."""
@@ -113,28 +113,23 @@ class Totals:
         """Add missing series of groups at 0: those of a new family, of a family with a new value of its own label, or
         of a family that applies to more groups than before."""
         there, states = set(self._db.rows("SELECT DISTINCT family, labels FROM totals")), self._states()
-        lacking = {
-            group: cells
+        missing = [
+            (group, family, text)
             for group in states
-            if (
-                cells := [
-                    (family.name, text, part)
-                    for family in families
-                    if family.is_of(group)
-                    for text in map(dump, family.labels_of(group))
-                    if (family.name, text) not in there
-                    for part in family.parts
-                ]
-            )
-        }
+            for family in families
+            if family.is_of(group)
+            for text in map(dump, family.labels_of(group))
+            if (family.name, text) not in there
+        ]
         self._db.each(
-            "INSERT INTO totals VALUES (?, ?, ?, 0, 0)", (cell for cells in lacking.values() for cell in cells)
+            "INSERT INTO totals VALUES (?, ?, ?, 0, 0)",
+            ((family.name, text, part) for _, family, text in missing for part in family.parts),
         )
-        held = [group for group in lacking if states[group].stage is Stage.RELEASED]
+        held = {group for group, _, _ in missing if states[group].stage is Stage.RELEASED}
         series = ((family.name, labels) for group in held for family in families for labels in family.labels_of(group))
         self._set_stages(dict.fromkeys(held, Stage.HELD), series)
 
-    def _set_stages(self, stages: Mapping[Group, Stage], at_rest: Iterable[tuple[str, Labels]]) -> None:
+    def _set_stages(self, stages: Mapping[Group, Stage], at_rest: Iterable[tuple[str, LabelValues]]) -> None:
         """Store the stages of groups, and that the series ``at_rest`` return at the values that they have now."""
         self._db.each(
             "UPDATE groups SET stage = ? WHERE labels = ?", [(stage, dump(group)) for group, stage in stages.items()]

@@ -24,8 +24,8 @@ from prometheus_client.registry import Collector
 from mlflow_trace_exporter.accept import qualities
 from mlflow_trace_exporter.metrics.meter import TraceFamily
 from mlflow_trace_exporter.metrics.sample_lines import SampleLines
-from mlflow_trace_exporter.metrics.series import Exemplars, Labels, Numbers, SeriesExemplars, SeriesTotals
-from mlflow_trace_exporter.metrics.status import STATUS_FAMILIES, Snapshot, Status, StatusFamily
+from mlflow_trace_exporter.metrics.series import Exemplars, LabelValues, Numbers, SeriesExemplars, SeriesTotals
+from mlflow_trace_exporter.metrics.status import STATUS_FAMILIES, Samples, Snapshot, Status, StatusFamily
 
 
 class Format(Enum):
@@ -128,6 +128,7 @@ class _Renderer:
         self._has_exemplars = fmt is Format.OPENMETRICS
         self._families: tuple[TraceFamily, ...] = ()
         self._texts: list[_FamilyText] = []
+        self._status: list[tuple[StatusFamily, bytes, SampleLines]] = []
         self._rendered: tuple[Snapshot, list[bytes], bytes] | None = None
         self._gzip = _Gzip()
 
@@ -142,16 +143,26 @@ class _Renderer:
         """The texts of the families about groups, and the text of everything else."""
         if self._families != snapshot.families:
             self._families = snapshot.families
-            self._texts = [_FamilyText(family, self._head(family)) for family in self._families]
+            self._texts = [_FamilyText(family, self._head(_metric(family, {}))) for family in self._families]
+            self._status = [
+                (family, self._head(_status_metric(family, ())), SampleLines(family.name, family.label_names))
+                for family in STATUS_FAMILIES
+            ]
         exemplars = snapshot.exemplars if self._has_exemplars else {}
         texts = [text.render(snapshot.totals, exemplars) for text in self._texts]
         groups = [text for family, text in zip(self._families, texts, strict=True) if family.is_of_groups]
         others = [text for family, text in zip(self._families, texts, strict=True) if not family.is_of_groups]
-        status = self._encode(_Metrics([*status_metrics(STATUS_FAMILIES, snapshot.status), *_PROCESS.collect()]))
-        return groups, b"".join((*others, status))
+        process = self._encode(_Metrics([*_PROCESS.collect()]))
+        return groups, b"".join((*others, *self._status_texts(snapshot.status), process))
 
-    def _head(self, family: TraceFamily) -> bytes:
-        text: bytes = self._encode(_Metrics([_metric(family, {})]))
+    def _status_texts(self, status: Status) -> Iterator[bytes]:
+        for family, head, lines in self._status:
+            yield head
+            yield from (lines.write(labels, (value,), _NOTHING) for labels, value in family.read(status))
+
+    def _head(self, metric: Metric) -> bytes:
+        """The comments before the samples of a metric."""
+        text: bytes = self._encode(_Metrics([metric]))
         return text.removesuffix(_EOF)
 
 
@@ -161,9 +172,9 @@ class _FamilyText:
     def __init__(self, family: TraceFamily, head: bytes) -> None:
         self._name = family.name
         self._head = head
-        self._lines = SampleLines(family)
+        self._lines = SampleLines(family.name, family.label_names, family.buckets)
         self._rendered: tuple[object, object, bytes] = (None, None, b"")
-        self._kept: dict[Labels, tuple[Numbers, Exemplars, bytes]] = {}
+        self._kept: dict[LabelValues, tuple[Numbers, Exemplars, bytes]] = {}
 
     def render(self, totals: SeriesTotals, exemplars: SeriesExemplars) -> bytes:
         """The whole text: the same object if nothing has changed."""
@@ -175,7 +186,7 @@ class _FamilyText:
         return self._rendered[2]
 
     def _series(
-        self, labels: Labels, numbers: Numbers, found: Mapping[Labels, Exemplars]
+        self, labels: LabelValues, numbers: Numbers, found: Mapping[LabelValues, Exemplars]
     ) -> tuple[Numbers, Exemplars, bytes]:
         exemplars = found.get(labels, _NOTHING)
         kept = self._kept.get(labels)
@@ -221,7 +232,7 @@ class _Metrics(Collector):
 def status_metrics(families: Iterable[StatusFamily], status: Status) -> Iterator[Metric]:
     """The metrics about the exporter itself."""
     for family in families:
-        yield _status_metric(family, status)
+        yield _status_metric(family, family.read(status))
 
 
 def lines(metrics: Iterable[Metric]) -> tuple[list[str], list[str]]:
@@ -237,7 +248,7 @@ def trace_metrics(families: Iterable[TraceFamily], totals: SeriesTotals) -> Iter
         yield _metric(family, totals.get(family.name, {}))
 
 
-def _metric(family: TraceFamily, series: Mapping[Labels, Numbers]) -> CounterMetricFamily | HistogramMetricFamily:
+def _metric(family: TraceFamily, series: Mapping[LabelValues, Numbers]) -> CounterMetricFamily | HistogramMetricFamily:
     if not family.edges:
         counter = CounterMetricFamily(family.name, family.help, labels=family.label_names)
         for labels, numbers in series.items():
@@ -249,9 +260,9 @@ def _metric(family: TraceFamily, series: Mapping[Labels, Numbers]) -> CounterMet
     return histogram
 
 
-def _status_metric(family: StatusFamily, status: Status) -> Metric:
+def _status_metric(family: StatusFamily, samples: Samples) -> Metric:
     kind = CounterMetricFamily if family.type == "counter" else GaugeMetricFamily
     metric = kind(family.name, family.help, labels=family.label_names)
-    for labels, value in family.read(status):
+    for labels, value in samples:
         metric.add_metric(labels, value)
     return metric

@@ -1,24 +1,24 @@
-"""Writes the sample lines of series about traces, byte for byte as prometheus_client does, but many times faster."""
+"""Writes sample lines byte for byte as prometheus_client does, but many times faster."""
 
+from collections.abc import Sequence
 from itertools import accumulate
 
 from prometheus_client.utils import floatToGoString
 
-from mlflow_trace_exporter.metrics.meter import TraceFamily
-from mlflow_trace_exporter.metrics.series import Exemplars, Labels, Numbers
+from mlflow_trace_exporter.metrics.series import Exemplars, LabelValues, Numbers
 
 
 class SampleLines:
-    """Writes the samples of a family."""
+    """Writes the samples of a family: of a histogram if it has ``buckets``, otherwise of a counter or gauge."""
 
-    def __init__(self, family: TraceFamily) -> None:
-        self._name = family.name
-        self._buckets = family.buckets
-        names = sorted((name, at) for at, name in enumerate(family.label_names))
+    def __init__(self, name: str, label_names: Sequence[str], buckets: Sequence[str] = ()) -> None:
+        self._name = name
+        self._buckets = buckets
+        names = sorted((name, at) for at, name in enumerate(label_names))
         self._before_le = [(name, at) for name, at in names if name < "le"]
         self._after_le = [(name, at) for name, at in names if name > "le"]
 
-    def write(self, labels: Labels, numbers: Numbers, exemplars: Exemplars) -> bytes:
+    def write(self, labels: LabelValues, numbers: Numbers, exemplars: Exemplars) -> bytes:
         """The lines of one series. Of the exemplars those are written whose bucket is not empty."""
         before = [f'{name}="{_escaped(labels[at])}"' for name, at in self._before_le]
         after = [f'{name}="{_escaped(labels[at])}"' for name, at in self._after_le]

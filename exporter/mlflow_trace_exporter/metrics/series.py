@@ -11,10 +11,10 @@ from mlflow_trace_exporter.metrics.meter import Cell, Exemplar, TraceFamily, lat
 
 T = TypeVar("T")
 
-Labels = tuple[str, ...]
+LabelValues = tuple[str, ...]
 """The label values of a series, in the order of ``TraceFamily.label_names``."""
 
-BySeries = Mapping[str, Mapping[Labels, T]]
+BySeries = Mapping[str, Mapping[LabelValues, T]]
 """Something of each series, by the name of its family and its labels."""
 
 Numbers = tuple[float, ...]
@@ -33,9 +33,9 @@ class Draft(Generic[T]):
 
     def __init__(self, before: BySeries[T]) -> None:
         self._before = before
-        self._changed: dict[str, dict[Labels, T]] = {}
+        self._changed: dict[str, dict[LabelValues, T]] = {}
 
-    def of(self, family: str) -> dict[Labels, T]:
+    def of(self, family: str) -> dict[LabelValues, T]:
         """The series of a family, to be changed."""
         if family not in self._changed:
             self._changed[family] = dict(self._before.get(family, {}))
@@ -46,9 +46,9 @@ class Draft(Generic[T]):
         return {**self._before, **self._changed} if self._changed else self._before
 
 
-def by_series(cells: Iterable[tuple[Cell, T]]) -> dict[str, dict[Labels, dict[str, T]]]:
+def by_series(cells: Iterable[tuple[Cell, T]]) -> dict[str, dict[LabelValues, dict[str, T]]]:
     """Group pairs of a cell and its value by family, labels and part."""
-    series: dict[str, dict[Labels, dict[str, T]]] = {}
+    series: dict[str, dict[LabelValues, dict[str, T]]] = {}
     for cell, value in cells:
         series.setdefault(cell.family, {}).setdefault(cell.labels, {})[cell.part] = value
     return series

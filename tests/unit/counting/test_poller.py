@@ -163,6 +163,20 @@ def test_errors_of_the_ledger_are_counted_as_such(rig: Rig, mlflow: SimulatedMlf
     assert (status.poll_errors["ledger"], status.mlflow_up) == (1, None)
 
 
+def test_a_tick_with_nothing_new_changes_nothing_of_what_is_rendered(rig: Rig, mlflow: SimulatedMlflow) -> None:
+    old_traces(mlflow, 3)
+    rig.settle()
+    rig.run(10 * 60_000)
+    before = rig.published[-1]
+    rig.tick()
+    assert rig.published[-1].totals is before.totals
+    assert rig.published[-1].exemplars is before.exemplars
+    mlflow.trace(start_ms=mlflow.clock_ms - EPOCH_MS)
+    rig.settle()
+    assert rig.traces == 4
+    assert before.totals[TRACES] != rig.published[-1].totals[TRACES], "what was published stays as it was"
+
+
 @pytest.mark.parametrize("experiments", [1, 200])
 def test_a_tick_with_nothing_new_is_at_most_two_requests_for_traces(
     rig: Rig, mlflow: SimulatedMlflow, experiments: int

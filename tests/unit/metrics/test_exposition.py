@@ -22,7 +22,8 @@ from mlflow_trace_exporter.domain.triage import Batch
 from mlflow_trace_exporter.metrics.exposition import PROMETHEUS, WANTED_S, Exposition, Format
 from mlflow_trace_exporter.metrics.families import events
 from mlflow_trace_exporter.metrics.meter import exemplar_of
-from mlflow_trace_exporter.metrics.series import by_series, series_totals
+from mlflow_trace_exporter.metrics.sample_lines import SampleLines
+from mlflow_trace_exporter.metrics.series import Exemplars, LabelValues, Numbers, by_series, series_totals
 from mlflow_trace_exporter.metrics.status import STATUS_FAMILIES, Reading, Reload, Snapshot, Status
 from mlflow_trace_exporter.web.status_page import Links, write
 from tests.support.builders import BUILD, FAMILIES, OBJECTIVES, increments, record
@@ -200,16 +201,23 @@ def test_scrapes_at_the_same_time_share_one_rendering(monkeypatch: pytest.Monkey
 
 
 def test_unchanged_series_are_not_rendered_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    used = counting_encoder(monkeypatch)
+    written: list[LabelValues] = []
+    write = SampleLines.write
+
+    def noted(lines: SampleLines, labels: LabelValues, numbers: Numbers, exemplars: Exemplars) -> bytes:
+        written.append(labels)
+        return write(lines, labels, numbers, exemplars)
+
+    monkeypatch.setattr(SampleLines, "write", noted)
     exposition = Exposition()
     exposition.publish(SNAPSHOT)
     before = exposition.render((Format.TEXT, False))
-    used.clear()
+    written.clear()
     traces = TOTALS["mlflow_traces_total"]
     changed = {**traces, next(iter(traces)): (41,)}
     exposition.publish(replace(SNAPSHOT, totals={**TOTALS, "mlflow_traces_total": changed}))
     after = exposition.render((Format.TEXT, False))
-    assert len(used) == 1, "the changed series, and the metrics about the exporter"
+    assert [labels for labels in written if labels in traces] == 2 * [next(iter(traces))], "in both formats"
     assert without_process(after.decode()) == without_process(before.decode()).replace(
         'version="1.4.0"} 2.0\n', 'version="1.4.0"} 41.0\n', 1
     )

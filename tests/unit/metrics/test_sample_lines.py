@@ -16,7 +16,7 @@ from prometheus_client.samples import Exemplar as ExemplarSample
 
 from mlflow_trace_exporter.metrics.meter import Exemplar, TraceFamily
 from mlflow_trace_exporter.metrics.sample_lines import SampleLines
-from mlflow_trace_exporter.metrics.series import Exemplars, Labels, Numbers
+from mlflow_trace_exporter.metrics.series import Exemplars, LabelValues, Numbers
 from tests.support.builders import FAMILIES
 
 TEXTS = st.text(st.one_of(st.characters(exclude_categories=["Cs"]), st.sampled_from('\\\n"{},=')))
@@ -38,7 +38,11 @@ class Single(Collector):
 
 
 def expected(
-    family: TraceFamily, labels: Labels, numbers: Numbers, exemplars: Exemplars, encode: Callable[[Collector], bytes]
+    family: TraceFamily,
+    labels: LabelValues,
+    numbers: Numbers,
+    exemplars: Exemplars,
+    encode: Callable[[Collector], bytes],
 ) -> bytes:
     """What prometheus_client writes, without comments."""
     metric: Metric
@@ -69,7 +73,7 @@ def test_the_lines_are_those_of_prometheus_client(family: TraceFamily, data: st.
     labels = data.draw(st.tuples(*(TEXTS for _ in family.label_names)))
     numbers = data.draw(st.tuples(*(AMOUNTS for _ in family.parts)))
     exemplars = data.draw(st.dictionaries(st.sampled_from(family.buckets), EXEMPLARS)) if family.edges else {}
-    lines = SampleLines(family)
+    lines = SampleLines(family.name, family.label_names, family.buckets)
     assert lines.write(labels, numbers, {}) == expected(family, labels, numbers, {}, encode_text)
     assert lines.write(labels, numbers, exemplars) == expected(family, labels, numbers, exemplars, encode_openmetrics)
 
@@ -77,7 +81,7 @@ def test_the_lines_are_those_of_prometheus_client(family: TraceFamily, data: st.
 def test_a_bucket_that_shows_no_trace_has_no_exemplar() -> None:
     """Its group is held at 0."""
     family = next(each for each in FAMILIES if each.has_exemplars)
-    labels = tuple(family.label_names)
+    lines = SampleLines(family.name, family.label_names, family.buckets)
     exemplars = {family.buckets[0]: Exemplar("tr-1", 0.01, 1.0)}
-    assert b"tr-1" not in SampleLines(family).write(labels, (0,) * len(family.parts), exemplars)
-    assert b"tr-1" in SampleLines(family).write(labels, (1,) * len(family.parts), exemplars)
+    assert b"tr-1" not in lines.write(family.label_names, (0,) * len(family.parts), exemplars)
+    assert b"tr-1" in lines.write(family.label_names, (1,) * len(family.parts), exemplars)
