@@ -99,7 +99,7 @@ def figures(setting: Setting) -> Iterator[Figure]:
     yield Figure("reads of a new OTLP trace at 15 s", otlp.reads_each(), "reads")
     yield from quantiles("end to /metrics at 15 s", at_15.delays_s(), at_most(17), at_most(27))
     yield from quantiles("end to /metrics at 1 s", at_1.delays_s())
-    yield from quantiles("end to /metrics, OTLP", otlp.delays_s(), at_most(40))
+    yield from quantiles("end to /metrics, OTLP", otlp.delays_s(), p99=at_most(40))
     yield from quantiles("end to /metrics, new label set", firsts(labels), at_most(45))
     for run in (at_15, at_1):
         after = run.case.name

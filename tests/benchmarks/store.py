@@ -6,6 +6,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from base64 import b64encode
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -78,11 +79,12 @@ class Store:
         script = [sys.executable, "-c", _ONE_TRACE, self.uri, other, str(number), str(size)]
         subprocess.run(script, check=True, capture_output=True)
         with closing(self.connect()) as db, db:
+            db.create_function("raw", 1, lambda trace_id: b64encode(bytes.fromhex(trace_id[3:])).decode())
             columns = [row[1] for row in db.execute("PRAGMA table_info(spans)")]  # without generated ones
             changed = {
                 "trace_id": "request_id",
                 "experiment_id": "trace_info.experiment_id",
-                "content": "replace(content, trace_id, request_id)",
+                "content": "replace(replace(content, trace_id, request_id), raw(trace_id), raw(request_id))",
             }
             values = ", ".join(changed.get(column, f"spans.{column}") for column in columns)
             db.execute(

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from mlflow_trace_exporter.domain.admission import Caps
 from mlflow_trace_exporter.domain.trace import TraceRecord
 from mlflow_trace_exporter.tracking.experiments import Experiment
-from tests.support.builders import FAMILIES, METER, record
+from tests.support.builders import FAMILIES, LIMITS, METER, record
 from tests.support.rig import INTERVAL_MS, Rig
 from tests.support.simulated import CHATBOT, SimulatedMlflow
 
@@ -73,7 +73,7 @@ class Traffic:
 
     def settle(self, new: int) -> None:
         """Poll until a poll counts as many traces as it does from then on, and reads the overlap again in full."""
-        for _ in range(KEPT_MS // INTERVAL_MS):
+        for _ in range(2 + LIMITS.overlap_ms // INTERVAL_MS):
             self._tick(new)
 
     def poll(self, new: int) -> None:
