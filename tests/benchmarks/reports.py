@@ -1,112 +1,110 @@
 """What `report` and `backfill` take over many traces, beside the loop of MLflow's cookbook on the same server.
 
-Report and loop give the same p95 by environment. Run it with ``python -m tests.benchmarks.reports``; of 100,000 traces
-if no other number is said. Numbers are compared within one run only.
+The loop reads the traces with their spans, of which each has a small one here, and a tenth of them is enough to know
+how many seconds it needs. Over these, report and loop give the same number of traces and the same p95 by environment.
 """
 
 import json
-import random
 import re
 import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-from mlflow_trace_exporter.demo.processes import Processes, free_port
-from tests.benchmarks.scrapes import say
-from tests.support.real import Mlflow, Trace, now_ms
+from tests.benchmarks.figures import Figure, Setting, at_most, say
+from tests.benchmarks.store import Store, month, server
 
-TRACES = 100_000
-DAYS = 30
-DAY_MS = 86_400_000
+BY = ("--by=environment", "--format=json")
 
 COOKBOOK = """
-import mlflow, sys
+import json, mlflow, sys
 mlflow.set_tracking_uri(sys.argv[1])
 found = {}
 traces = mlflow.search_traces(locations=[sys.argv[2]], max_results=1_000_000, return_type="list")
 for trace in traces:
     if trace.info.execution_duration is not None:
         found.setdefault(trace.info.tags.get("environment"), []).append(trace.info.execution_duration)
-for environment, latencies in sorted(found.items()):
+answer = {}
+for environment, latencies in found.items():
     latencies.sort()
-    print(environment, len(latencies), latencies[int(len(latencies) * 0.95)])
+    answer[environment] = [len(latencies), latencies[int(len(latencies) * 0.95)] / 1000]
+print(json.dumps(answer))
 """
 
 
-def traces(number: int) -> Iterator[Trace]:
-    """Traces over a month that ended four hours ago, a few of which failed."""
-    dice = random.Random(1)
-    first_ms = now_ms() - DAYS * DAY_MS - DAY_MS // 6
-    for at in range(number):
-        usage = {"input_tokens": dice.randrange(2_000), "output_tokens": dice.randrange(500)}
-        metadata = {
-            "mlflow.trace.user": f"user-{dice.randrange(100)}",
-            "mlflow.trace.session": f"session-{dice.randrange(500)}",
-            "mlflow.trace.tokenUsage": json.dumps(usage),
-            "mlflow.trace.cost": json.dumps({"input_cost": 0.001, "output_cost": 0.002}),
-        }
-        yield Trace(
-            first_ms + DAYS * DAY_MS * at // number,
-            int(dice.lognormvariate(0, 1) * 1000),
-            "ERROR" if dice.random() < 0.05 else "OK",
-            dice.choice(["support", "billing"]),
-            tags={
-                "environment": dice.choice(["production", "staging"]),
-                "app_version": dice.choice(["1.4.0", "1.5.0"]),
-            },
-            metadata=metadata,
-        )
-
-
-def measured(command: list[str]) -> tuple[str, float, int]:
+def measured(name: str, number: int, command: list[str]) -> tuple[str, float, int]:
     """What a command prints, how long it takes in seconds, and how much memory it has at most in MB."""
     ran = subprocess.run(["/usr/bin/time", "-f", "%e %M", *command], capture_output=True, text=True, check=True)
     seconds, kilobytes = re.split(r"\s", ran.stderr.strip().splitlines()[-1])
-    return ran.stdout, float(seconds), int(kilobytes) // 1024
+    took_s, megabytes = float(seconds), int(kilobytes) // 1024
+    say(f"reports: {name}: {number:,} traces in {took_s:.1f} s ({number / took_s:,.0f}/s), {megabytes} MB")
+    return ran.stdout, took_s, megabytes
 
 
-def main() -> None:
-    number = int(sys.argv[1]) if len(sys.argv) > 1 else TRACES
-    with tempfile.TemporaryDirectory() as directory, Processes(Path(directory)) as processes:
-        mlflow = Mlflow(Path(directory), processes, free_port())
-        experiment = mlflow.experiment("benchmark")
-        mlflow.insert(experiment, traces(number))
-        file = Path(directory) / "exporter.yml"
-        file.write_text(json.dumps({"mlflow": {"tracking_uri": mlflow.uri}}))
-        ours = [
-            sys.executable,
-            "-m",
-            "mlflow_trace_exporter",
-            "report",
-            f"--config.file={file}",
-            "--since=40d",
-            "--by=environment",
-        ]
-        theirs = [sys.executable, "-c", COOKBOOK, mlflow.uri, mlflow.experiment_id(experiment)]
-        history, blocks = f"{directory}/history.om", f"{directory}/blocks"
-        fill = [
-            sys.executable,
-            "-m",
-            "mlflow_trace_exporter",
-            "backfill",
-            f"--config.file={file}",
-            "--since=40d",
-            f"--output={history}",
-        ]
-        make = ["tsdb", "create-blocks-from", "openmetrics", "--quiet", "--max-block-duration=162h", history, blocks]
-        commands = {"report": ours, "report, again": ours, "the cookbook's loop": theirs, "backfill": fill}
-        if promtool := shutil.which("promtool"):
-            commands["blocks of it"] = [promtool, *make]
-        for name, command in commands.items():
-            said, seconds, megabytes = measured(command)
-            say(f"{name}: {number:,} traces in {seconds:.1f} s ({number / seconds:,.0f}/s), {megabytes} MB\n{said}")
-        if promtool:
-            size = sum(file.stat().st_size for file in Path(blocks).rglob("*") if file.is_file())
-            say(f"the blocks take {size / 1e6:.1f} MB")
+def figures(setting: Setting) -> Iterator[Figure]:
+    """The report, the loop, and the history."""
+    with server(setting.folder("mlflow")) as store:
+        file = setting.directory / "exporter.yml"
+        file.write_text(json.dumps({"mlflow": {"tracking_uri": store.uri, "experiments": ["all"]}}))
+        number = len(store.insert(store.experiment("all"), month(setting.traces)))
+        said, took_s, megabytes = measured("report", number, [*ours("report", file), *BY])
+        assert json.loads(said)["total"]["traces"] == number
+        loop_s, loop_megabytes = of_loop(setting, store)
+        yield Figure(
+            f"report --by environment, {number:,} traces",
+            took_s,
+            "s",
+            took_s / loop_s,
+            "the cookbook's loop",
+            at_most(13) if number == 100_000 else None,
+        )
+        yield Figure("report, peak memory", megabytes, "MB")
+        yield Figure(f"the cookbook's loop, a tenth, for {number:,}", loop_s, "s")
+        yield Figure("the cookbook's loop, a tenth, peak memory", loop_megabytes, "MB")
+        yield from of_history(setting.directory, number, file)
 
 
-if __name__ == "__main__":
-    main()
+def of_loop(setting: Setting, store: Store) -> tuple[float, int]:
+    """How many seconds the loop needs for all traces, judging from a tenth, and how many MB for the tenth."""
+    experiment_id = store.experiment("tenth")
+    number = len(store.insert(experiment_id, month(setting.traces // 10)))
+    store.add_spans(experiment_id, 1, 500)
+    file = setting.directory / "tenth.yml"
+    file.write_text(json.dumps({"mlflow": {"tracking_uri": store.uri, "experiments": ["tenth"]}}))
+    said, _, _ = measured("report, a tenth", number, [*ours("report", file), *BY])
+    theirs = [sys.executable, "-c", COOKBOOK, store.uri, experiment_id]
+    answer, took_s, megabytes = measured("the cookbook's loop, a tenth", number, theirs)
+    assert_same(json.loads(said), json.loads(answer), number)
+    return took_s * setting.traces / number, megabytes
+
+
+def of_history(directory: Path, number: int, file: Path) -> Iterator[Figure]:
+    """The history, and the blocks that promtool makes of it, if there is one."""
+    history, blocks = directory / "history.om", directory / "blocks"
+    _, took_s, megabytes = measured("backfill", number, [*ours("backfill", file), f"--output={history}"])
+    assert history.read_text().endswith("# EOF\n")
+    yield Figure("backfill", took_s, "s")
+    yield Figure("backfill, peak memory", megabytes, "MB")
+    if promtool := shutil.which("promtool"):
+        make = ["tsdb", "create-blocks-from", "openmetrics", "--quiet", "--max-block-duration=162h"]
+        _, took_s, _ = measured("blocks of it", number, [promtool, *make, str(history), str(blocks)])
+        yield Figure("blocks of the history", took_s, "s")
+        size = sum(file.stat().st_size for file in blocks.rglob("*") if file.is_file())
+        yield Figure("size of the blocks", size / 1e6, "MB")
+
+
+def ours(command: str, file: Path) -> list[str]:
+    """One of our commands over the whole month."""
+    return [sys.executable, "-m", "mlflow_trace_exporter", command, f"--config.file={file}", "--since=40d"]
+
+
+def assert_same(report: dict[str, Any], loop: dict[str, tuple[int, float]], number: int) -> None:
+    """The report has all traces, and the same p95 as the loop, but for how a quantile between two traces is taken."""
+    assert report["total"]["traces"] == number == sum(traces for traces, _ in loop.values())
+    assert len(report["rows"]) == len(loop), report["rows"]
+    for row in report["rows"]:
+        traces, p95_s = loop[row["environment"]]
+        assert row["traces"] == traces, f"{row} has not {traces} traces"
+        assert abs(row["p95_s"] - p95_s) <= 0.03 * p95_s, f"{row} has not p95 {p95_s}"

@@ -1,7 +1,5 @@
 """What the rules cost a real Prometheus, as it reports it itself.
 
-    make bench
-
 For so many label sets as make about 1,000 and 5,000 series, promtool makes blocks of three days of samples, 15 s apart,
 of all that the rules read. Prometheus then evaluates all rules every 15 s for a minute. Each number is the longest
 prometheus_rule_group_last_duration_seconds of a group.
@@ -9,7 +7,6 @@ prometheus_rule_group_last_duration_seconds of a group.
 
 import re
 import subprocess
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,7 +16,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from mlflow_trace_exporter.bundled import rules
 from mlflow_trace_exporter.demo.processes import HOST, Processes, fetch, free_port
-from tests.benchmarks.scrapes import SERIES, say
+from tests.benchmarks.figures import Figure, Setting, say
+from tests.benchmarks.traffic import SERIES
 from tests.support.builders import FAMILIES
 from tests.support.real import tool
 
@@ -27,6 +25,8 @@ LABEL_SETS = (13, 65)
 STEP_S = 15
 LONG_S, SHORT_S = 3 * 86_400, 7_200
 WATCH_S = 60.0
+RULES = re.sub(r"^    interval: .*\n", "", rules.for_prometheus(rules.Links()), flags=re.MULTILINE)
+"""All rules, evaluated as often as each other."""
 READ = [family for family in FAMILIES if family.is_of_groups and len(family.labels) > 2]
 
 
@@ -76,8 +76,7 @@ def longest(label_sets: int, directory: Path) -> dict[str, float]:
         str(directory / "data"),
     ]
     subprocess.run([tool("promtool"), *blocks], check=True, stdout=subprocess.DEVNULL)
-    text = re.sub(r"^    interval: .*\n", "", rules.for_prometheus(rules.Links()), flags=re.MULTILINE)
-    (directory / "rules.yml").write_text(text, encoding="utf-8")
+    (directory / "rules.yml").write_text(RULES, encoding="utf-8")
     config = {"global": {"evaluation_interval": f"{STEP_S}s"}, "rule_files": ["rules.yml"]}
     (directory / "prometheus.yml").write_text(yaml.safe_dump(config), encoding="utf-8")
     url = f"http://{HOST}:{free_port()}"
@@ -103,16 +102,12 @@ def durations(text: str) -> Iterator[tuple[str, float]]:
                 yield sample.labels["rule_group"].rpartition(";")[2], sample.value
 
 
-def main() -> None:
+def figures(setting: Setting) -> Iterator[Figure]:
     """Measure all sizes."""
     for label_sets in LABEL_SETS:
-        with tempfile.TemporaryDirectory() as directory:
-            found = longest(label_sets, Path(directory))
-        say(f"{label_sets} label sets, {label_sets * SERIES:,} series")
+        found = longest(label_sets, setting.folder(f"{label_sets}"))
+        assert len(found) == len(re.findall(r"^ *- name:", RULES, re.MULTILINE)), f"groups without a duration: {found}"
         for group, seconds in found.items():
-            say(f"{group:>32}", f"{seconds * 1000:>9.1f} ms")
-        say(f"{'all groups':>32}", f"{sum(found.values()) * 1000:>9.1f} ms")
-
-
-if __name__ == "__main__":
-    main()
+            say(f"rules: {label_sets} label sets: {group}: {seconds * 1000:.1f} ms")
+        series = label_sets * SERIES
+        yield Figure(f"longest evaluation of all groups, {series:,} series", sum(found.values()) * 1000, "ms")

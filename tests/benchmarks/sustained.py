@@ -1,0 +1,94 @@
+"""How many new traces a second one exporter sustains at an interval of 15 s.
+
+Traces are put into the database of a real MLflow server of one worker when they end. Those of the last minutes are
+there before, so that the overlap of each poll is as full as it will ever be. A rate is sustained if the exporter, once
+it has caught up, ends five polls in a row within the interval, is not behind, and has counted what ended more than a
+minute ago. The exporter, MLflow and what inserts share the CPUs of one machine.
+"""
+
+import random
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from tests.benchmarks.delays import OVERLAP_S, marked
+from tests.benchmarks.figures import Figure, Setting, at_least, say
+from tests.benchmarks.store import Driver, Store, driving, server
+from tests.benchmarks.watch import Watch, watching
+from tests.support.real import Exporter
+
+INTERVAL_S = 15.0
+HIGH, HIGHER = 1_500, 2_000
+LOWER = (800, 400, 200, 100)
+POLLS = 5
+WARM_S = 90.0
+"""How long it may take to catch up."""
+SLACK_S = 60.0
+"""What has ended within this time need not be counted yet."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Whether a rate was sustained, and how long the longest of the polls took that show it."""
+
+    sustained: bool
+    longest_s: float
+
+
+def figures(setting: Setting) -> Iterator[Figure]:
+    """Try the rate that is the goal. If it is sustained try a higher one, otherwise lower ones."""
+    with server(setting.folder("mlflow")) as store:
+        found = {HIGH: outcome(store, setting, HIGH)}
+        if found[HIGH].sustained:
+            found[HIGHER] = outcome(store, setting, HIGHER)
+        for rate in () if found[HIGH].sustained else LOWER:
+            found[rate] = outcome(store, setting, rate)
+            if found[rate].sustained:
+                break
+    for rate, each in sorted(found.items()):
+        yield Figure(f"longest poll at {rate:,} new traces/s", each.longest_s, "s")
+    best = max((rate for rate, each in found.items() if each.sustained), default=0)
+    yield Figure("sustained at 15 s", best, "traces/s", goal=at_least(HIGH))
+
+
+def outcome(store: Store, setting: Setting, rate: int) -> Outcome:
+    """Drive one rate."""
+    name, dice = f"rate {rate}", random.Random(rate)
+    driver = Driver(store, store.experiment(name), rate, lambda end_ms: marked(dice, end_ms))
+    config = {
+        "mlflow": {"tracking_uri": store.uri, "experiments": [name]},
+        "poll": {"interval": f"{INTERVAL_S:.0f}s", "start": "30m"},
+    }
+    driver.past(OVERLAP_S + INTERVAL_S)
+    exporter = Exporter(setting.folder(name), config)
+    with driving([driver], 600), exporter.running(), watching(exporter) as (watch,):
+        found = judged(watch, driver)
+        assert driver.lag_s < INTERVAL_S / 2, f"the driver was {driver.lag_s:.1f} s late: it does not drive this rate"
+    say(f"sustained: {rate:,} traces/s: {found}, the driver was at most {driver.lag_s:.1f} s late")
+    return found
+
+
+def judged(watch: Watch, driver: Driver) -> Outcome:
+    """Wait for the polls that decide."""
+    began_s = time.time()
+    while True:
+        time.sleep(0.2)
+        durations = watch.poll_durations_s(after_s=began_s)
+        first = next((at for at, took_s in enumerate(durations) if took_s < INTERVAL_S), None)
+        waited_s = time.time() - began_s
+        if first is None:
+            if waited_s > WARM_S:
+                return Outcome(False, max([*durations, waited_s - sum(durations)]))
+            continue
+        decisive = durations[first + 1 :][:POLLS]
+        if any(took_s >= INTERVAL_S for took_s in decisive) or waited_s > WARM_S + (POLLS + 2) * INTERVAL_S:
+            return Outcome(False, max([*decisive, INTERVAL_S]))
+        if len(decisive) == POLLS:
+            return Outcome(is_up_to_date(watch, driver), max(decisive))
+
+
+def is_up_to_date(watch: Watch, driver: Driver) -> bool:
+    """Whether everything is counted that ended a while ago, and the exporter says so."""
+    seen = watch.last
+    ended = sum(end_s < seen.at_s - SLACK_S for end_s in driver.ends_s)
+    return seen.of_exporter("catching_up") == 0 and seen.total >= ended
