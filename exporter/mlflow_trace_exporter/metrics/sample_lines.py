@@ -1,11 +1,16 @@
 """Writes sample lines byte for byte as prometheus_client does, but many times faster."""
 
 from collections.abc import Sequence
+from functools import lru_cache
 from itertools import accumulate
 
 from prometheus_client.utils import floatToGoString
 
 from mlflow_trace_exporter.metrics.series import Exemplars, LabelValues, Numbers
+
+
+_number = lru_cache(maxsize=10_000)(floatToGoString)
+"""Writes a number. Small counts are frequent."""
 
 
 class SampleLines:
@@ -24,20 +29,21 @@ class SampleLines:
         after = [f'{name}="{_escaped(labels[at])}"' for name, at in self._after_le]
         own = "{" + ",".join((*before, *after)) + "}" if labels else ""
         if not self._buckets:
-            return f"{self._name}{own} {floatToGoString(numbers[0])}\n".encode()
+            return f"{self._name}{own} {_number(numbers[0])}\n".encode()
         *counts, total = *accumulate(numbers[:-1]), numbers[-1]
         opening = f'{self._name}_bucket{{{"".join(f"{each}," for each in before)}le="'
         closing = f'"{"".join(f",{each}" for each in after)}}} '
         buckets = (
-            f"{opening}{bucket}{closing}{floatToGoString(count)}{_exemplar(bucket, number, exemplars)}\n"
+            f"{opening}{bucket}{closing}{_number(count)}{_exemplar(bucket, number, exemplars)}\n"
             for bucket, number, count in zip(self._buckets, numbers, counts, strict=False)
         )
         ends = (
-            f"{self._name}_count{own} {floatToGoString(counts[-1])}\n{self._name}_sum{own} {floatToGoString(total)}\n"
+            f"{self._name}_count{own} {_number(counts[-1])}\n{self._name}_sum{own} {_number(total)}\n"
         )
         return f"{''.join(buckets)}{ends}".encode()
 
 
+@lru_cache(maxsize=10_000)
 def _escaped(value: str) -> str:
     return value.replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")
 
@@ -46,5 +52,5 @@ def _exemplar(bucket: str, number: float, exemplars: Exemplars) -> str:
     if not number or bucket not in exemplars:
         return ""
     found = exemplars[bucket]
-    trace_id, value = _escaped(found.trace_id), floatToGoString(found.value)
+    trace_id, value = _escaped(found.trace_id), _number(found.value)
     return f' # {{trace_id="{trace_id}"}} {value} {found.timestamp_s}'
