@@ -6,7 +6,8 @@ adds nothing.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, fields
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -179,7 +180,7 @@ class Ledger:
         )
         self._db.each(
             "INSERT OR REPLACE INTO pending VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            [astuple(pending) for pending in batch.pending],
+            map(_PENDING_ROW, batch.pending),
         )
 
     def _group_id(self, group: Group | None) -> int | None:
@@ -224,6 +225,9 @@ def _counted(row: tuple[Any, ...]) -> Counted:
     _, labels, start_ms, failed, *counts, seen = row
     amounts = None if failed is None else Amounts(bool(failed), *counts)
     return Counted(start_ms, None if labels is None else load(labels), amounts, seen)
+
+
+_PENDING_ROW = attrgetter(*(field.name for field in fields(Pending)))
 
 
 def _pending(row: tuple[Any, ...]) -> Pending:

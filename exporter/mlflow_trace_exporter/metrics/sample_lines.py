@@ -8,7 +8,6 @@ from prometheus_client.utils import floatToGoString
 
 from mlflow_trace_exporter.metrics.series import Exemplars, LabelValues, Numbers
 
-
 _number = lru_cache(maxsize=10_000)(floatToGoString)
 """Writes a number. Small counts are frequent."""
 
