@@ -127,7 +127,8 @@ class _Renderer:
         self._encode = encode_text if fmt is Format.TEXT else encode_openmetrics
         self._has_exemplars = fmt is Format.OPENMETRICS
         self._families: tuple[TraceFamily, ...] = ()
-        self._texts: list[_FamilyText] = []
+        self._of_groups: list[_FamilyText] = []
+        self._others: list[_FamilyText] = []
         self._status: list[tuple[StatusFamily, bytes, SampleLines]] = []
         self._rendered: tuple[Snapshot, list[bytes], bytes] | None = None
         self._gzip = _Gzip()
@@ -142,18 +143,23 @@ class _Renderer:
     def _parts(self, snapshot: Snapshot) -> tuple[list[bytes], bytes]:
         """The texts of the families about groups, and the text of everything else."""
         if self._families != snapshot.families:
-            self._families = snapshot.families
-            self._texts = [_FamilyText(family, self._head(_metric(family, {}))) for family in self._families]
-            self._status = [
-                (family, self._head(_status_metric(family, ())), SampleLines(family.name, family.label_names))
-                for family in STATUS_FAMILIES
-            ]
+            self._begin(snapshot.families)
         exemplars = snapshot.exemplars if self._has_exemplars else {}
-        texts = [text.render(snapshot.totals, exemplars) for text in self._texts]
-        groups = [text for family, text in zip(self._families, texts, strict=True) if family.is_of_groups]
-        others = [text for family, text in zip(self._families, texts, strict=True) if not family.is_of_groups]
+        groups = [text.render(snapshot.totals, exemplars) for text in self._of_groups]
+        others = [text.render(snapshot.totals, exemplars) for text in self._others]
         process = self._encode(_Metrics([*_PROCESS.collect()]))
         return groups, b"".join((*others, *self._status_texts(snapshot.status), process))
+
+    def _begin(self, families: tuple[TraceFamily, ...]) -> None:
+        """Forget what was rendered, and render these families from now on."""
+        self._families = families
+        texts = [(family, _FamilyText(family, self._head(_metric(family, {})))) for family in families]
+        self._of_groups = [text for family, text in texts if family.is_of_groups]
+        self._others = [text for family, text in texts if not family.is_of_groups]
+        self._status = [
+            (family, self._head(_status_metric(family, ())), SampleLines(family.name, family.label_names))
+            for family in STATUS_FAMILIES
+        ]
 
     def _status_texts(self, status: Status) -> Iterator[bytes]:
         for family, head, lines in self._status:
