@@ -6,6 +6,7 @@ import resource
 import signal
 import sqlite3
 from contextlib import closing
+from functools import partial
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from mlflow_trace_exporter.domain.trace import TraceRecord
 from mlflow_trace_exporter.errors import NotUnderstoodError, PollError, Reason
 from mlflow_trace_exporter.tracking import client
 from mlflow_trace_exporter.tracking import source as source_module
-from mlflow_trace_exporter.tracking.client import Client
+from mlflow_trace_exporter.tracking.client import Client, Question
 from mlflow_trace_exporter.tracking.features import Feature
 from mlflow_trace_exporter.tracking.source import MlflowSource
 from tests.support.proxy import proxy, respond
@@ -93,14 +94,27 @@ def test_fault_20_the_disk_is_full_for_a_while(mlflow: Mlflow, tmp_path: Path) -
     assert "Traceback" not in exporter.log()
 
 
+def damage_a_page(ledger: Path, index: str) -> None:
+    """Overwrite the first page of an index, which each poll reads."""
+    with closing(sqlite3.connect(ledger)) as db:
+        db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        ((page, size),) = db.execute(
+            "SELECT rootpage, page_size FROM sqlite_master, pragma_page_size WHERE name = ?", [index]
+        )
+        with ledger.open("r+b") as file:
+            file.seek((page - 1) * size)
+            file.write(b"\xff" * size)
+        with db:  # whoever else has the page in memory reads it again
+            db.execute("UPDATE versions SET first_ms = first_ms")
+
+
 def test_fault_21_a_ledger_that_is_damaged_while_it_is_used_is_set_aside(mlflow: Mlflow, tmp_path: Path) -> None:
     experiment = mlflow.experiment()
     mlflow.insert(experiment, (Trace(LONG_AGO_MS + number) for number in range(3)))
     ledger = tmp_path / "ledger.db"
     with Exporter(tmp_path, config(mlflow.uri, experiment)).running() as exporter:
         eventually(lambda: counted(exporter) == 3, "they are counted")
-        with closing(sqlite3.connect(ledger)) as db, db:
-            db.execute("UPDATE groups SET labels = '[' || labels")
+        damage_a_page(ledger, "pending_by_next")
         eventually(lambda: exporter.samples().get(RESETS) == 1, "a new ledger is begun")
         eventually(lambda: counted(exporter) == 3, "all are counted again")
         mlflow.log(experiment, Trace(now_ms()))
@@ -216,6 +230,10 @@ def test_fault_30_told_to_stop_in_the_middle_of_a_poll(mlflow: Mlflow, tmp_path:
 REFUSED = {Feature.END_TIME_FILTER: "end_time_ms", Feature.NOT_IN: "NOT IN", Feature.LIKE: "LIKE"}
 
 
+def refuse(term: str) -> Any:
+    raise NotUnderstoodError(Reason.CONFIGURATION, f"what is {term}?")
+
+
 class OlderClient(Client):
     """A client of a server that refuses what some servers do not know."""
 
@@ -223,11 +241,11 @@ class OlderClient(Client):
         super().__init__(uri)
         self._lacks = lacks
 
-    def search(self, experiment_ids: Any, filter_string: str, *more: Any) -> Any:
+    def begin_search(self, experiment_ids: Any, filter_string: str, *more: Any) -> Any:
         for feature, term in REFUSED.items():
             if feature in self._lacks and term in filter_string:
-                raise NotUnderstoodError(Reason.CONFIGURATION, f"what is {term}?")
-        return super().search(experiment_ids, filter_string, *more)
+                return Question(partial(refuse, term), lambda: None)
+        return super().begin_search(experiment_ids, filter_string, *more)
 
     def count(self, *args: Any) -> Any:
         if Feature.TRACE_METRICS in self._lacks:

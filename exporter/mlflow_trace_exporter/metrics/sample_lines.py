@@ -36,9 +36,7 @@ class SampleLines:
             f"{opening}{bucket}{closing}{_number(count)}{_exemplar(bucket, number, exemplars)}\n"
             for bucket, number, count in zip(self._buckets, numbers, counts, strict=False)
         )
-        ends = (
-            f"{self._name}_count{own} {_number(counts[-1])}\n{self._name}_sum{own} {_number(total)}\n"
-        )
+        ends = f"{self._name}_count{own} {_number(counts[-1])}\n{self._name}_sum{own} {_number(total)}\n"
         return f"{''.join(buckets)}{ends}".encode()
 
 
