@@ -494,7 +494,7 @@ BREAKAGES = (
     ),
     Breakage(
         "do not add what a trace grew by",
-        "metrics/measure.py",
+        "metrics/meter.py",
         "            if change.grew:\n",
         "            if False:\n",
         f"{FAULTS} -k fault_14",
@@ -508,14 +508,14 @@ BREAKAGES = (
     ),
     Breakage(
         "observe a trace in two buckets",
-        "metrics/meter.py",
+        "metrics/model.py",
         "            return () if counted else now\n",
         "            return now\n",
         GROWTH,
     ),
     Breakage(
         "add to the series of now what other series counted",
-        "metrics/measure.py",
+        "metrics/meter.py",
         "group = change.before.group or self._admit(change.record).group",
         "group = self._admit(change.record).group",
         GROWTH,
@@ -816,7 +816,7 @@ BREAKAGES = (
     ),
     Breakage(
         "an older snapshot as exemplar",
-        "metrics/meter.py",
+        "metrics/model.py",
         "one.timestamp_s > other.timestamp_s",
         "True",
         "tests/unit/metrics/test_exposition.py",
@@ -1210,7 +1210,7 @@ BREAKAGES = (
     ),
     Breakage(
         "take the last trace of a version for its first",
-        "metrics/measure.py",
+        "metrics/meter.py",
         "] = min(record",
         "] = max(record",
         LEDGER,

@@ -16,7 +16,7 @@ from mlflow_trace_exporter.domain.moments import text
 from mlflow_trace_exporter.domain.objectives import Objectives
 from mlflow_trace_exporter.errors import UserError
 from mlflow_trace_exporter.metrics.families import trace_families
-from mlflow_trace_exporter.metrics.measure import Meter
+from mlflow_trace_exporter.metrics.meter import Meter
 from mlflow_trace_exporter.settings.config import Config
 from mlflow_trace_exporter.tracking.client import Client
 from mlflow_trace_exporter.tracking.mlflow_pages import MlflowPages

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mlflow_trace_exporter.metrics.meter import histogram_quantile
+from mlflow_trace_exporter.metrics.model import histogram_quantile
 from tests.support.builders import FAMILIES
 from tests.support.commands import invoke
 from tests.support.real import Exporter, Mlflow, Prometheus, Trace, eventually, now_ms, tool

@@ -10,7 +10,7 @@ from mlflow_trace_exporter.domain.trace import Cost, State, TokenUsage, TraceRec
 from mlflow_trace_exporter.domain.traffic import Traffic
 from mlflow_trace_exporter.domain.triage import Batch
 from mlflow_trace_exporter.metrics.families import trace_families
-from mlflow_trace_exporter.metrics.measure import Increments, Meter
+from mlflow_trace_exporter.metrics.meter import Increments, Meter
 from mlflow_trace_exporter.metrics.status import Build
 from mlflow_trace_exporter.settings.config import Buckets, Config, Labels
 

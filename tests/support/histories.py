@@ -39,8 +39,8 @@ from mlflow_trace_exporter.domain.trace import State, TokenUsage, TraceRecord
 from mlflow_trace_exporter.domain.triage import Batch
 from mlflow_trace_exporter.errors import PollError, Reason
 from mlflow_trace_exporter.metrics.families import ABANDONED, LATE, REOPENED, trace_families
-from mlflow_trace_exporter.metrics.measure import Meter
-from mlflow_trace_exporter.metrics.meter import SUM, Cell
+from mlflow_trace_exporter.metrics.meter import Meter
+from mlflow_trace_exporter.metrics.model import SUM, Cell
 from mlflow_trace_exporter.metrics.status import Snapshot
 from mlflow_trace_exporter.settings.config import Buckets
 from mlflow_trace_exporter.tracking.features import Feature

@@ -10,8 +10,8 @@ from mlflow_trace_exporter.counting.poller import Clock, Poller
 from mlflow_trace_exporter.counting.reader import PollSettings
 from mlflow_trace_exporter.counting.release import SeriesSettings
 from mlflow_trace_exporter.domain.horizon import Limits
-from mlflow_trace_exporter.metrics.measure import Meter
-from mlflow_trace_exporter.metrics.meter import Cell
+from mlflow_trace_exporter.metrics.meter import Meter
+from mlflow_trace_exporter.metrics.model import Cell
 from mlflow_trace_exporter.metrics.status import Reading, Snapshot, Status
 from tests.support.builders import BUILD, LIMITS, METER
 from tests.support.simulated import SimulatedMlflow

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from enum import IntEnum
 
 from mlflow_trace_exporter.domain.admission import Group
-from mlflow_trace_exporter.metrics.meter import Cell, TraceFamily
+from mlflow_trace_exporter.metrics.model import Cell, TraceFamily
 from mlflow_trace_exporter.metrics.series import BySeries, Draft, LabelValues, Numbers, SeriesTotals
 
 

@@ -19,7 +19,7 @@ from mlflow_trace_exporter.domain.growth import Amounts, Counted
 from mlflow_trace_exporter.domain.horizon import BUCKET_MS, Horizon, Kind, Pass, Window
 from mlflow_trace_exporter.domain.trace import TraceRecord
 from mlflow_trace_exporter.domain.triage import LONGEST_WAIT_MS, Batch, Known, Pending
-from mlflow_trace_exporter.metrics.meter import Cell
+from mlflow_trace_exporter.metrics.model import Cell
 
 DUE_AT_ONCE = 10_000
 """The maximum number of due traces that are returned at once; the rest is returned the next time."""

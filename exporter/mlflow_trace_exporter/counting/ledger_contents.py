@@ -14,7 +14,7 @@ from typing import Any
 from mlflow_trace_exporter.domain.horizon import BUCKET_MS, Kind
 from mlflow_trace_exporter.domain.labels import VERSION_LABELS
 from mlflow_trace_exporter.metrics.families import LEDGER_RESETS
-from mlflow_trace_exporter.metrics.meter import SUM
+from mlflow_trace_exporter.metrics.model import SUM
 
 
 class DamagedError(sqlite3.DatabaseError):

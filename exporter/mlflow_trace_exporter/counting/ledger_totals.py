@@ -6,7 +6,7 @@ from itertools import groupby
 from mlflow_trace_exporter.counting.awake import Awake, GroupState, Stage, Stored
 from mlflow_trace_exporter.counting.ledger_connection import Connection, dump, load
 from mlflow_trace_exporter.domain.admission import Group
-from mlflow_trace_exporter.metrics.meter import Cell, TraceFamily
+from mlflow_trace_exporter.metrics.model import Cell, TraceFamily
 from mlflow_trace_exporter.metrics.series import LabelValues, SeriesTotals, by_series
 
 

@@ -12,7 +12,7 @@ from mlflow_trace_exporter.counting.reader import PollSettings, Reader
 from mlflow_trace_exporter.counting.release import Gate
 from mlflow_trace_exporter.domain.admission import Group
 from mlflow_trace_exporter.errors import PollError, Reason
-from mlflow_trace_exporter.metrics.measure import Meter
+from mlflow_trace_exporter.metrics.meter import Meter
 from mlflow_trace_exporter.metrics.series import SeriesExemplars, SeriesTotals, with_exemplars
 from mlflow_trace_exporter.metrics.status import Failure, Snapshot, Status
 from mlflow_trace_exporter.tracking.source import Source

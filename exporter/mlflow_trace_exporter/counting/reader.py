@@ -40,7 +40,7 @@ from mlflow_trace_exporter.domain.trace import TraceRecord
 from mlflow_trace_exporter.domain.triage import Pending
 from mlflow_trace_exporter.errors import PollError, Reason
 from mlflow_trace_exporter.metrics.families import ABANDONED
-from mlflow_trace_exporter.metrics.measure import Meter
+from mlflow_trace_exporter.metrics.meter import Meter
 from mlflow_trace_exporter.metrics.series import samples_of_groups
 from mlflow_trace_exporter.metrics.status import Reading
 from mlflow_trace_exporter.tracking.experiments import Experiment, created_s

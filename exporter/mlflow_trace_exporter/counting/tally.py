@@ -10,8 +10,8 @@ from mlflow_trace_exporter.domain.horizon import Horizon
 from mlflow_trace_exporter.domain.trace import TraceRecord
 from mlflow_trace_exporter.domain.triage import Batch, Pending, triage, unseen
 from mlflow_trace_exporter.metrics.families import events
-from mlflow_trace_exporter.metrics.measure import Meter
-from mlflow_trace_exporter.metrics.meter import Cell, Exemplar, later
+from mlflow_trace_exporter.metrics.meter import Meter
+from mlflow_trace_exporter.metrics.model import Cell, Exemplar, later
 
 log = logging.getLogger(__name__)
 

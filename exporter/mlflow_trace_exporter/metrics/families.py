@@ -10,8 +10,8 @@ from mlflow_trace_exporter.domain.labels import PLACE_LABELS, TRACE_LABELS, UNKN
 from mlflow_trace_exporter.domain.objectives import Objectives
 from mlflow_trace_exporter.domain.trace import Cost, State, TokenUsage, TraceRecord
 from mlflow_trace_exporter.domain.triage import Batch
-from mlflow_trace_exporter.metrics.measure import Increments
-from mlflow_trace_exporter.metrics.meter import Cell, Observations, TraceFamily
+from mlflow_trace_exporter.metrics.meter import Increments
+from mlflow_trace_exporter.metrics.model import Cell, Observations, TraceFamily
 
 VISIBILITY_EDGES_S = (1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 7200.0, 86400.0)
 

@@ -1,182 +1,168 @@
-"""The model of a metric over traces, and how traces add to it. Pure.
+"""Measures batches of traces: what they add to the totals. Pure."""
 
-The metric families are the rows of two tables. families.py has the totals over traces. The ledger stores them in cells,
-so they survive a restart. status.py has the metrics about the exporter itself, which start again with each process.
-"""
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
 
-from bisect import bisect_left
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from functools import cache
-from typing import NamedTuple
-
-from prometheus_client.utils import floatToGoString
-
-from mlflow_trace_exporter.domain.admission import Group
-from mlflow_trace_exporter.domain.labels import PLACE_LABELS, TRACE_LABELS, Labels
-from mlflow_trace_exporter.domain.trace import PLAIN_ID, TraceRecord
-
-SUM = "sum"
-"""The part of a histogram that holds the sum of the observations; its other parts are its buckets."""
-
-
-class Cell(NamedTuple):
-    """One stored number: the value of a counter, one bucket of a histogram (not cumulative: only the observations
-    between the previous edge and this one), or the sum of a histogram.
-
-    ``labels`` are the values of the family's label names, in order. ``part`` is "" for a counter, otherwise ``SUM`` or
-    the upper edge of the bucket in Prometheus notation.
-    """
-
-    family: str
-    labels: tuple[str, ...]
-    part: str = ""
+from mlflow_trace_exporter.domain.admission import Admission, Admitted, Caps, Group
+from mlflow_trace_exporter.domain.growth import Change
+from mlflow_trace_exporter.domain.labels import PLACE_LABELS, VERSION_LABELS, LabelRules
+from mlflow_trace_exporter.domain.objectives import Objectives
+from mlflow_trace_exporter.domain.trace import TraceRecord
+from mlflow_trace_exporter.domain.traffic import Traffic, traffic_of
+from mlflow_trace_exporter.domain.triage import Batch, Place
+from mlflow_trace_exporter.metrics.model import SUM, Cell, Exemplar, TraceFamily, exemplar_of, later
 
 
 @dataclass(frozen=True, slots=True)
-class Exemplar:
-    """A trace in a bucket: its id, the observed value, and when it ended (Unix seconds)."""
+class Increments:
+    """The amounts that a batch adds to the totals.
 
-    trace_id: str
-    value: float
-    timestamp_s: float
+    ``groups``: the groups with increments, or with traces that will be counted soon. ``group_of``: the group of each
+    counted trace, by id. ``first_ms``: the earliest start of a trace (Unix ms) by VERSION_LABELS.
+    ``overflowed``: the number of traces by the label whose value was not admitted. ``left_out``: the number of traces
+    that are not counted, by the kind of their traffic.
+    """
 
-
-@cache
-def _buckets(edges: tuple[float, ...]) -> tuple[str, ...]:
-    return tuple(floatToGoString(edge) for edge in (*edges, float("inf"))) if edges else ()
-
-
-Observations = Sequence[tuple[str, float]]
-"""Pairs of the value of the family's own label ("" if it has none) and an amount."""
+    amounts: Mapping[Cell, float] = field(default_factory=dict)
+    groups: tuple[Group, ...] = ()
+    group_of: Mapping[str, Group] = field(default_factory=dict)
+    first_ms: Mapping[Group, int] = field(default_factory=dict)
+    exemplars: Mapping[Cell, Exemplar] = field(default_factory=dict)
+    overflowed: Mapping[str, int] = field(default_factory=dict)
+    left_out: Mapping[Traffic, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
-class TraceFamily:
-    """A counter, or a histogram if it has bucket edges, over traces.
+class Meter:
+    """Measures batches with the labels, kinds of traffic and objectives of the configuration."""
 
-    ``own_label`` is a label that this family has in addition to ``labels``, with all its possible values. A series for
-    each value exists from the first trace on, so the error counter exists before the first error.
-    ``applies`` decides which groups have series; None: all groups.
-    """
+    families: tuple[TraceFamily, ...]
+    rules: LabelRules
+    caps: Caps
+    traffic: frozenset[Traffic]
+    objectives: Objectives
 
-    name: str
-    help: str
-    observe: Callable[[TraceRecord, Labels], Observations]
-    labels: tuple[str, ...] = TRACE_LABELS
-    own_label: tuple[str, tuple[str, ...]] | None = None
-    edges: tuple[float, ...] = ()
-    has_exemplars: bool = False
-    applies: Callable[[Group], bool] | None = None
+    def admission(self, shown: Iterable[Group]) -> Admission:
+        """An ``Admission`` for new label values, given the groups that are exposed."""
+        return Admission(self.rules.names, shown, self.caps, self._series_of)
 
-    @property
-    def label_names(self) -> tuple[str, ...]:
-        """The names of all labels, in the order of ``Cell.labels``."""
-        return self.labels if self.own_label is None else (*self.labels, self.own_label[0])
+    def place(self, record: TraceRecord, admission: Admission) -> Place:
+        """The place of a trace that is not counted yet."""
+        return Place(*admission.place(self.rules.values(record)), traffic_of(record) in self.traffic)
 
-    @property
-    def buckets(self) -> tuple[str, ...]:
-        """The upper edges of the buckets in Prometheus notation; empty for a counter."""
-        return _buckets(self.edges)
+    def measure(self, batch: Batch, admission: Admission, begun: Collection[Group] = ()) -> Increments:
+        """The amounts that a batch adds. For groups that are not in ``begun``, cells that get no amount yet are
+        included with 0."""
+        sums = _Sums(self, admission)
+        for each in (*batch.pending, *batch.abandoned):
+            if each.running or each in batch.abandoned:
+                sums.groups[each.experiment, each.environment] = None
+        for record in batch.ended:
+            sums.open(record)
+        for record in batch.counted:
+            sums.count(record)
+        for change in batch.changed:
+            if change.grew:
+                sums.correct(change)
+        return sums.increments(begun)
 
-    @property
-    def parts(self) -> tuple[str, ...]:
-        """The ``Cell.part`` of each number in a series."""
-        return (*self.buckets, SUM) if self.edges else ("",)
-
-    def is_of(self, group: Group) -> bool:
-        """Whether this family has series for a group."""
-        return len(self.labels) == len(group) and (self.applies is None or self.applies(group))
-
-    @property
-    def is_of_groups(self) -> bool:
-        """Whether this family is about the traces of a group and not about the exporter's own work."""
-        return self.labels[: len(PLACE_LABELS)] == PLACE_LABELS
-
-    @property
-    def samples_per_series(self) -> int:
-        """The number of samples of a series: of a histogram its buckets, a sum and a count."""
-        return len(self.edges) + 3 if self.edges else 1
-
-    @property
-    def series_per_group(self) -> int:
-        """The number of series per group, as Prometheus counts them: one for each sample."""
-        return (len(self.own_label[1]) if self.own_label else 1) * self.samples_per_series
-
-    def group_of(self, labels: tuple[str, ...]) -> Group:
-        """The group of the series with these labels; () if this family is not about groups."""
-        return labels[: len(self.labels)] if self.is_of_groups else ()
-
-    def labels_of(self, group: Group) -> Iterable[tuple[str, ...]]:
-        """The labels of all series that a group can have in this family; none if they have other labels."""
-        if len(self.labels) == len(group):
-            for own in self.own_label[1] if self.own_label else ("",):
-                yield self._with_own(group, own)
-
-    def cells_of(self, group: Group) -> Iterable[Cell]:
-        """All cells of this family for a group; none if it has no series for it."""
-        if self.is_of(group):
-            for labels in self.labels_of(group):
-                for part in self.parts:
-                    yield Cell(self.name, labels, part)
-
-    def cell(self, group: Group, own: str, part: str) -> Cell:
-        """A cell of a group."""
-        return Cell(self.name, self._with_own(group[: len(self.labels)], own), part)
-
-    def additions(self, observations: Observations) -> list[tuple[str, str, float]]:
-        """The amounts other than 0 that observations add, by value of the own label and ``Cell.part``."""
-        if not self.edges:
-            return [(own, "", amount) for own, amount in observations if amount]
-        buckets = self.buckets
-        counts = [(own, buckets[bisect_left(self.edges, amount)], 1) for own, amount in observations]  # edges included
-        return [*counts, *((own, SUM, amount) for own, amount in observations)]
-
-    def growth(self, before: TraceRecord, after: TraceRecord, labels: Labels) -> Observations:
-        """What to observe in addition to ``before``, which was counted, now that the trace has grown to ``after``.
-        Nothing in a histogram that has an observation of the trace, because it cannot move to another bucket."""
-        counted = dict(self.observe(before, labels))
-        now = self.observe(after, labels)
-        if self.edges:
-            return () if counted else now
-        return [(own, amount - counted.get(own, 0)) for own, amount in now]
-
-    def _with_own(self, values: tuple[str, ...], own: str) -> tuple[str, ...]:
-        return values if self.own_label is None else (*values, own)
+    def _series_of(self, group: Group) -> int:
+        return sum(family.series_per_group for family in self.families if family.is_of(group))
 
 
-MAX_EXEMPLAR_LENGTH = 128 - len("trace_id")
-"""OpenMetrics limits the names and values of an exemplar's labels to 128 characters."""
+_Key = tuple[int, str, str]
+"""A cell of a group: the position of its family, the value of its own label, and its part."""
 
 
-def exemplar_of(record: TraceRecord) -> Exemplar | None:
-    """Convert a finished trace to an exemplar. None if its id is too long or needs quoting, or if its end is in the
-    future, because Prometheus would reject later exemplars as out of order."""
-    plain = PLAIN_ID.fullmatch(record.trace_id) and len(record.trace_id) <= MAX_EXEMPLAR_LENGTH
-    if not plain or record.duration_s is None or record.end_ms is None or record.end_ms > record.seen_ms:
-        return None
-    return Exemplar(record.trace_id, record.duration_s, record.end_ms / 1000)
+class _Sums:
+    """The sums over a batch. They are kept by group, because there are many more traces than groups."""
 
+    def __init__(self, meter: Meter, admission: Admission) -> None:
+        self._meter = meter
+        self._admission = admission
+        self._amounts: dict[Group, dict[_Key, float]] = {}
+        self._exemplars: dict[tuple[Group, _Key], Exemplar] = {}
+        self._group_of: dict[str, Group] = {}
+        self._first_ms: dict[Group, int] = {}
+        self._overflowed = Counter(dict.fromkeys(meter.rules.names, 0))
+        self._left_out = Counter(dict.fromkeys(Traffic, 0))
+        self.groups: dict[Group, None] = {}  # an ordered set
 
-def later(one: Exemplar, other: Exemplar | None) -> Exemplar:
-    """The later exemplar: Prometheus accepts the exemplars of a series only in order of time."""
-    return one if other is None or one.timestamp_s > other.timestamp_s else other
+    def open(self, record: TraceRecord) -> None:
+        """Begin the series of a trace that will be counted."""
+        if traffic_of(record) in self._meter.traffic:
+            self._sums_of(self._admit(record).group)
 
+    def count(self, record: TraceRecord) -> None:
+        """Add a trace."""
+        traffic = traffic_of(record)
+        if traffic not in self._meter.traffic:
+            self._left_out[traffic] += 1
+            return
+        admitted = self._admit(record)
+        group, labels = admitted.group, admitted.labels
+        if admitted.overflowed:
+            self._overflowed.update(admitted.overflowed)
+        self._group_of[record.trace_id] = group
+        version = group[: len(VERSION_LABELS)]
+        self._first_ms[version] = min(record.start_ms, self._first_ms.get(version, record.start_ms))
+        sums = self._sums_of(group)
+        for at, family in enumerate(self._meter.families):
+            observations = family.observe(record, labels)
+            for own, part, amount in family.additions(observations) if observations else ():
+                key = (at, own, part)
+                sums[key] = sums.get(key, 0) + amount
+                if family.has_exemplars and part != SUM:
+                    self._note_exemplar((group, key), record)
 
-def histogram_quantile(q: float, buckets: Sequence[tuple[float, float]]) -> float | None:
-    """The ``q`` quantile of ``buckets``: pairs of an upper edge and a cumulative count. The last edge is infinite. None
-    if all counts are 0.
+    def _note_exemplar(self, at: tuple[Group, _Key], record: TraceRecord) -> None:
+        exemplar = exemplar_of(record)
+        if exemplar is not None:
+            self._exemplars[at] = later(exemplar, self._exemplars.get(at))
 
-    It works like the PromQL function of the same name. It interpolates linearly inside a bucket, and the first bucket
-    begins at 0. A quantile in the infinite bucket is the highest finite edge.
-    """
-    total = buckets[-1][1] if buckets else 0
-    if not total:
-        return None
-    rank, below_edge, below_count = q * total, 0.0, 0.0
-    for edge, count in buckets:
-        if count >= rank and count > below_count:
-            inside = (rank - below_count) / (count - below_count)
-            return below_edge if edge == float("inf") else below_edge + (edge - below_edge) * inside
-        below_edge, below_count = edge, count
-    return None
+    def correct(self, change: Change) -> None:
+        """Add what a trace has grown by since it was counted, to the series that count it."""
+        before, after = change.before.amounts, change.after.amounts
+        assert before is not None, "it would not have grown"
+        assert after is not None, "likewise"
+        group = change.before.group or self._admit(change.record).group
+        labels = dict(zip(self._meter.rules.names, group, strict=True))
+        sums = self._sums_of(group)
+        for at, family in enumerate(self._meter.families):
+            if family.is_of(group):
+                grown = family.growth(before.put_into(change.record), after.put_into(change.record), labels)
+                for own, part, amount in family.additions(grown):
+                    sums[at, own, part] = sums.get((at, own, part), 0) + amount
+
+    def increments(self, begun: Collection[Group]) -> Increments:
+        """The sums by cell. See ``Meter.measure``."""
+        families = self._meter.families
+        amounts: dict[Cell, float] = dict.fromkeys(self._cells(group for group in self.groups if group not in begun), 0)
+        for group, sums in self._amounts.items():
+            for (at, own, part), amount in sums.items():
+                cell = families[at].cell(group, own, part)
+                amounts[cell] = amounts.get(cell, 0) + amount
+        return Increments(
+            amounts,
+            tuple(self.groups),
+            self._group_of,
+            self._first_ms,
+            {families[at].cell(group, own, part): each for (group, (at, own, part)), each in self._exemplars.items()},
+            self._overflowed,
+            self._left_out,
+        )
+
+    def _admit(self, record: TraceRecord) -> Admitted:
+        return self._admission.admit(self._meter.rules.values(record))
+
+    def _sums_of(self, group: Group) -> dict[_Key, float]:
+        if group not in self._amounts:
+            self.groups |= dict.fromkeys((group, group[: len(PLACE_LABELS)]))
+            self._amounts[group] = {}
+        return self._amounts[group]
+
+    def _cells(self, groups: Iterable[Group]) -> Iterable[Cell]:
+        for group in groups:
+            for family in self._meter.families:
+                yield from family.cells_of(group)

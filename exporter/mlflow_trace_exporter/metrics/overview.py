@@ -8,7 +8,7 @@ from prometheus_client.samples import Sample
 
 from mlflow_trace_exporter.domain.labels import VERSION_LABELS
 from mlflow_trace_exporter.metrics.families import MISSING
-from mlflow_trace_exporter.metrics.meter import histogram_quantile
+from mlflow_trace_exporter.metrics.model import histogram_quantile
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ The values are never changed. A change makes a new mapping of the families that 
 from collections.abc import Iterable, Mapping
 from typing import Generic, TypeVar
 
-from mlflow_trace_exporter.metrics.meter import Cell, Exemplar, TraceFamily, later
+from mlflow_trace_exporter.metrics.model import Cell, Exemplar, TraceFamily, later
 
 T = TypeVar("T")
 

@@ -8,7 +8,7 @@ from mlflow_trace_exporter.domain.admission import Group
 from mlflow_trace_exporter.domain.labels import VERSION_LABELS
 from mlflow_trace_exporter.domain.objectives import Objective
 from mlflow_trace_exporter.errors import Reason
-from mlflow_trace_exporter.metrics.meter import TraceFamily
+from mlflow_trace_exporter.metrics.model import TraceFamily
 from mlflow_trace_exporter.metrics.series import SeriesExemplars, SeriesTotals
 
 

@@ -14,7 +14,7 @@ from mlflow_trace_exporter.domain.triage import Batch
 from mlflow_trace_exporter.errors import PollError, UserError
 from mlflow_trace_exporter.listed import few
 from mlflow_trace_exporter.metrics.families import MISSING
-from mlflow_trace_exporter.metrics.measure import Meter
+from mlflow_trace_exporter.metrics.meter import Meter
 from mlflow_trace_exporter.reports.check import look
 from mlflow_trace_exporter.settings.config import PERSONAL, Config
 from mlflow_trace_exporter.shown import is_fit

@@ -19,8 +19,8 @@ from mlflow_trace_exporter.domain.objectives import Objective
 from mlflow_trace_exporter.domain.trace import TraceRecord
 from mlflow_trace_exporter.domain.triage import Batch
 from mlflow_trace_exporter.metrics import exposition
-from mlflow_trace_exporter.metrics.measure import Meter
-from mlflow_trace_exporter.metrics.meter import Cell
+from mlflow_trace_exporter.metrics.meter import Meter
+from mlflow_trace_exporter.metrics.model import Cell
 from mlflow_trace_exporter.metrics.series import series_totals
 from mlflow_trace_exporter.metrics.status import STATUS_FAMILIES, Build, Reading, Status, StatusFamily
 

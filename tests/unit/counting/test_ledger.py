@@ -21,7 +21,7 @@ from mlflow_trace_exporter.domain.trace import State, TokenUsage, TraceRecord
 from mlflow_trace_exporter.domain.triage import Batch, Known, Pending
 from mlflow_trace_exporter.errors import PollError, Reason, UserError
 from mlflow_trace_exporter.metrics.families import LEDGER_RESETS, trace_families
-from mlflow_trace_exporter.metrics.meter import Cell
+from mlflow_trace_exporter.metrics.model import Cell
 from mlflow_trace_exporter.metrics.series import series_totals
 from mlflow_trace_exporter.settings.config import Buckets
 from tests.support.builders import FAMILIES, increments, record

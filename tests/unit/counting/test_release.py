@@ -8,7 +8,7 @@ import pytest
 from mlflow_trace_exporter.counting.release import SeriesSettings
 from mlflow_trace_exporter.domain.objectives import Objective, Objectives
 from mlflow_trace_exporter.metrics.families import trace_families
-from mlflow_trace_exporter.metrics.measure import Meter
+from mlflow_trace_exporter.metrics.meter import Meter
 from mlflow_trace_exporter.settings.config import Buckets
 from tests.support.builders import METER
 from tests.support.rig import HOUR_MS, INTERVAL_MS, MINUTE_MS, TRACES, Rig, cells

@@ -12,7 +12,7 @@ from mlflow_trace_exporter.domain.admission import OTHER, Admission, Caps
 from mlflow_trace_exporter.domain.labels import TRACE_LABELS, LabelRules, LabelSource
 from mlflow_trace_exporter.domain.trace import State
 from mlflow_trace_exporter.domain.traffic import Traffic, traffic_of
-from mlflow_trace_exporter.metrics.measure import Meter
+from mlflow_trace_exporter.metrics.meter import Meter
 from mlflow_trace_exporter.tracking.experiments import Experiment
 from tests.support.builders import FAMILIES, METER, RULES, increments, record
 from tests.support.rig import HOUR_MS, MINUTE_MS, TRACES, Rig

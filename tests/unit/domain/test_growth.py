@@ -8,7 +8,7 @@ from mlflow_trace_exporter.domain.growth import MAX_NANO, Amounts, Counted, chan
 from mlflow_trace_exporter.domain.trace import Cost, State, TokenUsage, TraceRecord
 from mlflow_trace_exporter.domain.triage import Batch
 from mlflow_trace_exporter.metrics.families import CHANGED, CORRECTED, events
-from mlflow_trace_exporter.metrics.meter import SUM
+from mlflow_trace_exporter.metrics.model import SUM
 from tests.support.builders import METER, increments, record
 
 GROUP = ("chatbot", "production", "1.4.0", "support")

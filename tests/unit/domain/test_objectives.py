@@ -4,8 +4,8 @@ import pytest
 
 from mlflow_trace_exporter.domain.objectives import Objective, Objectives
 from mlflow_trace_exporter.metrics.families import trace_families
-from mlflow_trace_exporter.metrics.measure import Meter
-from mlflow_trace_exporter.metrics.meter import Cell
+from mlflow_trace_exporter.metrics.meter import Meter
+from mlflow_trace_exporter.metrics.model import Cell
 from mlflow_trace_exporter.settings.config import Config
 from mlflow_trace_exporter.wiring import objectives_of
 from tests.support.builders import CAPS, METER, RULES, increments, record

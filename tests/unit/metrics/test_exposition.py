@@ -21,7 +21,7 @@ from mlflow_trace_exporter.domain.trace import State, TokenUsage
 from mlflow_trace_exporter.domain.triage import Batch
 from mlflow_trace_exporter.metrics.exposition import PROMETHEUS, WANTED_S, Exposition, Format
 from mlflow_trace_exporter.metrics.families import events
-from mlflow_trace_exporter.metrics.meter import exemplar_of
+from mlflow_trace_exporter.metrics.model import exemplar_of
 from mlflow_trace_exporter.metrics.sample_lines import SampleLines
 from mlflow_trace_exporter.metrics.series import Exemplars, LabelValues, Numbers, by_series, series_totals
 from mlflow_trace_exporter.metrics.status import STATUS_FAMILIES, Reading, Reload, Snapshot, Status

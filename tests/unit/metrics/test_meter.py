@@ -4,7 +4,7 @@ import pytest
 
 from mlflow_trace_exporter.domain.trace import Cost, State, TokenUsage, TraceRecord
 from mlflow_trace_exporter.metrics.families import MISSING_FIELDS
-from mlflow_trace_exporter.metrics.meter import SUM, Cell, histogram_quantile
+from mlflow_trace_exporter.metrics.model import SUM, Cell, histogram_quantile
 from tests.support.builders import increments, record
 
 LABELS = ("chatbot", "production", "1.4.0", "support")

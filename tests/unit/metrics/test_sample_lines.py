@@ -14,7 +14,7 @@ from prometheus_client.openmetrics.exposition import generate_latest as encode_o
 from prometheus_client.registry import Collector
 from prometheus_client.samples import Exemplar as ExemplarSample
 
-from mlflow_trace_exporter.metrics.meter import Exemplar, TraceFamily
+from mlflow_trace_exporter.metrics.model import Exemplar, TraceFamily
 from mlflow_trace_exporter.metrics.sample_lines import SampleLines
 from mlflow_trace_exporter.metrics.series import Exemplars, LabelValues, Numbers
 from tests.support.builders import FAMILIES

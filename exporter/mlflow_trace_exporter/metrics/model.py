@@ -1,0 +1,182 @@
+"""The model of a metric over traces, and how traces add to it. Pure.
+
+The metric families are the rows of two tables. families.py has the totals over traces. The ledger stores them in cells,
+so they survive a restart. status.py has the metrics about the exporter itself, which start again with each process.
+"""
+
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import NamedTuple
+
+from prometheus_client.utils import floatToGoString
+
+from mlflow_trace_exporter.domain.admission import Group
+from mlflow_trace_exporter.domain.labels import PLACE_LABELS, TRACE_LABELS, Labels
+from mlflow_trace_exporter.domain.trace import PLAIN_ID, TraceRecord
+
+SUM = "sum"
+"""The part of a histogram that holds the sum of the observations; its other parts are its buckets."""
+
+
+class Cell(NamedTuple):
+    """One stored number: the value of a counter, one bucket of a histogram (not cumulative: only the observations
+    between the previous edge and this one), or the sum of a histogram.
+
+    ``labels`` are the values of the family's label names, in order. ``part`` is "" for a counter, otherwise ``SUM`` or
+    the upper edge of the bucket in Prometheus notation.
+    """
+
+    family: str
+    labels: tuple[str, ...]
+    part: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Exemplar:
+    """A trace in a bucket: its id, the observed value, and when it ended (Unix seconds)."""
+
+    trace_id: str
+    value: float
+    timestamp_s: float
+
+
+@cache
+def _buckets(edges: tuple[float, ...]) -> tuple[str, ...]:
+    return tuple(floatToGoString(edge) for edge in (*edges, float("inf"))) if edges else ()
+
+
+Observations = Sequence[tuple[str, float]]
+"""Pairs of the value of the family's own label ("" if it has none) and an amount."""
+
+
+@dataclass(frozen=True, slots=True)
+class TraceFamily:
+    """A counter, or a histogram if it has bucket edges, over traces.
+
+    ``own_label`` is a label that this family has in addition to ``labels``, with all its possible values. A series for
+    each value exists from the first trace on, so the error counter exists before the first error.
+    ``applies`` decides which groups have series; None: all groups.
+    """
+
+    name: str
+    help: str
+    observe: Callable[[TraceRecord, Labels], Observations]
+    labels: tuple[str, ...] = TRACE_LABELS
+    own_label: tuple[str, tuple[str, ...]] | None = None
+    edges: tuple[float, ...] = ()
+    has_exemplars: bool = False
+    applies: Callable[[Group], bool] | None = None
+
+    @property
+    def label_names(self) -> tuple[str, ...]:
+        """The names of all labels, in the order of ``Cell.labels``."""
+        return self.labels if self.own_label is None else (*self.labels, self.own_label[0])
+
+    @property
+    def buckets(self) -> tuple[str, ...]:
+        """The upper edges of the buckets in Prometheus notation; empty for a counter."""
+        return _buckets(self.edges)
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The ``Cell.part`` of each number in a series."""
+        return (*self.buckets, SUM) if self.edges else ("",)
+
+    def is_of(self, group: Group) -> bool:
+        """Whether this family has series for a group."""
+        return len(self.labels) == len(group) and (self.applies is None or self.applies(group))
+
+    @property
+    def is_of_groups(self) -> bool:
+        """Whether this family is about the traces of a group and not about the exporter's own work."""
+        return self.labels[: len(PLACE_LABELS)] == PLACE_LABELS
+
+    @property
+    def samples_per_series(self) -> int:
+        """The number of samples of a series: of a histogram its buckets, a sum and a count."""
+        return len(self.edges) + 3 if self.edges else 1
+
+    @property
+    def series_per_group(self) -> int:
+        """The number of series per group, as Prometheus counts them: one for each sample."""
+        return (len(self.own_label[1]) if self.own_label else 1) * self.samples_per_series
+
+    def group_of(self, labels: tuple[str, ...]) -> Group:
+        """The group of the series with these labels; () if this family is not about groups."""
+        return labels[: len(self.labels)] if self.is_of_groups else ()
+
+    def labels_of(self, group: Group) -> Iterable[tuple[str, ...]]:
+        """The labels of all series that a group can have in this family; none if they have other labels."""
+        if len(self.labels) == len(group):
+            for own in self.own_label[1] if self.own_label else ("",):
+                yield self._with_own(group, own)
+
+    def cells_of(self, group: Group) -> Iterable[Cell]:
+        """All cells of this family for a group; none if it has no series for it."""
+        if self.is_of(group):
+            for labels in self.labels_of(group):
+                for part in self.parts:
+                    yield Cell(self.name, labels, part)
+
+    def cell(self, group: Group, own: str, part: str) -> Cell:
+        """A cell of a group."""
+        return Cell(self.name, self._with_own(group[: len(self.labels)], own), part)
+
+    def additions(self, observations: Observations) -> list[tuple[str, str, float]]:
+        """The amounts other than 0 that observations add, by value of the own label and ``Cell.part``."""
+        if not self.edges:
+            return [(own, "", amount) for own, amount in observations if amount]
+        buckets = self.buckets
+        counts = [(own, buckets[bisect_left(self.edges, amount)], 1) for own, amount in observations]  # edges included
+        return [*counts, *((own, SUM, amount) for own, amount in observations)]
+
+    def growth(self, before: TraceRecord, after: TraceRecord, labels: Labels) -> Observations:
+        """What to observe in addition to ``before``, which was counted, now that the trace has grown to ``after``.
+        Nothing in a histogram that has an observation of the trace, because it cannot move to another bucket."""
+        counted = dict(self.observe(before, labels))
+        now = self.observe(after, labels)
+        if self.edges:
+            return () if counted else now
+        return [(own, amount - counted.get(own, 0)) for own, amount in now]
+
+    def _with_own(self, values: tuple[str, ...], own: str) -> tuple[str, ...]:
+        return values if self.own_label is None else (*values, own)
+
+
+MAX_EXEMPLAR_LENGTH = 128 - len("trace_id")
+"""OpenMetrics limits the names and values of an exemplar's labels to 128 characters."""
+
+
+def exemplar_of(record: TraceRecord) -> Exemplar | None:
+    """Convert a finished trace to an exemplar. None if its id is too long or needs quoting, or if its end is in the
+    future, because Prometheus would reject later exemplars as out of order."""
+    plain = PLAIN_ID.fullmatch(record.trace_id) and len(record.trace_id) <= MAX_EXEMPLAR_LENGTH
+    if not plain or record.duration_s is None or record.end_ms is None or record.end_ms > record.seen_ms:
+        return None
+    return Exemplar(record.trace_id, record.duration_s, record.end_ms / 1000)
+
+
+def later(one: Exemplar, other: Exemplar | None) -> Exemplar:
+    """The later exemplar: Prometheus accepts the exemplars of a series only in order of time."""
+    return one if other is None or one.timestamp_s > other.timestamp_s else other
+
+
+def histogram_quantile(q: float, buckets: Sequence[tuple[float, float]]) -> float | None:
+    """The ``q`` quantile of ``buckets``: pairs of an upper edge and a cumulative count. The last edge is infinite. None
+    if all counts are 0.
+
+    It works like the PromQL function of the same name. It interpolates linearly inside a bucket, and the first bucket
+    begins at 0. A quantile in the infinite bucket is the highest finite edge.
+    """
+    total = buckets[-1][1] if buckets else 0
+    if not total:
+        return None
+    rank, below_edge, below_count = q * total, 0.0, 0.0
+    for edge, count in buckets:
+        if count >= rank and count > below_count:
+            inside = (rank - below_count) / (count - below_count)
+            return below_edge if edge == float("inf") else below_edge + (edge - below_edge) * inside
+        below_edge, below_count = edge, count
+    return None
