@@ -14,5 +14,7 @@ To measure an older state of the package with the same benchmarks, put the older
 the ledger in this process, through ``tests.support``. If those helpers no longer fit the older package, copy this
 folder into the older checkout and run it there:
 
-    cp -r tests/benchmarks OLDER/tests/ && make -C OLDER bench
+    cp -r tests/benchmarks OLDER/tests/ && cd OLDER && .venv/bin/python -m tests.benchmarks
+
+The other work of the machine shows in seconds, and less in ratios: a file of figures has the load averages beside them.
 """
