@@ -80,8 +80,8 @@ OFFSET_PAGING = """\
         token = None
         while True:
             found = self._begin_search(window, terms, token=token).answer()
-            if found.records:
-                yield Page(found.records, found.records[-1].start_ms)
+            if records := found.records():
+                yield Page(records, records[-1].start_ms)
             token = found.token
             if token is None:
                 return
@@ -271,8 +271,8 @@ BREAKAGES = (
     Breakage(
         "exclusive lower bound of the next page",
         "tracking/slices.py",
-        "return Slice(replace(self.window, lo_ms=last_ms), ",
-        "return Slice(replace(self.window, lo_ms=last_ms + 1), ",
+        "return Slice(replace(self.window, lo_ms=page.last_ms), ",
+        "return Slice(replace(self.window, lo_ms=page.last_ms + 1), ",
         SOURCE,
     ),
     Breakage(
@@ -285,7 +285,7 @@ BREAKAGES = (
     Breakage(
         "stop in a full millisecond",
         "tracking/scanning.py",
-        "                yield from self._rest_of_millisecond(rest)\n",
+        "            yield from self._rest_of_millisecond(rest)\n",
         "",
         SOURCE,
     ),
@@ -334,9 +334,9 @@ BREAKAGES = (
     Breakage(
         "read the same page again and again",
         "tracking/scanning.py",
-        "            if not page:\n                raise",
-        "            if not page:\n                return\n                raise",
-        f"{ANSWERS} -k another_question",
+        "        if found.extent.more and not page:\n            raise",
+        "        if False:\n            raise",
+        f"{SCANNING} -k page_of_nothing",
     ),
     Breakage(
         "go on where an answer about another time leads",
@@ -383,8 +383,8 @@ BREAKAGES = (
     Breakage(
         "read a night slice by slice",
         "tracking/slices.py",
-        "if len(records) >= SPARSE * page_size else 0",
-        "if records else 1",
+        "if page.count >= SPARSE * page_size else 0",
+        "if page.count else 1",
         f"{SLICES} -k slices_grow",
     ),
     Breakage(

@@ -14,7 +14,7 @@ from mlflow_trace_exporter.tracking.client import Question
 from mlflow_trace_exporter.tracking.experiments import Experiment
 from mlflow_trace_exporter.tracking.features import Feature
 from mlflow_trace_exporter.tracking.scanning import Found, Page, Scan
-from mlflow_trace_exporter.tracking.slices import Known
+from mlflow_trace_exporter.tracking.slices import Extent, Known
 from mlflow_trace_exporter.tracking.source import MAX_EXCLUDED
 
 EPOCH_MS = 1_790_000_000_000 // 600_000 * 600_000
@@ -144,7 +144,7 @@ class SimulatedMlflow:
         found.sort(key=lambda record: (record.start_ms, record.trace_id))
         page = tuple(self._as_seen(record) for record in found[offset : offset + self.page_size])
         more = len(page) == self.page_size
-        return Found(page, more, str(offset + self.page_size) if more else None)
+        return Found(Extent.of(page, more), lambda: page, str(offset + self.page_size) if more else None)
 
     def _as_seen(self, record: TraceRecord) -> TraceRecord:
         return replace(record, seen_ms=self.clocks().earliest_ms)

@@ -59,6 +59,7 @@ class TraceInfo(msgspec.Struct, gc=False):
     trace_metadata: dict[str, str] | None = None
     tags: dict[str, str] | None = None
 
+    @property
     def start_ms(self) -> int:
         """The start in Unix ms, rounded down. Example: 1970-01-01T00:00:01.0005Z is 1000. Raises ValueError if it is
         not an RFC 3339 time."""
@@ -93,7 +94,7 @@ def to_record(found: TraceInfo, experiments: Mapping[str, str], seen_ms: int) ->
         experiment_id=experiment_id,
         experiment=experiments.get(experiment_id, experiment_id),
         state=_state(found.state, ended=found.execution_duration is not None),
-        start_ms=found.start_ms(),
+        start_ms=found.start_ms,
         seen_ms=seen_ms,
         duration_ms=_duration_ms(found.execution_duration),
         finalized=metadata.get("mlflow.trace.infoFinalized") == "true",

@@ -9,7 +9,7 @@ from mlflow_trace_exporter.domain.horizon import Window
 from mlflow_trace_exporter.domain.trace import TraceRecord
 from mlflow_trace_exporter.errors import PollError
 from mlflow_trace_exporter.tracking.client import Question
-from mlflow_trace_exporter.tracking.slices import Known, Slice, next_width_ms, split
+from mlflow_trace_exporter.tracking.slices import Extent, Known, Slice, next_width_ms, split
 
 IN_FLIGHT = 2
 """The maximum number of requests of a scan at the same time."""
@@ -28,11 +28,12 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A search result: each trace once, whether there may be more, and the token of the next page."""
+    """A search result, and the token of the next page. ``records`` converts and checks its traces, each of them once.
+    Raises PollError."""
 
-    records: tuple[TraceRecord, ...]
-    more: bool
-    token: str | None
+    extent: Extent
+    records: Callable[[], tuple[TraceRecord, ...]]
+    token: str | None = None
 
 
 class Search(Protocol):
@@ -49,8 +50,8 @@ class Scan:
     """Reads all traces of a window, each once, ordered by start.
 
     The first request is for the whole window. If its page is full, the rest is requested in slices of start times,
-    about a page each: so MLflow is busy with the next two slices while the caller processes a page. A slice with more
-    than a page is read to its end before the next one.
+    about a page each: so MLflow is busy with the next two slices while a page is converted and processed. A slice with
+    more than a page is read to its end before the next one.
 
     If a millisecond has more rows than can be excluded, page tokens are used. ``known`` traces are excluded where
     possible. ``max_excluded`` is how many ids a search can exclude; 0 if the server does not support it.
@@ -89,19 +90,25 @@ class Scan:
     def _next_pages(self) -> Iterator[Page]:
         part, question = self._asked.popleft()
         found = question.answer()
-        page = _page(found.records, part.read)
-        self._width_ms = next_width_ms(self._width_ms, part, found.records, found.more, self.page_size)
-        if found.more:
-            if not page:
-                raise self.bad_answer("there are more traces, but the page contains no new ones")
-            rest = part.after(found.records)
-            if found.records[0].start_ms == rest.window.lo_ms and len(rest.read) > self.max_excluded:
-                yield from page
-                yield from self._rest_of_millisecond(rest)
-                page, rest = [], rest.after_millisecond()
+        extent = found.extent
+        self._width_ms = next_width_ms(self._width_ms, part, extent, self.page_size)
+        rest = part.after(extent) if extent.more and extent.count else None
+        if rest is not None and extent.first_ms == extent.last_ms and len(rest.read) > self.max_excluded:
+            yield from self._new(found, part.read)
+            yield from self._rest_of_millisecond(rest)
+            self._continue_with(rest.after_millisecond())
+            return
+        if rest is not None:
             self._continue_with(rest)
         self._ask_ahead()
-        yield from page
+        yield from self._new(found, part.read)
+
+    def _new(self, found: Found, read: Container[str]) -> list[Page]:
+        """The new traces as a page, or no page."""
+        page = _page(found.records(), read)
+        if found.extent.more and not page:
+            raise self.bad_answer("there are more traces, but the page contains no new ones")
+        return page
 
     def _continue_with(self, rest: Slice) -> None:
         """Request the rest of a slice. If it is the last one, its rest is requested in slices."""
@@ -119,9 +126,10 @@ class Scan:
         token: str | None = None
         for _ in range(MAX_PAGES):
             found = self.search(at_ms, token=token).answer()
-            yield from _page(found.records, rest.read | seen)
+            records = found.records()
+            yield from _page(records, rest.read | seen)
             before, token = len(seen), found.token
-            seen.update(record.trace_id for record in found.records)
+            seen.update(record.trace_id for record in records)
             if token is None:
                 return
             if len(seen) == before:

@@ -4,9 +4,10 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import takewhile
+from typing import Protocol
 
 from mlflow_trace_exporter.domain.horizon import Window
-from mlflow_trace_exporter.domain.trace import PLAIN_ID, TraceRecord
+from mlflow_trace_exporter.domain.trace import PLAIN_ID
 
 FILL = 0.9
 """The part of a page that a slice is predicted to fill, so that most slices fit into one page."""
@@ -21,6 +22,41 @@ Known = Sequence[tuple[int, str]]
 """Start (Unix ms) and id of traces, ordered by start."""
 
 
+class Row(Protocol):
+    """A trace of a page."""
+
+    @property
+    def trace_id(self) -> str:
+        """Its id."""
+        ...
+
+    @property
+    def start_ms(self) -> int:
+        """Its start in Unix ms."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """How many rows a page has, and their first and last start (Unix ms). ``at_last`` are the ids of the rows of the
+    last millisecond. ``more``: there may be more rows than these."""
+
+    count: int
+    first_ms: int
+    last_ms: int
+    at_last: frozenset[str]
+    more: bool
+
+    @staticmethod
+    def of(rows: Sequence[Row], more: bool) -> "Extent":
+        """The extent of rows in order of start."""
+        if not rows:
+            return Extent(0, 0, 0, frozenset(), more)
+        last_ms = rows[-1].start_ms
+        at_last = takewhile(lambda row: row.start_ms == last_ms, reversed(rows))
+        return Extent(len(rows), rows[0].start_ms, last_ms, frozenset(row.trace_id for row in at_last), more)
+
+
 @dataclass(frozen=True, slots=True)
 class Slice:
     """A part of a scan: the traces of a window, except those with the ids in ``read``, which start in its first
@@ -30,18 +66,15 @@ class Slice:
     read: frozenset[str] = frozenset()
     is_rest: bool = False
 
-    def after(self, records: Sequence[TraceRecord]) -> "Slice":
-        """What remains after these records, which are not all. Page tokens are avoided, because they are offsets:
+    def after(self, page: Extent) -> "Slice":
+        """What remains after a page that is not empty. Page tokens are avoided, because they are offsets:
         deleting a row shifts the following rows by one.
 
-        The remainder begins in the millisecond of the last record and excludes what is read of it. Example: a page ends
+        The remainder begins in the millisecond of the last row and excludes what is read of it. Example: a page ends
         with traces a at 5 ms, b and c at 7 ms. The remainder has the traces from 7 ms on, except b and c.
         """
-        last_ms = records[-1].start_ms
-        at_last = takewhile(lambda record: record.start_ms == last_ms, reversed(records))
-        read = frozenset(record.trace_id for record in at_last)
-        before = self.read if last_ms == self.window.lo_ms else frozenset()
-        return Slice(replace(self.window, lo_ms=last_ms), before | read, is_rest=True)
+        before = self.read if page.last_ms == self.window.lo_ms else frozenset()
+        return Slice(replace(self.window, lo_ms=page.last_ms), before | page.at_last, is_rest=True)
 
     def after_millisecond(self) -> "Slice":
         """What remains after all traces of its first millisecond."""
@@ -70,21 +103,19 @@ def split(rest: Slice, width_ms: int | None, known: Known, at_most: int) -> tupl
     return first, None if hi_ms >= window.hi_ms else Slice(replace(window, lo_ms=hi_ms))
 
 
-def next_width_ms(
-    width_ms: int | None, asked: Slice, records: Sequence[TraceRecord], more: bool, page_size: int
-) -> int | None:
-    """The length of the next slices, after a search for ``asked`` with slices of ``width_ms``. None: the density of
+def next_width_ms(width_ms: int | None, asked: Slice, page: Extent, page_size: int) -> int | None:
+    """The length of the next slices, after the page of ``asked`` with slices of ``width_ms``. None: the density of
     traces is unknown, so the next search should be for all that remains. This skips gaps, such as nights.
 
-    ``more``: the records are not all. Example: 500 records in 10 s make slices of 9 s.
+    Example: 500 rows in 10 s make slices of 9 s.
     """
-    if more:
-        span_ms = records[-1].start_ms - records[0].start_ms if records else 0
+    if page.more:
+        span_ms = page.last_ms - page.first_ms
     elif asked.is_rest:
         return width_ms
     else:
-        span_ms = asked.window.hi_ms - asked.window.lo_ms if len(records) >= SPARSE * page_size else 0
-    return max(1, int(FILL * page_size * span_ms / len(records))) if span_ms else None
+        span_ms = asked.window.hi_ms - asked.window.lo_ms if page.count >= SPARSE * page_size else 0
+    return max(1, int(FILL * page_size * span_ms / page.count)) if span_ms else None
 
 
 def _range(known: Known, window: Window) -> tuple[int, int]:

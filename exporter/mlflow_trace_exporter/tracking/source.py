@@ -20,7 +20,7 @@ from mlflow_trace_exporter.tracking.experiments import Experiment, Selection, se
 from mlflow_trace_exporter.tracking.features import Feature
 from mlflow_trace_exporter.tracking.parsing import to_record
 from mlflow_trace_exporter.tracking.scanning import Found, Page, Scan
-from mlflow_trace_exporter.tracking.slices import Known
+from mlflow_trace_exporter.tracking.slices import Extent, Known
 
 log = logging.getLogger(__name__)
 
@@ -143,12 +143,13 @@ class MlflowSource:
 
     def _get(self, trace_ids: Sequence[str]) -> Sequence[TraceRecord]:
         found = self._find([filters.with_ids(trace_ids)])
-        there, asked = {record.trace_id for record in found.records}, set(trace_ids)
+        records = found.records()
+        there, asked = {record.trace_id for record in records}, set(trace_ids)
         if not there <= asked:  # otherwise the requested traces would be considered deleted
             raise self.client.bad_answer("it contains traces that were not requested")
-        if found.more and there != asked:
+        if found.extent.more and there != asked:
             raise self.client.bad_answer("there are more traces, but not all requested ones are in the page")
-        return found.records
+        return records
 
     def newest(self, window: Window, *terms: str, experiment: str | None = None) -> Iterator[TraceRecord]:
         """The traces of the window that match all terms, latest start first, fetched when the caller needs them. If
@@ -159,18 +160,19 @@ class MlflowSource:
         read: set[str] = set()
         while True:
             found = self._search(window, terms, experiment)
-            yield from (record for record in found.records if record.trace_id not in read)
-            if not found.more:
+            records = found.records()
+            yield from (record for record in records if record.trace_id not in read)
+            if not found.extent.more:
                 return
-            if not found.records:
+            if not records:
                 raise self.client.bad_answer("there are more traces, but the page is empty")
-            read = {record.trace_id for record in found.records}
-            first_ms, last_ms = found.records[0].start_ms, found.records[-1].start_ms
+            read = {record.trace_id for record in records}
+            first_ms, last_ms = records[0].start_ms, records[-1].start_ms
             window = replace(window, hi_ms=last_ms if first_ms == last_ms else last_ms + 1)
 
     def experiment_of(self, trace_id: str) -> str | None:
         """The id of the experiment of a trace; None if it is in no selected experiment."""
-        found = self._find([filters.with_ids([trace_id])]).records if can_be_asked_for(trace_id) else ()
+        found = self._find([filters.with_ids([trace_id])]).records() if can_be_asked_for(trace_id) else ()
         same = (record.experiment_id for record in found if record.trace_id == trace_id)  # some databases ignore case
         return next(same, None)
 
@@ -205,17 +207,20 @@ class MlflowSource:
                 found = question.answer()
             except NotUnderstoodError as error:
                 raise (error.perhaps("mlflow.filter", self._filter) if self._filter else error) from None
-            self._require_order(found.records, window, newest_first)
-            return found
+            return replace(found, records=lambda: self._in_order(found.records(), window, newest_first))
 
         return Question(answer, question.drop)
 
-    def _require_order(self, records: Sequence[TraceRecord], window: Window, newest_first: bool) -> None:
+    def _in_order(
+        self, records: tuple[TraceRecord, ...], window: Window, newest_first: bool
+    ) -> tuple[TraceRecord, ...]:
+        """These records, if they answer the question. Raises PollError."""
         starts = [record.start_ms for record in records]
         if starts != sorted(starts, reverse=newest_first):
             raise self.client.bad_answer("its traces are not in the requested order")
         if any(not window.lo_ms <= start_ms < window.hi_ms for start_ms in starts):
             raise self.client.bad_answer("it contains traces of times that were not requested")
+        return records
 
     def _find(self, terms: Sequence[str]) -> Found:
         return self._begin(terms).answer()
@@ -227,28 +232,30 @@ class MlflowSource:
         newest_first: bool = False,
         token: str | None = None,
     ) -> Question[Found]:
-        """Begin to search MLflow. The answer has each trace once. All traces come through this method."""
+        """Begin to search MLflow. All traces come through this method."""
         names = {key: name for key, name in self._names().items() if experiment in (None, clean(name))}
         if not names:
-            return Question(lambda: Found((), False, None), lambda: None)
+            return Question(lambda: Found(Extent.of((), more=False), tuple), lambda: None)
         question = self.client.begin_search(list(names), " AND ".join(terms), newest_first, token)
 
         def answer() -> Found:
             with self._refusals_noted():
                 page = question.answer()
-            return self._found(page, names)
+            more = page.next_page_token is not None or len(page.traces) >= PAGE_SIZE
+            with self.client.errors_classified():
+                extent = Extent.of(page.traces, more)
+            return Found(extent, lambda: self._records(page, names), page.next_page_token)
 
         return Question(answer, question.drop)
 
-    def _found(self, page: TracesFound, names: Mapping[str, str]) -> Found:
+    def _records(self, page: TracesFound, names: Mapping[str, str]) -> tuple[TraceRecord, ...]:
         waited_ms = int((monotonic() - page.arrived_s) * 1000)
         seen_ms = self.clocks().earliest_ms - waited_ms
         with self.client.errors_classified():
             records = _once(to_record(trace, names, seen_ms) for trace in page.traces)
         if any(record.experiment_id not in names for record in records):
             raise self.client.bad_answer("it contains traces of experiments that were not requested")
-        token = page.next_page_token
-        return Found(records, token is not None or len(page.traces) >= PAGE_SIZE, token)
+        return records
 
     def _names(self) -> Mapping[str, str]:
         """The experiments of the last selection. Only ``experiments`` updates it, so the caller knows each experiment

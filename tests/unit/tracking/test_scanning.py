@@ -1,14 +1,15 @@
 """The order in which a scan requests, waits and returns."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import pytest
 
 from mlflow_trace_exporter.domain.horizon import Window
+from mlflow_trace_exporter.domain.trace import TraceRecord
 from mlflow_trace_exporter.errors import PollError
 from mlflow_trace_exporter.tracking.client import Question
 from mlflow_trace_exporter.tracking.scanning import Found, Scan
-from mlflow_trace_exporter.tracking.slices import Known
+from mlflow_trace_exporter.tracking.slices import Extent, Known
 from tests.support.builders import record
 from tests.support.simulated import unreachable, unreadable
 
@@ -39,7 +40,11 @@ class Answers:
             if number == self._fail_at:
                 raise unreachable()
             more = len(found) == PAGE_SIZE
-            return Found(tuple(found), more, str(int(token or 0) + PAGE_SIZE) if more else None)
+            return Found(Extent.of(found, more), records, str(int(token or 0) + PAGE_SIZE) if more else None)
+
+        def records() -> tuple[TraceRecord, ...]:
+            self.told.append(f"convert {number}")
+            return tuple(found)
 
         return Question(answer, lambda: self.told.append(f"drop {number}"))
 
@@ -59,9 +64,9 @@ def test_two_requests_are_in_flight_while_the_caller_has_a_page() -> None:
     pages = server.scan().pages(ALL)
     assert server.told == [], "nothing is requested before the caller wants something"
     next(pages)
-    assert server.told == ["ask 1", "answer 1", "ask 2", "ask 3"]
+    assert server.told == ["ask 1", "answer 1", "ask 2", "ask 3", "convert 1"]
     next(pages)
-    assert server.told[4:] == ["answer 2", "ask 4"]
+    assert server.told[5:] == ["answer 2", "ask 4", "convert 2"]
     assert server.windows == [(0, 10**6), (9, 17), (17, 25), (25, 35)]
 
 
@@ -79,7 +84,7 @@ def test_a_scan_that_is_not_continued_drops_its_requests(read: int) -> None:
         next(pages)
     pages.close()
     open_ = {each[4:] for each in server.told if each.startswith("ask")}
-    assert open_ == {each.partition(" ")[2] for each in server.told if not each.startswith("ask")}
+    assert open_ == {each.partition(" ")[2] for each in server.told if each.startswith(("answer", "drop"))}
 
 
 def test_a_failure_is_raised_when_its_page_is_due() -> None:
@@ -128,8 +133,8 @@ def test_known_traces_are_left_out(max_excluded: int, share: int) -> None:
     assert len(wanted) <= len(found) <= len(wanted) * 1.5, "a few more than can be excluded come back"
 
 
-@pytest.mark.parametrize("search", [lambda _: Found((), True, "1")])
-def test_a_page_of_nothing_is_not_followed(search: Callable[[Window], Found]) -> None:
-    scan = Scan(lambda window, *_, **__: Question(lambda: search(window), lambda: None), unreadable, PAGE_SIZE, 20)
+def test_a_page_of_nothing_is_not_followed() -> None:
+    nothing = Found(Extent.of((), more=True), tuple, "1")
+    scan = Scan(lambda *_, **__: Question(lambda: nothing, lambda: None), unreadable, PAGE_SIZE, 20)
     with pytest.raises(PollError, match="no new ones"):
         list(scan.pages(ALL))

@@ -8,22 +8,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlflow_trace_exporter.domain.horizon import Window
-from mlflow_trace_exporter.domain.trace import TraceRecord
-from mlflow_trace_exporter.tracking.slices import Slice, next_width_ms, split
+from mlflow_trace_exporter.tracking.slices import Extent, Slice, next_width_ms, split
 from tests.support.builders import record
 
 ALL = Slice(Window(0, 1_000))
 PAGE_SIZE = 10
 
 
-def records(*starts: int) -> Sequence[TraceRecord]:
-    return [record(trace_id=f"tr-{at}", start_ms=start_ms) for at, start_ms in enumerate(starts)]
+def page(*starts: int, more: bool = True, prefix: str = "tr") -> Extent:
+    return Extent.of([record(trace_id=f"{prefix}-{at}", start_ms=each) for at, each in enumerate(starts)], more)
 
 
 def test_a_slice_is_as_long_as_the_density_predicts() -> None:
-    full = records(*range(0, 100, 10))
-    assert next_width_ms(None, ALL, full, more=True, page_size=PAGE_SIZE) == 81, "0.9 pages, of ten traces in 90 ms"
-    nine = next_width_ms(50, Slice(Window(0, 50)), records(*range(9)), more=False, page_size=PAGE_SIZE)
+    full = page(*range(0, 100, 10))
+    assert next_width_ms(None, ALL, full, PAGE_SIZE) == 81, "0.9 pages, of ten traces in 90 ms"
+    nine = next_width_ms(50, Slice(Window(0, 50)), page(*range(9), more=False), PAGE_SIZE)
     assert nine == 50, "it fills as much of a page as it should"
 
 
@@ -40,15 +39,14 @@ def test_a_slice_is_as_long_as_the_density_predicts() -> None:
     ],
 )
 def test_when_slices_grow_shrink_and_end(asked: Slice, starts: Sequence[int], more: bool, width_ms: int | None) -> None:
-    assert next_width_ms(80, asked, records(*starts), more, PAGE_SIZE) == width_ms
+    assert next_width_ms(80, asked, page(*starts, more=more), PAGE_SIZE) == width_ms
 
 
 def test_the_rest_of_a_page_excludes_what_is_read_of_its_last_millisecond() -> None:
-    rest = ALL.after(records(5, 7, 7))
+    rest = ALL.after(page(5, 7, 7))
     assert rest == Slice(replace(ALL.window, lo_ms=7), frozenset({"tr-1", "tr-2"}), is_rest=True)
-    others = [record(trace_id=f"other-{at}", start_ms=7) for at in range(2)]
-    assert rest.after(others).read == rest.read | {"other-0", "other-1"}
-    assert rest.after(records(7, 8)).read == {"tr-1"}
+    assert rest.after(page(7, 7, prefix="other")).read == rest.read | {"other-0", "other-1"}
+    assert rest.after(page(7, 8)).read == {"tr-1"}
 
 
 @given(
