@@ -73,8 +73,8 @@ class Store:
         return ids
 
     def add_spans(self, experiment_id: str, number: int, size: int) -> None:
-        """Give each trace of an experiment ``number`` spans, each with ``size`` bytes of inputs and outputs: copies of the
-        spans of a trace that MLflow's SDK logs."""
+        """Give each trace of an experiment ``number`` spans, each with ``size`` bytes of inputs and outputs: copies of
+        the spans of a trace that MLflow's SDK logs."""
         other = self.experiment(f"spans of {experiment_id}")
         script = [sys.executable, "-c", _ONE_TRACE, self.uri, other, str(number), str(size)]
         subprocess.run(script, check=True, capture_output=True)
