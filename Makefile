@@ -3,7 +3,7 @@
 #   make test    ruff, mypy --strict and all tests                                  make test ARGS="-k ledger"
 #   make soak    the invariants over 100,000 random steps, and 200 kills (kill -9)   (a quarter of an hour)
 #   make breakages  remove each protection and check that its test fails          make breakages ARGS="audit"
-#   make bench   what everything costs, beside a floor (half an hour); needs Linux   make bench ARGS="catch-up --json FILE"
+#   make bench   benchmarks, compared with baselines (half an hour); needs Linux    make bench ARGS="catch-up --json FILE"
 #   make pictures   retake the pictures in the documentation; needs Chromium
 #   make lock    update requirements.lock, and from it requirements-run.lock (what the exporter alone needs) and
 #                requirements-build.lock (what the Dockerfile builds it with)

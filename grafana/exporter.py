@@ -117,8 +117,8 @@ VISIBILITY_DELAY = over_time(
 LATE_DUPLICATE_AND_CHANGED = over_time(
     "Late, duplicate and changed traces",
     "Traces per minute that became visible after their start time was closed (they are still counted), that were read"
-    " again, that grew after they were counted (the rest was added), or that changed in a way that counters cannot"
-    " follow. Normal: late and changed near 0; all traces are read again when their start time is closed.",
+    " again, that grew after they were counted (the difference was added), or that changed in a way that counters"
+    " cannot follow. Normal: late and changed near 0; all traces are read again when their start time is closed.",
     "suffix: /min",
     Query(f"60 * {q.own_rate(f'{_EXPORTER}_late_traces_total', 'job')}", "late"),
     Query(f"60 * {q.own_rate(f'{_EXPORTER}_duplicate_reads_total', 'job')}", "read twice"),

@@ -1,20 +1,20 @@
-"""What the exporter costs, beside what the same work costs at least.
+"""Benchmarks of the exporter. Most figures are compared with a baseline: the least that the same work can cost.
 
     make bench
     make bench ARGS="catch-up ticks --json figures.json"
 
-Every subject is a module with a function ``figures``. It asserts that it did what its figures claim. A ratio compares
-two measurements of one run on one machine; compare no seconds of different runs.
+Each subject is a module with a function ``figures``, which asserts that it did what its figures claim. A ratio compares
+two measurements of one run on one machine. Do not compare seconds of different runs.
 
 To measure an older state of the package with the same benchmarks, put the older package first on the path:
 
     PYTHONPATH=OLDER/exporter python -m tests.benchmarks
 
-`serve` and the commands are measured as processes, and they are found the same way. Some subjects call the poller and
+`serve` and the commands run as processes, which find the package on the same path. Some subjects call the poller and
 the ledger in this process, through ``tests.support``. If those helpers no longer fit the older package, copy this
 folder into the older checkout and run it there:
 
     cp -r tests/benchmarks OLDER/tests/ && cd OLDER && .venv/bin/python -m tests.benchmarks
 
-The other work of the machine shows in seconds, and less in ratios: a file of figures has the load averages beside them.
+Other work on the machine affects seconds, and ratios less so. Files of figures therefore include the load averages.
 """

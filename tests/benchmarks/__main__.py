@@ -1,8 +1,8 @@
-"""Runs the benchmarks, all of them or those that are named, and prints a table.
+"""Runs all benchmarks, or those that are named, and prints a table.
 
     python -m tests.benchmarks [NAME...] [--json FILE] [--traces N]
 
-The exit code is 1 if a benchmark failed. A goal that is not reached is not a failure.
+The exit code is 1 if a benchmark fails. A goal that is not reached is not a failure.
 """
 
 import argparse
@@ -38,7 +38,7 @@ SUBJECTS: dict[str, Callable[[Setting], Iterator[Figure]]] = {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run what the arguments ask for. Returns the exit code."""
+    """Run the benchmarks that the arguments name. Returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description="Measure the exporter.")
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"what to measure: {', '.join(SUBJECTS)}")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write all figures to this file")
@@ -65,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def measured(subject: str, traces: int) -> Iterator[tuple[str, Figure]]:
-    """The figures of a subject, as they come."""
+    """The figures of a subject, as they become available."""
     say(f"{subject}: begins")
     with tempfile.TemporaryDirectory(prefix="bench-") as directory:
         for figure in SUBJECTS[subject](Setting(traces, Path(directory))):
@@ -74,7 +74,7 @@ def measured(subject: str, traces: int) -> Iterator[tuple[str, Figure]]:
 
 
 def summary(found: Sequence[tuple[str, Figure]], failed: dict[str, str]) -> dict[str, Any]:
-    """A run for a file: what was measured, where, and of which package."""
+    """The figures of a run, with the machine and the package that were measured, for a JSON file."""
     return {
         "package": str(Path(mlflow_trace_exporter.__file__).parent),
         "version": mlflow_trace_exporter.__version__,

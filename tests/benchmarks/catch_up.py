@@ -1,9 +1,9 @@
-"""How fast a new exporter reads what MLflow has, beside a bare loop that reads the same pages and drops them.
+"""How fast a new exporter reads what MLflow has, compared with a bare loop that reads the same pages and drops them.
 
-The floor asks MLflow for the same pages one after the other over one connection, and finds in each body only what it
-needs to ask for the next. The floor of two connections is two such loops, each on half of the traces. The time of
-`serve` is that from its first request to the moment when /metrics shows all traces. Rounds of floor and `serve` take
-turns; figures are medians.
+The bare loop is the baseline. It requests the pages one after the other over one connection, and extracts from each
+body only what it needs for the next request. The baseline with two connections is two such loops, each for half of the
+traces. `serve` is measured from the start of polling until /metrics shows all traces. Rounds of the loop and of `serve`
+alternate, and figures are medians.
 
 The cookbook's ``mlflow.search_traces`` reads a smaller number of traces with their spans, five of 4 kB each.
 """
@@ -28,7 +28,7 @@ from tests.benchmarks.watch import look
 from tests.support.real import Exporter, eventually, now_ms
 
 ROUNDS = 3
-WORKERS = 4  # of two, both connections would often reach the same one
+WORKERS = 4  # with two, both connections would often reach the same worker
 WITH_SPANS, SPANS, SPAN_BYTES = 2_000, 5, 4_000
 PAGE = 500
 
@@ -64,14 +64,14 @@ def figures(setting: Setting) -> Iterator[Figure]:
             )
             for at in range(ROUNDS)
         ]
-        floor = median([floor_s for floor_s, _ in rounds])
-        yield Figure("bare loop, one worker", len(ids) / floor, "traces/s")
+        bare = median([bare_s for bare_s, _ in rounds])
+        yield Figure("bare loop, one worker", len(ids) / bare, "traces/s")
         ours = len(ids) / median([found.took_s for _, found in rounds])
         yield Figure(
             "catch-up, one worker",
             ours,
             "traces/s",
-            median([floor_s / found.took_s for floor_s, found in rounds]),
+            median([bare_s / found.took_s for bare_s, found in rounds]),
             "the bare loop",
             ratio_at_least(0.9),
         )
@@ -85,7 +85,7 @@ def figures(setting: Setting) -> Iterator[Figure]:
 
 
 def with_more_workers(setting: Setting) -> Iterator[Figure]:
-    """The floor here is one connection, too."""
+    """Catch up with a server of several workers. The baseline is one connection here, too."""
     with server(setting.folder("more"), workers=WORKERS) as store:
         experiment_id = store.experiment("month")
         number = len(store.insert(experiment_id, month(setting.traces)))
@@ -104,11 +104,11 @@ def with_more_workers(setting: Setting) -> Iterator[Figure]:
 
 
 def costs(found: list[Caught], number: int) -> Iterator[Figure]:
-    """What a catch-up takes besides time."""
+    """What a catch-up needs besides time: CPU and memory."""
     ours, theirs = median([each.cpu_s for each in found]), median([each.mlflow_cpu_s for each in found])
     yield Figure("catch-up, CPU of the exporter", ours, "s", ours / theirs, "CPU of MLflow")
-    yield Figure("catch-up, CPU of the exporter a trace", ours / number * 1e6, "us")
-    yield Figure("catch-up, CPU of MLflow a trace", theirs / number * 1e6, "us")
+    yield Figure("catch-up, CPU of the exporter per trace", ours / number * 1e6, "us")
+    yield Figure("catch-up, CPU of MLflow per trace", theirs / number * 1e6, "us")
     yield Figure("catch-up, peak memory", max(each.peak_mb for each in found), "MB")
 
 
@@ -136,7 +136,7 @@ def started_s(log: str) -> float:
 
 
 def bare_loops(store: Store, experiment_id: str, number: int, connections: int) -> float:
-    """How many seconds so many loops need, at the same time, to read all traces once."""
+    """How many seconds this many simultaneous loops need to read all traces once."""
     hi_ms = now_ms() - 4 * HOUR_MS
     lo_ms = hi_ms - 30 * DAY_MS - HOUR_MS
     edges = [lo_ms + (hi_ms - lo_ms) * at // connections for at in range(connections + 1)]
@@ -170,7 +170,7 @@ def bare_loop(uri: str, experiment_id: str, lo_ms: int, hi_ms: int) -> int:
 
 
 def with_spans(store: Store) -> float:
-    """How many traces a second ``mlflow.search_traces`` reads with their spans."""
+    """How many traces per second ``mlflow.search_traces`` reads, with their spans."""
     experiment_id = store.experiment("with spans")
     number = len(store.insert(experiment_id, month(WITH_SPANS)))
     store.add_spans(experiment_id, SPANS, SPAN_BYTES)

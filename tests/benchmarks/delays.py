@@ -1,15 +1,15 @@
-"""What a running exporter reads, and how long after its end a trace is shown.
+"""How often a running exporter reads a trace, and how long after its end /metrics shows the trace.
 
-A real MLflow server; traces are put into its database when they end. Four exporters poll it at the same time, each its
-own experiment, under little load:
+Traces are put into the database of a real MLflow server when they end. Four exporters poll the server at the same time,
+each for its own experiment, under little load:
 
     at 15 s       every 15 s, traces with MLflow's mark
     at 1 s        every second, likewise
     otlp          every 15 s, traces without the mark
     label sets    every 15 s, each trace has a new environment, and the hold at 0 is the default
 
-They ask MLflow through proxies that count how often each trace is in a response, for whatever reason. The reads of a
-trace are those of the minutes that this runs; the passes that close and retire its start time, hours later, add two.
+They reach MLflow through proxies that count how many responses contain each trace. Only the reads during this run are
+counted. The passes that close and retire start times, hours later, add two more.
 """
 
 import json
@@ -28,16 +28,16 @@ from tests.support.proxy import Proxy, proxy
 from tests.support.real import Exporter, Trace, eventually
 
 COHORT_S = 45.0
-"""The reads of traces that end in the first of these seconds are counted: three intervals."""
+"""Reads are counted for the traces that end in the first so many seconds: three intervals."""
 OVERLAP_S = 120.0
 RUN_S = COHORT_S + OVERLAP_S + 40.0
-"""Until then the cohort is read again because of the overlap, and longer it is not."""
+"""Long enough that the overlap no longer includes the cohort, so that all its reads have happened."""
 
 
 @dataclass(frozen=True)
 class Case:
-    """An exporter and its traffic. ``rate``: traces a second. ``make`` makes a trace from its end (Unix ms). ``held``:
-    whether new label sets are held at 0 first, as they are by default."""
+    """An exporter and its traffic. ``rate``: traces per second. ``make`` makes a trace from its end (Unix ms).
+    ``held``: whether new label sets are held at 0 first, as they are by default."""
 
     name: str
     interval: str
@@ -61,7 +61,7 @@ class Reads:
 
 @dataclass(frozen=True)
 class Run:
-    """What came of a case. ``began_s``: when its first trace ended (Unix seconds)."""
+    """The result of a case. ``began_s``: when its first trace ended (Unix seconds)."""
 
     case: Case
     driver: Driver
@@ -85,7 +85,7 @@ class Run:
 
 
 def figures(setting: Setting) -> Iterator[Figure]:
-    """Run all cases, then tell."""
+    """Run all cases at the same time, then return their figures."""
     dice = random.Random(2)
     cases = (
         Case("at 15 s", "15s", 20, lambda end_ms: marked(dice, end_ms)),
@@ -155,7 +155,7 @@ def environment(end_ms: float) -> str:
 
 
 def mean_visibility_delay_s(seen: Seen) -> float:
-    """What the exporter itself says about its delay."""
+    """The mean delay that the exporter itself reports."""
     name = "mlflow_trace_visibility_delay_seconds"
     assert seen.value(f"{name}_count") == seen.total, "each trace has a delay"
     return seen.value(f"{name}_sum") / seen.total

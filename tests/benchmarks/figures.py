@@ -1,4 +1,4 @@
-"""Figures: what was measured, and what it should be."""
+"""Figures: measured values, and their goals."""
 
 import math
 import statistics
@@ -12,7 +12,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Goal:
-    """A bound, for the ratio of a figure or for its value."""
+    """A bound for the value of a figure, or for its ratio."""
 
     bound: float
     at_least: bool = False
@@ -24,7 +24,7 @@ class Goal:
 
 @dataclass(frozen=True)
 class Figure:
-    """A measured value. ``ratio``: the value divided by that of what is named in ``beside``."""
+    """A measured value. ``ratio``: the value divided by that of the baseline that ``beside`` names."""
 
     name: str
     value: float
@@ -35,7 +35,7 @@ class Figure:
 
     @property
     def reached(self) -> bool | None:
-        """Whether it meets its goal; None without one."""
+        """Whether the figure meets its goal; None if it has no goal."""
         if self.goal is None:
             return None
         found = self.ratio if self.goal.of_ratio else self.value
@@ -70,13 +70,13 @@ def ratio_at_least(bound: float) -> Goal:
 
 
 def number(value: float) -> str:
-    """Three digits or more."""
+    """Format a number with three digits or more."""
     decimals = next((digits for digits, least in ((0, 100), (1, 10), (2, 1)) if abs(value) >= least), 3)
     return f"{value:,.{decimals}f}" if value else "0"
 
 
 def quantile(values: Iterable[float], level: float) -> float:
-    """The smallest value that at least this share of all values does not exceed."""
+    """The smallest value such that at least this share of all values is not above it."""
     ordered = sorted(values)
     return ordered[max(0, math.ceil(level * len(ordered)) - 1)]
 
@@ -86,7 +86,7 @@ def median(values: Sequence[float]) -> float:
 
 
 def table(found: Sequence[tuple[str, Figure]]) -> str:
-    """All figures, a line each, with their subjects."""
+    """A table with one line per figure."""
     rows: list[tuple[str, ...]] = [("subject", "what", "value", "unit", "ratio", "beside", "goal", "reached")]
     rows += [_row(subject, figure) for subject, figure in found]
     widths = [max(len(row[at]) for row in rows) for at in range(len(rows[0]))]
@@ -109,12 +109,12 @@ def _row(subject: str, figure: Figure) -> tuple[str, ...]:
 
 
 def as_json(subject: str, figure: Figure) -> dict[str, Any]:
-    """A figure for a file."""
+    """A figure for a JSON file."""
     goal = None if figure.goal is None else str(figure.goal)
     return {"subject": subject, **asdict(figure), "goal": goal, "reached": figure.reached}
 
 
 def say(text: str) -> None:
-    """A line about the progress, at once."""
+    """Print a line about the progress, without buffering."""
     sys.stderr.write(f"{time.strftime('%H:%M:%S')} {text}\n")
     sys.stderr.flush()

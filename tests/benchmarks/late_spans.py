@@ -1,8 +1,8 @@
-"""What is lost of traces that grow after they were counted, as those do that come over OTLP.
+"""How much is lost of traces that grow after they were counted, as traces that arrive over OTLP do.
 
-Time passes at will here, with the real poller and ledger on a simulated MLflow. Of 2,000 traces without MLflow's mark
-100 get spans that were late, up to 20 minutes after all were counted. Half of these had no tokens and no cost before,
-the others a tenth. Then three hours pass, so that the pass has read them that closes their start times.
+The poller and the ledger are real; MLflow and its time are simulated. Of 2,000 traces without MLflow's mark, 100 get
+late spans, up to 20 minutes after all traces were counted. Before that, half of these 100 have no tokens and no cost,
+and the others have a tenth of them. Then three hours pass, so that their start times are closed.
 """
 
 from collections.abc import Iterator
@@ -22,7 +22,7 @@ COSTS = ("mlflow_trace_input_cost_usd_total", "mlflow_trace_output_cost_usd_tota
 
 
 def figures(setting: Setting) -> Iterator[Figure]:
-    """Count, then let some grow."""
+    """Count all traces, then let some grow."""
     mlflow = SimulatedMlflow()
     rig = Rig(mlflow, setting.directory / "ledger.db", origin_ms=mlflow.clock_ms)
     every = TRACES // LATE
@@ -60,5 +60,5 @@ def shown(rig: Rig, families: tuple[str, ...]) -> float:
 
 
 def missing_percent(found: float, expected: float) -> float:
-    """How much is missing, or too much, but for the rounding of floats."""
+    """The relative difference in percent, in either direction, without rounding errors."""
     return abs(round(100 * (1 - found / expected), 6))

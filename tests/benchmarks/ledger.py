@@ -1,7 +1,7 @@
 """The size of a ledger, and the time of a commit, with a million ids.
 
-Pages of 500 traces with ids like MLflow's, tokens and cost are counted into a ledger file in the folder for temporary
-files, which has to be on a disk (TMPDIR names another one).
+Pages of 500 traces, with ids like MLflow's, tokens and cost, are counted into a ledger in the folder for temporary
+files. That folder has to be on a disk; TMPDIR can name another one.
 """
 
 import random
@@ -23,11 +23,11 @@ IDS = 1_000_000
 PAGE = 500
 AT = (200_000, IDS)
 COMMITS = 100
-"""How many commits before each of these sizes are looked at."""
+"""How many commits are evaluated, up to each of these sizes."""
 
 
 class TimedLedger(Ledger):
-    """Keeps the seconds of each commit."""
+    """A ledger that records how long each commit takes, in seconds."""
 
     def __init__(self, path: Path) -> None:
         self.took_s: list[float] = []
@@ -59,11 +59,11 @@ def figures(setting: Setting) -> Iterator[Figure]:
             yield Figure(f"commit of 500 at {counted:,} ids, p99", quantile(last, 0.99) * 1000, "ms")
     assert sum(ledger.counts(Window(0, EPOCH_MS + DAY_MS), DAY_MS).values()) == IDS, "all ids are known"
     ledger.close()
-    yield Figure("bytes an id", (size(path) - empty) / IDS, "bytes", goal=at_most(90))
+    yield Figure("bytes per id", (size(path) - empty) / IDS, "bytes", goal=at_most(90))
 
 
 def trace(dice: random.Random, number: int) -> TraceRecord:
-    """A trace that is counted at once; the times of a million are within a day."""
+    """A trace that is counted at once. A million of them start within one day."""
     tokens, start_ms = dice.randrange(2_000), EPOCH_MS + number * 86
     return record(
         trace_id=f"tr-{dice.getrandbits(128):032x}",
@@ -79,12 +79,12 @@ def trace(dice: random.Random, number: int) -> TraceRecord:
 
 
 def size(path: Path) -> int:
-    """The bytes of a ledger that is closed."""
+    """The size of a closed ledger in bytes."""
     return sum(file.stat().st_size for file in path.parent.glob(f"{path.name}*"))
 
 
 def filesystem(path: Path) -> str:
-    """The kind of the file system that a file is on."""
+    """The type of the file system that a file is on."""
     mounts = [line.split()[1:3] for line in Path("/proc/mounts").read_text().splitlines()]
     found = [(len(point), kind) for point, kind in mounts if path.is_relative_to(point)]
     return max(found)[1]

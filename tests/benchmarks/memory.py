@@ -1,6 +1,6 @@
-"""The resident memory of `serve`, without a trace and with 100,000 samples that Prometheus scrapes.
+"""The resident memory of `serve`, without traces and with 100,000 samples that are scraped.
 
-Only the packages of requirements-run.lock can be imported: links to them are put into a folder of their own.
+`serve` can import only the packages of requirements-run.lock, which are linked into a separate folder.
 """
 
 import re
@@ -24,13 +24,13 @@ LABEL_SETS = SAMPLES // SERIES
 LOCK = Path(__file__).parents[2] / "requirements-run.lock"
 SCRAPES, EVERY_S = 30, 0.5
 NEW = 50
-"""So many traces end before each scrape."""
+"""How many traces end before each scrape."""
 POLLED = "polls_total"
 MAIN = "from mlflow_trace_exporter.commands.cli import main; main()"
 
 
 def figures(setting: Setting) -> Iterator[Figure]:
-    """Without traces, then with many."""
+    """Measure without traces, then with many."""
     packages = installed(LOCK, setting.folder("packages"))
     with server(setting.folder("mlflow")) as store:
         store.experiment("none")
@@ -43,7 +43,7 @@ def figures(setting: Setting) -> Iterator[Figure]:
 
 
 def with_samples(setting: Setting, store: Store, packages: Path) -> Iterator[Figure]:
-    """Many label sets, some of which get new traces all the time."""
+    """Measure with many label sets, some of which keep getting new traces."""
     experiment_id = store.experiment("many")
     store.insert(experiment_id, [trace(number, now_ms() - 3_600_000) for number in range(LABEL_SETS)])
     with exporter(store, setting.folder("many"), "many", packages).running() as many:
@@ -82,7 +82,7 @@ def exporter(store: Store, directory: Path, experiment: str, packages: Path) -> 
 
 
 def installed(lock: Path, directory: Path) -> Path:
-    """A folder with the exporter and the packages that a lock file names; those for other systems are not there."""
+    """Make a folder with the exporter and the installed packages of a lock file, without those for other systems."""
     for name in re.findall(r"^([\w.-]+)==", lock.read_text(), re.MULTILINE):
         try:
             found = distribution(name)

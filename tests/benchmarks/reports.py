@@ -1,7 +1,8 @@
-"""What `report` and `backfill` take over many traces, beside the loop of MLflow's cookbook on the same server.
+"""How long `report` and `backfill` take for many traces, compared with the loop of MLflow's cookbook.
 
-The loop reads the traces with their spans, of which each has a small one here, and a tenth of them is enough to know
-how many seconds it needs. Over these, report and loop give the same number of traces and the same p95 by environment.
+The loop reads traces with their spans. Here each trace has one small span. The loop reads only a tenth of the traces,
+and its time is extrapolated. For this tenth, the report and the loop must agree on the number of traces and on the p95
+by environment.
 """
 
 import json
@@ -45,7 +46,7 @@ def measured(name: str, command: list[str]) -> tuple[str, float, int]:
 
 
 def figures(setting: Setting) -> Iterator[Figure]:
-    """The report, the loop, and the history."""
+    """Measure the report, the loop, and the history."""
     with server(setting.folder("mlflow")) as store:
         file = setting.directory / "exporter.yml"
         file.write_text(json.dumps({"mlflow": {"tracking_uri": store.uri, "experiments": ["all"]}}))
@@ -68,8 +69,8 @@ def figures(setting: Setting) -> Iterator[Figure]:
 
 
 def of_loop(setting: Setting, store: Store) -> tuple[float, int]:
-    """How many seconds the loop needs for all traces, judging from a tenth, and how many MB for the tenth. It starts
-    only once."""
+    """How many seconds the loop needs for all traces, extrapolated from a tenth, and how many MB for the tenth. The
+    time to start Python is not multiplied."""
     experiment_id = store.experiment("tenth")
     number = len(store.insert(experiment_id, month(setting.traces // 10)))
     store.add_spans(experiment_id, 1, 500)
@@ -102,12 +103,13 @@ def of_history(directory: Path, file: Path) -> Iterator[Figure]:
 
 
 def ours(command: str, file: Path, since: str = "40d") -> list[str]:
-    """One of our commands, over the whole month if not said otherwise."""
+    """One of our commands, by default for the whole month."""
     return [sys.executable, "-m", "mlflow_trace_exporter", command, f"--config.file={file}", f"--since={since}"]
 
 
 def assert_same(report: dict[str, Any], loop: dict[str, tuple[int, float]], number: int) -> None:
-    """The report has all traces, and the same p95 as the loop, but for how a quantile between two traces is taken."""
+    """Assert that the report has all traces, and the same p95 as the loop. Quantiles may be
+    interpolated differently."""
     assert report["total"]["traces"] == number == sum(traces for traces, _ in loop.values())
     assert len(report["rows"]) == len(loop), report["rows"]
     for row in report["rows"]:

@@ -1,7 +1,7 @@
-"""What the rules cost a real Prometheus, as it reports it itself.
+"""What the rules cost a real Prometheus, according to its own metrics.
 
-For so many label sets as make about 1,000 and 5,000 series, promtool makes blocks of three days of samples, 15 s apart,
-of all that the rules read. Prometheus then evaluates all rules every 15 s for a minute. Each number is the longest
+For about 1,000 and 5,000 series, promtool makes blocks with three days of samples, 15 s apart, of everything that the
+rules read. Prometheus then evaluates all rules every 15 s for a minute. Each number is the longest
 prometheus_rule_group_last_duration_seconds of a group.
 """
 
@@ -26,7 +26,7 @@ STEP_S = 15
 LONG_S, SHORT_S = 3 * 86_400, 7_200
 WATCH_S = 60.0
 RULES = re.sub(r"^    interval: .*\n", "", rules.for_prometheus(rules.Links()), flags=re.MULTILINE)
-"""All rules, evaluated as often as each other."""
+"""All rules, evaluated at the same interval."""
 READ = [family for family in FAMILIES if family.is_of_groups and len(family.labels) > 2]
 
 
@@ -47,7 +47,8 @@ def series(number: int) -> Iterator[str]:
 
 
 def write_samples(file: Path, label_sets: int, end_s: int) -> None:
-    """An OpenMetrics file: every series grows by one a step; buckets, which no long window reads, for two hours."""
+    """Write an OpenMetrics file in which each series grows by one per step. Buckets have only two hours of samples,
+    because no long window reads them."""
     objectives = [("error_ratio", 0.05), ("latency_seconds", 5), ("latency_ratio", 0.95), ("min_traces", 20)]
     with file.open("w", encoding="utf-8") as out:
         for number in range(label_sets):
@@ -64,7 +65,7 @@ def write_samples(file: Path, label_sets: int, end_s: int) -> None:
 
 
 def longest(label_sets: int, directory: Path) -> dict[str, float]:
-    """How long each group took at most, in seconds."""
+    """The longest evaluation of each group, in seconds."""
     samples = directory / "samples.txt"
     write_samples(samples, label_sets, int(time.time()) + int(WATCH_S))
     blocks = [

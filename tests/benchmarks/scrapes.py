@@ -1,8 +1,8 @@
-"""How long scrapes take while polling goes on, beside prometheus_client rendering the same samples for each scrape.
+"""How long scrapes take during polls, compared with prometheus_client, which renders the same samples for each scrape.
 
-Every second a poll counts 200 new traces. The client asks as Prometheus does: OpenMetrics, gzipped, over one
-connection. Both servers run in processes of their own, one after the other. When they are told to stop, they say how
-many polls there were, each of which counted so many.
+Every second a poll counts 200 new traces. The client scrapes as Prometheus does: OpenMetrics, gzipped, over one
+connection. The two servers run one after the other, each in its own process. When a server is told to stop, it prints
+how many polls there were.
 """
 
 import http.client
@@ -36,7 +36,7 @@ LEVELS = (0.5, 0.9, 0.99)
 
 
 def serve_ours(samples: int, port: int, directory: Path) -> None:
-    """Our server, polling all the time."""
+    """Run our server, with a poll every second."""
     server.answer_promptly()
     traffic = Traffic(samples, directory)
     traffic.settle(NEW_TRACES)
@@ -50,7 +50,7 @@ def serve_ours(samples: int, port: int, directory: Path) -> None:
 
 
 class Plain(Collector):
-    """The same samples as prometheus_client would have them."""
+    """A collector of the same samples for prometheus_client."""
 
     def __init__(self) -> None:
         self.snapshot: Snapshot | None = None
@@ -64,7 +64,7 @@ class Plain(Collector):
 
 
 def serve_plain(samples: int, port: int, directory: Path) -> None:
-    """prometheus_client's own server, rendering at each scrape, polling all the time."""
+    """Run prometheus_client's own server, which renders at each scrape, with a poll every second."""
     traffic = Traffic(samples, directory)
     traffic.settle(NEW_TRACES)
     registry, collector = CollectorRegistry(), Plain()
@@ -87,7 +87,7 @@ def poll_on(traffic: Traffic, publish: Callable[[Snapshot], None]) -> None:
 
 
 def measure(port: int, scrapes: int) -> tuple[list[float], int]:
-    """How long each scrape took (seconds), and how many bytes the last one was."""
+    """How long each scrape took (seconds), and how many bytes the last one had."""
     took, size = [], 0
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     headers = {"Accept": "application/openmetrics-text;version=1.0.0", "Accept-Encoding": "gzip"}
@@ -124,7 +124,7 @@ def scraped(kind: str, samples: int, directory: Path) -> list[float]:
 
 
 def figures(setting: Setting) -> Iterator[Figure]:
-    """Measure both, for all sizes."""
+    """Measure both servers for all sizes."""
     for samples in SIZES:
         took = {kind: scraped(kind, samples, setting.folder(f"{kind}-{samples}")) for kind in SERVERS}
         for level in LEVELS:
@@ -134,7 +134,7 @@ def figures(setting: Setting) -> Iterator[Figure]:
 
 
 def answers(port: int) -> bool:
-    """Whether a server is there."""
+    """Whether a server answers at this port."""
     try:
         measure(port, 1)
     except OSError:

@@ -1,4 +1,4 @@
-"""A real MLflow server, and traces that are put into its database fast enough for a benchmark."""
+"""A real MLflow server with a database into which traces can be inserted fast enough for a benchmark."""
 
 import json
 import random
@@ -22,7 +22,7 @@ _PAGE = 5_000
 
 
 class _Server(Processes):
-    """Starts an MLflow server with so many workers."""
+    """Starts an MLflow server with a given number of workers."""
 
     def __init__(self, logs: Path, workers: int) -> None:
         super().__init__(logs)
@@ -40,7 +40,7 @@ class _Server(Processes):
 
 
 class Store:
-    """An MLflow server on SQLite. ``pid`` leads the session of its processes."""
+    """An MLflow server on SQLite. ``pid`` is its main process, which leads the session of all its processes."""
 
     def __init__(self, mlflow: Mlflow, database: Path, pid: int) -> None:
         self.mlflow = mlflow
@@ -50,7 +50,7 @@ class Store:
         self._ids = random.Random(1)
 
     def experiment(self, name: str) -> str:
-        """Make an experiment; returns its id."""
+        """Create an experiment. Returns its id."""
         return self.mlflow.experiment_id(self.mlflow.experiment(name))
 
     def connect(self) -> sqlite3.Connection:
@@ -60,7 +60,7 @@ class Store:
         return db
 
     def insert(self, experiment_id: str, traces: Iterable[Trace]) -> list[str]:
-        """Put traces there, as the rows that the server would make of them. Returns their ids."""
+        """Insert traces as the rows that the server would make of them. Returns their ids."""
         ids: list[str] = []
         with closing(self.connect()) as db:
             some: list[Trace] = []
@@ -73,8 +73,8 @@ class Store:
         return ids
 
     def add_spans(self, experiment_id: str, number: int, size: int) -> None:
-        """Give each trace of an experiment so many spans with so many bytes of inputs and outputs: copies of those of a
-        trace that MLflow's SDK logs."""
+        """Give each trace of an experiment ``number`` spans, each with ``size`` bytes of inputs and outputs: copies of
+        the spans of a trace that MLflow's SDK logs."""
         other = self.experiment(f"spans of {experiment_id}")
         script = [sys.executable, "-c", _ONE_TRACE, self.uri, other, str(number), str(size)]
         subprocess.run(script, check=True, capture_output=True)
@@ -159,7 +159,7 @@ def _metadata(trace: Trace) -> dict[str, str]:
 
 @contextmanager
 def server(directory: Path, workers: int = 1) -> Iterator[Store]:
-    """A server for the time of a block."""
+    """Run a server for the duration of a block."""
     with _Server(directory, workers) as processes:
         mlflow = Mlflow(directory, processes, free_port())
         yield Store(mlflow, directory / "mlflow.db", processes.pid)
@@ -189,7 +189,7 @@ def month(number: int) -> Iterator[Trace]:
 
 
 class Driver:
-    """Traces that end at a steady rate, and that MLflow shows at once. ``make`` makes a trace from its end (Unix ms).
+    """Inserts traces that end at a steady ``rate`` per second. ``make`` makes a trace from its end (Unix ms).
 
     ``ends_s`` are the ends of the traces so far, in Unix seconds, in order; ``ids`` their ids.
     """
@@ -200,14 +200,14 @@ class Driver:
         self.ends_s: list[float] = []
         self.ids: list[str] = []
         self.lag_s = 0.0
-        """How late the driver was at most."""
+        """The maximum delay of the driver."""
 
     def past(self, for_s: float) -> None:
-        """Traces that ended in the last ``for_s`` seconds before now."""
+        """Insert traces that ended in the last ``for_s`` seconds."""
         self._add(time.time() - for_s, round(for_s * self._rate))
 
     def run(self, for_s: float, stop: Event) -> None:
-        """Traces that end now, until the time is up or ``stop`` is set."""
+        """Insert traces as they end, until the time is up or ``stop`` is set."""
         began_s, made = time.time(), 0
         while made < round(for_s * self._rate) and not stop.wait(_STEP_S):
             due = min(round(for_s * self._rate), int((time.time() - began_s) * self._rate))
@@ -223,7 +223,7 @@ class Driver:
 
 @contextmanager
 def driving(drivers: Sequence[Driver], for_s: float) -> Iterator[None]:
-    """Run drivers at the same time as a block, and stop them after it."""
+    """Run drivers for the duration of a block."""
     stop = Event()
     threads = [Thread(target=driver.run, args=(for_s, stop)) for driver in drivers]
     for thread in threads:

@@ -1,9 +1,9 @@
-"""How many new traces a second one exporter sustains at an interval of 15 s.
+"""How many new traces per second one exporter sustains at an interval of 15 s.
 
-Traces are put into the database of a real MLflow server of one worker when they end. Those of the last minutes are
-there before, so that the overlap of each poll is as full as it will ever be. A rate is sustained if the exporter, once
-it has caught up, ends five polls in a row within the interval, is not behind, and has counted what ended more than a
-minute ago. The exporter, MLflow and what inserts share the CPUs of one machine.
+Traces are put into the database of a real MLflow server with one worker when they end. Traces of the last minutes are
+inserted first, so that the overlap of each poll is full from the start. A rate is sustained if the exporter, after it
+has caught up, completes five polls in a row within the interval, is not behind, and has counted all traces that ended
+more than a minute ago. The exporter, MLflow and the driver share the CPUs of one machine.
 """
 
 import random
@@ -22,21 +22,21 @@ HIGH, HIGHER = 1_500, 2_000
 LOWER = (800, 400, 200, 100)
 POLLS = 5
 WARM_S = 90.0
-"""How long it may take to catch up."""
+"""How long the exporter may take to catch up."""
 SLACK_S = 60.0
-"""What has ended within this time need not be counted yet."""
+"""Traces that ended within this time need not be counted yet."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """Whether a rate was sustained, and how long the longest of the polls took that show it."""
+    """Whether a rate was sustained, and how long the longest of the decisive polls took."""
 
     sustained: bool
     longest_s: float
 
 
 def figures(setting: Setting) -> Iterator[Figure]:
-    """Try the rate that is the goal. If it is sustained try a higher one, otherwise lower ones."""
+    """Try the goal rate. If it is sustained, try a higher one, otherwise lower ones."""
     with server(setting.folder("mlflow")) as store:
         found = {HIGH: outcome(store, setting, HIGH)}
         if found[HIGH].sustained:
@@ -52,7 +52,7 @@ def figures(setting: Setting) -> Iterator[Figure]:
 
 
 def outcome(store: Store, setting: Setting, rate: int) -> Outcome:
-    """Drive one rate."""
+    """Try one rate."""
     name, dice = f"rate {rate}", random.Random(rate)
     driver = Driver(store, store.experiment(name), rate, lambda end_ms: marked(dice, end_ms))
     config = {
@@ -69,7 +69,7 @@ def outcome(store: Store, setting: Setting, rate: int) -> Outcome:
 
 
 def judged(watch: Watch, driver: Driver) -> Outcome:
-    """Wait for the polls that decide."""
+    """Wait for the decisive polls, and decide."""
     began_s = time.time()
     while True:
         time.sleep(0.2)
@@ -88,7 +88,7 @@ def judged(watch: Watch, driver: Driver) -> Outcome:
 
 
 def is_up_to_date(watch: Watch, driver: Driver) -> bool:
-    """Whether everything is counted that ended a while ago, and the exporter says so."""
+    """Whether all traces are counted that ended more than SLACK_S ago, and the exporter reports no backlog."""
     seen = watch.last
     ended = sum(end_s < seen.at_s - SLACK_S for end_s in driver.ends_s)
     return seen.of_exporter("catching_up") == 0 and seen.total >= ended

@@ -1,7 +1,7 @@
-"""The CPU time of a poll, with everything from MLflow's answer to the bytes that Prometheus gets.
+"""The CPU time of a poll: everything from MLflow's parsed answer to the bytes that Prometheus gets.
 
-The poller and the ledger are real, MLflow is simulated, and what the simulation takes itself is left out; so is the
-parsing of MLflow's JSON. Figures are medians over some polls.
+The poller and the ledger are real. MLflow is simulated, and the CPU time of the simulation is left out. Figures are
+medians over several polls.
 """
 
 import gzip
@@ -17,7 +17,7 @@ POLLS = 20
 
 
 def figures(setting: Setting) -> Iterator[Figure]:
-    """Nothing new, some new traces, and many experiments."""
+    """Measure polls with nothing new, with some new traces, and with many experiments."""
     traffic, exposition = Traffic(SAMPLES, setting.folder("one")), Exposition()
     assert 0.99 * SAMPLES < samples(traffic, exposition) < 1.02 * SAMPLES
     yield Figure("nothing new, 100,000 samples", cpu_ms(traffic, exposition, 0), "ms of CPU", goal=at_most(25))
@@ -28,14 +28,14 @@ def figures(setting: Setting) -> Iterator[Figure]:
 
 
 def samples(traffic: Traffic, exposition: Exposition) -> int:
-    """The samples that Prometheus gets."""
+    """The number of samples that Prometheus gets."""
     exposition.publish(traffic.rig.published[-1])
     lines = gzip.decompress(exposition.render(PROMETHEUS)).splitlines()
     return sum(not line.startswith(b"#") for line in lines)
 
 
 def cpu_ms(traffic: Traffic, exposition: Exposition, new: int) -> float:
-    """The CPU milliseconds of a poll that counts so many traces."""
+    """The CPU time in milliseconds of a poll that counts ``new`` traces."""
     traffic.settle(new)
     spent = []
     for _ in range(POLLS):

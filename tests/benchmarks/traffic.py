@@ -20,14 +20,14 @@ T = TypeVar("T")
 SERIES = sum(family.series_per_group for family in FAMILIES if len(family.labels) > 2)
 """The series of one label set."""
 ENDED_MS = 500
-"""How long before a poll a trace ends that it sees as new."""
+"""How long before a poll its new traces end."""
 KEPT_MS = 600_000
-"""How long the simulated MLflow keeps traces: longer than they are read again, so that its own work stays small."""
+"""How long the simulated MLflow keeps traces: until they are no longer read, so that its own work stays small."""
 OVERFLOW = "mlflow_trace_exporter_label_overflow_total"
 
 
 class MeasuredMlflow(SimulatedMlflow):
-    """Keeps in ``spent_s`` the CPU seconds that it takes itself, and those of what is ``measured``."""
+    """A simulated MLflow that adds up in ``spent_s`` the CPU seconds of its own work and of all ``measured`` calls."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -53,8 +53,8 @@ class MeasuredMlflow(SimulatedMlflow):
 
 
 class Traffic:
-    """A poller, and traces with as many label sets as make this number of samples. After ``settle`` every poll counts
-    as many traces as are added before it."""
+    """A poller, and traces with so many label sets that they have about ``samples`` samples. After ``settle``, each
+    poll counts as many traces as are added before it."""
 
     def __init__(self, samples: int, directory: Path, experiments: int = 1) -> None:
         self._label_sets = max(1, samples // SERIES // experiments * experiments)
@@ -72,12 +72,12 @@ class Traffic:
         assert not self.rig.total(OVERFLOW), "each label set has series of its own"
 
     def settle(self, new: int) -> None:
-        """Poll until a poll counts as many traces as it does from then on, and reads the overlap again in full."""
+        """Poll until each poll counts the same number of traces, and the overlap is full."""
         for _ in range(2 + LIMITS.overlap_ms // INTERVAL_MS):
             self._tick(new)
 
     def poll(self, new: int) -> None:
-        """Add so many traces, and poll. It counts as many: these, or those of an earlier poll."""
+        """Add ``new`` traces, and poll. The poll counts the same number: these, or those of an earlier poll."""
         before = self.rig.traces
         self._tick(new)
         counted = self.rig.traces - before

@@ -1,4 +1,4 @@
-"""What a running `serve` shows over time."""
+"""Records what a running `serve` exposes over time."""
 
 import re
 import time
@@ -75,8 +75,8 @@ class Watch:
         ]
 
     def delays_s(self, ends_s: Sequence[float]) -> list[float]:
-        """How long after its end each trace was shown: the first end beside the first count, and so on. All of them
-        must be counted by now, and no other traces."""
+        """How long after its end each trace was shown. The first end is paired with the first count, and so on. Exactly
+        these traces must be counted by now."""
         delays, counted = [], iter(self.seen)
         now = next(counted)
         for number, end_s in enumerate(ends_s, start=1):
@@ -92,7 +92,7 @@ def _polls(seen: Seen) -> float:
 
 @contextmanager
 def watching(*exporters: Exporter) -> Iterator[tuple[Watch, ...]]:
-    """Watch exporters for the time of a block."""
+    """Watch exporters for the duration of a block."""
     stop, watches = Event(), tuple(map(Watch, exporters))
     threads = [Thread(target=watch.run, args=(stop,)) for watch in watches]
     for thread in threads:

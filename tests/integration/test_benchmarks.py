@@ -1,4 +1,4 @@
-"""The benchmarks' own way to fill a database makes what the tests' way makes."""
+"""The traces that benchmarks insert are those that a server would store."""
 
 import random
 from pathlib import Path

@@ -1,7 +1,7 @@
-"""What the ledger holds of the groups that are not asleep, in memory. Pure.
+"""The totals of the groups that are not asleep, kept in memory. Pure.
 
-The ledger has one writer, so this copy needs no queries to be up to date. A change makes a new value, and what did not
-change is the same object in both. The new value replaces the current one after COMMIT.
+The ledger has only one writer, so this copy stays up to date without queries. It is immutable: each change makes a new
+``Awake``, which shares everything that did not change with the previous one and replaces it after COMMIT.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -31,7 +31,7 @@ class GroupState:
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """A series in the ledger: its current numbers, and those with which it last fell asleep, 0 if it never did."""
+    """A series in the ledger: its current numbers, and those with which it last fell asleep (0 if it never did)."""
 
     family: str
     labels: LabelValues
@@ -41,9 +41,11 @@ class Stored:
 
 @dataclass(frozen=True, slots=True)
 class Awake:
-    """``groups``: the groups that are not asleep. ``shown``: what may be exposed of the series of ``families``: those
-    of these groups, even if they would not get them now, and those that are not about groups. ``held``: the current
-    numbers of groups that are held at others. ``first_ms``: when the first trace of each version started (Unix ms), by
+    """The totals of the groups that are not asleep, and of the series that are not about groups.
+
+    ``groups``: the groups that are not asleep. ``shown``: the exposed numbers of the series of ``families``. A series
+    stays, even if its group would not get it under the current configuration. ``held``: the current numbers of the
+    groups that are exposed at earlier ones. ``first_ms``: when the first trace of each version started (Unix ms), by
     VERSION_LABELS; None if that is not known.
     """
 
@@ -65,7 +67,7 @@ class Awake:
                 yield from ((family.name, labels) for labels in family.labels_of(group) if labels in shown)
 
     def with_amounts(self, amounts: BySeries[Mapping[str, float]]) -> "Awake":
-        """After adding ``amounts`` (by part) to series that are awake."""
+        """A copy with ``amounts`` (by part) added to the series that are awake."""
         shown, held = Draft(self.shown), Draft(self.held)
         for family in self.families:
             parts = family.parts
@@ -79,14 +81,14 @@ class Awake:
         return replace(self, shown=shown.result(), held=held.result())
 
     def with_active(self, active_ms: Mapping[Group, int], first_ms: Mapping[Group, int]) -> "Awake":
-        """After increments of groups and versions. A group that was asleep is held."""
+        """A copy with the times of increments to groups and versions. A group that was asleep is held."""
         stages = {group: self.groups[group].stage if group in self.groups else Stage.HELD for group in active_ms}
         states = {group: GroupState(ms, stages[group]) for group, ms in active_ms.items()}
         firsts = {version: _earlier(self.first_ms.get(version, ms), ms) for version, ms in first_ms.items()}
         return replace(self, groups={**self.groups, **states}, first_ms={**self.first_ms, **firsts})
 
     def with_series(self, stored: Iterable[Stored]) -> "Awake":
-        """With series from the ledger, of which those that are asleep are left out."""
+        """A copy with series from the ledger. Series of groups that are asleep are ignored."""
         shown, held = Draft(self.shown), Draft(self.held)
         families = {family.name: family for family in self.families}
         for each in stored:
@@ -99,7 +101,7 @@ class Awake:
         return replace(self, shown=shown.result(), held=held.result())
 
     def with_stages(self, released: Collection[Group], asleep: Collection[Group]) -> "Awake":
-        """After releasing held groups, and after others fell asleep."""
+        """A copy in which held groups are released and other groups fall asleep."""
         shown, held = Draft(self.shown), Draft(self.held)
         for name, labels in self.series_of(released):
             shown.of(name)[labels] = held.of(name).pop(labels)

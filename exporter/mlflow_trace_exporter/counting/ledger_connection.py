@@ -93,7 +93,7 @@ class Connection:
             self._note_commit()
 
     def _note_commit(self) -> None:
-        """After the first commit, the copies of a converted ledger are not needed, and the write-ahead log exists."""
+        """After the first commit: remember the file of the write-ahead log, and delete copies of a converted ledger."""
         if self._log_inode is None:
             self._log_inode = _inode_of(self._log_path)
             drop_copies(self._path)

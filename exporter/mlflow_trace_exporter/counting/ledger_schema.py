@@ -77,11 +77,11 @@ PRAGMA user_version = 5;
 """The migration from each earlier schema to the next one."""
 
 DIGEST_BYTES = 11
-"""Two of a billion ids have the same digest of this length with a probability of about 1 in 600 million."""
+"""At this length, the probability that any two of a billion ids have the same digest is about 1 in 600 million."""
 
 
 def digest(trace_id: str) -> bytes:
-    """The form in which the ledger keeps the id of a trace that is done with."""
+    """A digest of the id of a trace that is done with. The ledger keeps it instead of the id."""
     return blake2b(trace_id.encode(), digest_size=DIGEST_BYTES).digest()
 
 
@@ -91,7 +91,8 @@ def version_of(db: sqlite3.Connection) -> int:
 
 
 def migrate(db: sqlite3.Connection, path: Path) -> None:
-    """Bring an older ledger to the current schema. A copy is kept until ``drop_copies``."""
+    """Convert an older ledger to the current schema. A copy is kept until ``drop_copies``. Raises DamagedError if the
+    ledger cannot be converted."""
     version = version_of(db)
     if version not in MIGRATIONS:
         return
@@ -119,7 +120,7 @@ _COPY = ".schema-"
 
 
 def drop_copies(path: Path) -> None:
-    """Delete the copies that were kept of the ledger at ``path`` in an older schema."""
+    """Delete the copies that ``migrate`` made of the ledger at ``path``."""
     for copy in path.parent.glob(f"{escape(path.name)}{_COPY}*"):
         with suppress(OSError):
             copy.unlink()

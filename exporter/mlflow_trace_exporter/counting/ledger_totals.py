@@ -11,21 +11,21 @@ from mlflow_trace_exporter.metrics.series import LabelValues, SeriesTotals, by_s
 
 
 class Totals:
-    """The totals in a ledger. Those that are not asleep are also kept in memory, from ``adopt`` on. Methods raise
-    PollError like those of Connection."""
+    """The totals in a ledger. After ``adopt``, those that are not asleep are also kept in memory. Methods raise
+    PollError as those of Connection do."""
 
     def __init__(self, connection: Connection) -> None:
         self._db = connection
         self._awake = Awake()
         self.sleeps = 0
-        """Increases when groups fall asleep, and their label values make room for others."""
+        """Increases when groups fall asleep, because their label values then make room for others."""
 
     def groups(self) -> Mapping[Group, GroupState]:
         """The groups that are not asleep."""
         return self._awake.groups
 
     def shown(self) -> SeriesTotals:
-        """The totals that may be exposed. What did not change since the last call is the same object."""
+        """The totals that may be exposed. What has not changed since the last call is the same object."""
         return self._awake.shown
 
     def first_seen(self) -> Mapping[Group, int]:
@@ -66,7 +66,7 @@ class Totals:
         self._awake = committed
 
     def all(self) -> dict[Cell, float]:
-        """All totals at the last commit, also of groups that are asleep."""
+        """All totals at the last commit, including those of groups that are asleep."""
         rows = self._db.rows("SELECT family, labels, part, value FROM totals ORDER BY family, labels")
         return {Cell(family, load(text), part): value for family, text, part, value in rows}
 
@@ -130,7 +130,7 @@ class Totals:
         self._set_stages(dict.fromkeys(held, Stage.HELD), series)
 
     def _set_stages(self, stages: Mapping[Group, Stage], at_rest: Iterable[tuple[str, LabelValues]]) -> None:
-        """Store the stages of groups, and that the series ``at_rest`` return at the values that they have now."""
+        """Store the stages of groups. The series ``at_rest`` will return at the values that they have now."""
         self._db.each(
             "UPDATE groups SET stage = ? WHERE labels = ?", [(stage, dump(group)) for group, stage in stages.items()]
         )

@@ -20,7 +20,7 @@ from mlflow_trace_exporter.tracking.source import Source
 log = logging.getLogger(__name__)
 
 SHORTEST_WAIT_S = 1.0
-"""The shortest wait between two polls for something that becomes due."""
+"""The minimum wait before something that becomes due between two polls."""
 
 MAX_WAIT_S = 60.0
 """The longest wait between attempts while polls fail, unless the interval is longer."""
@@ -98,7 +98,7 @@ class Poller:
 
     def _pause(self, seconds: float) -> None:
         """Wait for the next poll. In the meantime, check pending traces when they are due, and publish groups when they
-        are released. An error is not reported: the next poll finds it again."""
+        are released. An error is not reported, because the next poll encounters it again."""
         until = monotonic() + seconds
         while (left := until - monotonic()) > 0:
             next_s = min(self._reader.next_check_s(), self._gate.next_release_s())

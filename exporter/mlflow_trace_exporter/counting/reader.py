@@ -127,7 +127,7 @@ class Reader:
 
     def check_pending(self) -> None:
         """Check the pending traces that are due now. Raises PollError as ``tick`` does."""
-        self._next_check_s = inf  # as for a tick
+        self._next_check_s = inf  # as in ``tick``
         self.tally.refresh()
         if self._look_again(self._source.clocks().earliest_ms):
             self._schedule_check()

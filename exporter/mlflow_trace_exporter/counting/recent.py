@@ -1,7 +1,7 @@
-"""Remembers which traces were read just now, so that MLflow need not return them again.
+"""Remembers which traces were just read, so that MLflow need not return them again.
 
-Each fresh pass overlaps the one before, because traces become visible with a delay. Without this it would read each new
-trace nine times at an interval of 15 s and an overlap of 2 min, and 121 times at an interval of 1 s.
+Each fresh pass overlaps the one before, because traces become visible with a delay. Without this, each new trace would
+be read nine times at an interval of 15 s and an overlap of 2 min, and 121 times at an interval of 1 s.
 """
 
 from collections.abc import Iterable
@@ -24,7 +24,7 @@ class _Read:
 
 
 class Recent:
-    """The traces that ended recently and are stored. A running trace is not among them, because it may end."""
+    """The traces that ended recently and are stored. Running traces are left out, because they may end at any time."""
 
     def __init__(self) -> None:
         self._reads: dict[str, _Read] = {}
@@ -48,6 +48,6 @@ class Recent:
 
 
 def _is_complete(record: TraceRecord) -> bool:
-    """Whether everything about a trace is there. Without the mark more spans may come, and MLflow computes the tokens
-    and the cost after it shows the trace."""
+    """Whether nothing about a trace is still to come. Without the mark, more spans may arrive. MLflow computes tokens
+    and cost only after it shows the trace."""
     return record.finalized and record.usage is not None and record.cost is not None

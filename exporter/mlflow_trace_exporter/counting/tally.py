@@ -28,7 +28,7 @@ class Tally:
         self.exemplars: dict[Cell, Exemplar] = {}
         """The trace with the latest end in each bucket, among those counted since the poller last took them."""
         self._admission: tuple[int, Admission] | None = None
-        """An admission that has all groups, and ``Totals.sleeps`` when it had them."""
+        """An admission that can be used again, and the value of ``Totals.sleeps`` for which it is valid."""
         self.horizon = ledger.horizon() or Horizon.at(origin_ms)
         if ledger.horizon() is None:
             ledger.commit(self.horizon)
@@ -85,8 +85,8 @@ class Tally:
             self._admission = (self._ledger.totals.sleeps, admission)
 
     def _take_admission(self) -> Admission:
-        """The admission of the last commit if that succeeded and no group fell asleep since. Otherwise a new one, which
-        takes longer than counting a page if there are many groups."""
+        """The admission of the last commit if that succeeded and no group has fallen asleep since. Otherwise a new one,
+        which takes longer to make than a page takes to count if there are many groups."""
         kept, self._admission = self._admission, None
         if kept is not None and kept[0] == self._ledger.totals.sleeps:
             return kept[1]

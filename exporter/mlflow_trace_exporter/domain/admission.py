@@ -31,7 +31,7 @@ class Caps:
 
 @dataclass(frozen=True, slots=True)
 class Admitted:
-    """The group that counts a trace, its labels, and the names of those whose value was replaced by ``other``."""
+    """The group in which a trace is counted, its labels, and the names of the labels whose value became ``other``."""
 
     group: Group
     labels: Labels

@@ -1,14 +1,15 @@
-"""Decides what a trace adds that changed after it was counted. Pure.
+"""Decides what a trace adds to the totals if it changed after it was counted. Pure.
 
-A trace that arrives over OTLP has no last span, and a busy server computes the cost of a trace after it shows the
-trace. Waiting longer would only make the rest smaller and the numbers later. But counters can only grow, and so can
-such a trace. So the ledger keeps the amounts that each trace was counted with. When a later read shows more, the
-difference is added, in one transaction with the new amounts, so it is added once:
+Nothing shows which span of a trace is the last to arrive over OTLP, and a busy server computes the cost of a trace only
+after it shows the trace. A longer wait would delay every number and still miss some changes. But most of these changes
+are increases, which counters can follow. So the ledger keeps the amounts with which each trace was counted. When a
+later read shows more, the difference is added. It is stored in one transaction with the new amounts, so it is added
+only once:
 
     counted with 100 tokens, OK      read again: 130 tokens, ERROR      adds 30 tokens and one error
 
-Not everything can be corrected. A counter cannot take back an amount that has shrunk, and a histogram cannot move an
-observation to another bucket. The amounts then stay as counted, and the trace is reported as changed.
+Not every change can be added. A counter cannot decrease, and a histogram cannot move an observation to another bucket.
+The amounts then stay as counted, and the trace is reported as changed.
 """
 
 from dataclasses import dataclass, replace
@@ -19,7 +20,7 @@ from mlflow_trace_exporter.domain.admission import Group
 from mlflow_trace_exporter.domain.trace import Cost, State, TokenUsage, TraceRecord
 
 NANO = 10**9
-"""Counted cost is kept in whole nano-USD, which is exact enough for a difference and compact."""
+"""Nano-USD per USD. The ledger keeps cost in whole nano-USD, which is compact and exact enough for differences."""
 
 MAX_NANO = 2**62
 """The limit for a cost in nano-USD, which must fit into a 64-bit integer: 4.6 billion USD for one trace."""
@@ -54,7 +55,7 @@ class Amounts(NamedTuple):
         )
 
     def grown_to(self, now: "Amounts") -> "Amounts":
-        """The amounts that these can be corrected to: nothing shrinks, and a known duration stays."""
+        """These amounts with all increases up to ``now``: nothing shrinks, and a known duration stays."""
         counts = (_larger(before, after) for before, after in zip(self[2:], now[2:], strict=True))
         duration_ms = now.duration_ms if self.duration_ms is None else self.duration_ms
         return Amounts(self.failed or now.failed, duration_ms, *counts)
@@ -82,7 +83,7 @@ class Counted:
 
     ``group``: the label values of the series that count it, None if they no longer exist. ``amounts``: what it was
     counted with, None if it was not counted (given up, or other traffic) or was counted before amounts were kept.
-    ``seen``: the ``checksum`` of the trace as it was read last, if it differs from what was counted.
+    ``seen``: the ``checksum`` of the trace when it was last read, if it differs from what was counted.
     """
 
     start_ms: int
@@ -93,7 +94,8 @@ class Counted:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A trace that is different from what the ledger knows. ``after`` is what the ledger should know from now on."""
+    """A difference between a trace and what the ledger knows about it (``before``). ``after`` is what the ledger should
+    know from now on."""
 
     record: TraceRecord
     before: Counted
@@ -112,7 +114,7 @@ class Change:
 
 
 def change_of(record: TraceRecord, before: Counted) -> Change | None:
-    """What has changed about a trace that is done with, None if nothing has."""
+    """What has changed about a trace that is done with; None if nothing has."""
     after = replace(before, start_ms=record.start_ms)
     if before.amounts is not None:
         now = Amounts.of(record)
@@ -129,7 +131,7 @@ def checksum(record: TraceRecord) -> int:
 
 
 def checksum_of(*values: object) -> int:
-    """A checksum of some values, the same in every process."""
+    """A checksum of values that is the same in every process."""
     return crc32(repr(values).encode("utf-8", "backslashreplace"))
 
 

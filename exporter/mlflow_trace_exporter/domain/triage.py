@@ -6,7 +6,7 @@ MLflow still computes its tokens, cost and session from the spans. A trace that 
 batch of spans and is never marked. So neither the state nor the mark shows that a trace is complete. Only the absence
 of changes does: a marked trace is counted when it has not changed for ``FILL_MS``, a trace without the mark when it has
 not changed for ``SETTLE_MS``. The same applies to a trace with tokens but no cost, because the cost comes last. Labels
-have to be right by then. Amounts do not: what comes later is added, see growth.py.
+have to be right by then. Amounts do not: later increases are added, see growth.py.
 
 A marked trace that ended more than ``RETRY_MS`` ago is counted at once, because an SDK has given up sending by then.
 Otherwise every trace of a past month would have to be read twice.
@@ -27,7 +27,11 @@ from mlflow_trace_exporter.domain.labels import UNKNOWN
 from mlflow_trace_exporter.domain.trace import ORPHAN_MS, State, TraceRecord
 
 FILL_MS = 8_000
+"""How long a marked trace must not change before it is counted."""
+
 SETTLE_MS = 15_000
+"""The same for a trace without the mark, or with tokens but no cost."""
+
 RETRY_MS = 900_000
 """MLflow's SDKs retry an export for 500 s, and their clock may be a few minutes behind."""
 
@@ -82,8 +86,8 @@ class Known:
 class Batch:
     """The changes of one transaction.
 
-    ``counted``: traces to count now. ``pending``: traces to check again. ``ended``: those of them that have ended and
-    whose labels are there, so that their series can be exposed at 0 before they are counted. ``abandoned``: traces to
+    ``counted``: traces to count now. ``pending``: traces to check again. ``ended``: the pending traces that have ended
+    and have their labels, so that their series can be exposed at 0 before they are counted. ``abandoned``: traces to
     give up because they never ended. ``gone``: ids that are no longer pending. ``changed``: traces that were done with
     and are different now. ``duplicates``: how many traces were read again after they were done with. ``late``: how many
     traces were first seen after their start time was closed. ``reopened``: how often start times were reopened.
@@ -198,7 +202,7 @@ def _waited_long(before: Pending | None, at: Pending, now_ms: int) -> bool:
 
 
 def _has_labels(record: TraceRecord, at: Pending) -> bool:
-    """Whether a pending trace has ended and has its labels: they come together with the mark."""
+    """Whether a pending trace has ended and has its labels, which arrive together with the mark."""
     return record.state is not State.IN_PROGRESS and (record.finalized or at.environment != UNKNOWN)
 
 

@@ -119,8 +119,9 @@ _EOF = b"# EOF\n"
 class _Renderer:
     """Renders snapshots in one format.
 
-    First come the families about groups, which have nearly all series. What follows is about the exporter and changes
-    all the time. So a poll without new traces costs only the latter.
+    The families about groups come first. They have nearly all series, and change only if there are new traces.
+    Everything else is about the exporter and changes with each poll. So after a poll without new traces, only the small
+    second part is rendered.
     """
 
     def __init__(self, fmt: Format) -> None:
@@ -151,7 +152,7 @@ class _Renderer:
         return groups, b"".join((*others, *self._status_texts(snapshot.status), process))
 
     def _begin(self, families: tuple[TraceFamily, ...]) -> None:
-        """Forget what was rendered, and render these families from now on."""
+        """Discard what was rendered, and render these families from now on."""
         self._families = families
         texts = [(family, _FamilyText(family, self._head(_metric(family, {})))) for family in families]
         self._of_groups = [text for family, text in texts if family.is_of_groups]
@@ -173,7 +174,7 @@ class _Renderer:
 
 
 class _FamilyText:
-    """The text of one family. The lines of a series are kept until its numbers or exemplars change."""
+    """Renders one family. Keeps the lines of each series until its numbers or exemplars change."""
 
     def __init__(self, family: TraceFamily, head: bytes) -> None:
         self._name = family.name
@@ -205,7 +206,7 @@ _NOTHING: Mapping[Any, Any] = {}
 
 
 class _Gzip:
-    """Compresses texts of which most is the same as before. That part is compressed only once."""
+    """Compresses texts whose first part rarely changes. While it stays the same, it is not compressed again."""
 
     def __init__(self) -> None:
         self._before: list[bytes] | None = None
@@ -213,7 +214,7 @@ class _Gzip:
         self._compressor = _compressor()
 
     def compress(self, first: list[bytes], rest: bytes) -> bytes:
-        """The whole text as one gzip member. ``first``: what is rarely different."""
+        """The whole text as one gzip member. ``first``: the part that rarely changes."""
         if first != self._before:
             self._before, self._compressor = first, _compressor()
             self._compressed = b"".join(map(self._compressor.compress, first))

@@ -195,19 +195,19 @@ def _table(
         ),
         TraceFamily(
             DUPLICATES,
-            "Repeated reads of traces that are already counted. They add nothing.",
+            "Reads of traces that were already counted. They add nothing unless a trace has grown.",
             _nothing,
             labels=(),
         ),
         TraceFamily(
             CHANGED,
-            "Changes of counted traces that cannot be corrected, such as fewer tokens or another duration.",
+            "Changes to counted traces that could not be added to the counters, or only in part, such as fewer tokens.",
             _nothing,
             labels=(),
         ),
         TraceFamily(
             CORRECTED,
-            "Changes of counted traces that were added to the counters, such as more tokens or an error.",
+            "Changes to counted traces that were added to the counters, such as more tokens or an error.",
             _nothing,
             labels=(),
         ),

@@ -1,4 +1,4 @@
-"""Measures batches of traces: what they add to the totals. Pure."""
+"""Measures what batches of traces add to the totals. Pure."""
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
@@ -76,7 +76,7 @@ _Key = tuple[int, str, str]
 
 
 class _Sums:
-    """The sums over a batch. They are kept by group, because there are many more traces than groups."""
+    """The sums over a batch, by group, because there are many more traces than groups."""
 
     def __init__(self, meter: Meter, admission: Admission) -> None:
         self._meter = meter
@@ -124,8 +124,8 @@ class _Sums:
     def correct(self, change: Change) -> None:
         """Add what a trace has grown by since it was counted, to the series that count it."""
         before, after = change.before.amounts, change.after.amounts
-        assert before is not None, "it would not have grown"
-        assert after is not None, "likewise"
+        assert before is not None, "a trace without amounts cannot grow"
+        assert after is not None, "a trace without amounts cannot grow"
         group = change.before.group or self._admit(change.record).group
         labels = dict(zip(self._meter.rules.names, group, strict=True))
         sums = self._sums_of(group)

@@ -1,4 +1,4 @@
-"""The model of a metric over traces, and how traces add to it. Pure.
+"""What a metric over traces is, and what one trace adds to it. Pure.
 
 The metric families are the rows of two tables. families.py has the totals over traces. The ledger stores them in cells,
 so they survive a restart. status.py has the metrics about the exporter itself, which start again with each process.
@@ -95,7 +95,7 @@ class TraceFamily:
 
     @property
     def samples_per_series(self) -> int:
-        """The number of samples of a series: of a histogram its buckets, a sum and a count."""
+        """The number of samples of a series: for a histogram, its buckets, a sum and a count."""
         return len(self.edges) + 3 if self.edges else 1
 
     @property
@@ -108,7 +108,7 @@ class TraceFamily:
         return labels[: len(self.labels)] if self.is_of_groups else ()
 
     def labels_of(self, group: Group) -> Iterable[tuple[str, ...]]:
-        """The labels of all series that a group can have in this family; none if they have other labels."""
+        """The labels of all series that a group can have in this family; none if the family has other labels."""
         if len(self.labels) == len(group):
             for own in self.own_label[1] if self.own_label else ("",):
                 yield self._with_own(group, own)
@@ -133,8 +133,8 @@ class TraceFamily:
         return [*counts, *((own, SUM, amount) for own, amount in observations)]
 
     def growth(self, before: TraceRecord, after: TraceRecord, labels: Labels) -> Observations:
-        """What to observe in addition to ``before``, which was counted, now that the trace has grown to ``after``.
-        Nothing in a histogram that has an observation of the trace, because it cannot move to another bucket."""
+        """What to observe in addition to ``before``, which was counted, now that the trace has grown to ``after``. A
+        histogram that already has an observation of the trace gets none, because the observation cannot move."""
         counted = dict(self.observe(before, labels))
         now = self.observe(after, labels)
         if self.edges:

@@ -9,11 +9,11 @@ from prometheus_client.utils import floatToGoString
 from mlflow_trace_exporter.metrics.series import Exemplars, LabelValues, Numbers
 
 _number = lru_cache(maxsize=10_000)(floatToGoString)
-"""Writes a number. Small counts are frequent."""
+"""Writes a number. It is cached, because small counts are frequent."""
 
 
 class SampleLines:
-    """Writes the samples of a family: of a histogram if it has ``buckets``, otherwise of a counter or gauge."""
+    """Writes the samples of a family, which is a histogram if it has ``buckets``, otherwise a counter or gauge."""
 
     def __init__(self, name: str, label_names: Sequence[str], buckets: Sequence[str] = ()) -> None:
         self._name = name
@@ -23,7 +23,7 @@ class SampleLines:
         self._after_le = [(name, at) for name, at in names if name > "le"]
 
     def write(self, labels: LabelValues, numbers: Numbers, exemplars: Exemplars) -> bytes:
-        """The lines of one series. Of the exemplars those are written whose bucket is not empty."""
+        """The lines of one series. An exemplar is written only if its bucket is not empty."""
         before = [f'{name}="{_escaped(labels[at])}"' for name, at in self._before_le]
         after = [f'{name}="{_escaped(labels[at])}"' for name, at in self._after_le]
         own = "{" + ",".join((*before, *after)) + "}" if labels else ""

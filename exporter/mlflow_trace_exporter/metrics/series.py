@@ -1,7 +1,7 @@
 """Totals and exemplars by series. Pure.
 
-The values are never changed. A change makes a new mapping of the families that it concerns, and shares the others. So
-`is` tells whether the numbers of a series, or all those of a family, are still the same.
+Nothing here is modified in place. A change makes new mappings for the families that it concerns, and shares the others.
+So a comparison with ``is`` shows whether a series, or a whole family, is unchanged.
 """
 
 from collections.abc import Iterable, Mapping
@@ -15,7 +15,7 @@ LabelValues = tuple[str, ...]
 """The label values of a series, in the order of ``TraceFamily.label_names``."""
 
 BySeries = Mapping[str, Mapping[LabelValues, T]]
-"""Something of each series, by the name of its family and its labels."""
+"""A value for each series, by the name of its family and its labels."""
 
 Numbers = tuple[float, ...]
 """The numbers of a series, in the order of ``TraceFamily.parts``."""
@@ -29,20 +29,20 @@ SeriesExemplars = BySeries[Exemplars]
 
 
 class Draft(Generic[T]):
-    """A changed version of ``before``."""
+    """Collects changes to ``before``, which itself does not change."""
 
     def __init__(self, before: BySeries[T]) -> None:
         self._before = before
         self._changed: dict[str, dict[LabelValues, T]] = {}
 
     def of(self, family: str) -> dict[LabelValues, T]:
-        """The series of a family, to be changed."""
+        """The series of a family, which the caller may modify."""
         if family not in self._changed:
             self._changed[family] = dict(self._before.get(family, {}))
         return self._changed[family]
 
     def result(self) -> BySeries[T]:
-        """``before`` itself if nothing was changed."""
+        """``before`` with the changes; the same object if there are none."""
         return {**self._before, **self._changed} if self._changed else self._before
 
 

@@ -48,9 +48,9 @@ def within(seconds: float, ask: Callable[[], T]) -> T:
 class UnderWay(Generic[T]):
     """Runs ``ask`` in its own thread, with a time limit that begins now.
 
-    The thread is asked to exit when somebody waits for the result and the time is over, or when the result is no longer
-    needed. It exits when the next byte arrives or the timeout of the current read expires. So only the requests that
-    ended within one such timeout can leave a thread behind.
+    The thread is told to exit if the time is up while somebody waits for the result, or if the result is no longer
+    needed. It exits when the next byte arrives or the timeout of the current read expires. So only requests that were
+    given up within the last such timeout can still have a thread.
     """
 
     def __init__(self, seconds: float, ask: Callable[[], T]) -> None:
@@ -79,7 +79,7 @@ class UnderWay(Generic[T]):
 
     def end(self) -> None:
         """Make the thread exit, because the result is not needed."""
-        with self._lock:  # once it is done, another thread may get its number
+        with self._lock:  # after the thread has ended, another one may get its id
             if not self._done.is_set():
                 _end(self._thread)
 

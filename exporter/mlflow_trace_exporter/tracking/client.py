@@ -70,8 +70,8 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Question(Generic[T]):
-    """A request in flight. ``answer`` waits for the response, once, and raises PollError. ``drop`` ends the request
-    because the response is not needed."""
+    """A request in flight. ``answer`` waits for the response and may be called once. It raises PollError. ``drop`` ends
+    the request if the response is not needed."""
 
     answer: Callable[[], T]
     drop: Callable[[], None]
@@ -122,7 +122,7 @@ class Client:
         newest_first: bool = False,
         page_token: str | None = None,
     ) -> Question[Found]:
-        """Send the request of ``search``."""
+        """Send the request of ``search``, and do not wait for the response."""
         order = "DESC" if newest_first else "ASC"
         question = {
             "locations": [
@@ -200,8 +200,8 @@ class Client:
         read: Callable[[_Answer], T],
         until_s: float | None = None,
     ) -> Question[T]:
-        """Send a request. Its response is only read into memory until somebody needs the answer, because threads that
-        compute at the same time delay each other."""
+        """Send a request. Its response is read into memory, but not parsed until somebody waits for the answer: threads
+        that compute at the same time slow each other down."""
         with self.errors_classified(endpoint):
             under_way = self._send(endpoint, "POST", until_s, json=question)
 

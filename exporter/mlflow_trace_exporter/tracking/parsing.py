@@ -32,14 +32,14 @@ class Json(Generic[T]):
         self._decode = msgspec.json.Decoder(kind).decode
 
     def read(self, text: str) -> T:
-        """Raises ValueError or RecursionError if the text is not JSON or not of the type."""
+        """The value in a JSON text. Raises ValueError or RecursionError if the text is not JSON or not of the type."""
         try:
             return self._decode(text)
         except (ValueError, RecursionError):
             return msgspec.convert(json.loads(text), self._kind)
 
 
-# gc=False: what is read from JSON has no cycles, so the garbage collector does not have to visit it
+# gc=False: values that are read from JSON have no cycles, so the garbage collector need not visit them
 class _Experiment(msgspec.Struct, gc=False):
     experiment_id: str
 
@@ -49,7 +49,7 @@ class _Location(msgspec.Struct, gc=False):
 
 
 class TraceInfo(msgspec.Struct, gc=False):
-    """A trace as MLflow's REST API 3.0 returns it. Parts that may be invalid are objects."""
+    """A trace as MLflow's REST API 3.0 returns it. Fields of type ``object`` may have any JSON value."""
 
     trace_id: str
     trace_location: _Location

@@ -1,4 +1,4 @@
-"""Scans: all traces of a window in order of start, with two requests in flight if there are many."""
+"""Scans: all traces of a window in order of start, with up to two requests in flight."""
 
 from collections import deque
 from collections.abc import Callable, Container, Generator, Iterator, Sequence
@@ -28,8 +28,8 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A search result, and the token of the next page. ``records`` converts and checks its traces, each of them once.
-    Raises PollError."""
+    """A search result, and the token of the next page. ``records`` converts and checks its traces, without duplicates.
+    It raises PollError."""
 
     extent: Extent
     records: Callable[[], tuple[TraceRecord, ...]]
@@ -37,8 +37,8 @@ class Found:
 
 
 class Search(Protocol):
-    """Begins a search for the traces of a window, except those with these ids, ordered by start: for the first page, or
-    the one of ``token``."""
+    """Begins a search for the traces of a window, except those with ``excluded`` ids, ordered by start. The result is
+    the first page, or the page of ``token``."""
 
     def __call__(self, window: Window, excluded: frozenset[str] = ..., token: str | None = ...) -> Question[Found]:
         """Send the request."""
@@ -50,8 +50,8 @@ class Scan:
     """Reads all traces of a window, each once, ordered by start.
 
     The first request is for the whole window. If its page is full, the rest is requested in slices of start times,
-    about a page each: so MLflow is busy with the next two slices while a page is converted and processed. A slice with
-    more than a page is read to its end before the next one.
+    about a page each. So MLflow works on the next two slices while a page is converted and processed. A slice with more
+    than one page is read to its end before the next one.
 
     If a millisecond has more rows than can be excluded, page tokens are used. ``known`` traces are excluded where
     possible. ``max_excluded`` is how many ids a search can exclude; 0 if the server does not support it.
@@ -64,11 +64,11 @@ class Scan:
     known: Known = ()
     _asked: deque[tuple[Slice, Question[Found]]] = field(default_factory=deque)
     _rest: Slice | None = None
-    """What is not requested yet. It starts after everything that is."""
+    """What is not requested yet. It starts after everything that has been requested."""
     _width_ms: int | None = None
 
     def pages(self, window: Window) -> Generator[Page, None, None]:
-        """The pages, each of at least one trace. Raises PollError when the page of a failed request is due."""
+        """The pages, each with at least one trace. If a request fails, PollError is raised when its page is due."""
         self._rest = Slice(window)
         try:
             while self._ask_ahead():
@@ -111,7 +111,7 @@ class Scan:
         return page
 
     def _continue_with(self, rest: Slice) -> None:
-        """Request the rest of a slice. If it is the last one, its rest is requested in slices."""
+        """Request the rest of a slice before everything else. The rest of the last slice is split again instead."""
         if self._asked or self._rest is not None:
             self._asked.appendleft((rest, self._ask(rest)))
         else:

@@ -10,10 +10,10 @@ from mlflow_trace_exporter.domain.horizon import Window
 from mlflow_trace_exporter.domain.trace import PLAIN_ID
 
 FILL = 0.9
-"""The part of a page that a slice is predicted to fill, so that most slices fit into one page."""
+"""The share of a page that a slice should fill, so that most slices fit into one page."""
 
 SPARSE = 0.5
-"""A slice that fills less of a page than this shows that the prediction was wrong."""
+"""If a slice fills a smaller share of a page than this, the prediction was wrong."""
 
 MAX_EXCLUDED_LENGTH = 64
 """Known traces with longer ids are not excluded from a search, because the filter would become too long."""
@@ -38,7 +38,7 @@ class Row(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Extent:
-    """How many rows a page has, and their first and last start (Unix ms). ``at_last`` are the ids of the rows of the
+    """How many rows a page has, and their first and last start (Unix ms). ``at_last`` are the ids of the rows in the
     last millisecond. ``more``: there may be more rows than these."""
 
     count: int
@@ -60,7 +60,7 @@ class Extent:
 @dataclass(frozen=True, slots=True)
 class Slice:
     """A part of a scan: the traces of a window, except those with the ids in ``read``, which start in its first
-    millisecond and were read before. ``is_rest``: it is what remains of a slice after a full page."""
+    millisecond and were already read. ``is_rest``: it is what remains of a slice after a full page."""
 
     window: Window
     read: frozenset[str] = frozenset()
@@ -91,8 +91,8 @@ class Slice:
 
 
 def split(rest: Slice, width_ms: int | None, known: Known, at_most: int) -> tuple[Slice, Slice | None]:
-    """The first slice of ``rest``, and what remains (None: nothing). The slice is at most ``width_ms`` long, and
-    ``at_most`` ids have to be excluded from it (unless more start in its first millisecond)."""
+    """The first slice of ``rest``, and what remains (None: nothing). The slice is at most ``width_ms`` long, and so
+    short that at most ``at_most`` ids have to be excluded, unless more of them start in its first millisecond."""
     window = rest.window
     hi_ms = window.hi_ms if width_ms is None else min(window.hi_ms, window.lo_ms + width_ms)
     begin, end = _range(known, replace(window, hi_ms=hi_ms))
@@ -104,8 +104,9 @@ def split(rest: Slice, width_ms: int | None, known: Known, at_most: int) -> tupl
 
 
 def next_width_ms(width_ms: int | None, asked: Slice, page: Extent, page_size: int) -> int | None:
-    """The length of the next slices, after the page of ``asked`` with slices of ``width_ms``. None: the density of
-    traces is unknown, so the next search should be for all that remains. This skips gaps, such as nights.
+    """The length of the next slices, given the first page of the slice ``asked`` and the previous length ``width_ms``.
+    None means that the density of traces is unknown, so that the next search should be for everything that remains.
+    This skips gaps, such as nights.
 
     Example: 500 rows in 10 s make slices of 9 s.
     """
@@ -119,5 +120,5 @@ def next_width_ms(width_ms: int | None, asked: Slice, page: Extent, page_size: i
 
 
 def _range(known: Known, window: Window) -> tuple[int, int]:
-    """Which of the known traces start in the window."""
+    """The range of indexes of the known traces that start in the window."""
     return bisect_left(known, (window.lo_ms,)), bisect_left(known, (window.hi_ms,))

@@ -53,8 +53,8 @@ class Source(Protocol):
 
     def scan(self, window: Window, *, known: Known = ()) -> Iterator[Page]:
         """All traces of the window, each once, ordered by start. The next pages are requested while the caller
-        processes one. ``known`` traces are left out where MLflow supports it, which costs it less than returning
-        them."""
+        processes one. ``known`` traces are left out where MLflow supports this, because that costs MLflow less than
+        returning them."""
         ...
 
     def get(self, trace_ids: Sequence[str]) -> list[TraceRecord]:
@@ -214,7 +214,7 @@ class MlflowSource:
     def _in_order(
         self, records: tuple[TraceRecord, ...], window: Window, newest_first: bool
     ) -> tuple[TraceRecord, ...]:
-        """These records, if they answer the question. Raises PollError."""
+        """These records, if their order and times are those of the request. Otherwise raises PollError."""
         starts = [record.start_ms for record in records]
         if starts != sorted(starts, reverse=newest_first):
             raise self.client.bad_answer("its traces are not in the requested order")
@@ -232,7 +232,7 @@ class MlflowSource:
         newest_first: bool = False,
         token: str | None = None,
     ) -> Question[Found]:
-        """Begin to search MLflow. All traces come through this method."""
+        """Begin a search. All traces come through this method."""
         names = {key: name for key, name in self._names().items() if experiment in (None, clean(name))}
         if not names:
             return Question(lambda: Found(Extent.of((), more=False), tuple), lambda: None)

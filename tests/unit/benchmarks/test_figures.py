@@ -1,4 +1,4 @@
-"""What the benchmarks say about what they measured."""
+"""Figures, tables and the runner of the benchmarks."""
 
 import json
 from collections.abc import Iterator
@@ -34,7 +34,7 @@ from tests.benchmarks.figures import (
     ],
 )
 def test_a_goal_is_for_the_value_or_for_the_ratio(goal: Goal | None, reached: bool | None) -> None:
-    assert Figure("catch-up", 20, "s", ratio=0.5, beside="the floor", goal=goal).reached is reached
+    assert Figure("catch-up", 20, "s", ratio=0.5, beside="the bare loop", goal=goal).reached is reached
 
 
 def test_a_goal_for_a_ratio_that_is_not_there_is_a_mistake() -> None:

@@ -1,4 +1,4 @@
-"""The traffic of the benchmarks does what they say."""
+"""The simulated traffic of the benchmarks."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,7 +12,7 @@ Make = Callable[[int, int], Traffic]
 
 @pytest.fixture
 def make(tmp_path: Path) -> Iterator[Make]:
-    """Makes traffic of so many label sets in so many experiments."""
+    """Makes traffic with a number of label sets in a number of experiments."""
     made: list[Traffic] = []
 
     def traffic(label_sets: int, experiments: int) -> Traffic:
@@ -43,7 +43,7 @@ def test_a_poll_that_counts_another_number_is_noticed(make: Make) -> None:
         traffic.poll(4)
 
 
-def test_what_the_simulation_takes_is_known(make: Make) -> None:
+def test_the_cpu_time_of_the_simulation_is_measured(make: Make) -> None:
     traffic = make(1, 1)
     before_s = traffic.mlflow.spent_s
     traffic.settle(100)

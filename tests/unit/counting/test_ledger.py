@@ -84,7 +84,7 @@ def test_a_commit_that_fails_leaves_nothing_of_itself(ledger: Ledger) -> None:
 
 
 def deny(table: str) -> Callable[..., int]:
-    """Let writes to a table fail."""
+    """An authorizer that makes inserts into a table fail."""
     return lambda action, name, *_: sqlite3.SQLITE_DENY if (action, name) == (sqlite3.SQLITE_INSERT, table) else 0
 
 

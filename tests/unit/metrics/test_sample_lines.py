@@ -1,4 +1,4 @@
-"""Sample lines are those of prometheus_client."""
+"""Our sample lines are the same as those of prometheus_client."""
 
 from collections.abc import Callable
 from dataclasses import replace

@@ -15,7 +15,7 @@ TRACE = Json(TraceInfo)
 
 
 def to_record(found: dict[str, Any], experiments: Mapping[str, str], seen_ms: int) -> TraceRecord:
-    """The record of a trace in JSON."""
+    """Convert a trace to a record by way of JSON."""
     return parsing.to_record(TRACE.read(json.dumps(found)), experiments, seen_ms)
 
 
@@ -244,14 +244,14 @@ def test_whatever_json_python_reads_is_read_alike(before: str, after: str) -> No
 
 
 @pytest.mark.parametrize("number", ["9" * 30, "1e999", "NaN", "Infinity", "9" * 5_000])
-def test_an_odd_number_does_not_take_other_numbers_along(number: str) -> None:
+def test_an_odd_number_does_not_affect_other_numbers(number: str) -> None:
     usage = to_record(trace(tokenUsage=f'{{"input_tokens": 3, "output_tokens": {number}}}'), {}, 0).usage
-    assert usage == (None if len(number) > 4_300 else TokenUsage(3, None))  # Python reads no longer ones
+    assert usage == (None if len(number) > 4_300 else TokenUsage(3, None))  # Python parses no integer with more digits
 
 
 @pytest.mark.parametrize(
     "text", ["", "[]", "7", "{", '{"traces": 7}', '{"traces": [7]}', '{"traces": [{}]}', "{}{}", "\ufeff{}"]
 )
-def test_what_is_no_page_of_traces(text: str) -> None:
+def test_what_is_not_a_page_of_traces(text: str) -> None:
     with pytest.raises(ValueError, match=r"Expect|missing|Extra|BOM"):
         Json(TracePage).read(text)

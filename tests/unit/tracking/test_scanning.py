@@ -17,7 +17,7 @@ PAGE_SIZE = 10
 
 
 class Answers:
-    """A server with a trace at each of ``starts``. ``told`` is what was asked, answered and dropped, by number.
+    """A server with a trace at each of ``starts``. ``told`` lists which requests were sent, answered and dropped.
     ``fail_at`` is the number of a request that fails."""
 
     def __init__(self, starts: Sequence[int], fail_at: int = 0) -> None:

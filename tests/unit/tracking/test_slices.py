@@ -1,4 +1,4 @@
-"""Which ranges of start times a scan requests."""
+"""The ranges of start times that a scan requests."""
 
 from collections.abc import Sequence
 from dataclasses import replace
