@@ -585,8 +585,8 @@ BREAKAGES = (
     ),
     Breakage(
         "never delete the copy of an earlier ledger",
-        "counting/ledger_connection.py",
-        "            drop_copies(self._path)\n",
+        "counting/ledger.py",
+        "        self._db.drop_copies()\n",
         "",
         f"{LEDGER} -k copy_of_an_earlier",
     ),

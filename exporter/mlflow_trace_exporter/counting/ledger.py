@@ -157,6 +157,7 @@ class Ledger:
             self._retire(horizon)
             self._store_horizon(horizon)
         self.totals.keep(totals)
+        self._db.drop_copies()
 
     def _store(self, batch: Batch, groups: Mapping[str, Group], forgotten_ms: int) -> None:
         self._db.each("DELETE FROM pending WHERE trace_id = ?", [(trace_id,) for trace_id in batch.gone])

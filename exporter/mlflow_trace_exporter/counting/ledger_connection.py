@@ -47,6 +47,7 @@ class Connection:
         self._db = open_database(self._path)
         self._inode = self._path.stat().st_ino
         self._log_inode: int | None = None
+        self._may_have_copies = True
 
     def begin_again(self, damage: LedgerDamagedError) -> None:
         """Set the damaged file aside and create a new ledger. Raises UserError as the constructor does."""
@@ -90,13 +91,13 @@ class Connection:
                 if self._db.in_transaction:
                     self._db.execute("ROLLBACK")
                 raise
-            self._note_commit()
+            self._log_inode = self._log_inode or _inode_of(self._log_path)
 
-    def _note_commit(self) -> None:
-        """After the first commit: remember the file of the write-ahead log, and delete copies of a converted ledger."""
-        if self._log_inode is None:
-            self._log_inode = _inode_of(self._log_path)
+    def drop_copies(self) -> None:
+        """Delete the copies of a converted ledger, if there are any."""
+        if self._may_have_copies:
             drop_copies(self._path)
+            self._may_have_copies = False
 
     @property
     def _log_path(self) -> Path:
