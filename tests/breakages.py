@@ -319,7 +319,7 @@ BREAKAGES = (
     ),
     Breakage(
         "read the body of a redirection",
-        "tracking/client.py",
+        "tracking/transport.py",
         '        hooks={"response": bounded.without_body},\n',
         "",
         f"{BOUNDED} -k redirection",
@@ -1442,14 +1442,14 @@ BREAKAGES = (
     ),
     Breakage(
         "messages: a redirection that makes a POST a GET is told",
-        "tracking/client.py",
+        "tracking/transport.py",
         "        if response.request.method != method:",
         "        if False:",
         "tests/unit/tracking/test_failures.py -k redirection",
     ),
     Breakage(
         "messages: what MLflow's client raises is not MLflow's answer",
-        "tracking/client.py",
+        "tracking/transport.py",
         "        if is_of_network(error):\n",
         "        if error:\n",
         "tests/unit/tracking/test_failures.py -k not_mlflow_s_answer",

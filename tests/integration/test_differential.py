@@ -11,7 +11,7 @@ from mlflow_trace_exporter.domain.horizon import BUCKET_MS, Window
 from mlflow_trace_exporter.domain.trace import State, TraceRecord
 from mlflow_trace_exporter.tracking import client
 from mlflow_trace_exporter.tracking import source as source_module
-from mlflow_trace_exporter.tracking.client import Client, Found, Question
+from mlflow_trace_exporter.tracking.client import Client, FoundTraces, PendingAnswer
 from mlflow_trace_exporter.tracking.scanning import Page
 from mlflow_trace_exporter.tracking.source import MAX_EXCLUDED, MlflowSource
 from tests.support.builders import record
@@ -25,9 +25,9 @@ START_MS = 1_790_000_000_000 // BUCKET_MS * BUCKET_MS
 class Prompt(Client):
     """A client whose searches are answered before anything else happens, like those of the simulated MLflow."""
 
-    def begin_search(self, *question: Any) -> Question[Found]:
+    def begin_search(self, *question: Any) -> PendingAnswer[FoundTraces]:
         found = super().begin_search(*question).answer()
-        return Question(lambda: found, lambda: None)
+        return PendingAnswer(lambda: found, lambda: None)
 
 
 class Pair:

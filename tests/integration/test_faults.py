@@ -18,7 +18,7 @@ from mlflow_trace_exporter.domain.trace import TraceRecord
 from mlflow_trace_exporter.errors import NotUnderstoodError, PollError, Reason
 from mlflow_trace_exporter.tracking import client
 from mlflow_trace_exporter.tracking import source as source_module
-from mlflow_trace_exporter.tracking.client import Client, Question
+from mlflow_trace_exporter.tracking.client import Client, PendingAnswer
 from mlflow_trace_exporter.tracking.features import Feature
 from mlflow_trace_exporter.tracking.source import MlflowSource
 from tests.support.proxy import proxy, respond
@@ -244,7 +244,7 @@ class OlderClient(Client):
     def begin_search(self, experiment_ids: Any, filter_string: str, *more: Any) -> Any:
         for feature, term in REFUSED.items():
             if feature in self._lacks and term in filter_string:
-                return Question(partial(refuse, term), lambda: None)
+                return PendingAnswer(partial(refuse, term), lambda: None)
         return super().begin_search(experiment_ids, filter_string, *more)
 
     def count(self, *args: Any) -> Any:

@@ -9,7 +9,7 @@ from mlflow_trace_exporter.domain.horizon import Window
 from mlflow_trace_exporter.domain.trace import PLAIN_ID, State, TraceRecord
 from mlflow_trace_exporter.errors import PollError, Reason
 from mlflow_trace_exporter.tracking import source as source_module
-from mlflow_trace_exporter.tracking.client import MAX_COUNTS, PAGE_SIZE, Client, Found, Question
+from mlflow_trace_exporter.tracking.client import MAX_COUNTS, PAGE_SIZE, Client, FoundTraces, PendingAnswer
 from mlflow_trace_exporter.tracking.source import MAX_EXCLUDED, MlflowSource, can_be_asked_for
 from tests.support.real import ODD_IDS, Mlflow, Trace, now_ms
 
@@ -98,7 +98,7 @@ class Watched(Client):
         filter_string: str,
         newest_first: bool = False,
         page_token: str | None = None,
-    ) -> Question[Found]:
+    ) -> PendingAnswer[FoundTraces]:
         self.filters.append(filter_string)
         return super().begin_search(experiment_ids, filter_string, newest_first, page_token)
 

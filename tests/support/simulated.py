@@ -10,7 +10,7 @@ from mlflow_trace_exporter.domain.clocks import Clocks
 from mlflow_trace_exporter.domain.horizon import Window
 from mlflow_trace_exporter.domain.trace import Cost, State, TokenUsage, TraceRecord
 from mlflow_trace_exporter.errors import PollError, Reason
-from mlflow_trace_exporter.tracking.client import Question
+from mlflow_trace_exporter.tracking.client import PendingAnswer
 from mlflow_trace_exporter.tracking.experiments import Experiment
 from mlflow_trace_exporter.tracking.features import Feature
 from mlflow_trace_exporter.tracking.scanning import Found, Page, Scan
@@ -115,13 +115,13 @@ class SimulatedMlflow:
 
     def _begin(
         self, window: Window, excluded: frozenset[str] = frozenset(), token: str | None = None
-    ) -> Question[Found]:
+    ) -> PendingAnswer[Found]:
         """A search that sees what is there now. A failure shows only when the answer is due."""
         try:
             found = self._search(window, excluded, int(token or 0))
         except Exception as error:
-            return Question(partial(_raise, error), lambda: None)
-        return Question(lambda: found, lambda: None)
+            return PendingAnswer(partial(_raise, error), lambda: None)
+        return PendingAnswer(lambda: found, lambda: None)
 
     def get(self, trace_ids: Sequence[str]) -> list[TraceRecord]:
         self._answer()

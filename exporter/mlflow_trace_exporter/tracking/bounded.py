@@ -42,10 +42,10 @@ class UnknownCoding(requests.RequestException):
 
 def within(seconds: float, ask: Callable[[], T]) -> T:
     """Run ``ask`` with a time limit. Returns or raises what ``ask`` does, or raises TookTooLong."""
-    return UnderWay(seconds, ask).result()
+    return BoundedCall(seconds, ask).result()
 
 
-class UnderWay(Generic[T]):
+class BoundedCall(Generic[T]):
     """Runs ``ask`` in its own thread, with a time limit that begins now.
 
     The thread is told to exit if the time is up while somebody waits for the result, or if the result is no longer

@@ -8,7 +8,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from email.utils import parsedate_to_datetime
@@ -16,17 +16,15 @@ from time import monotonic
 from typing import Any, Generic, TypeVar
 
 import mlflow.version
-import requests
 from mlflow.environment_variables import MLFLOW_HTTP_REQUEST_MAX_RETRIES, MLFLOW_HTTP_REQUEST_TIMEOUT
-from mlflow.utils.credentials import get_default_host_creds
-from mlflow.utils.rest_utils import http_request
 
 from mlflow_trace_exporter.addresses import without_credentials
 from mlflow_trace_exporter.errors import PollError
 from mlflow_trace_exporter.tracking import bounded
 from mlflow_trace_exporter.tracking.experiments import Experiment
-from mlflow_trace_exporter.tracking.failures import NotAskedError, RefusedError, WebPageError, classify, is_of_network
+from mlflow_trace_exporter.tracking.failures import classify
 from mlflow_trace_exporter.tracking.parsing import Json, TraceInfo, TracePage
+from mlflow_trace_exporter.tracking.transport import Answer, ask, checked, text_of
 
 CLIENT_VERSION: str = mlflow.version.VERSION
 
@@ -47,9 +45,6 @@ WHOLE_ANSWER = 2
 RETRY_S = 10
 """The longest wait of MLflow's client before one of the few retries that ``prepare_client`` allows."""
 
-ERROR_BYTES = 64 * 1024
-"""How much of an error response is read."""
-
 CLOCK_AGE_S = 300
 """How long a reading of the server's clock is extrapolated with ours before the clock is read again."""
 
@@ -59,7 +54,7 @@ _EXPERIMENTS = "/api/2.0/mlflow/experiments/search"
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class FoundTraces:
     """A page of traces. ``next_page_token`` is None on the last page. ``arrived_s`` is when the response began, by the
     monotonic clock."""
 
@@ -69,24 +64,12 @@ class Found:
 
 
 @dataclass(frozen=True, slots=True)
-class Question(Generic[T]):
+class PendingAnswer(Generic[T]):
     """A request in flight. ``answer`` waits for the response and may be called once. It raises PollError. ``drop`` ends
     the request if the response is not needed."""
 
     answer: Callable[[], T]
     drop: Callable[[], None]
-
-
-@dataclass(frozen=True, slots=True)
-class _Answer:
-    """An HTTP response; ``location`` is the target of a redirect. ``arrived_s`` is when it began, by the monotonic
-    clock."""
-
-    status: int
-    date: str | None
-    arrived_s: float
-    body: bytes
-    location: str = ""
 
 
 class Client:
@@ -110,7 +93,7 @@ class Client:
         filter_string: str,
         newest_first: bool = False,
         page_token: str | None = None,
-    ) -> Found:
+    ) -> FoundTraces:
         """A page of up to PAGE_SIZE matching traces, ordered by start and id: the first one, or the one of
         ``page_token``."""
         return self.begin_search(experiment_ids, filter_string, newest_first, page_token).answer()
@@ -121,7 +104,7 @@ class Client:
         filter_string: str,
         newest_first: bool = False,
         page_token: str | None = None,
-    ) -> Question[Found]:
+    ) -> PendingAnswer[FoundTraces]:
         """Send the request of ``search``, and do not wait for the response."""
         order = "DESC" if newest_first else "ASC"
         question = {
@@ -169,7 +152,7 @@ class Client:
     def server_version(self) -> str:
         """The version that the server reports."""
         with self.errors_classified("/version"):
-            version = _checked(self._request("/version", "GET")).body.decode().strip()
+            version = checked(self._request("/version", "GET")).body.decode().strip()
             if not re.fullmatch(r"\d+\.\d+[\w.]*", version):
                 raise ValueError("not a version number")
             return version
@@ -191,15 +174,15 @@ class Client:
     ) -> T:
         """Send a request and convert the JSON object of the response with ``read``. If ``read`` raises, the response is
         a bad answer. ``until_s`` (monotonic clock) is a deadline in addition to the usual time limit."""
-        return self._begin(endpoint, question, lambda answer: read(_read_object(_text(answer))), until_s).answer()
+        return self._begin(endpoint, question, lambda answer: read(_read_object(text_of(answer))), until_s).answer()
 
     def _begin(
         self,
         endpoint: str,
         question: Mapping[str, object],
-        read: Callable[[_Answer], T],
+        read: Callable[[Answer], T],
         until_s: float | None = None,
-    ) -> Question[T]:
+    ) -> PendingAnswer[T]:
         """Send a request. Its response is read into memory, but not parsed until somebody waits for the answer: threads
         that compute at the same time slow each other down."""
         with self.errors_classified(endpoint):
@@ -207,23 +190,23 @@ class Client:
 
         def answer() -> T:
             with self.errors_classified(endpoint):
-                return read(_checked(self._received(under_way)))
+                return read(checked(self._received(under_way)))
 
-        return Question(answer, under_way.end)
+        return PendingAnswer(answer, under_way.end)
 
-    def _request(self, endpoint: str, method: str) -> _Answer:
+    def _request(self, endpoint: str, method: str) -> Answer:
         return self._received(self._send(endpoint, method))
 
     def _send(
         self, endpoint: str, method: str, until_s: float | None = None, **request: Any
-    ) -> bounded.UnderWay[_Answer]:
+    ) -> bounded.BoundedCall[Answer]:
         """Send a request to MLflow. No other method does."""
         patience_s = self._patience_s()
         if until_s is not None:
             patience_s = max(0.0, min(patience_s, until_s - monotonic()))
-        return bounded.UnderWay(patience_s, lambda: _asked(self._uri, endpoint, method, **request))
+        return bounded.BoundedCall(patience_s, lambda: ask(self._uri, endpoint, method, **request))
 
-    def _received(self, under_way: bounded.UnderWay[_Answer]) -> _Answer:
+    def _received(self, under_way: bounded.BoundedCall[Answer]) -> Answer:
         answer = under_way.result()
         self._look_at_clock(answer)
         return answer
@@ -232,7 +215,7 @@ class Client:
         retries = MLFLOW_HTTP_REQUEST_MAX_RETRIES.get()
         return float(WHOLE_ANSWER * MLFLOW_HTTP_REQUEST_TIMEOUT.get() * (1 + retries) + RETRY_S * retries)
 
-    def _look_at_clock(self, answer: _Answer) -> None:
+    def _look_at_clock(self, answer: Answer) -> None:
         try:
             seconds = parsedate_to_datetime(answer.date or "").timestamp()
         except (ValueError, OverflowError):  # a proxy removed or mangled it
@@ -254,61 +237,6 @@ class Client:
         return classify(ValueError(complaint), self.tracking_uri, endpoint)
 
 
-def _asked(uri: str, endpoint: str, method: str, **request: Any) -> _Answer:
-    """Send a request and read the response up to a limit. The body of an error response is only quoted, so a failure to
-    read it is ignored.
-
-    Raises NotAskedError if MLflow's client fails before it uses the network.
-    """
-    try:
-        response: requests.Response = http_request(
-            get_default_host_creds(uri),
-            endpoint,
-            method,
-            stream=True,
-            raise_on_status=False,  # the body of the response explains more
-            extra_headers={"Accept-Encoding": "gzip"},
-            hooks={"response": bounded.without_body},
-            **request,
-        )
-    except Exception as error:
-        if is_of_network(error):
-            raise
-        raise NotAskedError(str(error.__context__ or error)) from error
-    with response:
-        arrived_s, date = monotonic(), response.headers.get("Date")
-        if response.request.method != method:  # a redirect turned a POST into a GET, so this answers another request
-            first = response.history[0]
-            return _Answer(first.status_code, date, arrived_s, b"", first.headers.get("Location", ""))
-        body = b""
-        if response.status_code == 200:
-            body = bounded.body(response)
-        else:
-            with suppress(Exception):
-                body = bounded.body(response, ERROR_BYTES)
-        return _Answer(response.status_code, date, arrived_s, body, response.headers.get("Location", ""))
-
-
-def _checked(answer: _Answer) -> _Answer:
-    """Return the answer if its status is 200, otherwise raise RefusedError."""
-    if answer.status == 200:
-        return answer
-    text = answer.body.decode(errors="replace")
-    with suppress(ValueError, RecursionError):
-        found = json.loads(text)
-        if isinstance(found, dict):
-            text = ": ".join(str(found[key]) for key in ("error_code", "message") if found.get(key)) or text
-    raise RefusedError(answer.status, text, answer.location)
-
-
-def _text(answer: _Answer) -> str:
-    """The body of a response. Raises WebPageError if it is a web page instead of data."""
-    text = answer.body.decode()
-    if text.lstrip()[:1] == "<":
-        raise WebPageError(text)
-    return text
-
-
 def _read_object(text: str) -> Mapping[str, Any]:
     found = json.loads(text)
     if not isinstance(found, dict):
@@ -319,11 +247,11 @@ def _read_object(text: str) -> Mapping[str, Any]:
 _TRACE_PAGE = Json(TracePage)
 
 
-def _found(answer: _Answer) -> Found:
-    page = _TRACE_PAGE.read(_text(answer))
+def _found(answer: Answer) -> FoundTraces:
+    page = _TRACE_PAGE.read(text_of(answer))
     if len(page.traces) > PAGE_SIZE:
         raise ValueError(f"{len(page.traces)} traces were returned, but at most {PAGE_SIZE} were requested")
-    return Found(tuple(page.traces), page.next_page_token or None, answer.arrived_s)
+    return FoundTraces(tuple(page.traces), page.next_page_token or None, answer.arrived_s)
 
 
 def _experiments(answer: Mapping[str, Any]) -> tuple[dict[str, Experiment], str | None]:

@@ -8,7 +8,7 @@ from typing import Protocol
 from mlflow_trace_exporter.domain.horizon import Window
 from mlflow_trace_exporter.domain.trace import TraceRecord
 from mlflow_trace_exporter.errors import PollError
-from mlflow_trace_exporter.tracking.client import Question
+from mlflow_trace_exporter.tracking.client import PendingAnswer
 from mlflow_trace_exporter.tracking.slices import Extent, Known, Slice, next_width_ms, split
 
 IN_FLIGHT = 2
@@ -40,7 +40,7 @@ class Search(Protocol):
     """Begins a search for the traces of a window, except those with ``excluded`` ids, ordered by start. The result is
     the first page, or the page of ``token``."""
 
-    def __call__(self, window: Window, excluded: frozenset[str] = ..., token: str | None = ...) -> Question[Found]:
+    def __call__(self, window: Window, excluded: frozenset[str] = ..., token: str | None = ...) -> PendingAnswer[Found]:
         """Send the request."""
         ...
 
@@ -62,7 +62,7 @@ class Scan:
     page_size: int
     max_excluded: int
     known: Known = ()
-    _asked: deque[tuple[Slice, Question[Found]]] = field(default_factory=deque)
+    _asked: deque[tuple[Slice, PendingAnswer[Found]]] = field(default_factory=deque)
     _rest: Slice | None = None
     """What is not requested yet. It starts after everything that has been requested."""
     _width_ms: int | None = None
@@ -84,7 +84,7 @@ class Scan:
             self._asked.append((first, self._ask(first)))
         return bool(self._asked)
 
-    def _ask(self, part: Slice) -> Question[Found]:
+    def _ask(self, part: Slice) -> PendingAnswer[Found]:
         return self.search(part.window, part.excluded(self.known, self.max_excluded))
 
     def _next_pages(self) -> Iterator[Page]:

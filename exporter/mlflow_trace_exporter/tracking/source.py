@@ -14,8 +14,7 @@ from mlflow_trace_exporter.domain.labels import clean
 from mlflow_trace_exporter.domain.trace import TraceRecord
 from mlflow_trace_exporter.errors import NotUnderstoodError, PollError, Reason, UserError
 from mlflow_trace_exporter.tracking import filters
-from mlflow_trace_exporter.tracking.client import MAX_COUNTS, PAGE_SIZE, Client, Question
-from mlflow_trace_exporter.tracking.client import Found as TracesFound
+from mlflow_trace_exporter.tracking.client import MAX_COUNTS, PAGE_SIZE, Client, FoundTraces, PendingAnswer
 from mlflow_trace_exporter.tracking.experiments import Experiment, Selection, select
 from mlflow_trace_exporter.tracking.features import Feature
 from mlflow_trace_exporter.tracking.parsing import to_record
@@ -130,7 +129,9 @@ class MlflowSource:
         """See ``Source.scan``, and ``Scan`` for how. Traces must match all terms."""
         max_excluded = MAX_EXCLUDED if self.features().get(Feature.NOT_IN, False) else 0
 
-        def search(window: Window, excluded: frozenset[str] = frozenset(), token: str | None = None) -> Question[Found]:
+        def search(
+            window: Window, excluded: frozenset[str] = frozenset(), token: str | None = None
+        ) -> PendingAnswer[Found]:
             return self._begin_search(window, [*terms, *filters.without_ids(excluded)], token=token)
 
         scan = Scan(search, self.client.bad_answer, PAGE_SIZE, max_excluded, known if max_excluded else ())
@@ -198,7 +199,7 @@ class MlflowSource:
         experiment: str | None = None,
         newest_first: bool = False,
         token: str | None = None,
-    ) -> Question[Found]:
+    ) -> PendingAnswer[Found]:
         all_terms = [*filters.of_window(window), *terms, *([self._filter] if self._filter else [])]
         question = self._begin(all_terms, experiment, newest_first, token)
 
@@ -209,7 +210,7 @@ class MlflowSource:
                 raise (error.perhaps("mlflow.filter", self._filter) if self._filter else error) from None
             return replace(found, records=lambda: self._in_order(found.records(), window, newest_first))
 
-        return Question(answer, question.drop)
+        return PendingAnswer(answer, question.drop)
 
     def _in_order(
         self, records: tuple[TraceRecord, ...], window: Window, newest_first: bool
@@ -231,11 +232,11 @@ class MlflowSource:
         experiment: str | None = None,
         newest_first: bool = False,
         token: str | None = None,
-    ) -> Question[Found]:
+    ) -> PendingAnswer[Found]:
         """Begin a search. All traces come through this method."""
         names = {key: name for key, name in self._names().items() if experiment in (None, clean(name))}
         if not names:
-            return Question(lambda: Found(Extent.of((), more=False), tuple), lambda: None)
+            return PendingAnswer(lambda: Found(Extent.of((), more=False), tuple), lambda: None)
         question = self.client.begin_search(list(names), " AND ".join(terms), newest_first, token)
 
         def answer() -> Found:
@@ -246,9 +247,9 @@ class MlflowSource:
                 extent = Extent.of(page.traces, more)
             return Found(extent, lambda: self._records(page, names), page.next_page_token)
 
-        return Question(answer, question.drop)
+        return PendingAnswer(answer, question.drop)
 
-    def _records(self, page: TracesFound, names: Mapping[str, str]) -> tuple[TraceRecord, ...]:
+    def _records(self, page: FoundTraces, names: Mapping[str, str]) -> tuple[TraceRecord, ...]:
         waited_ms = int((monotonic() - page.arrived_s) * 1000)
         seen_ms = self.clocks().earliest_ms - waited_ms
         with self.client.errors_classified():

@@ -13,7 +13,7 @@ import pytest
 
 from mlflow_trace_exporter.errors import PollError, Reason
 from mlflow_trace_exporter.tracking import bounded, client
-from mlflow_trace_exporter.tracking.client import Client, Found
+from mlflow_trace_exporter.tracking.client import Client, FoundTraces
 from mlflow_trace_exporter.tracking.variables import prepare_client
 from tests.support import endless
 from tests.support.endless import OK, Answer, again_and_again, bomb, letter_by_letter, with_body
@@ -138,7 +138,7 @@ def test_an_answer_that_cannot_be_read_is_a_bad_one(
 )
 def test_answers_may_be_compressed(body: bytes, header: bytes) -> None:
     with endless.server(with_body(body, header)) as uri:
-        assert Client(uri).search(["1"], "") == Found((), None)
+        assert Client(uri).search(["1"], "") == FoundTraces((), None)
 
 
 def test_data_is_decompressed_in_small_pieces() -> None:
@@ -167,7 +167,7 @@ def test_a_request_that_is_dropped_ends() -> None:
 def test_the_time_of_a_request_begins_when_it_is_sent() -> None:
     """So the response has arrived, or never will, when the caller has been busy for longer."""
     ended, forever = threading.Event(), threading.Event()
-    prompt, endless_one = bounded.UnderWay(0.1, ended.set), bounded.UnderWay(0.1, forever.wait)
+    prompt, endless_one = bounded.BoundedCall(0.1, ended.set), bounded.BoundedCall(0.1, forever.wait)
     ended.wait()
     with pytest.raises(bounded.TookTooLong):
         endless_one.result()

@@ -7,7 +7,7 @@ import pytest
 from mlflow_trace_exporter.domain.horizon import Window
 from mlflow_trace_exporter.domain.trace import TraceRecord
 from mlflow_trace_exporter.errors import PollError
-from mlflow_trace_exporter.tracking.client import Question
+from mlflow_trace_exporter.tracking.client import PendingAnswer
 from mlflow_trace_exporter.tracking.scanning import Found, Scan
 from mlflow_trace_exporter.tracking.slices import Extent, Known
 from tests.support.builders import record
@@ -28,7 +28,7 @@ class Answers:
 
     def search(
         self, window: Window, excluded: frozenset[str] = frozenset(), token: str | None = None
-    ) -> Question[Found]:
+    ) -> PendingAnswer[Found]:
         self.windows.append((window.lo_ms, window.hi_ms))
         number = len(self.windows)
         self.told.append(f"ask {number}")
@@ -46,7 +46,7 @@ class Answers:
             self.told.append(f"convert {number}")
             return tuple(found)
 
-        return Question(answer, lambda: self.told.append(f"drop {number}"))
+        return PendingAnswer(answer, lambda: self.told.append(f"drop {number}"))
 
     def scan(self, max_excluded: int = 20, known: Known = ()) -> Scan:
         return Scan(self.search, unreadable, PAGE_SIZE, max_excluded, known)
@@ -135,6 +135,6 @@ def test_known_traces_are_left_out(max_excluded: int, share: int) -> None:
 
 def test_a_page_of_nothing_is_not_followed() -> None:
     nothing = Found(Extent.of((), more=True), tuple, "1")
-    scan = Scan(lambda *_, **__: Question(lambda: nothing, lambda: None), unreadable, PAGE_SIZE, 20)
+    scan = Scan(lambda *_, **__: PendingAnswer(lambda: nothing, lambda: None), unreadable, PAGE_SIZE, 20)
     with pytest.raises(PollError, match="no new ones"):
         list(scan.pages(ALL))

@@ -18,7 +18,7 @@ from mlflow_trace_exporter.domain.trace import TraceRecord
 from mlflow_trace_exporter.errors import PollError, Reason
 from mlflow_trace_exporter.tracking import filters, scanning
 from mlflow_trace_exporter.tracking import source as source_module
-from mlflow_trace_exporter.tracking.client import Client, Found, Question
+from mlflow_trace_exporter.tracking.client import Client, FoundTraces, PendingAnswer
 from mlflow_trace_exporter.tracking.experiments import Experiment
 from mlflow_trace_exporter.tracking.parsing import TraceInfo
 from mlflow_trace_exporter.tracking.source import MlflowSource
@@ -142,7 +142,7 @@ def test_the_user_s_timeout_is_used_unless_the_configuration_sets_one(monkeypatc
     assert os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] == "2"
 
 
-Search = Callable[[str, str | None], Found]
+Search = Callable[[str, str | None], FoundTraces]
 """What MLflow finds for a filter and a page token."""
 
 ALL = Window(0, 1_000)
@@ -157,13 +157,13 @@ class Told(Client):
 
     def begin_search(
         self, _: Sequence[str], filter_string: str, newest_first: bool = False, page_token: str | None = None
-    ) -> Question[Found]:
+    ) -> PendingAnswer[FoundTraces]:
         if "timestamp_ms < 0" in filter_string:  # what can it do?
-            return Question(lambda: Found((), None), lambda: None)
+            return PendingAnswer(lambda: FoundTraces((), None), lambda: None)
         found = self._told(filter_string, page_token)
         if newest_first:
-            found = Found(found.traces[::-1], found.next_page_token)
-        return Question(lambda: found, lambda: None)
+            found = FoundTraces(found.traces[::-1], found.next_page_token)
+        return PendingAnswer(lambda: found, lambda: None)
 
     def count(self, *_: object) -> dict[int, int]:
         return {60_000_000: 1}
@@ -189,13 +189,13 @@ def trace(trace_id: str, start_ms: int = 0, experiment_id: str = "7") -> TraceIn
     return msgspec.convert(found, TraceInfo)
 
 
-def page(start_ms: int, count: int = 500, token: str | None = "more", prefix: str = "tr") -> Found:
-    return Found(tuple(trace(f"{prefix}-{number}", start_ms) for number in range(count)), token)
+def page(start_ms: int, count: int = 500, token: str | None = "more", prefix: str = "tr") -> FoundTraces:
+    return FoundTraces(tuple(trace(f"{prefix}-{number}", start_ms) for number in range(count)), token)
 
 
 def test_a_trace_that_is_twice_in_an_answer_is_one() -> None:
     twice = [trace("a"), trace("b"), trace("a"), trace("b", 1)]
-    source = told(lambda *_: Found(tuple(twice), None))
+    source = told(lambda *_: FoundTraces(tuple(twice), None))
     assert [record.trace_id for each in source.scan(ALL) for record in each.records] == ["a", "b"]
     assert sorted((record.trace_id, record.start_ms) for record in source.newest(ALL)) == [("a", 0), ("b", 1)]
     assert [record.trace_id for record in source.get(["a", "b"])] == ["a", "b"]
@@ -204,9 +204,9 @@ def test_a_trace_that_is_twice_in_an_answer_is_one() -> None:
 def test_a_full_page_with_a_trace_twice_is_not_the_last() -> None:
     asked: list[str] = []
 
-    def search(filter_string: str, _: str | None) -> Found:
+    def search(filter_string: str, _: str | None) -> FoundTraces:
         asked.append(filter_string)
-        return Found((*page(1, 499).traces, trace("tr-0", 1)), None) if len(asked) == 1 else Found((), None)
+        return FoundTraces((*page(1, 499).traces, trace("tr-0", 1)), None) if len(asked) == 1 else FoundTraces((), None)
 
     assert sum(len(each.records) for each in told(search).scan(ALL)) == 499
     assert len(asked) == 2
@@ -225,18 +225,18 @@ GET: Read = lambda source: source.get(["a", "b"])  # noqa: E731 - likewise
         (page(1), NEWEST, "times that were not requested"),
         (page(1, 0), SCAN, "no new ones"),
         (page(1, 0), NEWEST, "the page is empty"),
-        (Found((trace("a", 1), trace("b", 0)), None), SCAN, "order"),
-        (Found((trace("a", 1), trace("b", 0)), None), NEWEST, "order"),
-        (Found((trace("a", 1, "8"),), None), SCAN, "experiments that were not requested"),
-        (Found((trace("a", 1, "8"),), None), NEWEST, "experiments that were not requested"),
-        (Found((trace("a", 1, "8"),), None), GET, "experiments that were not requested"),
-        (Found((trace("c"),), None), GET, "traces that were not requested"),
-        (Found((trace("a"),), "more"), GET, "not all requested ones"),
-        (Found((trace("\ud800"),), None), SCAN, "surrogates"),
-        (Found((trace("\ud800"),), None), GET, "surrogates"),
+        (FoundTraces((trace("a", 1), trace("b", 0)), None), SCAN, "order"),
+        (FoundTraces((trace("a", 1), trace("b", 0)), None), NEWEST, "order"),
+        (FoundTraces((trace("a", 1, "8"),), None), SCAN, "experiments that were not requested"),
+        (FoundTraces((trace("a", 1, "8"),), None), NEWEST, "experiments that were not requested"),
+        (FoundTraces((trace("a", 1, "8"),), None), GET, "experiments that were not requested"),
+        (FoundTraces((trace("c"),), None), GET, "traces that were not requested"),
+        (FoundTraces((trace("a"),), "more"), GET, "not all requested ones"),
+        (FoundTraces((trace("\ud800"),), None), SCAN, "surrogates"),
+        (FoundTraces((trace("\ud800"),), None), GET, "surrogates"),
     ],
 )
-def test_an_answer_to_another_question_is_a_bad_one(found: Found, read: Read, complaint: str) -> None:
+def test_an_answer_to_another_question_is_a_bad_one(found: FoundTraces, read: Read, complaint: str) -> None:
     with pytest.raises(PollError, match=complaint) as caught:
         read(told(lambda *_: found))
     assert caught.value.reason is Reason.BAD_ANSWER
@@ -261,7 +261,7 @@ def test_pages_of_one_millisecond_that_do_not_end(
     monkeypatch.setattr(scanning, "MAX_PAGES", 5)
     asked: list[str | None] = []
 
-    def search(_: str, token: str | None) -> Found:
+    def search(_: str, token: str | None) -> FoundTraces:
         asked.append(token)
         return page(1, prefix=prefix(len(asked)))
 
@@ -280,7 +280,7 @@ def test_a_short_page_with_a_token_is_not_the_last() -> None:
 
 def test_traces_were_seen_when_their_page_arrived() -> None:
     """And not when it was processed: until then they may have changed."""
-    page = Found((trace("a"),), None, arrived_s=monotonic() - 5)
+    page = FoundTraces((trace("a"),), None, arrived_s=monotonic() - 5)
     source = MlflowSource(Told(lambda *_: page), now_ms=lambda: 100_000)
     (found,) = [record for each in source.scan(ALL) for record in each.records]
     assert found.seen_ms <= 95_000
@@ -288,13 +288,13 @@ def test_traces_were_seen_when_their_page_arrived() -> None:
 
 def test_ids_are_compared_exactly() -> None:
     """Some databases compare ids case-insensitively."""
-    source = told(lambda *_: Found((trace("tr-A"),), None))
+    source = told(lambda *_: FoundTraces((trace("tr-A"),), None))
     assert source.experiment_of("tr-A") == "7"
     assert source.experiment_of("tr-a") is None
 
 
 def test_counts_of_times_that_were_not_requested() -> None:
-    source = told(lambda *_: Found((), None))
+    source = told(lambda *_: FoundTraces((), None))
     assert source.counts(Window(60_000_000, 60_000_001), 60_000, ["7"]) == {60_000_000: 1}
     for window in (Window(0, 60_000_000), Window(60_060_000, 120_000_000)):
         with pytest.raises(PollError, match="counts of times") as caught:
