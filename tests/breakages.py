@@ -256,15 +256,14 @@ BREAKAGES = (
     Breakage(
         "position before page",
         "counting/reader.py",
-        "            self._store(page.records, horizon)\n            if not self._go_on() or",
-        "            self.tally.commit(horizon)\n            self._store(page.records, horizon)\n"
-        "            if not self._go_on() or",
+        "            self._store([record for record in page.records",
+        "            self.tally.commit(horizon)\n            self._store([record for record in page.records",
         f"{FAULTS} -k faults_1",
     ),
     Breakage(
         "offset paging",
         "tracking/source.py",
-        "        max_excluded = MAX_EXCLUDED if self.features().get(Feature.NOT_IN, False) else 0\n",
+        "        max_excluded = self._max_excluded if self.features().get(Feature.NOT_IN, False) else 0\n",
         OFFSET_PAGING,
         f"{SOURCE} -k fault_4",
     ),
@@ -502,15 +501,15 @@ BREAKAGES = (
     Breakage(
         "subtract amounts that have shrunk",
         "domain/growth.py",
-        "max((each for each in (before, after) if each is not None), default=None)",
-        "after",
+        "    return before if has_shrunk else now\n",
+        "    return now\n",
         GROWTH,
     ),
     Breakage(
         "observe a trace in two buckets",
         "metrics/model.py",
-        "            return () if counted else now\n",
-        "            return now\n",
+        " if len(now) > len(counted) else ()",
+        "",
         GROWTH,
     ),
     Breakage(
@@ -530,8 +529,8 @@ BREAKAGES = (
     Breakage(
         "read everything in the overlap again",
         "counting/reader.py",
-        "        return self._recent.ended_since(",
-        "        return [] and self._recent.ended_since(",
+        "        return self._recent.inside(",
+        "        return [] and self._recent.inside(",
         f"{POLLER} -k read_twice",
     ),
     Breakage(
@@ -544,8 +543,8 @@ BREAKAGES = (
     Breakage(
         "leave out running traces",
         "counting/recent.py",
-        "            if record.state is not State.IN_PROGRESS:\n",
-        "            if True:\n",
+        "if record.state is not State.IN_PROGRESS and end_ms",
+        "if end_ms",
         RECENT,
     ),
     Breakage(

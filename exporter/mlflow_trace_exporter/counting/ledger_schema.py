@@ -121,6 +121,6 @@ _COPY = ".schema-"
 
 def drop_copies(path: Path) -> None:
     """Delete the copies that ``migrate`` made of the ledger at ``path``."""
-    for copy in path.parent.glob(f"{escape(path.name)}{_COPY}*"):
-        with suppress(OSError):
-            copy.unlink()
+    with suppress(OSError):  # they are deleted at another time
+        for copy in path.parent.glob(f"{escape(path.name)}{_COPY}*"):
+            copy.unlink(missing_ok=True)

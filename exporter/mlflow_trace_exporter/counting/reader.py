@@ -254,7 +254,7 @@ class Reader:
         for page in self._source.scan(window, known=self._known(window)):
             moves_on = page.next_lo_ms > horizon.under_way[kind].window.lo_ms  # a millisecond is read in one tick
             horizon = after_page(horizon, kind, page.next_lo_ms)
-            self._store(page.records, horizon)
+            self._store([record for record in page.records if self._origins.count(record)], horizon)
             if not self._go_on() or (moves_on and deadline_s is not None and monotonic() > deadline_s):
                 return False
         self.tally.commit(complete(horizon, kind, limits))
@@ -264,7 +264,7 @@ class Reader:
         """The traces of the window that need not be read again. A pass by start time alone reads everything."""
         if window.ended_after_ms is None:
             return ()
-        return self._recent.ended_since(window.ended_after_ms, self._source.clocks().earliest_ms)
+        return self._recent.inside(window, self._source.clocks().earliest_ms)
 
     def _look_again(self, now_ms: int) -> bool:
         """Check the pending traces that are due, as many as time permits. Returns whether to continue."""
@@ -272,9 +272,9 @@ class Reader:
         due_now = self._ledger.due(now_ms)
         for at in range(0, len(due_now), PENDING_AT_ONCE):
             some = due_now[at : at + PENDING_AT_ONCE]
-            askable = [each.trace_id for each in some if self._can_ask_for(each)]
+            askable = {each.trace_id: each for each in some if self._can_ask_for(each)}
             others = [each for each in some if each.trace_id not in askable]
-            found = [*(self._source.get(askable) if askable else ()), *self._find_by_start(others)]
+            found = [*(self._source.get(list(askable)) if askable else ()), *self._find_by_start(others)]
             there = {record.trace_id for record in found}
             self._store(found, self._horizon, gone=[trace_id for trace_id in askable if trace_id not in there])
             if unfound := [each for each in others if each.trace_id not in there]:
@@ -299,9 +299,10 @@ class Reader:
         return pending.experiment_id in self._experiments and can_be_asked_for(pending.trace_id)
 
     def _store(self, records: Sequence[TraceRecord], horizon: Horizon, gone: Sequence[str] = ()) -> None:
-        ours = [record for record in records if self._origins.count(record)]
-        self.tally.store(ours, horizon, gone)
-        self._recent.note(ours)
+        self.tally.store(records, horizon, gone)
+        self._recent.forget(gone)
+        if self._features.get(Feature.END_TIME_FILTER, True) and self.tally.now_ms is not None:
+            self._recent.note(records, self.tally.now_ms - self._settings.limits.overlap_ms)
 
     @property
     def _horizon(self) -> Horizon:

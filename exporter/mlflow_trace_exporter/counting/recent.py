@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from math import inf
 
+from mlflow_trace_exporter.domain.horizon import Window
 from mlflow_trace_exporter.domain.trace import State, TraceRecord
 
 GROWING_AGAIN_MS = 30_000
@@ -29,17 +30,28 @@ class Recent:
     def __init__(self) -> None:
         self._reads: dict[str, _Read] = {}
 
-    def note(self, records: Iterable[TraceRecord]) -> None:
+    def note(self, records: Iterable[TraceRecord], since_ms: int) -> None:
         """Remember traces that were read and stored."""
         for record in records:
-            if record.state is not State.IN_PROGRESS:
+            end_ms = record.end_ms or record.start_ms
+            if record.state is not State.IN_PROGRESS and end_ms >= since_ms:
                 again_ms = inf if _is_complete(record) else record.seen_ms + GROWING_AGAIN_MS
-                self._reads[record.trace_id] = _Read(record.start_ms, record.end_ms or record.start_ms, again_ms)
+                self._reads[record.trace_id] = _Read(record.start_ms, end_ms, again_ms)
 
-    def ended_since(self, ms: int, now_ms: int) -> list[tuple[int, str]]:
-        """Pairs of start (Unix ms) and id, by start, of the traces that ended at ``ms`` or later and need not be read
-        now. Forgets those that ended earlier, because later passes do not reach back further."""
-        self._reads = {trace_id: read for trace_id, read in self._reads.items() if read.end_ms >= ms}
+    def forget(self, trace_ids: Iterable[str]) -> None:
+        """Forget traces that are no longer stored, so that they are read if they appear again."""
+        for trace_id in trace_ids:
+            self._reads.pop(trace_id, None)
+
+    def inside(self, window: Window, now_ms: int) -> list[tuple[int, str]]:
+        """Pairs of start (Unix ms) and id, by start, of the traces of a window that need not be read now. Forgets all
+        traces that are not in the window, because later passes do not reach back further."""
+        since_ms = window.lo_ms if window.ended_after_ms is None else window.ended_after_ms
+        self._reads = {
+            trace_id: read
+            for trace_id, read in self._reads.items()
+            if read.start_ms >= window.lo_ms and read.end_ms >= since_ms
+        }
         return sorted((read.start_ms, trace_id) for trace_id, read in self._reads.items() if read.again_ms > now_ms)
 
     def clear(self) -> None:

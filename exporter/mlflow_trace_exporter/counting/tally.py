@@ -81,7 +81,7 @@ class Tally:
         self.horizon = horizon
         for cell, exemplar in increments.exemplars.items():
             self.exemplars[cell] = later(exemplar, self.exemplars.get(cell))
-        if admission.groups == len(self._ledger.totals.groups()):  # not if it admitted groups that have no series
+        if admission.groups == self._ledger.totals.groups().keys():  # not if it admitted groups that have no series
             self._admission = (self._ledger.totals.sleeps, admission)
 
     def _take_admission(self) -> Admission:

@@ -8,7 +8,7 @@ The admitted values are those of the groups that are exposed, so they survive a 
 goes to sleep its values make room for others. Otherwise old versions would use up the cap for good.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence, Set
 from dataclasses import dataclass
 from itertools import starmap
 
@@ -57,16 +57,16 @@ class Admission:
             self._add(group)
 
     @property
-    def groups(self) -> int:
-        """The number of groups."""
-        return len(self._groups)
+    def groups(self) -> Set[Group]:
+        """All groups, with those that were admitted."""
+        return self._groups
 
     def admit(self, labels: Labels) -> Admitted:
         """The labels to count a trace with, given its own labels."""
         own = self._values_of(labels, self._names)
-        found = self._admitted.get(own)
-        if found is None:
-            found = self._admitted[own] = self._admit(own)
+        found = self._admitted.get(own) or self._admit(own)
+        if not found.overflowed:  # of these there are no more than groups
+            self._admitted[own] = found
         return found
 
     def _admit(self, own: Group) -> Admitted:

@@ -56,9 +56,15 @@ class Amounts(NamedTuple):
 
     def grown_to(self, now: "Amounts") -> "Amounts":
         """These amounts with all increases up to ``now``: nothing shrinks, and a known duration stays."""
-        counts = (_larger(before, after) for before, after in zip(self[2:], now[2:], strict=True))
         duration_ms = now.duration_ms if self.duration_ms is None else self.duration_ms
-        return Amounts(self.failed or now.failed, duration_ms, *counts)
+        return Amounts(
+            self.failed or now.failed,
+            duration_ms,
+            *_grown(self[2:4], now[2:4]),
+            *_grown(self[4:5], now[4:5]),
+            *_grown(self[5:6], now[5:6]),
+            *_grown(self[6:8], now[6:8]),
+        )
 
     def put_into(self, record: TraceRecord) -> TraceRecord:
         """The trace with these amounts in place of its own."""
@@ -135,8 +141,12 @@ def checksum_of(*values: object) -> int:
     return crc32(repr(values).encode("utf-8", "backslashreplace"))
 
 
-def _larger(before: int | None, after: int | None) -> int | None:
-    return max((each for each in (before, after) if each is not None), default=None)
+def _grown(before: tuple[int | None, ...], now: tuple[int | None, ...]) -> tuple[int | None, ...]:
+    """Counts as they are now if none of them has shrunk, otherwise as before. Input and output are compared together:
+    if one shrinks, the other may have grown only because a total was split differently."""
+    pairs = list(zip(before, now, strict=True))
+    has_shrunk = any(old is not None and (new is None or new < old) for old, new in pairs)
+    return before if has_shrunk else now
 
 
 def _nano(usd: float | None) -> int | None:

@@ -20,6 +20,7 @@ def traffic_of(record: TraceRecord) -> Traffic:
         return Traffic.SCORER
     if "mlflow.eval.requestId" in record.tags:
         return Traffic.EVALUATION
-    if any(key.startswith("mlflow.gateway.") for key in record.metadata):
-        return Traffic.GATEWAY
+    for key in record.metadata:
+        if key.startswith("mlflow.gateway."):
+            return Traffic.GATEWAY
     return Traffic.APPLICATION

@@ -11,7 +11,7 @@ from mlflow_trace_exporter.domain.objectives import Objectives
 from mlflow_trace_exporter.domain.trace import TraceRecord
 from mlflow_trace_exporter.domain.traffic import Traffic, traffic_of
 from mlflow_trace_exporter.domain.triage import Batch, Place
-from mlflow_trace_exporter.metrics.model import SUM, Cell, Exemplar, TraceFamily, exemplar_of, later
+from mlflow_trace_exporter.metrics.model import SUM, Cell, Exemplar, Observations, TraceFamily, exemplar_of, later
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,16 +110,17 @@ class _Sums:
         sums = self._sums_of(group)
         for at, family in enumerate(self._meter.families):
             observations = family.observe(record, labels)
-            for own, part, amount in family.additions(observations) if observations else ():
-                key = (at, own, part)
-                sums[key] = sums.get(key, 0) + amount
-                if family.has_exemplars and part != SUM:
-                    self._note_exemplar((group, key), record)
+            if observations:
+                _add(sums, at, family, observations)
+                if family.has_exemplars:
+                    self._note_exemplars(group, at, record, observations)
 
-    def _note_exemplar(self, at: tuple[Group, _Key], record: TraceRecord) -> None:
+    def _note_exemplars(self, group: Group, at: int, record: TraceRecord, observations: Observations) -> None:
         exemplar = exemplar_of(record)
         if exemplar is not None:
-            self._exemplars[at] = later(exemplar, self._exemplars.get(at))
+            for own, value in observations:
+                key = (group, (at, own, self._meter.families[at].bucket_of(value)))
+                self._exemplars[key] = later(exemplar, self._exemplars.get(key))
 
     def correct(self, change: Change) -> None:
         """Add what a trace has grown by since it was counted, to the series that count it."""
@@ -132,8 +133,7 @@ class _Sums:
         for at, family in enumerate(self._meter.families):
             if family.is_of(group):
                 grown = family.growth(before.put_into(change.record), after.put_into(change.record), labels)
-                for own, part, amount in family.additions(grown):
-                    sums[at, own, part] = sums.get((at, own, part), 0) + amount
+                _add(sums, at, family, grown)
 
     def increments(self, begun: Collection[Group]) -> Increments:
         """The sums by cell. See ``Meter.measure``."""
@@ -166,3 +166,14 @@ class _Sums:
         for group in groups:
             for family in self._meter.families:
                 yield from family.cells_of(group)
+
+
+def _add(sums: dict[_Key, float], at: int, family: TraceFamily, observations: Observations) -> None:
+    """Add observations of a family to the sums of a group."""
+    for own, amount in observations:
+        if family.edges:
+            bucket = (at, own, family.bucket_of(amount))
+            sums[bucket] = sums.get(bucket, 0) + 1
+        if amount:
+            key = (at, own, SUM if family.edges else "")
+            sums[key] = sums.get(key, 0) + amount

@@ -6,8 +6,7 @@ so they survive a restart. status.py has the metrics about the exporter itself, 
 
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from functools import cache
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from prometheus_client.utils import floatToGoString
@@ -42,11 +41,6 @@ class Exemplar:
     timestamp_s: float
 
 
-@cache
-def _buckets(edges: tuple[float, ...]) -> tuple[str, ...]:
-    return tuple(floatToGoString(edge) for edge in (*edges, float("inf"))) if edges else ()
-
-
 Observations = Sequence[tuple[str, float]]
 """Pairs of the value of the family's own label ("" if it has none) and an amount."""
 
@@ -68,16 +62,17 @@ class TraceFamily:
     edges: tuple[float, ...] = ()
     has_exemplars: bool = False
     applies: Callable[[Group], bool] | None = None
+    buckets: tuple[str, ...] = field(init=False)
+    """The upper edges of the buckets in Prometheus notation; empty for a counter."""
+
+    def __post_init__(self) -> None:
+        edges = (*self.edges, float("inf")) if self.edges else ()
+        object.__setattr__(self, "buckets", tuple(map(floatToGoString, edges)))
 
     @property
     def label_names(self) -> tuple[str, ...]:
         """The names of all labels, in the order of ``Cell.labels``."""
         return self.labels if self.own_label is None else (*self.labels, self.own_label[0])
-
-    @property
-    def buckets(self) -> tuple[str, ...]:
-        """The upper edges of the buckets in Prometheus notation; empty for a counter."""
-        return _buckets(self.edges)
 
     @property
     def parts(self) -> tuple[str, ...]:
@@ -124,13 +119,9 @@ class TraceFamily:
         """A cell of a group."""
         return Cell(self.name, self._with_own(group[: len(self.labels)], own), part)
 
-    def additions(self, observations: Observations) -> list[tuple[str, str, float]]:
-        """The amounts other than 0 that observations add, by value of the own label and ``Cell.part``."""
-        if not self.edges:
-            return [(own, "", amount) for own, amount in observations if amount]
-        buckets = self.buckets
-        counts = [(own, buckets[bisect_left(self.edges, amount)], 1) for own, amount in observations]  # edges included
-        return [*counts, *((own, SUM, amount) for own, amount in observations)]
+    def bucket_of(self, value: float) -> str:
+        """The bucket of an observation. Upper edges are inclusive."""
+        return self.buckets[bisect_left(self.edges, value)]
 
     def growth(self, before: TraceRecord, after: TraceRecord, labels: Labels) -> Observations:
         """What to observe in addition to ``before``, which was counted, now that the trace has grown to ``after``. A
@@ -138,7 +129,7 @@ class TraceFamily:
         counted = dict(self.observe(before, labels))
         now = self.observe(after, labels)
         if self.edges:
-            return () if counted else now
+            return [each for each in now if each[0] not in counted] if len(now) > len(counted) else ()
         return [(own, amount - counted.get(own, 0)) for own, amount in now]
 
     def _with_own(self, values: tuple[str, ...], own: str) -> tuple[str, ...]:

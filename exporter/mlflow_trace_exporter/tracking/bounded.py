@@ -40,11 +40,6 @@ class UnknownCoding(requests.RequestException):
     """The response has a content encoding that was not requested."""
 
 
-def within(seconds: float, ask: Callable[[], T]) -> T:
-    """Run ``ask`` with a time limit. Returns or raises what ``ask`` does, or raises TookTooLong."""
-    return BoundedCall(seconds, ask).result()
-
-
 class BoundedCall(Generic[T]):
     """Runs ``ask`` in its own thread, with a time limit that begins now.
 

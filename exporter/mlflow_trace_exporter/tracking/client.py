@@ -83,9 +83,9 @@ class Client:
     def __init__(self, tracking_uri: str) -> None:
         self.tracking_uri = without_credentials(tracking_uri)
         self._uri = tracking_uri
-        self._latest_ms = 0
-        """The latest possible time of the server's clock when our monotonic clock showed ``_looked_s``."""
-        self._looked_s = -math.inf
+        self._clock = (0, -math.inf)
+        """The latest possible time of the server's clock (Unix ms), and when it was read by our monotonic clock. One
+        value, because several threads use it."""
 
     def search(
         self,
@@ -160,10 +160,11 @@ class Client:
     def server_ms(self) -> int | None:
         """The latest possible time of the server's clock (which has whole seconds) in Unix ms; None if the server does
         not report it."""
-        if monotonic() - self._looked_s > CLOCK_AGE_S:
+        if monotonic() - self._clock[1] > CLOCK_AGE_S:
             with self.errors_classified("/health"):
                 self._request("/health", "GET")  # every response has a Date header
-        return self._latest_ms + int((monotonic() - self._looked_s) * 1000) if self._latest_ms else None
+        latest_ms, looked_s = self._clock
+        return latest_ms + int((monotonic() - looked_s) * 1000) if latest_ms else None
 
     def ask(
         self,
@@ -220,7 +221,7 @@ class Client:
             seconds = parsedate_to_datetime(answer.date or "").timestamp()
         except (ValueError, OverflowError):  # a proxy removed or mangled it
             seconds = -1.0
-        self._latest_ms, self._looked_s = int(seconds + 1) * 1000, answer.arrived_s
+        self._clock = (int(seconds + 1) * 1000, answer.arrived_s)
 
     @contextmanager
     def errors_classified(self, endpoint: str = _SEARCH) -> Iterator[None]:

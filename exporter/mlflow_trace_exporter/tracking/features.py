@@ -4,6 +4,8 @@ import re
 from collections.abc import Iterator
 from enum import Enum
 
+from mlflow_trace_exporter.domain.triage import FILL_MS, SETTLE_MS
+
 
 class Feature(Enum):
     """A feature that is detected by a request and not derived from the server's version."""
@@ -34,8 +36,8 @@ _WITHOUT = {
 _SINCE = (
     (
         (3, 12),
-        "this version of MLflow does not mark traces as complete (this needs MLflow 3.12): each trace is counted 60 s"
-        " after its last change instead of 10 s",
+        "this version of MLflow does not mark traces as complete (this needs MLflow 3.12): each trace is counted"
+        f" {SETTLE_MS // 1000} s after its last change instead of {FILL_MS // 1000} s",
     ),
     ((3, 10), "this version of MLflow does not know the cost of traces (this needs MLflow 3.10): cost is missing"),
 )

@@ -96,7 +96,9 @@ class Scan:
         if rest is not None and extent.first_ms == extent.last_ms and len(rest.read) > self.max_excluded:
             yield from self._new(found, part.read)
             yield from self._rest_of_millisecond(rest)
-            self._continue_with(rest.after_millisecond())
+            rest = rest.after_millisecond()
+            if rest.window.lo_ms < rest.window.hi_ms:
+                self._continue_with(rest)
             return
         if rest is not None:
             self._continue_with(rest)
@@ -127,7 +129,7 @@ class Scan:
         for _ in range(MAX_PAGES):
             found = self.search(at_ms, token=token).answer()
             records = found.records()
-            yield from _page(records, rest.read | seen)
+            yield from _page([record for record in records if record.trace_id not in rest.read], seen)
             before, token = len(seen), found.token
             seen.update(record.trace_id for record in records)
             if token is None:

@@ -88,6 +88,7 @@ class MlflowSource:
         self._selection_ms = 0
         self._features: dict[Feature, bool] = {}
         self._features_ms = 0
+        self._max_excluded = MAX_EXCLUDED
 
     def clocks(self) -> Clocks:
         """See ``Source.clocks``."""
@@ -127,15 +128,27 @@ class MlflowSource:
 
     def scan(self, window: Window, *terms: str, known: Known = ()) -> Iterator[Page]:
         """See ``Source.scan``, and ``Scan`` for how. Traces must match all terms."""
-        max_excluded = MAX_EXCLUDED if self.features().get(Feature.NOT_IN, False) else 0
+        max_excluded = self._max_excluded if self.features().get(Feature.NOT_IN, False) else 0
 
         def search(
             window: Window, excluded: frozenset[str] = frozenset(), token: str | None = None
         ) -> PendingAnswer[Found]:
-            return self._begin_search(window, [*terms, *filters.without_ids(excluded)], token=token)
+            pending = self._begin_search(window, [*terms, *filters.without_ids(excluded)], token=token)
+            return replace(pending, answer=lambda: self._exclude_fewer_if_refused(pending, len(excluded)))
 
         scan = Scan(search, self.client.bad_answer, PAGE_SIZE, max_excluded, known if max_excluded else ())
         return scan.pages(window)
+
+    def _exclude_fewer_if_refused(self, pending: PendingAnswer[Found], excluded: int) -> Found:
+        """The answer to a search that excludes so many ids. Databases and proxies limit the size of a query in their
+        own ways, so the next searches exclude only half as many if this one is refused."""
+        try:
+            return pending.answer()
+        except PollError as error:
+            if excluded > PAGE_SIZE and error.reason in (Reason.SERVER_ERROR, Reason.CONFIGURATION):
+                self._max_excluded = max(PAGE_SIZE, excluded // 2)
+                log.warning("searches exclude fewer traces from now on", extra={"at_most": self._max_excluded})
+            raise
 
     def get(self, trace_ids: Sequence[str]) -> list[TraceRecord]:
         """See ``Source.get``. The user's filter is not applied: the traces matched it when they were first seen."""

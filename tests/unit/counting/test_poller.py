@@ -11,8 +11,9 @@ from mlflow_trace_exporter.domain.trace import State
 from mlflow_trace_exporter.domain.triage import FILL_MS
 from mlflow_trace_exporter.errors import PollError, Reason
 from mlflow_trace_exporter.metrics.families import DUPLICATES
+from mlflow_trace_exporter.tracking.experiments import Experiment
 from tests.support.rig import DAY_MS, HOUR_MS, TRACES, Rig
-from tests.support.simulated import EPOCH_MS, SimulatedMlflow, unreachable
+from tests.support.simulated import CHATBOT, EPOCH_MS, SimulatedMlflow, unreachable
 
 
 def old_traces(mlflow: SimulatedMlflow, count: int) -> None:
@@ -116,6 +117,22 @@ def test_a_trace_is_counted_as_soon_as_it_is_final_and_not_at_the_next_poll(rig:
     assert rig.traces == 0
     rig.wait(1)
     assert rig.traces == 1
+
+
+def test_a_pending_trace_that_moves_to_before_its_experiment_was_selected_is_counted(
+    rig: Rig, mlflow: SimulatedMlflow
+) -> None:
+    """It was admitted when it was first seen. It must not stay due for ever."""
+    rig.run(5 * 60_000)
+    mlflow.selected["2"] = Experiment("2", "later", CHATBOT.created_ms)
+    rig.tick()
+    trace = mlflow.trace(start_ms=mlflow.clock_ms - EPOCH_MS, finalized=False)
+    mlflow.change(trace, experiment_id="2")
+    rig.tick()
+    assert rig.reading.pending == 1
+    mlflow.change(trace, start_ms=trace.start_ms - 60_000)
+    rig.run(60_000)
+    assert (rig.traces, rig.reading.pending) == (1, 0)
 
 
 def test_an_error_between_two_polls_is_left_to_the_next_poll(

@@ -147,6 +147,18 @@ def test_environments_of_pending_traces_are_capped_too(mlflow: SimulatedMlflow, 
     assert {environment for _, environment, *_ in rig.labels()} == shown, "the same, when they are counted"
 
 
+def test_memory_is_flat_while_values_overflow(mlflow: SimulatedMlflow, make_rig: Callable[..., Rig]) -> None:
+    """Such as a request id in the name of a trace. The same admission is used for many pages."""
+    rig = make_rig(mlflow, meter=meter(values=2))
+    for number in range(200):
+        mlflow.add(record(trace_id=f"tr-{number}", start_ms=mlflow.clock_ms - HOUR_MS, name=f"request {number}"))
+        rig.tick()
+    kept = rig.poller._reader.tally._admission
+    assert kept is not None
+    assert len(kept[1]._admitted) <= 3
+    assert len(rig.labels()) == 3
+
+
 def test_traces_that_cannot_be_checked_are_given_up_under_the_cap(make_rig: Callable[..., Rig]) -> None:
     """Running evaluations whose experiment is no longer selected: their places belong to no group."""
     mlflow = SimulatedMlflow(page_size=5)

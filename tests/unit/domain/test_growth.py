@@ -55,7 +55,12 @@ CHANGED_ONCE: dict[tuple[str, ...], float] = {(CHANGED.removeprefix("mlflow_"),)
         ({"usage": None}, CHANGED_ONCE),
         ({"duration_ms": 9_000}, CHANGED_ONCE),
         ({"start_ms": 500}, CHANGED_ONCE),
-        ({"usage": TokenUsage(input=90, output=13)}, {("trace_output_tokens_total",): 3, **CHANGED_ONCE}),
+        ({"usage": TokenUsage(input=60, output=50)}, CHANGED_ONCE),
+        ({"cost": Cost(0.5, 0.25)}, CHANGED_ONCE),
+        (
+            {"usage": TokenUsage(input=130, output=5), "state": State.ERROR},
+            {("trace_errors_total",): 1, **CHANGED_ONCE},
+        ),
         ({"tags": {}, "name": "other", "seen_ms": 9}, {}),
     ],
 )  # fmt: skip
@@ -67,8 +72,8 @@ def test_what_a_counted_trace_adds_when_it_is_read_again(
 
 
 def test_a_change_is_added_and_reported_once() -> None:
-    before, more = record(**LESS), record(**{**LESS, "usage": TokenUsage(input=90, output=30)})
-    assert added(counted(before), *3 * [more]) == {("trace_output_tokens_total",): 20, **CHANGED_ONCE}
+    before, more = record(**LESS), record(**{**LESS, "cost": Cost(0.25, 0.1), "state": State.ERROR})
+    assert added(counted(before), *3 * [more]) == {("trace_errors_total",): 1, **CHANGED_ONCE}
 
 
 def test_an_error_that_became_ok_is_only_reported() -> None:
@@ -96,6 +101,11 @@ def test_a_known_duration_stays_in_its_bucket_and_the_slow_counter_agrees_with_i
         ("trace_errors_total",): 1,
         **CHANGED_ONCE,
     }
+
+
+def test_tokens_of_the_other_kind_that_come_later_are_observed() -> None:
+    found = added(counted(record(usage=TokenUsage(output=20))), record(usage=TokenUsage(input=7, output=20)))
+    assert found == {("trace_input_tokens_total",): 7, ("tokens_per_trace", "input"): 7, **CORRECTED_ONCE}
 
 
 def test_what_was_not_counted_cannot_grow() -> None:

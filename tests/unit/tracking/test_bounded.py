@@ -216,6 +216,6 @@ def test_invalid_experiments(page: object) -> None:
 def test_a_request_keeps_its_context_and_its_errors() -> None:
     workspace: ContextVar[str] = ContextVar("workspace")
     workspace.set("team")
-    assert bounded.within(1, workspace.get) == "team"
+    assert bounded.BoundedCall(1, workspace.get).result() == "team"
     with pytest.raises(ZeroDivisionError):
-        bounded.within(1, lambda: 1 / 0)
+        bounded.BoundedCall(1, lambda: 1 / 0).result()
