@@ -261,6 +261,13 @@ BREAKAGES = (
         f"{FAULTS} -k faults_1",
     ),
     Breakage(
+        "exclude as many ids after a refusal",
+        "tracking/source.py",
+        "                self._max_excluded = max(PAGE_SIZE, excluded // 2)\n",
+        "",
+        f"{ANSWERS} -k refused_for_its_size",
+    ),
+    Breakage(
         "offset paging",
         "tracking/source.py",
         "        max_excluded = self._max_excluded if self.features().get(Feature.NOT_IN, False) else 0\n",

@@ -74,8 +74,8 @@ class Scan:
             while self._ask_ahead():
                 yield from self._next_pages()
         finally:
-            for _, question in self._asked:
-                question.drop()
+            for _, pending in self._asked:
+                pending.drop()
 
     def _ask_ahead(self) -> bool:
         """Send as many requests as may be in flight. Returns whether there are any."""
@@ -88,8 +88,8 @@ class Scan:
         return self.search(part.window, part.excluded(self.known, self.max_excluded))
 
     def _next_pages(self) -> Iterator[Page]:
-        part, question = self._asked.popleft()
-        found = question.answer()
+        part, pending = self._asked.popleft()
+        found = pending.answer()
         extent = found.extent
         self._width_ms = next_width_ms(self._width_ms, part, extent, self.page_size)
         rest = part.after(extent) if extent.more and extent.count else None

@@ -214,16 +214,16 @@ class MlflowSource:
         token: str | None = None,
     ) -> PendingAnswer[Found]:
         all_terms = [*filters.of_window(window), *terms, *([self._filter] if self._filter else [])]
-        question = self._begin(all_terms, experiment, newest_first, token)
+        pending = self._begin(all_terms, experiment, newest_first, token)
 
         def answer() -> Found:
             try:
-                found = question.answer()
+                found = pending.answer()
             except NotUnderstoodError as error:
                 raise (error.perhaps("mlflow.filter", self._filter) if self._filter else error) from None
             return replace(found, records=lambda: self._in_order(found.records(), window, newest_first))
 
-        return PendingAnswer(answer, question.drop)
+        return PendingAnswer(answer, pending.drop)
 
     def _in_order(
         self, records: tuple[TraceRecord, ...], window: Window, newest_first: bool
@@ -250,17 +250,17 @@ class MlflowSource:
         names = {key: name for key, name in self._names().items() if experiment in (None, clean(name))}
         if not names:
             return PendingAnswer(lambda: Found(Extent.of((), more=False), tuple), lambda: None)
-        question = self.client.begin_search(list(names), " AND ".join(terms), newest_first, token)
+        pending = self.client.begin_search(list(names), " AND ".join(terms), newest_first, token)
 
         def answer() -> Found:
             with self._refusals_noted():
-                page = question.answer()
+                page = pending.answer()
             more = page.next_page_token is not None or len(page.traces) >= PAGE_SIZE
             with self.client.errors_classified():
                 extent = Extent.of(page.traces, more)
             return Found(extent, lambda: self._records(page, names), page.next_page_token)
 
-        return PendingAnswer(answer, question.drop)
+        return PendingAnswer(answer, pending.drop)
 
     def _records(self, page: FoundTraces, names: Mapping[str, str]) -> tuple[TraceRecord, ...]:
         waited_ms = int((monotonic() - page.arrived_s) * 1000)

@@ -4,6 +4,7 @@ import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Event, Thread
 from time import monotonic
@@ -148,6 +149,10 @@ Search = Callable[[str, str | None], FoundTraces]
 ALL = Window(0, 1_000)
 
 
+def fail(error: PollError) -> FoundTraces:
+    raise error
+
+
 class Told(Client):
     """A client of a server with one experiment and scripted search results."""
 
@@ -160,7 +165,10 @@ class Told(Client):
     ) -> PendingAnswer[FoundTraces]:
         if "timestamp_ms < 0" in filter_string:  # what can it do?
             return PendingAnswer(lambda: FoundTraces((), None), lambda: None)
-        found = self._told(filter_string, page_token)
+        try:
+            found = self._told(filter_string, page_token)
+        except PollError as error:
+            return PendingAnswer(partial(fail, error), lambda: None)
         if newest_first:
             found = FoundTraces(found.traces[::-1], found.next_page_token)
         return PendingAnswer(lambda: found, lambda: None)
@@ -342,3 +350,19 @@ def test_invalid_counts(points: list[Any]) -> None:
     with pytest.raises(PollError) as caught:
         counted(points)
     assert caught.value.reason is Reason.BAD_ANSWER
+
+
+def test_a_search_that_is_refused_for_its_size_excludes_fewer_traces_the_next_time() -> None:
+    """Some databases and proxies accept less than MLflow."""
+
+    def search(filter_string: str, _: str | None) -> FoundTraces:
+        if filter_string.count("tr-") > 700:
+            raise PollError(Reason.SERVER_ERROR, "too many parameters")
+        return FoundTraces((), None)
+
+    source = told(search)
+    known = [(number, f"tr-{number}") for number in range(2_000)]
+    for _ in range(2):  # 2,000, then 1,000
+        with pytest.raises(PollError):
+            list(source.scan(Window(0, 10_000), known=known))
+    assert list(source.scan(Window(0, 10_000), known=known)) == []
