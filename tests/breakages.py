@@ -382,7 +382,7 @@ BREAKAGES = (
     Breakage(
         "leave requests behind when a scan is not continued",
         "tracking/scanning.py",
-        "                question.drop()\n",
+        "                pending.drop()\n",
         "                pass\n",
         f"{SCANNING} -k not_continued",
     ),
