@@ -24,6 +24,10 @@ from mlflow_trace_exporter.metrics.families import LEDGER_RESETS
 
 log = logging.getLogger(__name__)
 
+LOG_PAGES = 4_000
+"""How many pages SQLite's write-ahead log has before they are moved into the ledger (16 MB). Digests are random, so
+each commit changes some pages all over the index. With a longer log, these are written less often."""
+
 
 def resolve(path: Path) -> Path:
     """Resolve symbolic links, so that every path to a ledger leads to the same lock. Raises UserError for a loop of
@@ -94,6 +98,7 @@ def _open(path: Path) -> sqlite3.Connection:
         require_sound_file(db)
         db.execute("PRAGMA journal_mode = WAL")
         db.execute("PRAGMA synchronous = FULL")
+        db.execute(f"PRAGMA wal_autocheckpoint = {LOG_PAGES}")
         if not is_new:  # older versions could be killed before they stored this row
             db.execute(_resets(path))
         undo.pop_all()
