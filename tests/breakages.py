@@ -564,9 +564,9 @@ BREAKAGES = (
     Breakage(
         "check again and again between two polls",
         "counting/reader.py",
-        "        self._next_check_s = inf  # as in ``tick``\n",
+        "        self._next_check_s = self._clock_s() + CHECK_AGAIN_S\n",
         "",
-        f"{POLLER} -k left_to_the_next",
+        f"{POLLER} -k tried_again",
     ),
     Breakage(
         "hold a new series only once its first trace is final",

@@ -98,7 +98,7 @@ class Poller:
 
     def _pause(self, seconds: float) -> None:
         """Wait for the next poll. In the meantime, check pending traces when they are due, and publish groups when they
-        are released. An error is not reported, because the next poll encounters it again."""
+        are released. An error does not count as a failed poll: if it persists, the next poll encounters it again."""
         until = monotonic() + seconds
         while (left := until - monotonic()) > 0:
             next_s = min(self._reader.next_check_s(), self._gate.next_release_s())
@@ -109,7 +109,8 @@ class Poller:
     def between_polls(self) -> None:
         """Do what is due before the next poll. Never raises."""
         is_check_due = self._reader.next_check_s() <= 0
-        if is_check_due and self._error_of(self._reader.check_pending) is not None:
+        if is_check_due and (error := self._error_of(self._reader.check_pending)) is not None:
+            log.info("a check between two polls failed", extra={"reason": error.reason.value, "error": str(error)})
             return
         if (is_check_due or self._gate.next_release_s() <= 0) and self._error_of(self._look_at_ledger) is None:
             self._expose()

@@ -52,6 +52,9 @@ log = logging.getLogger(__name__)
 PENDING_AT_ONCE = 500
 """How many pending traces are checked in one transaction: the number that MLflow returns in one response."""
 
+CHECK_AGAIN_S = 5.0
+"""When a check between two polls is tried again after an error."""
+
 Chore = Kind | Scope
 """Periodic work: a closing or retiring pass, or an audit."""
 
@@ -126,16 +129,17 @@ class Reader:
         return max(0.0, self._next_check_s - self._clock_s())
 
     def check_pending(self) -> None:
-        """Check the pending traces that are due now. Raises PollError as ``tick`` does."""
-        self._next_check_s = inf  # as in ``tick``
+        """Check the pending traces that are due now. Raises PollError as ``tick`` does. Then they are due again in
+        CHECK_AGAIN_S."""
+        self._next_check_s = self._clock_s() + CHECK_AGAIN_S
         self.tally.refresh()
         if self._look_again(self._source.clocks().earliest_ms):
             self._schedule_check()
 
     def _schedule_check(self) -> None:
         next_ms = self._ledger.next_check_ms()
-        if next_ms is not None:
-            self._next_check_s = self._clock_s() + max(0, next_ms - self._source.clocks().earliest_ms) / 1000
+        wait_s = inf if next_ms is None else max(0, next_ms - self._source.clocks().earliest_ms) / 1000
+        self._next_check_s = self._clock_s() + wait_s
 
     def reading(self) -> Reading:
         """The progress of reading. Raises PollError if the ledger cannot be read."""

@@ -7,6 +7,7 @@ from threading import Thread
 import pytest
 
 from mlflow_trace_exporter.counting.poller import MAX_WAIT_S, wait_s
+from mlflow_trace_exporter.counting.reader import CHECK_AGAIN_S
 from mlflow_trace_exporter.domain.trace import State
 from mlflow_trace_exporter.domain.triage import FILL_MS
 from mlflow_trace_exporter.errors import PollError, Reason
@@ -135,7 +136,7 @@ def test_a_pending_trace_that_moves_to_before_its_experiment_was_selected_is_cou
     assert (rig.traces, rig.reading.pending) == (1, 0)
 
 
-def test_an_error_between_two_polls_is_left_to_the_next_poll(
+def test_a_check_between_two_polls_that_fails_is_tried_again_after_a_while(
     rig: Rig, mlflow: SimulatedMlflow, caplog: pytest.LogCaptureFixture
 ) -> None:
     rig.tick()
@@ -143,12 +144,14 @@ def test_an_error_between_two_polls_is_left_to_the_next_poll(
     rig.tick()
     mlflow.fail_at_request[mlflow.requests + 1] = unreachable()
     before = mlflow.requests
-    for _ in range(3):
+    with caplog.at_level(logging.INFO):
         rig.wait(FILL_MS)
-    assert mlflow.requests == before + 1, "it is not tried again and again"
-    assert (rig.traces, caplog.text) == (0, "")
-    assert rig.tick()
+    assert "a check between two polls failed" in caplog.text
+    rig.wait(int(CHECK_AGAIN_S * 1000) - 1)
+    assert (rig.traces, mlflow.requests) == (0, before + 1), "it is not tried again and again"
+    rig.wait(1)
     assert rig.traces == 1
+    assert rig.published[-1].status.poll_errors["unreachable"] == 0, "no poll has failed"
 
 
 def test_nothing_is_asked_between_two_polls_if_nothing_is_due(rig: Rig, mlflow: SimulatedMlflow) -> None:
