@@ -21,7 +21,7 @@ INTERVAL_S = 15.0
 HIGH, HIGHER = 1_500, 2_000
 LOWER = (800, 400, 200, 100)
 POLLS = 5
-WARM_S = 90.0
+WARM_S = 240.0
 """How long the exporter may take to catch up."""
 SLACK_S = 60.0
 """Traces that ended within this time need not be counted yet."""
