@@ -55,9 +55,8 @@ class Meter:
         """The amounts that a batch adds. For groups that are not in ``begun``, cells that get no amount yet are
         included with 0."""
         sums = _Sums(self, admission)
-        for each in (*batch.pending, *batch.abandoned):
-            if each.running or each in batch.abandoned:
-                sums.groups[each.experiment, each.environment] = None
+        for each in (*(each for each in batch.pending if each.running), *batch.abandoned):
+            sums.groups[each.experiment, each.environment] = None
         for record in batch.ended:
             sums.open(record)
         for record in batch.counted:
