@@ -3,13 +3,12 @@
 import itertools
 import random
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 from mlflow_trace_exporter.domain.admission import Caps
-from mlflow_trace_exporter.domain.trace import TraceRecord
 from mlflow_trace_exporter.tracking.experiments import Experiment
 from tests.support.builders import FAMILIES, LIMITS, METER, record
 from tests.support.rig import INTERVAL_MS, Rig
@@ -38,8 +37,10 @@ class MeasuredMlflow(SimulatedMlflow):
         while (page := self.measured(lambda: next(pages, None))) is not None:
             yield page
 
-    def get(self, trace_ids: Sequence[str]) -> list[TraceRecord]:
-        return self.measured(lambda: super(MeasuredMlflow, self).get(trace_ids))
+    def get(self, *arguments: Any, **named: Any) -> Iterator[Any]:
+        found = super().get(*arguments, **named)
+        while (part := self.measured(lambda: next(found, None))) is not None:
+            yield part
 
     def counts(self, *arguments: Any, **named: Any) -> Any:
         return self.measured(lambda: super(MeasuredMlflow, self).counts(*arguments, **named))

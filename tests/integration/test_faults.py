@@ -18,8 +18,9 @@ from mlflow_trace_exporter.domain.trace import TraceRecord
 from mlflow_trace_exporter.errors import NotUnderstoodError, PollError, Reason
 from mlflow_trace_exporter.tracking import client
 from mlflow_trace_exporter.tracking import source as source_module
-from mlflow_trace_exporter.tracking.client import Client, PendingAnswer
+from mlflow_trace_exporter.tracking.client import Client
 from mlflow_trace_exporter.tracking.features import Feature
+from mlflow_trace_exporter.tracking.pending import PendingAnswer
 from mlflow_trace_exporter.tracking.source import MlflowSource
 from tests.support.proxy import proxy, respond
 from tests.support.real import ODD_IDS, Exporter, Mlflow, Trace, eventually, now_ms

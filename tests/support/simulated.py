@@ -4,18 +4,20 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import count
-from typing import NoReturn
+from typing import NoReturn, TypeVar
 
 from mlflow_trace_exporter.domain.clocks import Clocks
 from mlflow_trace_exporter.domain.horizon import Window
 from mlflow_trace_exporter.domain.trace import Cost, State, TokenUsage, TraceRecord
 from mlflow_trace_exporter.errors import PollError, Reason
-from mlflow_trace_exporter.tracking.client import PendingAnswer
 from mlflow_trace_exporter.tracking.experiments import Experiment
 from mlflow_trace_exporter.tracking.features import Feature
+from mlflow_trace_exporter.tracking.pending import PendingAnswer, answers
 from mlflow_trace_exporter.tracking.scanning import Found, Page, Scan
 from mlflow_trace_exporter.tracking.slices import Extent, Known
 from mlflow_trace_exporter.tracking.source import MAX_EXCLUDED
+
+T = TypeVar("T")
 
 EPOCH_MS = 1_790_000_000_000 // 600_000 * 600_000
 """When the simulation begins; on the edge of a bucket, so that tests can reckon from it."""
@@ -116,14 +118,15 @@ class SimulatedMlflow:
     def _begin(
         self, window: Window, excluded: frozenset[str] = frozenset(), token: str | None = None
     ) -> PendingAnswer[Found]:
-        """A search that sees what is there now. A failure shows only when the answer is due."""
-        try:
-            found = self._search(window, excluded, int(token or 0))
-        except Exception as error:
-            return PendingAnswer(partial(_raise, error), lambda: None)
-        return PendingAnswer(lambda: found, lambda: None)
+        return _begun(lambda: self._search(window, excluded, int(token or 0)))
 
-    def get(self, trace_ids: Sequence[str]) -> list[TraceRecord]:
+    def get(self, parts: Sequence[Sequence[str]]) -> Iterator[Sequence[TraceRecord]]:
+        return answers(self._begin_lookup(part) for part in parts)
+
+    def _begin_lookup(self, trace_ids: Sequence[str]) -> PendingAnswer[Sequence[TraceRecord]]:
+        return _begun(lambda: self._look_up(trace_ids) if trace_ids else ())
+
+    def _look_up(self, trace_ids: Sequence[str]) -> Sequence[TraceRecord]:
         self._answer()
         return [self._as_seen(record) for record in self.visible() if record.trace_id in trace_ids]
 
@@ -154,6 +157,15 @@ class SimulatedMlflow:
         self.before_request(self.requests)
         if error := self.fail_at_request.pop(self.requests, None):
             raise error
+
+
+def _begun(find: Callable[[], T]) -> PendingAnswer[T]:
+    """A request that sees what is there now. A failure shows only when the answer is due."""
+    try:
+        found = find()
+    except Exception as error:
+        return PendingAnswer(partial(_raise, error), lambda: None)
+    return PendingAnswer(lambda: found, lambda: None)
 
 
 def _inside(record: TraceRecord, window: Window) -> bool:

@@ -274,11 +274,11 @@ class Reader:
         """Check the pending traces that are due, as many as time permits. Returns whether to continue."""
         deadline_s = monotonic() + self._settings.interval_s
         due_now = self._ledger.due(now_ms)
-        for at in range(0, len(due_now), PENDING_AT_ONCE):
-            some = due_now[at : at + PENDING_AT_ONCE]
-            askable = {each.trace_id: each for each in some if self._can_ask_for(each)}
-            others = [each for each in some if each.trace_id not in askable]
-            found = [*(self._source.get(list(askable)) if askable else ()), *self._find_by_start(others)]
+        parts = [due_now[at : at + PENDING_AT_ONCE] for at in range(0, len(due_now), PENDING_AT_ONCE)]
+        askable_parts = [[each.trace_id for each in part if self._can_ask_for(each)] for part in parts]
+        for part, askable, by_id in zip(parts, askable_parts, self._source.get(askable_parts), strict=True):
+            others = [each for each in part if not self._can_ask_for(each)]
+            found = [*by_id, *self._find_by_start(others)]
             there = {record.trace_id for record in found}
             self._store(found, self._horizon, gone=[trace_id for trace_id in askable if trace_id not in there])
             if unfound := [each for each in others if each.trace_id not in there]:

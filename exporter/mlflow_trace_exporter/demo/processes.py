@@ -1,6 +1,7 @@
 """The processes of the demo: starts them, waits until they are ready, and stops all of them."""
 
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -28,6 +29,9 @@ CHATBOT_ENVIRONMENT = {
     "MLFLOW_TRACE_SAMPLING_RATIO": "0.5",
 }
 """Variables that the MLflow client reads on import. The chatbot's code overrides the ratio for two of its paths."""
+
+_PORTS = range(10_000, 32_768)
+_RANDOM = random.SystemRandom()  # tests seed the other one
 
 _DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
@@ -158,6 +162,10 @@ def require_free(port: int, option: str) -> None:
 
 
 def free_port() -> int:
-    """A free port."""
-    with socket.create_server((HOST, 0)) as server:
-        return int(server.getsockname()[1])
+    """A free port. Systems give outgoing connections none of _PORTS, so it stays free until a server that takes a while
+    to start listens on it."""
+    while True:
+        port = _RANDOM.choice(_PORTS)
+        with suppress(OSError):
+            socket.create_server((HOST, port)).close()
+            return port

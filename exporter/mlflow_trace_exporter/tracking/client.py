@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from email.utils import parsedate_to_datetime
 from time import monotonic
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 
 import mlflow.version
 from mlflow.environment_variables import MLFLOW_HTTP_REQUEST_MAX_RETRIES, MLFLOW_HTTP_REQUEST_TIMEOUT
@@ -24,6 +24,7 @@ from mlflow_trace_exporter.tracking import bounded
 from mlflow_trace_exporter.tracking.experiments import Experiment
 from mlflow_trace_exporter.tracking.failures import classify
 from mlflow_trace_exporter.tracking.parsing import Json, TraceInfo, TracePage
+from mlflow_trace_exporter.tracking.pending import PendingAnswer
 from mlflow_trace_exporter.tracking.transport import Answer, ask, checked, text_of
 
 CLIENT_VERSION: str = mlflow.version.VERSION
@@ -61,15 +62,6 @@ class FoundTraces:
     traces: Sequence[TraceInfo]
     next_page_token: str | None
     arrived_s: float = field(default_factory=monotonic, compare=False)
-
-
-@dataclass(frozen=True, slots=True)
-class PendingAnswer(Generic[T]):
-    """A request in flight. ``answer`` waits for the response and may be called once. It raises PollError. ``drop`` ends
-    the request if the response is not needed."""
-
-    answer: Callable[[], T]
-    drop: Callable[[], None]
 
 
 class Client:

@@ -8,11 +8,8 @@ from typing import Protocol
 from mlflow_trace_exporter.domain.horizon import Window
 from mlflow_trace_exporter.domain.trace import TraceRecord
 from mlflow_trace_exporter.errors import PollError
-from mlflow_trace_exporter.tracking.client import PendingAnswer
+from mlflow_trace_exporter.tracking.pending import IN_FLIGHT, PendingAnswer
 from mlflow_trace_exporter.tracking.slices import Extent, Known, Slice, next_width_ms, split
-
-IN_FLIGHT = 2
-"""The maximum number of requests of a scan at the same time."""
 
 MAX_PAGES = 10_000
 """The maximum number of pages that are read for one millisecond: five million traces."""

@@ -14,10 +14,11 @@ from mlflow_trace_exporter.domain.labels import clean
 from mlflow_trace_exporter.domain.trace import TraceRecord
 from mlflow_trace_exporter.errors import NotUnderstoodError, PollError, Reason, UserError
 from mlflow_trace_exporter.tracking import filters
-from mlflow_trace_exporter.tracking.client import MAX_COUNTS, PAGE_SIZE, Client, FoundTraces, PendingAnswer
+from mlflow_trace_exporter.tracking.client import MAX_COUNTS, PAGE_SIZE, Client, FoundTraces
 from mlflow_trace_exporter.tracking.experiments import Experiment, Selection, select
 from mlflow_trace_exporter.tracking.features import Feature
 from mlflow_trace_exporter.tracking.parsing import to_record
+from mlflow_trace_exporter.tracking.pending import PendingAnswer, answers
 from mlflow_trace_exporter.tracking.scanning import Found, Page, Scan
 from mlflow_trace_exporter.tracking.slices import Extent, Known
 
@@ -56,8 +57,9 @@ class Source(Protocol):
         returning them."""
         ...
 
-    def get(self, trace_ids: Sequence[str]) -> list[TraceRecord]:
-        """The traces with these ids that exist, in any order. Only for ids that ``can_be_asked_for``."""
+    def get(self, parts: Sequence[Sequence[str]]) -> Iterator[Sequence[TraceRecord]]:
+        """For each part, up to PAGE_SIZE ids that ``can_be_asked_for``, the traces that exist, in any order. The next
+        parts are requested while the caller processes one."""
         ...
 
     def counts(self, window: Window, step_ms: int, experiment_ids: Sequence[str]) -> Mapping[int, int]:
@@ -150,13 +152,14 @@ class MlflowSource:
                 log.warning("searches exclude fewer traces from now on", extra={"at_most": self._max_excluded})
             raise
 
-    def get(self, trace_ids: Sequence[str]) -> list[TraceRecord]:
+    def get(self, parts: Sequence[Sequence[str]]) -> Iterator[Sequence[TraceRecord]]:
         """See ``Source.get``. The user's filter is not applied: the traces matched it when they were first seen."""
-        some = [trace_ids[at : at + PAGE_SIZE] for at in range(0, len(trace_ids), PAGE_SIZE)]
-        return [record for each in some for record in self._get(each)]
+        all_found = answers(self._begin([filters.with_ids(part)]) if part else _NOTHING for part in parts)
+        for part, found in zip(parts, all_found, strict=True):
+            yield self._requested(part, found)
 
-    def _get(self, trace_ids: Sequence[str]) -> Sequence[TraceRecord]:
-        found = self._find([filters.with_ids(trace_ids)])
+    def _requested(self, trace_ids: Sequence[str], found: Found) -> Sequence[TraceRecord]:
+        """The traces of an answer, if it is complete and has none but these. Otherwise raises PollError."""
         records = found.records()
         there, asked = {record.trace_id for record in records}, set(trace_ids)
         if not there <= asked:  # otherwise the requested traces would be considered deleted
@@ -249,7 +252,7 @@ class MlflowSource:
         """Begin a search. All traces come through this method."""
         names = {key: name for key, name in self._names().items() if experiment in (None, clean(name))}
         if not names:
-            return PendingAnswer(lambda: Found(Extent.of((), more=False), tuple), lambda: None)
+            return _NOTHING
         pending = self.client.begin_search(list(names), " AND ".join(terms), newest_first, token)
 
         def answer() -> Found:
@@ -309,6 +312,10 @@ class MlflowSource:
                 return False
             raise
         return True
+
+
+_NOTHING = PendingAnswer(lambda: Found(Extent.of((), more=False), tuple), lambda: None)
+"""What is found without a request."""
 
 
 def can_be_asked_for(trace_id: str) -> bool:

@@ -7,7 +7,7 @@ import pytest
 from mlflow_trace_exporter.domain.horizon import Window
 from mlflow_trace_exporter.domain.trace import TraceRecord
 from mlflow_trace_exporter.errors import PollError
-from mlflow_trace_exporter.tracking.client import PendingAnswer
+from mlflow_trace_exporter.tracking.pending import PendingAnswer
 from mlflow_trace_exporter.tracking.scanning import Found, Scan
 from mlflow_trace_exporter.tracking.slices import Extent, Known
 from tests.support.builders import record

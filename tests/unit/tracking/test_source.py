@@ -19,9 +19,10 @@ from mlflow_trace_exporter.domain.trace import TraceRecord
 from mlflow_trace_exporter.errors import PollError, Reason
 from mlflow_trace_exporter.tracking import filters, scanning
 from mlflow_trace_exporter.tracking import source as source_module
-from mlflow_trace_exporter.tracking.client import Client, FoundTraces, PendingAnswer
+from mlflow_trace_exporter.tracking.client import Client, FoundTraces
 from mlflow_trace_exporter.tracking.experiments import Experiment
 from mlflow_trace_exporter.tracking.parsing import TraceInfo
+from mlflow_trace_exporter.tracking.pending import PendingAnswer
 from mlflow_trace_exporter.tracking.source import MlflowSource
 from mlflow_trace_exporter.tracking.variables import prepare_client
 
@@ -206,7 +207,7 @@ def test_a_trace_that_is_twice_in_an_answer_is_one() -> None:
     source = told(lambda *_: FoundTraces(tuple(twice), None))
     assert [record.trace_id for each in source.scan(ALL) for record in each.records] == ["a", "b"]
     assert sorted((record.trace_id, record.start_ms) for record in source.newest(ALL)) == [("a", 0), ("b", 1)]
-    assert [record.trace_id for record in source.get(["a", "b"])] == ["a", "b"]
+    assert [record.trace_id for found in source.get([["a", "b"]]) for record in found] == ["a", "b"]
 
 
 def test_a_full_page_with_a_trace_twice_is_not_the_last() -> None:
@@ -223,7 +224,7 @@ def test_a_full_page_with_a_trace_twice_is_not_the_last() -> None:
 Read = Callable[[MlflowSource], object]
 SCAN: Read = lambda source: list(source.scan(ALL))  # noqa: E731 - a table of what is asked
 NEWEST: Read = lambda source: list(source.newest(ALL))  # noqa: E731 - likewise
-GET: Read = lambda source: source.get(["a", "b"])  # noqa: E731 - likewise
+GET: Read = lambda source: list(source.get([["a", "b"]]))  # noqa: E731 - likewise
 
 
 @pytest.mark.parametrize(
