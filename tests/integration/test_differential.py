@@ -14,7 +14,7 @@ from mlflow_trace_exporter.tracking import source as source_module
 from mlflow_trace_exporter.tracking.client import Client, FoundTraces
 from mlflow_trace_exporter.tracking.pending import PendingAnswer
 from mlflow_trace_exporter.tracking.scanning import Page
-from mlflow_trace_exporter.tracking.source import MAX_EXCLUDED, MlflowSource
+from mlflow_trace_exporter.tracking.source import MAX_EXCLUDED, Lookup, MlflowSource
 from tests.support.builders import record
 from tests.support.real import ODD_IDS, Mlflow, Trace, now_ms
 from tests.support.simulated import SimulatedMlflow
@@ -125,10 +125,9 @@ def test_scans_counts_and_look_ups(pair: Pair, seed: int) -> None:
         known = some_known(dice, pair.simulated)
         pages = [shown(list(each.scan(window, known=known))) for each in (pair.real, pair.simulated)]
         assert pages[0] == pages[1]
-        wanted = [*dice.sample(ids, dice.randrange(20)), "tr-not-there"]
-        found = [
-            [sorted(told(part)) for part in each.get([wanted, [], ids[:3]])] for each in (pair.real, pair.simulated)
-        ]
+        wanted = [*dice.sample(ids, dice.randrange(PAGE_SIZE)), "tr-not-there"]
+        lookups = [Lookup(some, a_window(dice)) for some in (wanted, [], ids[:3])]
+        found = [[sorted(told(part)) for part in each.get(lookups)] for each in (pair.real, pair.simulated)]
         assert found[0] == found[1]
         step_ms = dice.choice([60_000, 600_000])
         if window.lo_ms < window.hi_ms:

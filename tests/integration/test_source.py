@@ -11,7 +11,7 @@ from mlflow_trace_exporter.errors import PollError, Reason
 from mlflow_trace_exporter.tracking import source as source_module
 from mlflow_trace_exporter.tracking.client import MAX_COUNTS, PAGE_SIZE, Client, FoundTraces
 from mlflow_trace_exporter.tracking.pending import PendingAnswer
-from mlflow_trace_exporter.tracking.source import MAX_EXCLUDED, MlflowSource, can_be_asked_for
+from mlflow_trace_exporter.tracking.source import MAX_EXCLUDED, Lookup, MlflowSource, can_be_asked_for
 from tests.support.real import ODD_IDS, Mlflow, Trace, now_ms
 
 START_MS = 1_780_000_000_000
@@ -36,7 +36,7 @@ def ids(records: list[TraceRecord]) -> list[str]:
 
 
 def looked_up(source: MlflowSource, trace_ids: list[str]) -> list[str]:
-    return [record.trace_id for found in source.get([trace_ids]) for record in found]
+    return [record.trace_id for found in source.get([Lookup(trace_ids, ALL)]) for record in found]
 
 
 def test_many_pages_in_order_and_each_trace_once(mlflow: Mlflow) -> None:

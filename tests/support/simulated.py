@@ -14,8 +14,8 @@ from mlflow_trace_exporter.tracking.experiments import Experiment
 from mlflow_trace_exporter.tracking.features import Feature
 from mlflow_trace_exporter.tracking.pending import PendingAnswer, answers
 from mlflow_trace_exporter.tracking.scanning import Found, Page, Scan
-from mlflow_trace_exporter.tracking.slices import Extent, Known
-from mlflow_trace_exporter.tracking.source import MAX_EXCLUDED
+from mlflow_trace_exporter.tracking.slices import STEP_MS, Extent, Known
+from mlflow_trace_exporter.tracking.source import MAX_EXCLUDED, Lookup
 
 T = TypeVar("T")
 
@@ -112,23 +112,28 @@ class SimulatedMlflow:
 
     def scan(self, window: Window, *, known: Known = ()) -> Iterator[Page]:
         max_excluded = 0 if Feature.NOT_IN in self.lacks else self.max_excluded
-        scan = Scan(self._begin, unreadable, self.page_size, max_excluded, known if max_excluded else ())
-        return scan.pages(window)
+        known = known if max_excluded else ()
+        counts = None if Feature.TRACE_METRICS in self.lacks else self._counts_by_second
+        return Scan(self._begin, unreadable, self.page_size, max_excluded, known, counts).pages(window)
+
+    def _counts_by_second(self, window: Window) -> Mapping[int, int]:
+        return self.counts(window, STEP_MS, list(self.selected))
 
     def _begin(
         self, window: Window, excluded: frozenset[str] = frozenset(), token: str | None = None
     ) -> PendingAnswer[Found]:
         return _begun(lambda: self._search(window, excluded, int(token or 0)))
 
-    def get(self, parts: Sequence[Sequence[str]]) -> Iterator[Sequence[TraceRecord]]:
-        return answers(self._begin_lookup(part) for part in parts)
+    def get(self, lookups: Sequence[Lookup]) -> Iterator[Sequence[TraceRecord]]:
+        return answers(self._begin_lookup(lookup) for lookup in lookups)
 
-    def _begin_lookup(self, trace_ids: Sequence[str]) -> PendingAnswer[Sequence[TraceRecord]]:
-        return _begun(lambda: self._look_up(trace_ids) if trace_ids else ())
+    def _begin_lookup(self, lookup: Lookup) -> PendingAnswer[Sequence[TraceRecord]]:
+        return _begun(lambda: self._look_up(lookup) if lookup.trace_ids else ())
 
-    def _look_up(self, trace_ids: Sequence[str]) -> Sequence[TraceRecord]:
+    def _look_up(self, lookup: Lookup) -> Sequence[TraceRecord]:
         self._answer()
-        return [self._as_seen(record) for record in self.visible() if record.trace_id in trace_ids]
+        inside = [record for record in self.visible() if _inside(record, lookup.window)]
+        return [self._as_seen(record) for record in inside if record.trace_id in lookup.trace_ids]
 
     def counts(self, window: Window, step_ms: int, experiment_ids: Sequence[str]) -> Mapping[int, int]:
         self._answer()

@@ -45,7 +45,7 @@ from mlflow_trace_exporter.metrics.series import samples_of_groups
 from mlflow_trace_exporter.metrics.status import Reading
 from mlflow_trace_exporter.tracking.experiments import Experiment, created_s
 from mlflow_trace_exporter.tracking.features import Feature
-from mlflow_trace_exporter.tracking.source import Source, can_be_asked_for
+from mlflow_trace_exporter.tracking.source import Lookup, Source, can_be_asked_for
 
 log = logging.getLogger(__name__)
 
@@ -273,14 +273,14 @@ class Reader:
     def _look_again(self, now_ms: int) -> bool:
         """Check the pending traces that are due, as many as time permits. Returns whether to continue."""
         deadline_s = monotonic() + self._settings.interval_s
-        due_now = self._ledger.due(now_ms)
+        due_now = sorted(self._ledger.due(now_ms), key=lambda each: each.start_ms)
         parts = [due_now[at : at + PENDING_AT_ONCE] for at in range(0, len(due_now), PENDING_AT_ONCE)]
-        askable_parts = [[each.trace_id for each in part if self._can_ask_for(each)] for part in parts]
-        for part, askable, by_id in zip(parts, askable_parts, self._source.get(askable_parts), strict=True):
+        lookups = [self._lookup(part) for part in parts]
+        for part, lookup, by_id in zip(parts, lookups, self._source.get(lookups), strict=True):
             others = [each for each in part if not self._can_ask_for(each)]
             found = [*by_id, *self._find_by_start(others)]
             there = {record.trace_id for record in found}
-            self._store(found, self._horizon, gone=[trace_id for trace_id in askable if trace_id not in there])
+            self._store(found, self._horizon, gone=[each for each in lookup.trace_ids if each not in there])
             if unfound := [each for each in others if each.trace_id not in there]:
                 self.tally.store_unseen(unfound, now_ms)
             if not self._go_on():
@@ -288,6 +288,14 @@ class Reader:
             if monotonic() > deadline_s:
                 break
         return True
+
+    def _lookup(self, pending: Sequence[Pending]) -> Lookup:
+        """The lookup of those pending traces that MLflow can look up. OTLP spans that arrive late can move a start; if
+        it has moved by more than BUCKET_MS, the trace is not found, and read again by the next pass."""
+        askable = [each for each in pending if self._can_ask_for(each)]
+        starts_ms = [each.start_ms for each in askable] or [0]
+        window = Window(min(starts_ms) - BUCKET_MS, max(starts_ms) + BUCKET_MS)
+        return Lookup([each.trace_id for each in askable], window)
 
     def _find_by_start(self, pending: Sequence[Pending]) -> list[TraceRecord]:
         """Find pending traces that MLflow cannot look up by id. Other traces with the same start are not returned,

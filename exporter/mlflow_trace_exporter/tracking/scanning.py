@@ -1,7 +1,7 @@
 """Scans: all traces of a window in order of start, with up to two requests in flight."""
 
 from collections import deque
-from collections.abc import Callable, Container, Generator, Iterator, Sequence
+from collections.abc import Callable, Container, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -9,7 +9,7 @@ from mlflow_trace_exporter.domain.horizon import Window
 from mlflow_trace_exporter.domain.trace import TraceRecord
 from mlflow_trace_exporter.errors import PollError
 from mlflow_trace_exporter.tracking.pending import IN_FLIGHT, PendingAnswer
-from mlflow_trace_exporter.tracking.slices import Extent, Known, Slice, next_width_ms, split
+from mlflow_trace_exporter.tracking.slices import Extent, Known, Slice, next_width_ms, split, to_count, unread
 
 MAX_PAGES = 10_000
 """The maximum number of pages that are read for one millisecond: five million traces."""
@@ -51,7 +51,9 @@ class Scan:
     than one page is read to its end before the next one.
 
     If a millisecond has more rows than can be excluded, page tokens are used. ``known`` traces are excluded where
-    possible. ``max_excluded`` is how many ids a search can exclude; 0 if the server does not support it.
+    possible. ``max_excluded`` is how many ids a search can exclude; 0 if the server does not support it. If more than a
+    page of traces is known, ``counts`` (by steps of STEP_MS; None if the server does not support it) shows where all
+    traces are known, because a count costs MLflow far less than excluding each id.
     """
 
     search: Search
@@ -59,14 +61,15 @@ class Scan:
     page_size: int
     max_excluded: int
     known: Known = ()
+    counts: Callable[[Window], Mapping[int, int]] | None = None
     _asked: deque[tuple[Slice, PendingAnswer[Found]]] = field(default_factory=deque)
-    _rest: Slice | None = None
+    _unasked: deque[Slice] = field(default_factory=deque)
     """What is not requested yet. It starts after everything that has been requested."""
     _width_ms: int | None = None
 
     def pages(self, window: Window) -> Generator[Page, None, None]:
         """The pages, each with at least one trace. If a request fails, PollError is raised when its page is due."""
-        self._rest = Slice(window)
+        self._unasked.extend(Slice(each) for each in self._windows(window))
         try:
             while self._ask_ahead():
                 yield from self._next_pages()
@@ -74,10 +77,19 @@ class Scan:
             for _, pending in self._asked:
                 pending.drop()
 
+    def _windows(self, window: Window) -> Sequence[Window]:
+        """The parts of the window that may contain traces that are not known."""
+        if self.counts is None or len(self.known) <= self.page_size:
+            return (window,)
+        counted = to_count(window, self.known)
+        return unread(window, self.known, counted, self.counts(counted))
+
     def _ask_ahead(self) -> bool:
         """Send as many requests as may be in flight. Returns whether there are any."""
-        while self._rest is not None and len(self._asked) < IN_FLIGHT:
-            first, self._rest = split(self._rest, self._width_ms, self.known, self.max_excluded)
+        while self._unasked and len(self._asked) < IN_FLIGHT:
+            first, rest = split(self._unasked.popleft(), self._width_ms, self.known, self.max_excluded)
+            if rest is not None:
+                self._unasked.appendleft(rest)
             self._asked.append((first, self._ask(first)))
         return bool(self._asked)
 
@@ -111,10 +123,10 @@ class Scan:
 
     def _continue_with(self, rest: Slice) -> None:
         """Request the rest of a slice before everything else. The rest of the last slice is split again instead."""
-        if self._asked or self._rest is not None:
+        if self._asked or self._unasked:
             self._asked.appendleft((rest, self._ask(rest)))
         else:
-            self._rest = rest
+            self._unasked.append(rest)
 
     def _rest_of_millisecond(self, rest: Slice) -> Iterator[Page]:
         """The unread traces of the first millisecond of a slice, by MLflow's page tokens. If one of these traces is

@@ -1,7 +1,8 @@
 """Decides which range of start times a scan requests next. Pure."""
 
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import takewhile
 from typing import Protocol
@@ -17,6 +18,12 @@ SPARSE = 0.5
 
 MAX_EXCLUDED_LENGTH = 64
 """Known traces with longer ids are not excluded from a search, because the filter would become too long."""
+
+COUNTED_MS = 900_000
+"""How much of the known traces' range of starts is compared by counts: the latest part. It fits into one response."""
+
+STEP_MS = 1_000
+"""The step in which counts are compared: the shortest that MLflow supports."""
 
 Known = Sequence[tuple[int, str]]
 """Start (Unix ms) and id of traces, ordered by start."""
@@ -88,6 +95,30 @@ class Slice:
         begin, end = _range(known, self.window)
         ids = (trace_id for _, trace_id in known[begin : min(end, begin + at_most - len(self.read))])
         return self.read.union(each for each in ids if len(each) <= MAX_EXCLUDED_LENGTH and PLAIN_ID.fullmatch(each))
+
+
+def to_count(window: Window, known: Known) -> Window:
+    """The part of a window in which MLflow should count the traces, to compare them with the known ones."""
+    hi_ms = min(window.hi_ms, known[-1][0] + 1)
+    return Window(max(window.lo_ms, known[0][0], hi_ms - COUNTED_MS), hi_ms)
+
+
+def unread(window: Window, known: Known, counted: Window, counts: Mapping[int, int]) -> list[Window]:
+    """What remains of a window without the steps in which MLflow has as many traces as are known: if none of these was
+    deleted, there are no others. ``counts`` are the numbers of traces in ``counted``, by steps of STEP_MS.
+
+    Example: if all traces that started from 3 s to 9 s are known, [0 s, 20 s) becomes [0 s, 3 s) and [9 s, 20 s).
+    """
+    begin, end = _range(known, counted)
+    here = Counter(start_ms // STEP_MS * STEP_MS for start_ms, _ in known[begin:end])
+    remain: list[Window] = []
+    lo_ms = window.lo_ms
+    for at_ms in range(counted.lo_ms // STEP_MS * STEP_MS, counted.hi_ms, STEP_MS):
+        if here[at_ms] == counts.get(at_ms, 0):
+            remain.append(replace(window, lo_ms=lo_ms, hi_ms=max(at_ms, counted.lo_ms)))
+            lo_ms = min(at_ms + STEP_MS, counted.hi_ms)
+    remain.append(replace(window, lo_ms=lo_ms))
+    return [each for each in remain if each.lo_ms < each.hi_ms]
 
 
 def split(rest: Slice, width_ms: int | None, known: Known, at_most: int) -> tuple[Slice, Slice | None]:

@@ -4,7 +4,7 @@ import logging
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from time import monotonic
 from typing import Protocol
 
@@ -20,7 +20,7 @@ from mlflow_trace_exporter.tracking.features import Feature
 from mlflow_trace_exporter.tracking.parsing import to_record
 from mlflow_trace_exporter.tracking.pending import PendingAnswer, answers
 from mlflow_trace_exporter.tracking.scanning import Found, Page, Scan
-from mlflow_trace_exporter.tracking.slices import Extent, Known
+from mlflow_trace_exporter.tracking.slices import STEP_MS, Extent, Known
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +34,15 @@ still includes the traces that a new experiment received before it was found."""
 FEATURES_AGE_MS = 600_000
 """How long a feature is considered missing before it is tried again, because servers are upgraded or fail
 temporarily."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lookup:
+    """Up to PAGE_SIZE ids that ``can_be_asked_for``, and a window in which their traces start. With a range of start
+    times MLflow's databases search that range. Without one SQLite searches all traces of the experiments."""
+
+    trace_ids: Sequence[str]
+    window: Window
 
 
 class Source(Protocol):
@@ -57,9 +66,9 @@ class Source(Protocol):
         returning them."""
         ...
 
-    def get(self, parts: Sequence[Sequence[str]]) -> Iterator[Sequence[TraceRecord]]:
-        """For each part, up to PAGE_SIZE ids that ``can_be_asked_for``, the traces that exist, in any order. The next
-        parts are requested while the caller processes one."""
+    def get(self, lookups: Sequence[Lookup]) -> Iterator[Sequence[TraceRecord]]:
+        """The traces of each lookup that exist, in any order. The next ones are requested while the caller processes
+        one."""
         ...
 
     def counts(self, window: Window, step_ms: int, experiment_ids: Sequence[str]) -> Mapping[int, int]:
@@ -130,7 +139,9 @@ class MlflowSource:
 
     def scan(self, window: Window, *terms: str, known: Known = ()) -> Iterator[Page]:
         """See ``Source.scan``, and ``Scan`` for how. Traces must match all terms."""
-        max_excluded = self._max_excluded if self.features().get(Feature.NOT_IN, False) else 0
+        features = self.features()
+        max_excluded = self._max_excluded if features.get(Feature.NOT_IN, False) else 0
+        can_count = features.get(Feature.TRACE_METRICS, False) and not terms
 
         def search(
             window: Window, excluded: frozenset[str] = frozenset(), token: str | None = None
@@ -138,7 +149,11 @@ class MlflowSource:
             pending = self._begin_search(window, [*terms, *filters.without_ids(excluded)], token=token)
             return replace(pending, answer=lambda: self._exclude_fewer_if_refused(pending, len(excluded)))
 
-        scan = Scan(search, self.client.bad_answer, PAGE_SIZE, max_excluded, known if max_excluded else ())
+        def counts(window: Window) -> Mapping[int, int]:
+            return self.counts(window, STEP_MS, list(self._names()))
+
+        known = known if max_excluded else ()
+        scan = Scan(search, self.client.bad_answer, PAGE_SIZE, max_excluded, known, counts if can_count else None)
         return scan.pages(window)
 
     def _exclude_fewer_if_refused(self, pending: PendingAnswer[Found], excluded: int) -> Found:
@@ -152,11 +167,16 @@ class MlflowSource:
                 log.warning("searches exclude fewer traces from now on", extra={"at_most": self._max_excluded})
             raise
 
-    def get(self, parts: Sequence[Sequence[str]]) -> Iterator[Sequence[TraceRecord]]:
+    def get(self, lookups: Sequence[Lookup]) -> Iterator[Sequence[TraceRecord]]:
         """See ``Source.get``. The user's filter is not applied: the traces matched it when they were first seen."""
-        all_found = answers(self._begin([filters.with_ids(part)]) if part else _NOTHING for part in parts)
-        for part, found in zip(parts, all_found, strict=True):
-            yield self._requested(part, found)
+        all_found = answers(map(self._begin_lookup, lookups))
+        for lookup, found in zip(lookups, all_found, strict=True):
+            yield self._requested(lookup.trace_ids, found)
+
+    def _begin_lookup(self, lookup: Lookup) -> PendingAnswer[Found]:
+        if not lookup.trace_ids:
+            return _NOTHING
+        return self._begin([*filters.of_window(lookup.window), filters.with_ids(lookup.trace_ids)])
 
     def _requested(self, trace_ids: Sequence[str], found: Found) -> Sequence[TraceRecord]:
         """The traces of an answer, if it is complete and has none but these. Otherwise raises PollError."""

@@ -99,7 +99,7 @@ def test_a_pending_trace_that_a_look_up_does_not_find_is_read_again_when_it_is_t
     mlflow.trace(start_ms=mlflow.clock_ms - EPOCH_MS)
     rig.tick()
     with monkeypatch.context() as patched:
-        patched.setattr(mlflow, "get", lambda parts: iter([list[TraceRecord]() for _ in parts]))
+        patched.setattr(mlflow, "get", lambda lookups: iter([list[TraceRecord]() for _ in lookups]))
         rig.wait(INTERVAL_MS)
     assert rig.reading.pending == 0
     rig.tick()

@@ -1,5 +1,6 @@
 """The ranges of start times that a scan requests."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -8,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlflow_trace_exporter.domain.horizon import Window
-from mlflow_trace_exporter.tracking.slices import Extent, Slice, next_width_ms, split
+from mlflow_trace_exporter.tracking.slices import STEP_MS, Extent, Slice, next_width_ms, split, to_count, unread
 from tests.support.builders import record
 
 ALL = Slice(Window(0, 1_000))
@@ -87,3 +88,38 @@ def test_few_known_traces_make_no_slices() -> None:
 @pytest.mark.parametrize("trace_id", ["it's", "x" * 65, "", "日本", "a b"])
 def test_an_id_that_may_make_a_filter_invalid_is_not_excluded(trace_id: str) -> None:
     assert ALL.excluded([(1, trace_id), (2, "tr-1")], 9) == {"tr-1"}
+
+
+def test_a_scan_omits_the_seconds_in_which_all_traces_are_known() -> None:
+    known = [(start_ms, f"tr-{start_ms}") for start_ms in range(3_500, 9_500, 100)]
+    window = Window(0, 20_000, ended_after_ms=5)
+    counted = to_count(window, known)
+    assert counted == Window(3_500, 9_401)
+    all_known = {3_000: 5, **dict.fromkeys(range(4_000, 9_000, 1_000), 10), 9_000: 5}
+    assert unread(window, known, counted, all_known) == [Window(0, 3_500, 5), Window(9_401, 20_000, 5)]
+    one_more = {**all_known, 6_000: 11}
+    assert Window(6_000, 7_000, 5) in unread(window, known, counted, one_more)
+    one_deleted = {**all_known, 3_000: 4}
+    assert unread(window, known, counted, one_deleted) == [Window(0, 4_000, 5), Window(9_401, 20_000, 5)]
+    assert unread(window, known, counted, {}) == [window], "all of them are deleted"
+
+
+@given(
+    there=st.lists(st.integers(0, 6_000), max_size=30).map(sorted),
+    known_share=st.integers(1, 10),
+    lo_ms=st.integers(0, 3_000),
+    hi_ms=st.integers(3_001, 6_001),
+)
+def test_no_unknown_trace_is_in_an_omitted_second(there: list[int], known_share: int, lo_ms: int, hi_ms: int) -> None:
+    window = Window(lo_ms, hi_ms)
+    known = [(start_ms, f"tr-{at}") for at, start_ms in enumerate(there) if at % known_share == 0]
+    if not known or not (counted := to_count(window, known)).lo_ms < counted.hi_ms:
+        return
+    inside = [start_ms for start_ms in there if counted.lo_ms <= start_ms < counted.hi_ms]
+    remain = unread(window, known, counted, Counter(start_ms // STEP_MS * STEP_MS for start_ms in inside))
+    unknown = [each for at, each in enumerate(there) if at % known_share and window.lo_ms <= each < window.hi_ms]
+    assert all(any(each.lo_ms <= start_ms < each.hi_ms for each in remain) for start_ms in unknown)
+    edges = [edge for each in remain for edge in (each.lo_ms, each.hi_ms)]
+    assert edges == sorted(edges)
+    if known_share == 1:
+        assert all(each.hi_ms <= counted.lo_ms or each.lo_ms >= counted.hi_ms for each in remain)

@@ -2,12 +2,13 @@
 
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Event, Thread
 from time import monotonic
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
@@ -23,7 +24,7 @@ from mlflow_trace_exporter.tracking.client import Client, FoundTraces
 from mlflow_trace_exporter.tracking.experiments import Experiment
 from mlflow_trace_exporter.tracking.parsing import TraceInfo
 from mlflow_trace_exporter.tracking.pending import PendingAnswer
-from mlflow_trace_exporter.tracking.source import MlflowSource
+from mlflow_trace_exporter.tracking.source import Lookup, MlflowSource
 from mlflow_trace_exporter.tracking.variables import prepare_client
 
 
@@ -157,9 +158,9 @@ def fail(error: PollError) -> FoundTraces:
 class Told(Client):
     """A client of a server with one experiment and scripted search results."""
 
-    def __init__(self, search: Search) -> None:
+    def __init__(self, search: Search, counts: Mapping[int, int]) -> None:
         super().__init__("http://told")
-        self._told = search
+        self._told, self._counts = search, counts
 
     def begin_search(
         self, _: Sequence[str], filter_string: str, newest_first: bool = False, page_token: str | None = None
@@ -175,7 +176,7 @@ class Told(Client):
         return PendingAnswer(lambda: found, lambda: None)
 
     def count(self, *_: object) -> dict[int, int]:
-        return {60_000_000: 1}
+        return dict(self._counts)
 
     def experiments(self) -> list[Experiment]:
         return [Experiment("7", "chatbot", 0)]
@@ -184,8 +185,8 @@ class Told(Client):
         return None
 
 
-def told(search: Search) -> MlflowSource:
-    return MlflowSource(Told(search), now_ms=lambda: 0)
+def told(search: Search, counts: Mapping[int, int] = MappingProxyType({60_000_000: 1})) -> MlflowSource:
+    return MlflowSource(Told(search, counts), now_ms=lambda: 0)
 
 
 def trace(trace_id: str, start_ms: int = 0, experiment_id: str = "7") -> TraceInfo:
@@ -207,7 +208,7 @@ def test_a_trace_that_is_twice_in_an_answer_is_one() -> None:
     source = told(lambda *_: FoundTraces(tuple(twice), None))
     assert [record.trace_id for each in source.scan(ALL) for record in each.records] == ["a", "b"]
     assert sorted((record.trace_id, record.start_ms) for record in source.newest(ALL)) == [("a", 0), ("b", 1)]
-    assert [record.trace_id for found in source.get([["a", "b"]]) for record in found] == ["a", "b"]
+    assert [record.trace_id for found in source.get([Lookup(["a", "b"], ALL)]) for record in found] == ["a", "b"]
 
 
 def test_a_full_page_with_a_trace_twice_is_not_the_last() -> None:
@@ -224,7 +225,7 @@ def test_a_full_page_with_a_trace_twice_is_not_the_last() -> None:
 Read = Callable[[MlflowSource], object]
 SCAN: Read = lambda source: list(source.scan(ALL))  # noqa: E731 - a table of what is asked
 NEWEST: Read = lambda source: list(source.newest(ALL))  # noqa: E731 - likewise
-GET: Read = lambda source: list(source.get([["a", "b"]]))  # noqa: E731 - likewise
+GET: Read = lambda source: list(source.get([Lookup(["a", "b"], ALL)]))  # noqa: E731 - likewise
 
 
 @pytest.mark.parametrize(
@@ -290,7 +291,7 @@ def test_a_short_page_with_a_token_is_not_the_last() -> None:
 def test_traces_were_seen_when_their_page_arrived() -> None:
     """And not when it was processed: until then they may have changed."""
     page = FoundTraces((trace("a"),), None, arrived_s=monotonic() - 5)
-    source = MlflowSource(Told(lambda *_: page), now_ms=lambda: 100_000)
+    source = MlflowSource(Told(lambda *_: page, {}), now_ms=lambda: 100_000)
     (found,) = [record for each in source.scan(ALL) for record in each.records]
     assert found.seen_ms <= 95_000
 
@@ -361,7 +362,7 @@ def test_a_search_that_is_refused_for_its_size_excludes_fewer_traces_the_next_ti
             raise PollError(Reason.SERVER_ERROR, "too many parameters")
         return FoundTraces((), None)
 
-    source = told(search)
+    source = told(search, counts={})
     known = [(number, f"tr-{number}") for number in range(2_000)]
     for _ in range(2):  # 2,000, then 1,000
         with pytest.raises(PollError):
