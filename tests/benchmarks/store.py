@@ -59,6 +59,11 @@ class Store:
         db.execute("PRAGMA synchronous = OFF")
         return db
 
+    def write_ahead(self) -> None:
+        """Set the database to WAL mode, in which a writer does not block readers."""
+        with closing(self.connect()) as db:
+            db.execute("PRAGMA journal_mode = WAL")
+
     def insert(self, experiment_id: str, traces: Iterable[Trace]) -> list[str]:
         """Insert traces as the rows that the server would make of them. Returns their ids."""
         ids: list[str] = []
@@ -201,10 +206,6 @@ class Driver:
         self.ids: list[str] = []
         self.lag_s = 0.0
         """The maximum delay of the driver."""
-
-    def past(self, for_s: float) -> None:
-        """Insert traces that ended in the last ``for_s`` seconds."""
-        self._add(time.time() - for_s, round(for_s * self._rate))
 
     def run(self, for_s: float, stop: Event) -> None:
         """Insert traces as they end, until the time is up or ``stop`` is set."""
