@@ -72,14 +72,13 @@ def judged(watch: Watch, driver: Driver) -> Outcome:
     """Wait until the overlap is full and for the decisive polls, and decide."""
     time.sleep(WARM_S)
     full_s = time.time()
-    while (
-        len(decisive := watch.poll_durations_s(after_s=full_s)) < POLLS
-        and time.time() < full_s + 3 * POLLS * INTERVAL_S
-    ):
+    until_s = full_s + 3 * POLLS * INTERVAL_S
+    while len(watch.poll_durations_s(after_s=full_s)) < POLLS and time.time() < until_s:
         time.sleep(0.2)
-    if len(decisive) < POLLS:
-        return Outcome(False, max([*decisive, INTERVAL_S]))
-    return Outcome(max(decisive[:POLLS]) < INTERVAL_S and is_up_to_date(watch, driver), max(decisive[:POLLS]))
+    decisive = watch.poll_durations_s(after_s=full_s)[:POLLS]
+    longest_s = max(decisive, default=until_s - full_s)
+    is_fast = len(decisive) == POLLS and longest_s < INTERVAL_S
+    return Outcome(is_fast and is_up_to_date(watch, driver), longest_s)
 
 
 def is_up_to_date(watch: Watch, driver: Driver) -> bool:
