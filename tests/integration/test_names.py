@@ -92,6 +92,12 @@ def samples_with(served: Exporter, name: str, value: float) -> Samples | None:
     return found if found.get(name) == value else None
 
 
+def page_of(served: Exporter, asked: dict[str, str]) -> str | None:
+    """The page of traces; None if MLflow is too busy to answer in time."""
+    answer = requests.get(f"{served.url}/traces", params=asked, timeout=10)
+    return answer.text if answer.ok else None
+
+
 def test_objectives_and_traces_have_one_spelling_and_alerts_lead_to_their_traces(
     mlflow: Mlflow, tmp_path: Path
 ) -> None:
@@ -112,7 +118,7 @@ def test_objectives_and_traces_have_one_spelling_and_alerts_lead_to_their_traces
             assert found[f"mlflow_trace_slow_total{of_it}"] == 3
             for name in (raw, label):
                 asked = {"environment": name, "version": name, "status": "error", "start": "0"}
-                page = requests.get(f"{served.url}/traces", params=asked, timeout=10).text
+                page = eventually(partial(page_of, served, asked), "MLflow answers")
                 assert len(ids(page)) == 3, name
 
 
