@@ -21,7 +21,7 @@ from mlflow_trace_exporter.web.trace_page import Found
 from tests.support.builders import RULES, record
 
 NOW_MS = 1_790_000_000_000
-OBJECTIVES = Objectives((Objective("production", latency_s=5.0),))
+OBJECTIVES = Objectives((Objective(environment="production", latency_s=5.0),))
 APPLICATION = frozenset({Traffic.APPLICATION})
 WEEK_MS = 7 * 24 * HOUR_MS
 STAGING = {"environment": "staging", "app_version": "1.5.0"}
@@ -138,7 +138,11 @@ def test_what_does_not_count_is_not_shown_and_no_trace_is_shown_twice() -> None:
 
 def test_mlflow_looks_for_what_is_slower_than_the_least_objective() -> None:
     strict = Objectives(
-        (Objective("production", latency_s=5.0), Objective("chat-*", latency_s=0.5), Objective("batch"))
+        (
+            Objective(environment="production", latency_s=5.0),
+            Objective(environment="chat-*", latency_s=0.5),
+            Objective(environment="batch"),
+        )
     )
     assert searches(ask(status="slow"), strict) == [["trace.execution_time_ms > 500"]]
     assert searches(ask(status="slow"), Objectives()) == [[]]
