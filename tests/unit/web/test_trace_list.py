@@ -148,6 +148,24 @@ def test_mlflow_looks_for_what_is_slower_than_the_least_objective() -> None:
     assert searches(ask(status="slow"), Objectives()) == [[]]
 
 
+def test_mlflow_looks_for_what_is_slow_for_the_application_that_is_asked_for() -> None:
+    """Otherwise it would find mostly traces that are not slow, and only MAX_LOOKED_AT are looked at."""
+    each = Objectives(
+        (
+            Objective(experiment="completion", latency_s=0.1),
+            Objective(experiment="chat*", environment="production", latency_s=5.0),
+            Objective(environment="production", latency_s=1.0),
+        )
+    )
+    asked = {"status": "slow", "experiment": "chatbot"}
+    assert searches(ask(**asked, environment="production"), each) == [
+        ["trace.execution_time_ms > 5000", "tag.`environment` LIKE '%production%'"]
+    ]
+    assert searches(ask(**asked), each) == [["trace.execution_time_ms > 5000"]]
+    assert searches(ask(status="slow", experiment="mail"), each) == [["trace.execution_time_ms > 1000"]]
+    assert searches(ask(status="slow", experiment="other"), each) == [["trace.execution_time_ms > 100"]]
+
+
 def test_what_is_asked_for_is_cleaned_like_a_label() -> None:
     question = ask(environment=" 本番　環境\n", version=" other ", trace_name="x" * 200, experiment="\u3000padded ")
     assert question.labels == {"environment": "本番　環境", "trace_name": "x" * 128, "experiment": "padded"}
@@ -210,6 +228,15 @@ def test_slow_is_slower_than_the_objective_where_there_is_one() -> None:
     )
     traces = [at(trace_id=key, duration_ms=ms, **({"tags": tags} if tags else {})) for key, ms, tags in durations]
     assert found(ask(status="slow"), *traces) == ["tr-slow"]
+
+
+def test_slow_is_another_duration_for_each_application() -> None:
+    each = Objectives((Objective(experiment="chatbot", latency_s=1.0), Objective(experiment="other", latency_s=3.0)))
+    traces = [at(trace_id=name, experiment=name, duration_ms=2_000) for name in ("chatbot", "mail")]
+    assert found(ask(status="slow"), *traces, objectives=each) == ["chatbot"]
+    assert found(ask(status="slow", experiment="other"), *traces, objectives=each) == []
+    slower = at(trace_id="slower", experiment="mail", duration_ms=4_000)
+    assert found(ask(status="slow", experiment="other"), slower, objectives=each) == ["slower"], "counted as other"
 
 
 def test_the_state_is_looked_at_again() -> None:
