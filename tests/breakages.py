@@ -1357,8 +1357,8 @@ BREAKAGES = (
     Breakage(
         "leave it to us to look for an environment",
         "tracking/query.py",
-        """    return [f"{source.kind}.`{source.key}` LIKE '%{value}%'"]""",
-        "    return []",
+        """    return f"{source.kind}.`{source.key}` LIKE '%{text}%'\"""",
+        "    return None",
         f"{REPORT} -k asked_for",
     ),
     Breakage(
@@ -1400,8 +1400,8 @@ BREAKAGES = (
     Breakage(
         "find an experiment by its raw name",
         "tracking/source.py",
-        "in (None, clean(name))",
-        "in (None, name)",
+        "in (None, clean(each.name))",
+        "in (None, each.name)",
         f"{NAMES} -k experiment",
     ),
     Breakage(
@@ -1435,8 +1435,8 @@ BREAKAGES = (
     Breakage(
         "look for what a database compares otherwise",
         "tracking/query.py",
-        "not (_is_plain(value) and",
-        "not (True and",
+        "_is_plain(text) and",
+        "True and",
         QUERY,
     ),
     Breakage(

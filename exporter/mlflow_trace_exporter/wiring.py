@@ -3,6 +3,7 @@
 import os
 import time
 from datetime import timedelta
+from fnmatch import fnmatchcase
 from typing import Literal
 
 from mlflow_trace_exporter.addresses import without_credentials
@@ -17,7 +18,7 @@ from mlflow_trace_exporter.domain.objectives import Objectives
 from mlflow_trace_exporter.errors import UserError
 from mlflow_trace_exporter.metrics.families import trace_families
 from mlflow_trace_exporter.metrics.meter import Meter
-from mlflow_trace_exporter.settings.config import Config
+from mlflow_trace_exporter.settings.config import EXCLUDABLE, Config
 from mlflow_trace_exporter.tracking.client import Client
 from mlflow_trace_exporter.tracking.mlflow_pages import MlflowPages
 from mlflow_trace_exporter.tracking.query import Library
@@ -57,17 +58,31 @@ def open_meter(settings: Config) -> Meter:
     """Create the meter, which turns traces into metrics."""
     rules, objectives = label_rules(settings), objectives_of(settings)
     return Meter(
-        trace_families(settings.buckets.duration_seconds, settings.buckets.tokens, rules.names, objectives),
+        trace_families(settings.buckets.duration_seconds, settings.buckets.tokens, rules, objectives),
         rules,
         Caps(settings.labels.max_values, settings.series.limit),
         settings.mlflow.traffic,
         objectives,
+        excluded(settings),
     )
 
 
 def label_rules(settings: Config) -> LabelRules:
     """The sources of each label."""
-    return LabelRules(settings.labels.environment, settings.labels.version, settings.labels.extra)
+    labels = settings.labels
+    return LabelRules(
+        labels.environment,
+        labels.version,
+        tuple(labels.extra.items()),
+        labels.trace_name,
+        labels.defaults,
+        labels.map,
+    )
+
+
+def excluded(settings: Config) -> frozenset[str]:
+    """The names of the metrics that are not exposed."""
+    return frozenset(name for name in EXCLUDABLE for each in settings.metrics.exclude if fnmatchcase(name, each))
 
 
 def objectives_of(settings: Config) -> Objectives:

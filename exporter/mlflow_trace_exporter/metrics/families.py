@@ -3,10 +3,10 @@
 Each metric family is one row here and is declared nowhere else.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 
-from mlflow_trace_exporter.domain.labels import PLACE_LABELS, TRACE_LABELS, UNKNOWN, Labels
+from mlflow_trace_exporter.domain.labels import PLACE_LABELS, TRACE_LABELS, LabelRules, Labels
 from mlflow_trace_exporter.domain.objectives import Objectives
 from mlflow_trace_exporter.domain.trace import Cost, State, TokenUsage, TraceRecord
 from mlflow_trace_exporter.domain.triage import Batch
@@ -24,6 +24,7 @@ CORRECTED = "mlflow_trace_exporter_corrected_after_count_total"
 REOPENED = "mlflow_trace_exporter_reopened_total"
 LEDGER_RESETS = "mlflow_trace_exporter_ledger_resets_total"
 NO_OBJECTIVES = Objectives()
+LABELS_BY_DEFAULT = LabelRules()
 
 OVERFLOW = "mlflow_trace_exporter_label_overflow_total"
 LEFT_OUT = "mlflow_trace_exporter_left_out_traces_total"
@@ -33,22 +34,22 @@ MISSING_FIELDS = ("token_usage", "cost", "user", "session", "environment", "vers
 _CACHED = "Most MLflow integrations also count cached tokens as input tokens, but mlflow.claude_code does not."
 
 
-def missing_fields(record: TraceRecord, labels: Labels) -> list[str]:
-    """The fields of MISSING_FIELDS that a trace lacks."""
+def missing_fields(record: TraceRecord, rules: LabelRules) -> list[str]:
+    """The fields of MISSING_FIELDS that a trace lacks. The default of a label does not make up for its value."""
     present = {
         "token_usage": record.usage is not None,
         "cost": record.cost is not None,
         "user": bool(record.user),
         "session": bool(record.session),
-        "environment": labels["environment"] != UNKNOWN,
-        "version": labels["version"] != UNKNOWN,
+        "environment": rules.has("environment", record),
+        "version": rules.has("version", record),
         "duration": record.duration_ms is not None,
     }
     return [name for name in MISSING_FIELDS if not present[name]]
 
 
-def _missing(record: TraceRecord, labels: Labels) -> Observations:
-    return [(name, 1) for name in missing_fields(record, labels)]
+def _missing(rules: LabelRules) -> Callable[[TraceRecord, Labels], Observations]:
+    return lambda record, _: [(name, 1) for name in missing_fields(record, rules)]
 
 
 def _duration(record: TraceRecord, _: Labels) -> Observations:
@@ -91,19 +92,19 @@ def _nothing(*_: object) -> Observations:
 def trace_families(
     duration_edges_s: tuple[float, ...],
     token_edges: tuple[float, ...],
-    names: Sequence[str] = TRACE_LABELS,
+    rules: LabelRules = LABELS_BY_DEFAULT,
     objectives: Objectives = NO_OBJECTIVES,
 ) -> tuple[TraceFamily, ...]:
-    """The table of all metrics over traces, with the histogram edges, the label ``names`` (TRACE_LABELS and any extra
-    ones) and the objectives of the configuration."""
+    """The table of all metrics over traces, with the histogram edges, the labels and the objectives of the
+    configuration."""
     return tuple(
-        replace(family, labels=tuple(names)) if family.labels == TRACE_LABELS else family
-        for family in _table(objectives.with_edges(duration_edges_s), token_edges, objectives)
+        replace(family, labels=rules.names) if family.labels == TRACE_LABELS else family
+        for family in _table(objectives.with_edges(duration_edges_s), token_edges, rules, objectives)
     )
 
 
 def _table(
-    duration_edges_s: tuple[float, ...], token_edges: tuple[float, ...], objectives: Objectives
+    duration_edges_s: tuple[float, ...], token_edges: tuple[float, ...], rules: LabelRules, objectives: Objectives
 ) -> tuple[TraceFamily, ...]:
     return (
         TraceFamily(
@@ -171,7 +172,7 @@ def _table(
         TraceFamily(
             MISSING,
             "Finished traces that lack a field or have an unreadable value for it, from polls of MLflow.",
-            _missing,
+            _missing(rules),
             own_label=("field", MISSING_FIELDS),
         ),
         TraceFamily(

@@ -15,7 +15,7 @@ from mlflow_trace_exporter.counting.ledger_look import Outlook, examine, outlook
 from mlflow_trace_exporter.counting.release import Gate, SeriesSettings
 from mlflow_trace_exporter.domain.growth import Amounts, Change, Counted, change_of
 from mlflow_trace_exporter.domain.horizon import BUCKET_MS, Horizon, Kind, Pass, Window
-from mlflow_trace_exporter.domain.labels import PLACE_LABELS, TRACE_LABELS
+from mlflow_trace_exporter.domain.labels import PLACE_LABELS, LabelRules, LabelSource
 from mlflow_trace_exporter.domain.objectives import Objective, Objectives
 from mlflow_trace_exporter.domain.trace import State, TokenUsage, TraceRecord
 from mlflow_trace_exporter.domain.triage import Batch, Known, Pending
@@ -239,7 +239,7 @@ def test_groups_of_other_labels_are_forgotten(ledger: Ledger) -> None:
     ledger.totals.adopt(FAMILIES)
     made = increments(record())
     ledger.commit(HORIZON, Batch(counted=(record(),)), made.amounts, dict.fromkeys(made.groups, 1))
-    with_team = trace_families((1.0,), (1.0,), (*TRACE_LABELS, "team"))
+    with_team = trace_families((1.0,), (1.0,), LabelRules(extra=(("team", (LabelSource("tag", "team"),)),)))
     assert FAMILIES[0].name in ledger.totals.adopt(with_team)
     assert list(ledger.totals.groups()) == [group for group in made.groups if len(group) == len(PLACE_LABELS)]
 

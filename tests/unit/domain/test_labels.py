@@ -92,7 +92,7 @@ def test_a_label_value_has_no_control_character_and_no_surrogate_but_everything_
 
 @pytest.mark.parametrize("text", ["environment", "tag.", "tags.environment", "tag. ", "", "."])
 def test_an_invalid_label_source_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match=r"write tag\.NAME or metadata\.NAME"):
+    with pytest.raises(ValueError, match=r"write tag\.NAME, metadata\.NAME, experiment_tag\.NAME or experiment\.name"):
         LabelSource.parse(text)
 
 

@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlflow_trace_exporter.domain.labels import LabelRules, LabelSource, clean
+from mlflow_trace_exporter.domain.patterns import Pattern
 from mlflow_trace_exporter.domain.trace import ORPHAN_MS, State, TraceRecord
-from mlflow_trace_exporter.tracking.query import Query
+from mlflow_trace_exporter.tracking.query import Query, label_searches
 from tests.support.builders import record
 
 TAG = LabelSource("tag", "environment")
@@ -21,7 +22,13 @@ def query(**fields: object) -> Query:
 
 
 def terms(environment: str, source: LabelSource = TAG) -> list[str]:
-    return query(labels={"environment": environment}).terms(LabelRules((source,), RULES.version))
+    return the_search(query(labels={"environment": environment}), LabelRules((source,), RULES.version))
+
+
+def the_search(asked: Query, rules: LabelRules) -> list[str]:
+    """The terms of the only search for a query."""
+    (terms,) = asked.searches(rules)
+    return terms
 
 
 def finds(term: str, raw: str) -> bool:
@@ -64,9 +71,39 @@ def test_mlflow_does_not_filter_by_keys_that_it_interprets_differently(key: str)
     assert terms("production", LabelSource("tag", key)) == []
 
 
-def test_mlflow_does_not_filter_by_a_label_with_several_sources() -> None:
+def test_a_label_with_several_sources_is_searched_for_in_each() -> None:
     rules = LabelRules((TAG, LabelSource("metadata", "stage")), RULES.version)
-    assert query(labels={"environment": "production"}).terms(rules) == []
+    assert query(labels={"environment": "production"}, state=State.ERROR).searches(rules) == [
+        [STATES[0], "tag.`environment` LIKE '%production%'"],
+        [STATES[0], "metadata.`stage` LIKE '%production%'"],
+    ]
+
+
+NAME = LabelSource("experiment", "name")
+STAGE = Pattern(".+-(prod|stag)")
+
+
+@pytest.mark.parametrize(
+    ("rules", "expected"),
+    [
+        (LabelRules((NAME,)), [[]]),
+        (LabelRules((LabelSource("experiment_tag", "stage"),)), [[]]),
+        (LabelRules((LabelSource("tag", "app", STAGE),)), [[]]),
+        (LabelRules((TAG, NAME)), [[]]),
+        (LabelRules((TAG,), defaults={"environment": "prod"}), [[]]),
+        (LabelRules((TAG,), defaults={"environment": "test"}), [["tag.`environment` LIKE '%prod%'"]]),
+        (LabelRules((TAG,), maps={"environment": {"production": "prod"}}), [["tag.`environment` LIKE '%prod%'"]]),
+        (
+            LabelRules((TAG,), maps={"environment": {"live": "prod", "test": "stag"}}),
+            [["tag.`environment` LIKE '%prod%'"], ["tag.`environment` LIKE '%live%'"]],
+        ),
+        (LabelRules((TAG,), maps={"environment": {"50%": "prod"}}), [[]]),
+        (LabelRules((TAG,), maps={"environment": dict.fromkeys("vwxyz", "prod")}), [[]]),
+    ],
+)
+def test_what_mlflow_cannot_search_for_is_not_a_condition(rules: LabelRules, expected: list[list[str]]) -> None:
+    """The label is that of a trace if its text is `prod`, or if a map, a default or an experiment makes it so."""
+    assert label_searches({"environment": "prod"}, rules) == expected
 
 
 def chosen(asked: Query, **fields: object) -> bool:
@@ -92,7 +129,7 @@ def test_a_trace_that_mlflow_never_ends_counts_as_ok(asked: State | None, expect
     }
     found = query(state=asked)
     assert [name for name, fields in traces.items() if chosen(found, **fields)] == expected
-    assert found.terms(RULES) == term
+    assert the_search(found, RULES) == term
 
 
 @given(texts)
