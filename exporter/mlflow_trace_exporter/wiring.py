@@ -2,11 +2,13 @@
 
 import os
 import time
+from collections.abc import Iterator
 from datetime import timedelta
 from fnmatch import fnmatchcase
 from typing import Literal
 
 from mlflow_trace_exporter.addresses import without_credentials
+from mlflow_trace_exporter.bundled.rules import alerts_with
 from mlflow_trace_exporter.counting.reader import PollSettings
 from mlflow_trace_exporter.counting.release import SeriesSettings
 from mlflow_trace_exporter.domain.admission import Caps
@@ -83,6 +85,13 @@ def label_rules(settings: Config) -> LabelRules:
 def excluded(settings: Config) -> frozenset[str]:
     """The names of the metrics that are not exposed."""
     return frozenset(name for name in EXCLUDABLE for each in settings.metrics.exclude if fnmatchcase(name, each))
+
+
+def warnings_about(settings: Config) -> Iterator[str]:
+    """What does not work with these settings, a sentence each."""
+    for name in sorted(excluded(settings)):
+        if alerts := alerts_with(name):
+            yield f"metrics.exclude: without {name} these alerts cannot fire: {', '.join(alerts)}"
 
 
 def objectives_of(settings: Config) -> Objectives:

@@ -37,6 +37,7 @@ from mlflow_trace_exporter.wiring import (
     open_meter,
     open_source,
     poll_settings,
+    warnings_about,
 )
 
 log = logging.getLogger(__name__)
@@ -199,6 +200,8 @@ class Service:
 
     def _open_poller(self, settings: Config, source: MlflowSource, status: Status) -> Poller:
         meter = open_meter(settings)
+        for warning in warnings_about(settings):
+            log.warning(warning)
         try:
             for name in self._ledger.totals.adopt(meter.families):
                 log.warning("labels or buckets have changed: the metric restarts at zero", extra={"metric": name})

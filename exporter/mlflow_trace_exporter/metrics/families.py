@@ -15,6 +15,7 @@ from mlflow_trace_exporter.metrics.model import Cell, Observations, TraceFamily
 
 VISIBILITY_EDGES_S = (1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 7200.0, 86400.0)
 
+TRACES = "mlflow_traces_total"
 MISSING = "mlflow_traces_missing_total"
 ABANDONED = "mlflow_traces_abandoned_total"
 LATE = "mlflow_trace_exporter_late_traces_total"
@@ -108,7 +109,7 @@ def _table(
 ) -> tuple[TraceFamily, ...]:
     return (
         TraceFamily(
-            "mlflow_traces_total",
+            TRACES,
             "Finished traces, from polls of MLflow.",
             lambda *_: [("", 1)],
         ),

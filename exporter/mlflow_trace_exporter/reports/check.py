@@ -11,7 +11,7 @@ from mlflow_trace_exporter.settings.config import Config
 from mlflow_trace_exporter.tracking.client import CLIENT_VERSION, PAGE_SIZE
 from mlflow_trace_exporter.tracking.features import shortcomings
 from mlflow_trace_exporter.tracking.source import MlflowSource
-from mlflow_trace_exporter.wiring import now_ms, open_meter, open_source, poll_settings
+from mlflow_trace_exporter.wiring import now_ms, open_meter, open_source, poll_settings, warnings_about
 
 SAMPLE_MS = 3_600_000
 """How far back the sample of traces goes, which is read to see whether reading works."""
@@ -37,6 +37,8 @@ def look(source: MlflowSource, settings: Config, say: Callable[[str], None]) -> 
         _say_experiments(source, say)
         _say_features(source, version, say)
         _say_sample(source, open_meter(settings).rules, say)
+        for warning in warnings_about(settings):
+            say(f"             warning: {warning}")
     except PollError as error:
         raise UserError(str(error)) from None
     _say_ledger(settings, say)
