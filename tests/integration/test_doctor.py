@@ -220,8 +220,8 @@ def test_what_a_change_would_make_is_told_before_it_is_made(mlflow: Mlflow, tmp_
     assert line.startswith(f"ledger       {series:,} series are exposed now; with 1 label set more they are ")
     assert "experiment_tag team: 1 value (search)" in other
     assert (
-        "ledger       its labels are experiment, environment, version, trace_name: with experiment, environment, version,"
-        " team all series about traces start at 0, and those of now end\n" in other
+        "ledger       its labels are experiment, environment, version, trace_name: with experiment, environment,"
+        " version, team all series about traces start at 0, and those of now end\n" in other
     )
 
 
@@ -232,7 +232,8 @@ def test_what_alerts_need_is_told_if_it_is_left_out(mlflow: Mlflow, tmp_path: Pa
     less = said(mlflow, tmp_path, experiment, metrics={"exclude": ["mlflow_tokens_per_trace", "mlflow_trace_cache_*"]})
     warnings = [line.strip() for line in less.splitlines() if "metrics.exclude" in line]
     assert warnings == [
-        "warning: metrics.exclude: without mlflow_tokens_per_trace these alerts cannot fire: MlflowVersionUsesMoreTokens"
+        "warning: metrics.exclude: without mlflow_tokens_per_trace these alerts cannot fire:"
+        " MlflowVersionUsesMoreTokens"
     ]
     histogram, counters = 2 * (11 + 3), 2
     assert _series(everything) - _series(less) == histogram + counters
