@@ -105,15 +105,20 @@ def _message_of(error: Exception) -> str:
 
 
 def _complaint(regex: str, message: str) -> str:
-    """A message with the position, which RE2 does not tell. It quotes the wrong part, or everything up to the end."""
+    """A message with the position, which RE2 does not tell. It quotes the wrong part, or the whole expression."""
     if "too large" in message:
         return f"regex {regex!r} is too complex; use fewer or smaller repetitions such as {{1,100}}"
     what, _, part = message.partition(": ")
-    try:
-        re.compile(regex)
-        at = max(0, regex.find(part))
-    except re.error as error:  # Python's engine tells the position of most mistakes
-        at = error.pos or 0
+    at = regex.find(part) if part != regex else _position(regex)
     foreign = what in ("invalid perl operator", "invalid escape sequence")
     remedy = "; look-around and backreferences are not supported" if foreign else ""
     return f"regex {regex!r} is invalid at character {at + 1}: {what}{remedy}"
+
+
+def _position(regex: str) -> int:
+    """Where Python's engine finds the mistake, such as the parenthesis that is not closed."""
+    try:
+        re.compile(regex)
+    except re.error as error:
+        return error.pos or 0
+    return 0
