@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from mlflow_trace_exporter.domain.labels import LabelRules, LabelSource, clean
 from mlflow_trace_exporter.domain.patterns import Pattern
 from mlflow_trace_exporter.domain.trace import ORPHAN_MS, State, TraceRecord
-from mlflow_trace_exporter.tracking.query import Query, label_searches
+from mlflow_trace_exporter.tracking.query import MAX_SEARCHES, Query, label_searches
+from tests.support import labelled
 from tests.support.builders import record
 
 TAG = LabelSource("tag", "environment")
@@ -49,6 +50,23 @@ texts = st.lists(odd | st.text(st.characters(exclude_categories=()), max_size=4)
 def test_searches_find_all_traces_with_the_label(text: str, around: str) -> None:
     raw = around.format(text)
     assert all(finds(term, raw) for term in terms(clean(raw)))
+
+
+@given(labelled.rules, labelled.records, st.sets(labelled.names))
+def test_some_search_finds_every_trace_with_the_labels(
+    rules: LabelRules, trace: TraceRecord, names: frozenset[str]
+) -> None:
+    """Whatever they come from: a tag, an experiment, a pattern, a map or a default."""
+    labels = {name: value for name, value in rules.values(trace).items() if name in names}
+    searches = label_searches(labels, rules)
+    assert 1 <= len(searches) <= MAX_SEARCHES
+    assert any(all(found_by(term, trace) for term in terms) for terms in searches)
+
+
+def found_by(term: str, trace: TraceRecord) -> bool:
+    kind, key, like = re.fullmatch(r"(tag|metadata)\.`(.*)` LIKE '(.*)'", term).groups()  # type: ignore[union-attr]  # or it fails
+    text = (trace.tags if kind == "tag" else trace.metadata).get(key)
+    return text is not None and finds(f"tag.`environment` LIKE '{like}'", text)
 
 
 @pytest.mark.parametrize("value", ["production", "1.5.0+b", "a_b", "Team A/prod", "x" * 128])
