@@ -58,6 +58,7 @@ API = "tests/unit/reports/test_api.py"
 TRIAGE = "tests/unit/domain/test_triage.py"
 LABELS = "tests/unit/domain/test_labels.py"
 NAMES = "tests/integration/test_names.py"
+PATTERNS = "tests/unit/domain/test_patterns.py"
 QUERY = "tests/unit/tracking/test_query.py"
 SOURCE = "tests/integration/test_source.py"
 RECORDS = "tests/unit/tracking/test_parsing.py"
@@ -1613,6 +1614,97 @@ BREAKAGES = (
         "level=max(least, logging.WARNING)",
         "level=logging.WARNING",
         f"{HEALTH} -k nothing_but",
+    ),
+    Breakage(
+        "look in the text of a trace only for the value that a map makes of it",
+        "domain/labels.py",
+        "return (value, *(text for text, mapped in self.maps.get(name, {}).items() if clean(mapped) == value))",
+        "return (value,)",
+        QUERY,
+    ),
+    Breakage(
+        "look for a default as if traces had it",
+        "domain/labels.py",
+        "if value in (UNKNOWN, self._value(name, None)):",
+        "if value == UNKNOWN:",
+        QUERY,
+    ),
+    Breakage(
+        "look for what a pattern makes of a text",
+        "tracking/query.py",
+        " and source.pattern is None",
+        "",
+        QUERY,
+    ),
+    Breakage(
+        "search as often as there are sources",
+        "tracking/query.py",
+        "<= MAX_SEARCHES and all(terms)",
+        "<= 1_000 and all(terms)",
+        QUERY,
+    ),
+    Breakage(
+        "read a trace once for each search that finds it",
+        "tracking/query.py",
+        "yield from {record.trace_id: record for record in same_start}.values()",
+        "yield from same_start",
+        f"{ANSWERS} -k several_searches",
+    ),
+    Breakage(
+        "match a part of a text",
+        "domain/patterns.py",
+        ".fullmatch(text)",
+        ".search(text)",
+        PATTERNS,
+    ),
+    Breakage(
+        "match texts with half of a surrogate pair",
+        "domain/patterns.py",
+        "_replaced(self, shown(text[:MAX_TEXT]))",
+        "_replaced(self, text[:MAX_TEXT])",
+        PATTERNS,
+    ),
+    Breakage(
+        "take any expression that fits into memory",
+        "domain/patterns.py",
+        "options.max_mem = MAX_MEMORY",
+        "options.max_mem = 1 << 30",
+        PATTERNS,
+    ),
+    Breakage(
+        "map a default",
+        "domain/labels.py",
+        "text) if text else self.defaults.get(name))",
+        "text) if text else self.maps.get(name, {}).get(self.defaults.get(name, ''), self.defaults.get(name)))",
+        LABELS,
+    ),
+    Breakage(
+        "count a default as a value of the trace",
+        "metrics/families.py",
+        '"environment": rules.has("environment", record),',
+        '"environment": rules.values(record)["environment"] != "unknown",',
+        "tests/unit/metrics/test_meter.py",
+    ),
+    Breakage(
+        "let a map loop",
+        "settings/config.py",
+        "        if mapped in made:",
+        "        if mapped in made and False:",
+        "tests/unit/settings/test_config.py",
+    ),
+    Breakage(
+        "forget what was counted with other labels",
+        "counting/ledger_totals.py",
+        "self._rename(name, _retired(name, before[name]), before[name])",
+        'self._db.execute("DELETE FROM totals WHERE family = ?", name)',
+        f"{LEDGER} -k dropped_and_added",
+    ),
+    Breakage(
+        "do not count what is not exposed",
+        "metrics/meter.py",
+        "            observations = family.observe(record, labels)",
+        "            observations = () if family.name in self._meter.excluded else family.observe(record, labels)",
+        "tests/unit/test_wiring.py",
     ),
 )
 
