@@ -1625,7 +1625,7 @@ BREAKAGES = (
     Breakage(
         "look for a default as if traces had it",
         "domain/labels.py",
-        "if value in (UNKNOWN, self._value(name, None)):",
+        'if value in (UNKNOWN, self._value(name, "")):',
         "if value == UNKNOWN:",
         QUERY,
     ),
@@ -1674,15 +1674,15 @@ BREAKAGES = (
     Breakage(
         "map a default",
         "domain/labels.py",
-        "text) if text else self.defaults.get(name))",
-        "text) if text else self.maps.get(name, {}).get(self.defaults.get(name, ''), self.defaults.get(name)))",
+        "return clean(self.defaults.get(name))",
+        "return clean(self.maps.get(name, {}).get(self.defaults.get(name, ''), self.defaults.get(name)))",
         LABELS,
     ),
     Breakage(
         "count a default as a value of the trace",
         "metrics/families.py",
-        '"environment": rules.has("environment", record),',
-        '"environment": rules.values(record)["environment"] != "unknown",',
+        "and (name not in rules.defaults or rules.has(name, record))",
+        "",
         "tests/unit/metrics/test_meter.py",
     ),
     Breakage(

@@ -49,19 +49,15 @@ class LabelSource:
 
     def read(self, record: TraceRecord) -> str | None:
         """The value for this trace before it is cleaned, None if it has none."""
-        text = self._text(record)
+        if self.kind == "tag":  # first, because most sources are tags, and every trace is asked for each
+            text = record.tags.get(self.key)
+        elif self.kind == "metadata":
+            text = record.metadata.get(self.key)
+        elif self.kind == "experiment_tag":
+            text = record.experiment_tags.get(self.key)
+        else:
+            text = record.experiment
         return text if text is None or self.pattern is None else self.pattern.replace(text)
-
-    def _text(self, record: TraceRecord) -> str | None:
-        match self.kind:
-            case "tag":
-                return record.tags.get(self.key)
-            case "metadata":
-                return record.metadata.get(self.key)
-            case "experiment_tag":
-                return record.experiment_tags.get(self.key)
-            case "experiment":
-                return record.experiment
 
 
 SOURCES = "tag.NAME, metadata.NAME, experiment_tag.NAME or experiment.name"
@@ -118,33 +114,35 @@ class LabelRules:
         """The value of each of ``all_names`` for this trace, safe for every exposition format."""
         return {
             "experiment": clean(record.experiment),
-            "trace_name": self._value("trace_name", record.name),
+            "trace_name": self._value("trace_name", (record.name or "").strip()),
             **{name: self._value(name, _first(sources, record)) for name, sources in self.sources},
         }
 
     def has(self, name: str, record: TraceRecord) -> bool:
         """Whether a trace has a value for a label with sources, so that it does not get the default."""
         found = _first(dict(self.sources)[name], record)
-        return found is not None and self._value(name, found) != UNKNOWN
+        return bool(found) and self._value(name, found) != UNKNOWN
 
     def texts(self, name: str, value: str) -> tuple[str, ...]:
         """Texts of which every trace with this label value has at least one, in the value of one of the sources; none
         if traces without a value have this label, too. ``value`` is a label value."""
-        if value in (UNKNOWN, self._value(name, None)):
+        if value in (UNKNOWN, self._value(name, "")):
             return ()
         return (value, *(text for text, mapped in self.maps.get(name, {}).items() if clean(mapped) == value))
 
-    def _value(self, name: str, found: str | None) -> str:
-        text = (found or "").strip()
-        return clean(self.maps.get(name, {}).get(text, text) if text else self.defaults.get(name))
+    def _value(self, name: str, found: str) -> str:
+        """The label for the text of a source without surrounding spaces; "" if there is none."""
+        if not found:
+            return clean(self.defaults.get(name))
+        return clean(self.maps[name].get(found, found) if name in self.maps else found)
 
 
-def _first(sources: Sources, record: TraceRecord) -> str | None:
+def _first(sources: Sources, record: TraceRecord) -> str:
     for source in sources:
         value = source.read(record)
-        if value and value.strip():
-            return value
-    return None
+        if value and (text := value.strip()):
+            return text
+    return ""
 
 
 @lru_cache(maxsize=10_000)

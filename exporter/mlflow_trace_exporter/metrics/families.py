@@ -6,7 +6,7 @@ Each metric family is one row here and is declared nowhere else.
 from collections.abc import Callable
 from dataclasses import replace
 
-from mlflow_trace_exporter.domain.labels import PLACE_LABELS, TRACE_LABELS, LabelRules, Labels
+from mlflow_trace_exporter.domain.labels import PLACE_LABELS, TRACE_LABELS, UNKNOWN, LabelRules, Labels
 from mlflow_trace_exporter.domain.objectives import Objectives
 from mlflow_trace_exporter.domain.trace import Cost, State, TokenUsage, TraceRecord
 from mlflow_trace_exporter.domain.triage import Batch
@@ -35,22 +35,26 @@ MISSING_FIELDS = ("token_usage", "cost", "user", "session", "environment", "vers
 _CACHED = "Most MLflow integrations also count cached tokens as input tokens, but mlflow.claude_code does not."
 
 
-def missing_fields(record: TraceRecord, rules: LabelRules) -> list[str]:
-    """The fields of MISSING_FIELDS that a trace lacks. The default of a label does not make up for its value."""
+def missing_fields(record: TraceRecord, labels: Labels, rules: LabelRules) -> list[str]:
+    """The fields of MISSING_FIELDS that a trace with these labels lacks. A default is no value of the trace."""
     present = {
         "token_usage": record.usage is not None,
         "cost": record.cost is not None,
         "user": bool(record.user),
         "session": bool(record.session),
-        "environment": rules.has("environment", record),
-        "version": rules.has("version", record),
+        "environment": _has_label("environment", record, labels, rules),
+        "version": _has_label("version", record, labels, rules),
         "duration": record.duration_ms is not None,
     }
     return [name for name in MISSING_FIELDS if not present[name]]
 
 
+def _has_label(name: str, record: TraceRecord, labels: Labels, rules: LabelRules) -> bool:
+    return labels[name] != UNKNOWN and (name not in rules.defaults or rules.has(name, record))
+
+
 def _missing(rules: LabelRules) -> Callable[[TraceRecord, Labels], Observations]:
-    return lambda record, _: [(name, 1) for name in missing_fields(record, rules)]
+    return lambda record, labels: [(name, 1) for name in missing_fields(record, labels, rules)]
 
 
 def _duration(record: TraceRecord, _: Labels) -> Observations:
