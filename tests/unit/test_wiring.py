@@ -38,6 +38,20 @@ def test_what_is_left_out_is_counted_and_right_when_it_is_back(
     assert rig.total(TOKENS) == 300
 
 
+def test_the_name_of_a_trace_can_be_left_out_and_put_back_by_a_reload(
+    mlflow: SimulatedMlflow, make_rig: Callable[..., Rig]
+) -> None:
+    rig, of_all = make_rig(mlflow), []
+    for number, has_name in enumerate((True, False, True)):
+        rig.reload(open_meter(Config.model_validate({"labels": {"trace_name": has_name}})))
+        mlflow.add(record(trace_id=f"tr-{number}", start_ms=mlflow.clock_ms, name="support"))
+        rig.settle()
+        of_all.append((rig.labels(), rig.traces))
+        assert ('trace_name="' in exposed(rig)) is has_name
+    version = ("chatbot", "production", "1.4.0")
+    assert of_all == [({(*version, "support")}, 1), ({version}, 1), ({(*version, "support")}, 2)]
+
+
 def test_series_that_are_left_out_do_not_use_up_the_limit(
     mlflow: SimulatedMlflow, make_rig: Callable[..., Rig]
 ) -> None:

@@ -129,8 +129,8 @@ def _look_at(record: TraceRecord, sample: Sample, meter: Meter, last_edge_s: flo
     sample.beyond_buckets += record.duration_s is not None and record.duration_s > last_edge_s
     sample.orphans += record.state is State.IN_PROGRESS
     sample.beyond_input += record.usage is not None and _is_beyond_input(record.usage)
-    for name, value in labels.items():
-        sample.labels.setdefault(name, set()).add(value)
+    for name in meter.rules.names:
+        sample.labels.setdefault(name, set()).add(labels[name])
 
 
 def _is_beyond_input(usage: TokenUsage) -> bool:

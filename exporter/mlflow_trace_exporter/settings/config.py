@@ -195,11 +195,18 @@ def _label_map(value: object) -> dict[str, str]:
     made = {_label_value(text).strip(): _label_value(mapped).strip() for text, mapped in value.items()}
     for text, mapped in made.items():
         if mapped in made:
-            then = made[mapped]
-            what = f"{text!r} becomes {mapped!r}, and {mapped!r} becomes {then!r}"
-            remedy = "remove one of them" if then == text else f"write {text!r}: {then!r} if that is meant"
-            raise ValueError(f"{what}: a value is replaced only once; {remedy}")
+            *before, last = _chain(made, text)
+            remedy = "remove one of these" if last in before else f"write {text!r}: {last!r} if that is meant"
+            raise ValueError(f"{' becomes '.join(map(repr, (*before, last)))}, but a value is replaced once; {remedy}")
     return made
+
+
+def _chain(replaced: Mapping[str, str], text: str) -> list[str]:
+    """What a text would become if a map were applied again and again, up to the first text that returns."""
+    found = [text]
+    while found[-1] in replaced and found[-1] not in found[:-1]:
+        found.append(replaced[found[-1]])
+    return found
 
 
 def _exclusion(value: object) -> str:

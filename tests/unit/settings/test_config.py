@@ -291,13 +291,11 @@ polling: {}
         ("labels: {map: {team: {a: b}}}", "labels.map: 'team' is not a label that has a source; write one of env"),
         (
             "labels:\n  map:\n    environment: {a: b, b: a}\n",
-            "line 3, labels.map.environment: 'a' becomes 'b', and 'b' becomes 'a': a value is replaced only once; rem",
+            "line 3, labels.map.environment: 'a' becomes 'b' becomes 'a', but a value is replaced once; remove one of",
         ),
-        (
-            "labels: {map: {environment: {a: b, b: c}}}",
-            "is replaced only once; write 'a': 'c' if that is meant",
-        ),
-        ("labels: {map: {environment: {a: a}}}", "'a' becomes 'a', and 'a' becomes 'a': a value is replaced only once"),
+        ("labels: {map: {environment: {x: b, b: c, c: b}}}", "'x' becomes 'b' becomes 'c' becomes 'b', but a value is"),
+        ("labels: {map: {environment: {a: b, b: c, c: d}}}", "replaced once; write 'a': 'd' if that is meant"),
+        ("labels: {map: {environment: {a: a}}}", "'a' becomes 'a', but a value is replaced once; remove one of these"),
         (
             "metrics: {exclude: [mlflow_tokens_per_trac]}",
             "line 1, metrics.exclude.0: 'mlflow_tokens_per_trac' is none of the metrics about traces; did you mean mlf",
