@@ -279,11 +279,11 @@ def version(name: str, description: str, *matchers: str) -> build.QueryVariable:
 
 
 def _some_of(name: str, query: str, description: str) -> build.QueryVariable:
+    """A variable with several values. `All` of trace_name also matches series that do not have this label."""
     everything = model.VariableOption(selected=True, text=["All"], value=["$__all"])
     natural = model.VariableSort.NATURAL_ASC  # 1.10 after 1.9; before Grafana 10.3 in the order of Prometheus
-    return (
-        _variable(name, query, description, natural).multi(True).include_all(True).all_value(".+").current(everything)
-    )
+    made = _variable(name, query, description, natural).multi(True).include_all(True)
+    return made.all_value(".*" if name == "trace_name" else ".+").current(everything)
 
 
 def values_of(label: str, metric: str = "mlflow_traces_total", selector: str = "") -> str:

@@ -58,6 +58,7 @@ API = "tests/unit/reports/test_api.py"
 TRIAGE = "tests/unit/domain/test_triage.py"
 LABELS = "tests/unit/domain/test_labels.py"
 NAMES = "tests/integration/test_names.py"
+PATTERNS = "tests/unit/domain/test_patterns.py"
 QUERY = "tests/unit/tracking/test_query.py"
 SOURCE = "tests/integration/test_source.py"
 RECORDS = "tests/unit/tracking/test_parsing.py"
@@ -1166,7 +1167,8 @@ BREAKAGES = (
         "          * on (job, experiment, environment) group_left (team)\n"
         "          topk by (job, experiment, environment) (1, experiment_environment:mlflow_objective_info:max)",
         "experiment_environment:mlflow_trace_errors:burning5m\n"
-        "          * on (job, experiment, environment) group_left (team) experiment_environment:mlflow_objective_info:max",
+        "          * on (job, experiment, environment) group_left (team) "
+        "experiment_environment:mlflow_objective_info:max",
         f"{RULES} -k 'do_what and applications'",
     ),
     Breakage(
@@ -1396,8 +1398,8 @@ BREAKAGES = (
     Breakage(
         "leave it to us to look for an environment",
         "tracking/query.py",
-        """    return [f"{source.kind}.`{source.key}` LIKE '%{value}%'"]""",
-        "    return []",
+        """    return f"{source.kind}.`{source.key}` LIKE '%{text}%'\"""",
+        "    return None",
         f"{REPORT} -k asked_for",
     ),
     Breakage(
@@ -1474,8 +1476,8 @@ BREAKAGES = (
     Breakage(
         "find an experiment by its raw name",
         "tracking/source.py",
-        "in (None, clean(name))",
-        "in (None, name)",
+        "in (None, clean(each.name))",
+        "in (None, each.name)",
         f"{NAMES} -k experiment",
     ),
     Breakage(
@@ -1509,8 +1511,8 @@ BREAKAGES = (
     Breakage(
         "look for what a database compares otherwise",
         "tracking/query.py",
-        "not (_is_plain(value) and",
-        "not (True and",
+        "_is_plain(text) and",
+        "True and",
         QUERY,
     ),
     Breakage(
@@ -1687,6 +1689,97 @@ BREAKAGES = (
         "level=max(least, logging.WARNING)",
         "level=logging.WARNING",
         f"{HEALTH} -k nothing_but",
+    ),
+    Breakage(
+        "look in the text of a trace only for the value that a map makes of it",
+        "domain/labels.py",
+        "return (value, *(text for text, mapped in self.maps.get(name, {}).items() if clean(mapped) == value))",
+        "return (value,)",
+        QUERY,
+    ),
+    Breakage(
+        "look for a default as if traces had it",
+        "domain/labels.py",
+        'if value in (UNKNOWN, self._value(name, "")):',
+        "if value == UNKNOWN:",
+        QUERY,
+    ),
+    Breakage(
+        "look for what a pattern makes of a text",
+        "tracking/query.py",
+        " and source.pattern is None",
+        "",
+        QUERY,
+    ),
+    Breakage(
+        "search as often as there are sources",
+        "tracking/query.py",
+        "<= MAX_SEARCHES and all(terms)",
+        "<= 1_000 and all(terms)",
+        QUERY,
+    ),
+    Breakage(
+        "read a trace once for each search that finds it",
+        "tracking/query.py",
+        "yield from {record.trace_id: record for record in same_start}.values()",
+        "yield from same_start",
+        f"{ANSWERS} -k several_searches",
+    ),
+    Breakage(
+        "match a part of a text",
+        "domain/patterns.py",
+        ".fullmatch(text)",
+        ".search(text)",
+        PATTERNS,
+    ),
+    Breakage(
+        "match texts with half of a surrogate pair",
+        "domain/patterns.py",
+        "_replaced(self, shown(text[:MAX_TEXT]))",
+        "_replaced(self, text[:MAX_TEXT])",
+        PATTERNS,
+    ),
+    Breakage(
+        "take any expression that fits into memory",
+        "domain/patterns.py",
+        "options.max_mem = MAX_MEMORY",
+        "options.max_mem = 1 << 30",
+        PATTERNS,
+    ),
+    Breakage(
+        "map a default",
+        "domain/labels.py",
+        "return clean(self.defaults.get(name))",
+        "return clean(self.maps.get(name, {}).get(self.defaults.get(name, ''), self.defaults.get(name)))",
+        LABELS,
+    ),
+    Breakage(
+        "count a default as a value of the trace",
+        "metrics/families.py",
+        "and (name not in rules.defaults or rules.has(name, record))",
+        "",
+        "tests/unit/metrics/test_meter.py",
+    ),
+    Breakage(
+        "let a map loop",
+        "settings/config.py",
+        "        if mapped in made:",
+        "        if mapped in made and False:",
+        "tests/unit/settings/test_config.py",
+    ),
+    Breakage(
+        "forget what was counted with other labels",
+        "counting/ledger_totals.py",
+        "self._rename(name, _retired(name, before[name]), before[name])",
+        'self._db.execute("DELETE FROM totals WHERE family = ?", name)',
+        f"{LEDGER} -k dropped_and_added",
+    ),
+    Breakage(
+        "do not count what is not exposed",
+        "metrics/meter.py",
+        "            observations = family.observe(record, labels)",
+        "            observations = () if family.name in self._meter.excluded else family.observe(record, labels)",
+        "tests/unit/test_wiring.py",
     ),
 )
 

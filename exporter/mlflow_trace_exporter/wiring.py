@@ -2,10 +2,13 @@
 
 import os
 import time
+from collections.abc import Iterator
 from datetime import timedelta
+from fnmatch import fnmatchcase
 from typing import Literal
 
 from mlflow_trace_exporter.addresses import without_credentials
+from mlflow_trace_exporter.bundled.rules import alerts_with
 from mlflow_trace_exporter.counting.reader import PollSettings
 from mlflow_trace_exporter.counting.release import SeriesSettings
 from mlflow_trace_exporter.domain.admission import Caps
@@ -16,7 +19,7 @@ from mlflow_trace_exporter.domain.moments import text
 from mlflow_trace_exporter.errors import UserError
 from mlflow_trace_exporter.metrics.families import trace_families
 from mlflow_trace_exporter.metrics.meter import Meter
-from mlflow_trace_exporter.settings.config import Config
+from mlflow_trace_exporter.settings.config import EXCLUDABLE, Config
 from mlflow_trace_exporter.tracking.client import Client
 from mlflow_trace_exporter.tracking.mlflow_pages import MlflowPages
 from mlflow_trace_exporter.tracking.query import Library
@@ -56,17 +59,39 @@ def open_meter(settings: Config) -> Meter:
     """Create the meter, which turns traces into metrics."""
     rules, objectives = label_rules(settings), settings.all_objectives
     return Meter(
-        trace_families(settings.buckets.duration_seconds, settings.buckets.tokens, rules.names, objectives),
+        trace_families(settings.buckets.duration_seconds, settings.buckets.tokens, rules, objectives),
         rules,
         Caps(settings.labels.max_values, settings.series.limit),
         settings.mlflow.traffic,
         objectives,
+        excluded(settings),
     )
 
 
 def label_rules(settings: Config) -> LabelRules:
     """The sources of each label."""
-    return LabelRules(settings.labels.environment, settings.labels.version, settings.labels.extra)
+    labels = settings.labels
+    return LabelRules(
+        labels.environment,
+        labels.version,
+        tuple(labels.extra.items()),
+        labels.trace_name,
+        labels.defaults,
+        labels.map,
+    )
+
+
+def excluded(settings: Config) -> frozenset[str]:
+    """The names of the metrics that are not exposed."""
+    return frozenset(name for name in EXCLUDABLE for each in settings.metrics.exclude if fnmatchcase(name, each))
+
+
+def warnings_about(settings: Config) -> Iterator[str]:
+    """What is valid, but cannot be meant or does not work, a sentence each."""
+    yield from settings.warnings
+    for name in sorted(excluded(settings)):
+        if alerts := alerts_with(name):
+            yield f"metrics.exclude: without {name} these alerts cannot fire: {', '.join(alerts)}"
 
 
 def poll_settings(settings: Config) -> PollSettings:

@@ -19,13 +19,18 @@ DAY_MS = 86_400_000
 
 
 def said(mlflow: Mlflow, directory: Path, experiment: str, *arguments: str, **settings: Any) -> str:
+    shown = told(mlflow, directory, experiment, *arguments, **settings)
+    assert not (directory / "ledger.db").exists(), "a dry run"
+    return shown
+
+
+def told(mlflow: Mlflow, directory: Path, experiment: str, *arguments: str, **settings: Any) -> str:
     file = directory / "exporter.yml"
     ledger = {"path": str(directory / "ledger.db")}
     mlflow_settings = {"tracking_uri": mlflow.uri, "experiments": experiment, **settings.pop("mlflow", {})}
     file.write_text(json.dumps({"mlflow": mlflow_settings, "ledger": ledger, **settings}))
     done = run("doctor", f"--config.file={file}", *arguments)
     assert (done.returncode, done.stderr) == (0, ""), done
-    assert not (directory / "ledger.db").exists(), "a dry run"
     return done.stdout
 
 
@@ -196,3 +201,58 @@ def test_where_serve_would_not_work_it_ends_with_2(mlflow: Mlflow, tmp_path: Pat
     file = tmp_path / "exporter.yml"
     file.write_text("mlflow: {experiments: [nowhere]}\n")
     assert "selects none of" in complaint("doctor", f"--config.file={file}", MLFLOW_TRACKING_URI=mlflow.uri)
+
+
+def test_what_a_change_would_make_is_told_before_it_is_made(mlflow: Mlflow, tmp_path: Path) -> None:
+    """The ledger is that of an exporter that runs."""
+    experiment = mlflow.experiment(f"bot-prod-{now_ms()}")
+    mlflow.client.set_experiment_tag(mlflow.experiment_id(experiment), "team", "search")
+    at_ms = now_ms() - 3_600_000
+    mlflow.insert(experiment, [Trace(at_ms, tags=GOOD, metadata=KNOWN) for _ in range(3)])
+    mlflow.insert(experiment, [Trace(at_ms, tags={"app_version": "1.4.0"}, metadata=KNOWN)])
+    settings = {"poll": {"start": "2h", "interval": "1s"}}
+    served = {"mlflow": {"tracking_uri": mlflow.uri, "experiments": experiment}, **settings}
+    with Exporter(tmp_path, served).running() as exporter:
+        series = int(exporter.after_next_poll()["mlflow_trace_exporter_series"])
+        same = told(mlflow, tmp_path, experiment).splitlines()
+        by_name = {"from": "experiment.name", "regex": ".+-(prod|stag)-.*"}
+        mapped = {"environment": ["tag.environment", by_name], "map": {"environment": {"prod": "production-eu"}}}
+        changed = told(mlflow, tmp_path, experiment, labels=mapped).splitlines()
+        other = told(
+            mlflow, tmp_path, experiment, labels={"trace_name": False, "extra": {"team": "experiment_tag.team"}}
+        )
+    limit = "of at most 100,000"
+    assert f"ledger       {series:,} series are exposed now; with 0 label sets more they are {series:,} {limit}" in same
+    assert not any(line.endswith("new") for line in same)
+    place = "  ".join(("experiment".ljust(len(experiment)), "environment".ljust(13), "version", "trace_name"))
+    at = changed.index(f"traces  {place}")
+    assert [line.split() for line in changed[at + 1 :]] == [
+        ["3", experiment, "production", "1.4.0", "support"],
+        ["1", experiment, "production-eu", "1.4.0", "support", "new"],
+    ]
+    (line,) = [line for line in changed if line.startswith("ledger       ") and "exposed now" in line]
+    assert line.startswith(f"ledger       {series:,} series are exposed now; with 1 label set more they are ")
+    assert "experiment_tag team: 1 value (search)" in other
+    assert (
+        "ledger       its labels are experiment, environment, version, trace_name: with experiment, environment,"
+        " version, team all series about traces start at 0, and those of now end\n" in other
+    )
+
+
+def test_what_alerts_need_is_told_if_it_is_left_out(mlflow: Mlflow, tmp_path: Path) -> None:
+    experiment = mlflow.experiment()
+    mlflow.insert(experiment, [Trace(now_ms() - 1_000, tags=GOOD, metadata=KNOWN)])
+    everything = said(mlflow, tmp_path, experiment)
+    less = said(mlflow, tmp_path, experiment, metrics={"exclude": ["mlflow_tokens_per_trace", "mlflow_trace_cache_*"]})
+    warnings = [line.strip() for line in less.splitlines() if "metrics.exclude" in line]
+    assert warnings == [
+        "warning: metrics.exclude: without mlflow_tokens_per_trace these alerts cannot fire:"
+        " MlflowVersionUsesMoreTokens"
+    ]
+    histogram, counters = 2 * (11 + 3), 2
+    assert _series(everything) - _series(less) == histogram + counters
+
+
+def _series(shown: str) -> int:
+    (line,) = [line for line in shown.splitlines() if line.startswith("series ")]
+    return int(line.split(", ")[1].split()[0].replace(",", ""))

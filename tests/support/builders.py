@@ -12,9 +12,9 @@ from mlflow_trace_exporter.domain.triage import Batch
 from mlflow_trace_exporter.metrics.families import trace_families
 from mlflow_trace_exporter.metrics.meter import Increments, Meter
 from mlflow_trace_exporter.metrics.status import Build
-from mlflow_trace_exporter.settings.config import Buckets, Config, Labels
+from mlflow_trace_exporter.settings.config import Buckets, Config
 
-RULES = LabelRules(Labels().environment, Labels().version)
+RULES = LabelRules()
 OBJECTIVES = Objectives(tuple(each.as_objective() for each in Config().objectives))
 FAMILIES = trace_families(Buckets().duration_seconds, Buckets().tokens, objectives=OBJECTIVES)
 CAPS = Caps(values=200, series=100_000)

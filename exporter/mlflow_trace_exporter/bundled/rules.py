@@ -55,6 +55,22 @@ def for_operator(links: Links, labels: Mapping[str, str]) -> str:
     )
 
 
+def alerts_with(metric: str) -> list[str]:
+    """The alerts that use a metric in their expression, or a series that is recorded from it."""
+    groups = yaml.safe_load(for_prometheus(Links()))["groups"]
+    rules = [rule for group in groups for rule in group["rules"]]
+    names, before = {metric, *(f"{metric}_{each}" for each in ("bucket", "count", "sum"))}, 0
+    while len(names) > before:
+        before = len(names)
+        names |= {rule["record"] for rule in rules if "record" in rule and _series_in(rule["expr"]) & names}
+    return sorted({rule["alert"] for rule in rules if "alert" in rule and _series_in(rule["expr"]) & names})
+
+
+def _series_in(expr: str) -> set[str]:
+    """The names in an expression outside matchers: those of series, and of functions and labels."""
+    return set(re.findall(r"[a-zA-Z_:][\w:]*", re.sub(r"\{[^}]*\}", "", expr)))
+
+
 def labels_of(texts: Iterable[str]) -> dict[str, str]:
     """Parse labels written as NAME=VALUE. Raises ValueError for anything else."""
     pairs = [text.partition("=") for text in texts]

@@ -97,6 +97,6 @@ def dashboards(output: Path, exporter_url: str, config_file: Path | None) -> Non
       0  success
       2  invalid flag or configuration, or the directory cannot be written
     """
-    extra = [name for name, _ in config.load(config_file).labels.extra]
+    extra = list(config.load(config_file).labels.extra)
     for file in packaged_dashboards.write(output, packaged_rules.Links(exporter_url), extra):
         click.echo(file)

@@ -36,6 +36,7 @@ from mlflow_trace_exporter.wiring import (
     open_meter,
     open_source,
     poll_settings,
+    warnings_about,
 )
 
 log = logging.getLogger(__name__)
@@ -120,7 +121,7 @@ class Service:
         is unavailable."""
         settings, source = self._settings, self._source
         rules, objectives = label_rules(settings), settings.all_objectives
-        question = trace_list.PendingAnswer.parse(query, rules.names, now_ms())
+        question = trace_list.PendingAnswer.parse(query, rules.all_names, now_ms())
         has = source.features()
         searches = question.searches(rules, objectives, has.get(Feature.LIKE, False))
         steps = trace_list.steps(question, searches, has.get(Feature.END_TIME_FILTER, False))
@@ -230,7 +231,7 @@ class Service:
 
 
 def _log_warnings(settings: Config) -> None:
-    for warning in settings.warnings:
+    for warning in warnings_about(settings):
         log.warning("the configuration has a mistake", extra={"warning": warning})
 
 

@@ -1,14 +1,18 @@
 """Read-only access to the ledger of `serve` for other commands. They can run at the same time, and change no files."""
 
 import fcntl
+import json
 import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from mlflow_trace_exporter.counting.awake import Stage
+from mlflow_trace_exporter.counting.ledger_connection import LedgerDamagedError, load
 from mlflow_trace_exporter.counting.ledger_file import (
     cannot_keep,
     hold,
@@ -20,7 +24,9 @@ from mlflow_trace_exporter.counting.ledger_file import (
     user_errors,
 )
 from mlflow_trace_exporter.counting.ledger_schema import SCHEMA_VERSION, version_of
+from mlflow_trace_exporter.domain.admission import Group
 from mlflow_trace_exporter.errors import UserError, what_failed
+from mlflow_trace_exporter.metrics.families import TRACES
 
 
 def examine(path: Path) -> bool:
@@ -129,6 +135,28 @@ def origin_ms(path: Path) -> int | None:
     with _only_read(path) as db:
         row = db.execute("SELECT origin_ms FROM horizon").fetchone()
     return None if row is None else int(row[0])
+
+
+@dataclass(frozen=True, slots=True)
+class LabelSets:
+    """The label names of the series about traces in a ledger, and the groups that `serve` exposes."""
+
+    names: tuple[str, ...]
+    groups: tuple[Group, ...]
+
+
+def label_sets(path: Path) -> LabelSets | None:
+    """The label sets in the ledger at ``path``; None if there is none yet, an older or a damaged one. Read-only, even
+    while `serve` is running. Raises UserError as ``examine`` does."""
+    if not examine(path):
+        return None
+    with _only_read(path) as db, suppress(sqlite3.DatabaseError, LedgerDamagedError, ValueError):
+        if version_of(db) == SCHEMA_VERSION:
+            shape = db.execute("SELECT shape FROM shapes WHERE family = ?", (TRACES,)).fetchone()
+            groups = db.execute("SELECT labels FROM groups WHERE stage != ?", (Stage.ASLEEP,)).fetchall()
+            names = json.loads(shape[0])[0] if shape else ()
+            return LabelSets(tuple(names), tuple(load(labels) for (labels,) in groups))
+    return None
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """The totals of the ledger by series and group, and which of them are exposed."""
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from hashlib import blake2b
 from itertools import groupby
 
 from mlflow_trace_exporter.counting.awake import Awake, GroupState, Stage, Stored
@@ -67,7 +68,8 @@ class Totals:
 
     def all(self) -> dict[Cell, float]:
         """All totals at the last commit, including those of groups that are asleep."""
-        rows = self._db.rows("SELECT family, labels, part, value FROM totals ORDER BY family, labels")
+        query = "SELECT family, labels, part, value FROM totals WHERE family NOT LIKE '% %' ORDER BY family, labels"
+        rows = self._db.rows(query)
         return {Cell(family, load(text), part): value for family, text, part, value in rows}
 
     def stage(self, released: Collection[Group], asleep: Collection[Group]) -> None:
@@ -84,7 +86,8 @@ class Totals:
         """Use these families from now on.
 
         A family whose label names or bucket edges have changed cannot be continued: its totals restart at zero. Returns
-        the names of such families, for the log. If a group that is exposed gets a new series, the group is held at its
+        the names of such families, for the log. If it had these names and edges before, it continues from there, so
+        that no series ever decreases. If a group that is exposed gets a new series, the group is held at its
         current values, so that the series is first exposed at 0.
         """
         families = tuple(families)
@@ -92,7 +95,9 @@ class Totals:
         with self._db.transaction():
             before = dict(self._db.rows("SELECT family, shape FROM shapes"))
             changed = sorted(name for name, shape in shapes.items() if before.get(name, shape) != shape)
-            self._db.each("DELETE FROM totals WHERE family = ?", [(name,) for name in changed])
+            for name in changed:
+                self._rename(name, _retired(name, before[name]), before[name])
+                self._rename(_retired(name, shapes[name]), name, shapes[name])
             self._db.each("INSERT OR REPLACE INTO shapes VALUES (?, ?)", shapes.items())
             if changed:
                 self._forget_groups([family for family in families if family.name not in changed])
@@ -100,7 +105,13 @@ class Totals:
             awake = self._load(families)
         self._awake = awake
         self.sleeps += 1  # groups may have been forgotten
-        return changed
+        return [name for name in changed if _retired(name, shapes[name]) not in before]
+
+    def _rename(self, family: str, name: str, shape: str) -> None:
+        """Store the totals of a family under another name. Its series are at rest until their group has new traces."""
+        self._db.execute("UPDATE totals SET family = ?, slept = value WHERE family = ?", name, family)
+        self._db.execute("DELETE FROM shapes WHERE family = ?", family)
+        self._db.execute("INSERT OR REPLACE INTO shapes VALUES (?, ?)", name, shape)
 
     def _forget_groups(self, families: Iterable[TraceFamily]) -> None:
         """Keep only the groups of unchanged families, because the others have values of other labels."""
@@ -160,6 +171,11 @@ class Totals:
         """All groups."""
         rows = self._db.rows("SELECT labels, active_ms, stage FROM groups")
         return {load(labels): GroupState(active_ms, Stage(stage)) for labels, active_ms, stage in rows}
+
+
+def _retired(family: str, shape: str) -> str:
+    """The name under which the totals of a family are stored while it has other label names or bucket edges."""
+    return f"{family} {blake2b(shape.encode(), digest_size=8).hexdigest()}"
 
 
 def _stored(family: TraceFamily, rows: Iterable[tuple[str, str, float, float]]) -> Iterator[Stored]:

@@ -54,7 +54,7 @@ class Poller:
     ) -> None:
         self._reader = Reader(source, ledger, meter, settings, self._after_page, clock.monotonic_s)
         self._publish = publish
-        self._families = meter.families
+        self._families, self._excluded = meter.families, meter.excluded
         self._interval_s = settings.interval_s
         self._ledger = ledger
         self._gate = Gate(ledger.totals, settings.series, clock.monotonic_s)
@@ -133,7 +133,9 @@ class Poller:
 
     def _expose(self) -> None:
         self._exposed_at = monotonic()
-        self._publish(Snapshot(self._families, self._totals, self.status, self._exemplars, self._active_ms))
+        self._publish(
+            Snapshot(self._families, self._totals, self.status, self._exemplars, self._active_ms, self._excluded)
+        )
 
     def _error_of(self, step: Callable[[], None]) -> PollError | None:
         try:

@@ -157,7 +157,7 @@ class Reader:
             pending=self._ledger.pending(),
             running={**none_running, **self._ledger.running()},
             first_seen_s={labels: ms / 1000 for labels, ms in totals.first_seen().items() if labels in shown},
-            series=samples_of_groups(self._meter.families, series),
+            series=samples_of_groups(self._meter.exposed, series),
             series_limit=self._meter.caps.series,
             ledger_bytes=self._ledger.size_bytes(),
             features={feature.value: has for feature, has in self._features.items()},

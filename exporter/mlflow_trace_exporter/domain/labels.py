@@ -1,10 +1,11 @@
-"""Maps tags and metadata of a trace to labels. Pure."""
+"""Makes labels from a trace and its experiment. Pure."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Literal
 
+from mlflow_trace_exporter.domain.patterns import Pattern
 from mlflow_trace_exporter.domain.trace import TraceRecord
 from mlflow_trace_exporter.shown import shown
 
@@ -29,56 +30,119 @@ Labels = Mapping[str, str]
 
 @dataclass(frozen=True, slots=True)
 class LabelSource:
-    """A tag or metadata key that provides a label value, written as in MLflow search filters: ``tag.KEY`` or
-    ``metadata.KEY``."""
+    """Where a label value comes from: a tag or metadata of the trace, a tag of its experiment, or the name of the
+    experiment. With a ``pattern``, the value is what that makes of the text, and there is none if it does not match."""
 
-    kind: Literal["tag", "metadata"]
+    kind: Literal["tag", "metadata", "experiment_tag", "experiment"]
     key: str
+    pattern: Pattern | None = None
 
     @classmethod
-    def parse(cls, text: str) -> "LabelSource":
-        """Parse ``tag.NAME`` or ``metadata.NAME``, such as ``metadata.mlflow.modelId``. Raises ValueError for anything
-        else."""
+    def parse(cls, text: str, pattern: Pattern | None = None) -> "LabelSource":
+        """Parse a source such as ``metadata.mlflow.modelId``. Raises ValueError for what is none of SOURCES."""
         match text.partition("."):
-            case ("tag" | "metadata") as kind, ".", key if key.strip():
-                return cls(kind, key)
-        raise ValueError(f"{text!r} is neither a tag nor metadata; write tag.NAME or metadata.NAME")
+            case ("tag" | "metadata" | "experiment_tag") as kind, ".", key if key.strip():
+                return cls(kind, key, pattern)
+            case "experiment", ".", "name":
+                return cls("experiment", "name", pattern)
+        raise ValueError(f"{text!r} is not a source; write {SOURCES}")
 
     def read(self, record: TraceRecord) -> str | None:
-        """The raw value from the trace, None if it has none."""
-        return (record.tags if self.kind == "tag" else record.metadata).get(self.key)
+        """The value for this trace before it is cleaned, None if it has none."""
+        if self.kind == "tag":  # first, because most sources are tags, and every trace is asked for each
+            text = record.tags.get(self.key)
+        elif self.kind == "metadata":
+            text = record.metadata.get(self.key)
+        elif self.kind == "experiment_tag":
+            text = record.experiment_tags.get(self.key)
+        else:
+            text = record.experiment
+        return text if text is None or self.pattern is None else self.pattern.replace(text)
+
+
+SOURCES = "tag.NAME, metadata.NAME, experiment_tag.NAME or experiment.name"
+"""All sources, as they are written in the configuration."""
+
+Sources = tuple[LabelSource, ...]
+"""The sources of a label. The first one that has a value is used."""
+
+ENVIRONMENT = tuple(
+    LabelSource("tag", key) for key in ("environment", "deployment.environment.name", "deployment.environment")
+)
+"""The sources of the environment by default. MLflow stores the resource attributes of OTLP applications as tags."""
+
+VERSION = (
+    LabelSource("tag", "app_version"),
+    LabelSource("metadata", "mlflow.modelId"),
+    LabelSource("tag", "service.version"),
+)
+"""The sources of the version by default."""
 
 
 @dataclass(frozen=True, slots=True)
 class LabelRules:
-    """The sources of ``environment``, ``version`` and the labels in ``extra``. The first source with a value wins."""
+    """How the labels of a trace are made.
 
-    environment: tuple[LabelSource, ...]
-    version: tuple[LabelSource, ...]
-    extra: tuple[tuple[str, tuple[LabelSource, ...]], ...] = ()
+    ``environment``, ``version`` and ``extra`` have sources. ``trace_name``: whether that is a label of the series.
+    ``defaults``: by label, the value for traces without one. ``maps``: by label, the final values for some values.
+    """
+
+    environment: Sources = ENVIRONMENT
+    version: Sources = VERSION
+    extra: tuple[tuple[str, Sources], ...] = ()
+    trace_name: bool = True
+    defaults: Mapping[str, str] = field(default_factory=dict)
+    maps: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     @property
     def names(self) -> tuple[str, ...]:
         """The labels of every series that counts traces, in order."""
+        first = TRACE_LABELS if self.trace_name else VERSION_LABELS
+        return (*first, *(name for name, _ in self.extra))
+
+    @property
+    def all_names(self) -> tuple[str, ...]:
+        """The labels that ``values`` has, in order: ``names`` and the name of the trace."""
         return (*TRACE_LABELS, *(name for name, _ in self.extra))
 
+    @property
+    def sources(self) -> tuple[tuple[str, Sources], ...]:
+        """The labels that have sources."""
+        return (("environment", self.environment), ("version", self.version), *self.extra)
+
     def values(self, record: TraceRecord) -> Labels:
-        """The value of each of ``names`` for this trace, safe for every exposition format."""
+        """The value of each of ``all_names`` for this trace, safe for every exposition format."""
         return {
             "experiment": clean(record.experiment),
-            "environment": clean(_first(self.environment, record)),
-            "version": clean(_first(self.version, record)),
-            "trace_name": clean(record.name),
-            **{name: clean(_first(sources, record)) for name, sources in self.extra},
+            "trace_name": self._value("trace_name", (record.name or "").strip()),
+            **{name: self._value(name, _first(sources, record)) for name, sources in self.sources},
         }
 
+    def has(self, name: str, record: TraceRecord) -> bool:
+        """Whether a trace has a value for a label with sources, so that it does not get the default."""
+        found = _first(dict(self.sources)[name], record)
+        return bool(found) and self._value(name, found) != UNKNOWN
 
-def _first(sources: Sequence[LabelSource], record: TraceRecord) -> str | None:
+    def texts(self, name: str, value: str) -> tuple[str, ...]:
+        """Texts of which every trace with this label value has at least one, in the value of one of the sources; none
+        if traces without a value have this label, too. ``value`` is a label value."""
+        if value in (UNKNOWN, self._value(name, "")):
+            return ()
+        return (value, *(text for text, mapped in self.maps.get(name, {}).items() if clean(mapped) == value))
+
+    def _value(self, name: str, found: str) -> str:
+        """The label for the text of a source without surrounding spaces; "" if there is none."""
+        if not found:
+            return clean(self.defaults.get(name))
+        return clean(self.maps[name].get(found, found) if name in self.maps else found)
+
+
+def _first(sources: Sources, record: TraceRecord) -> str:
     for source in sources:
         value = source.read(record)
-        if value and value.strip():
-            return value
-    return None
+        if value and (text := value.strip()):
+            return text
+    return ""
 
 
 @lru_cache(maxsize=10_000)

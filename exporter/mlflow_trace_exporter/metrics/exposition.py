@@ -143,8 +143,8 @@ class _Renderer:
 
     def _parts(self, snapshot: Snapshot) -> tuple[list[bytes], bytes]:
         """The texts of the families about groups, and the text of everything else."""
-        if self._families != snapshot.families:
-            self._begin(snapshot.families)
+        if self._families != (exposed := snapshot.exposed):
+            self._begin(exposed)
         exemplars = snapshot.exemplars if self._has_exemplars else {}
         groups = [text.render(snapshot.totals, exemplars) for text in self._of_groups]
         others = [text.render(snapshot.totals, exemplars) for text in self._others]

@@ -3,10 +3,10 @@
 Each metric family is one row here and is declared nowhere else.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 
-from mlflow_trace_exporter.domain.labels import PLACE_LABELS, TRACE_LABELS, UNKNOWN, Labels
+from mlflow_trace_exporter.domain.labels import PLACE_LABELS, TRACE_LABELS, UNKNOWN, LabelRules, Labels
 from mlflow_trace_exporter.domain.objectives import Objectives
 from mlflow_trace_exporter.domain.trace import Cost, State, TokenUsage, TraceRecord
 from mlflow_trace_exporter.domain.triage import Batch
@@ -15,6 +15,7 @@ from mlflow_trace_exporter.metrics.model import Cell, Observations, TraceFamily
 
 VISIBILITY_EDGES_S = (1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 7200.0, 86400.0)
 
+TRACES = "mlflow_traces_total"
 MISSING = "mlflow_traces_missing_total"
 ABANDONED = "mlflow_traces_abandoned_total"
 LATE = "mlflow_trace_exporter_late_traces_total"
@@ -24,6 +25,7 @@ CORRECTED = "mlflow_trace_exporter_corrected_after_count_total"
 REOPENED = "mlflow_trace_exporter_reopened_total"
 LEDGER_RESETS = "mlflow_trace_exporter_ledger_resets_total"
 NO_OBJECTIVES = Objectives()
+LABELS_BY_DEFAULT = LabelRules()
 
 OVERFLOW = "mlflow_trace_exporter_label_overflow_total"
 LEFT_OUT = "mlflow_trace_exporter_left_out_traces_total"
@@ -33,22 +35,26 @@ MISSING_FIELDS = ("token_usage", "cost", "user", "session", "environment", "vers
 _CACHED = "Most MLflow integrations also count cached tokens as input tokens, but mlflow.claude_code does not."
 
 
-def missing_fields(record: TraceRecord, labels: Labels) -> list[str]:
-    """The fields of MISSING_FIELDS that a trace lacks."""
+def missing_fields(record: TraceRecord, labels: Labels, rules: LabelRules) -> list[str]:
+    """The fields of MISSING_FIELDS that a trace with these labels lacks. A default is no value of the trace."""
     present = {
         "token_usage": record.usage is not None,
         "cost": record.cost is not None,
         "user": bool(record.user),
         "session": bool(record.session),
-        "environment": labels["environment"] != UNKNOWN,
-        "version": labels["version"] != UNKNOWN,
+        "environment": _has_label("environment", record, labels, rules),
+        "version": _has_label("version", record, labels, rules),
         "duration": record.duration_ms is not None,
     }
     return [name for name in MISSING_FIELDS if not present[name]]
 
 
-def _missing(record: TraceRecord, labels: Labels) -> Observations:
-    return [(name, 1) for name in missing_fields(record, labels)]
+def _has_label(name: str, record: TraceRecord, labels: Labels, rules: LabelRules) -> bool:
+    return labels[name] != UNKNOWN and (name not in rules.defaults or rules.has(name, record))
+
+
+def _missing(rules: LabelRules) -> Callable[[TraceRecord, Labels], Observations]:
+    return lambda record, labels: [(name, 1) for name in missing_fields(record, labels, rules)]
 
 
 def _duration(record: TraceRecord, _: Labels) -> Observations:
@@ -91,23 +97,23 @@ def _nothing(*_: object) -> Observations:
 def trace_families(
     duration_edges_s: tuple[float, ...],
     token_edges: tuple[float, ...],
-    names: Sequence[str] = TRACE_LABELS,
+    rules: LabelRules = LABELS_BY_DEFAULT,
     objectives: Objectives = NO_OBJECTIVES,
 ) -> tuple[TraceFamily, ...]:
-    """The table of all metrics over traces, with the histogram edges, the label ``names`` (TRACE_LABELS and any extra
-    ones) and the objectives of the configuration."""
+    """The table of all metrics over traces, with the histogram edges, the labels and the objectives of the
+    configuration."""
     return tuple(
-        replace(family, labels=tuple(names)) if family.labels == TRACE_LABELS else family
-        for family in _table(objectives.with_edges(duration_edges_s), token_edges, objectives)
+        replace(family, labels=rules.names) if family.labels == TRACE_LABELS else family
+        for family in _table(objectives.with_edges(duration_edges_s), token_edges, rules, objectives)
     )
 
 
 def _table(
-    duration_edges_s: tuple[float, ...], token_edges: tuple[float, ...], objectives: Objectives
+    duration_edges_s: tuple[float, ...], token_edges: tuple[float, ...], rules: LabelRules, objectives: Objectives
 ) -> tuple[TraceFamily, ...]:
     return (
         TraceFamily(
-            "mlflow_traces_total",
+            TRACES,
             "Finished traces, from polls of MLflow.",
             lambda *_: [("", 1)],
         ),
@@ -171,7 +177,7 @@ def _table(
         TraceFamily(
             MISSING,
             "Finished traces that lack a field or have an unreadable value for it, from polls of MLflow.",
-            _missing,
+            _missing(rules),
             own_label=("field", MISSING_FIELDS),
         ),
         TraceFamily(

@@ -35,13 +35,22 @@ class Increments:
 
 @dataclass(frozen=True, slots=True)
 class Meter:
-    """Measures batches with the labels, kinds of traffic and objectives of the configuration."""
+    """Measures batches with the labels, kinds of traffic and objectives of the configuration.
+
+    Families whose names are ``excluded`` are measured, but not exposed.
+    """
 
     families: tuple[TraceFamily, ...]
     rules: LabelRules
     caps: Caps
     traffic: frozenset[Traffic]
     objectives: Objectives
+    excluded: frozenset[str] = frozenset()
+
+    @property
+    def exposed(self) -> tuple[TraceFamily, ...]:
+        """The families that are exposed."""
+        return tuple(family for family in self.families if family.name not in self.excluded)
 
     def admission(self, shown: Iterable[Group]) -> Admission:
         """An ``Admission`` for new label values, given the groups that are exposed."""
@@ -67,7 +76,7 @@ class Meter:
         return sums.increments(begun)
 
     def _series_of(self, group: Group) -> int:
-        return sum(family.series_per_group for family in self.families if family.is_of(group))
+        return sum(family.series_per_group for family in self.exposed if family.is_of(group))
 
 
 _Key = tuple[int, str, str]

@@ -106,7 +106,8 @@ class Snapshot:
     """The content of an exposition: committed totals, and the state of the exporter at that moment.
 
     ``families``: the families of the series in ``totals``. ``exemplars``: traces by the bucket that counts them; a
-    bucket may not show them yet. ``active_ms``: when each group last had increments.
+    bucket may not show them yet. ``active_ms``: when each group last had increments. ``excluded``: the names of
+    families that are not exposed.
     """
 
     families: tuple[TraceFamily, ...]
@@ -114,6 +115,12 @@ class Snapshot:
     status: Status
     exemplars: SeriesExemplars = field(default_factory=dict)
     active_ms: Mapping[Group, int] = field(default_factory=dict)
+    excluded: frozenset[str] = frozenset()
+
+    @property
+    def exposed(self) -> tuple[TraceFamily, ...]:
+        """The families that are exposed."""
+        return tuple(family for family in self.families if family.name not in self.excluded)
 
 
 Samples = Iterable[tuple[tuple[str, ...], float]]

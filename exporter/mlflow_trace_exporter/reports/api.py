@@ -56,7 +56,7 @@ def make_report(  # noqa: PLR0913 - each argument is independent
     Raises UserError for an invalid argument, and PollError if MLflow cannot be read.
     """
     settings = _settings(config)
-    known = report.dimensions(wiring.label_rules(settings).names)
+    known = report.dimensions(wiring.label_rules(settings).all_names)
     names = [name.strip() for each in arguments.texts("by", by) for name in each.split(",")]
     wanted = Wanted(
         tuple(dict.fromkeys(arguments.choice("by", name, known) for name in names)),

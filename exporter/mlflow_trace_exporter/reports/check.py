@@ -11,7 +11,7 @@ from mlflow_trace_exporter.settings.config import Config
 from mlflow_trace_exporter.tracking.client import CLIENT_VERSION, PAGE_SIZE
 from mlflow_trace_exporter.tracking.features import shortcomings
 from mlflow_trace_exporter.tracking.source import MlflowSource
-from mlflow_trace_exporter.wiring import now_ms, open_meter, open_source, poll_settings
+from mlflow_trace_exporter.wiring import now_ms, open_meter, open_source, poll_settings, warnings_about
 
 SAMPLE_MS = 3_600_000
 """How far back the sample of traces goes, which is read to see whether reading works."""
@@ -32,7 +32,7 @@ def check(settings: Config, say: Callable[[str], None]) -> None:
 
 def look(source: MlflowSource, settings: Config, say: Callable[[str], None]) -> None:
     """Do what ``check`` does, with an open source."""
-    for warning in settings.warnings:
+    for warning in warnings_about(settings):
         say(f"config       warning: {warning}")
     try:
         version = _say_server(source, say)

@@ -1,12 +1,14 @@
 """`doctor`: a dry run over the latest traces, with advice on what to change. Runs `check` first."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass, field
 from itertools import islice
 
+from mlflow_trace_exporter.counting.ledger_look import LabelSets, label_sets
+from mlflow_trace_exporter.domain.admission import Group
 from mlflow_trace_exporter.domain.horizon import AHEAD_MS, Window
-from mlflow_trace_exporter.domain.labels import PLACE_LABELS, UNKNOWN, clean
+from mlflow_trace_exporter.domain.labels import UNKNOWN, clean
 from mlflow_trace_exporter.domain.moments import text
 from mlflow_trace_exporter.domain.trace import ORPHAN_MS, State, TokenUsage, TraceRecord
 from mlflow_trace_exporter.domain.traffic import Traffic, traffic_of
@@ -23,6 +25,10 @@ from mlflow_trace_exporter.wiring import label_rules, ms, now_ms, open_meter, op
 
 MAX_VALUES_SHOWN = 5
 MAX_KEYS_SHOWN = 30
+MAX_LABEL_SETS_SHOWN = 20
+MAX_WIDTH = 40
+"""The most characters of a label value in the table of label sets."""
+
 CLOCK_TOLERANCE_MS = 2_000
 """MLflow reports its time in whole seconds, and the response takes time."""
 
@@ -33,10 +39,10 @@ STUCK_MS = 24 * 3_600_000
 class Sample:
     """Statistics about a sample of traces.
 
-    ``values``: all values by kind ("tag" or "metadata") and key. ``labels``: all values by label. ``places``: all
-    experiments with their environments. ``missing``: the number of finished traces that lack a field, by the label of
-    MISSING. ``orphans``: finished traces that MLflow reports as in progress. ``beyond_input``: traces with more cached
-    tokens than input tokens.
+    ``values``: all values by kind of LabelSource and key. ``labels``: all values by label. ``places``: all experiments
+    with their environments. ``missing``: the number of finished traces that lack a field, by the label of MISSING.
+    ``orphans``: finished traces that MLflow reports as in progress. ``beyond_input``: traces with more cached tokens
+    than input tokens. ``label_sets``: the number of counted traces by group.
     """
 
     traces: int = 0
@@ -54,7 +60,7 @@ class Sample:
     places: set[tuple[str, str]] = field(default_factory=set)
     counted: list[TraceRecord] = field(default_factory=list)
     series: int = 0
-    label_sets: int = 0
+    label_sets: Counter[Group] = field(default_factory=Counter)
 
     @property
     def ended(self) -> int:
@@ -84,6 +90,10 @@ def doctor(settings: Config, most: int, say: Callable[[str], None]) -> None:
     say("")
     for line in findings(sample, settings, off_ms):
         say(line)
+    if sample.ended:
+        say("")
+        for line in series(sample, meter, label_sets(settings.ledger.path)):
+            say(line)
 
 
 def examine(found: Iterable[TraceRecord], meter: Meter, last_edge_s: float, at_ms: int) -> Sample:
@@ -93,7 +103,8 @@ def examine(found: Iterable[TraceRecord], meter: Meter, last_edge_s: float, at_m
         sample.traces += 1
         sample.first_ms = min(sample.first_ms or record.start_ms, record.start_ms)
         sample.last_ms = max(sample.last_ms, record.start_ms)
-        for kind, pairs in (("tag", record.tags), ("metadata", record.metadata)):
+        pairs_of = {"tag": record.tags, "metadata": record.metadata, "experiment_tag": record.experiment_tags}
+        for kind, pairs in pairs_of.items():
             for key, value in pairs.items():
                 sample.values.setdefault((kind, key), set()).add(value)
         if not record.ended():
@@ -109,7 +120,7 @@ def examine(found: Iterable[TraceRecord], meter: Meter, last_edge_s: float, at_m
         if cell.family == MISSING:
             sample.missing[cell.labels[-1]] += int(amount)
     sample.series = admission.series
-    sample.label_sets = sum(len(group) > len(PLACE_LABELS) for group in increments.groups)
+    sample.label_sets.update(increments.group_of.values())
     return sample
 
 
@@ -119,8 +130,8 @@ def _look_at(record: TraceRecord, sample: Sample, meter: Meter, last_edge_s: flo
     sample.beyond_buckets += record.duration_s is not None and record.duration_s > last_edge_s
     sample.orphans += record.state is State.IN_PROGRESS
     sample.beyond_input += record.usage is not None and _is_beyond_input(record.usage)
-    for name, value in labels.items():
-        sample.labels.setdefault(name, set()).add(value)
+    for name in meter.rules.names:
+        sample.labels.setdefault(name, set()).add(labels[name])
     sample.places.add((labels["experiment"], labels["environment"]))
 
 
@@ -157,15 +168,61 @@ def findings(sample: Sample, settings: Config, off_ms: int | None) -> Iterator[s
             " input tokens: their integration does not count cached tokens as input (mlflow.claude_code; Bedrock before"
             " MLflow 3.16.1), so their input tokens include only uncached tokens"
         )
-    yield f"series       {sample.label_sets} label sets, {sample.series:,} series of at most {settings.series.limit:,}"
     yield f"clock        {_clock(off_ms)}"
+
+
+def series(sample: Sample, meter: Meter, now: LabelSets | None) -> Iterator[str]:
+    """The series that `serve` would make with these settings, compared with those that are in the ledger ``now``."""
+    limit = f"of at most {meter.caps.series:,}"
+    yield f"series       {_count(sample.label_sets, 'label set')}, {sample.series:,} series {limit}"
+    names = meter.rules.names
+    is_same = now is not None and now.names == names
+    if now is not None and is_same:
+        admission = meter.admission(now.groups)
+        before = admission.series
+        for group in sample.label_sets:
+            admission.admit(dict(zip(names, group, strict=True)))
+        new = _count(sample.label_sets.keys() - {*now.groups}, "label set")
+        yield f"ledger       {before:,} series are exposed now; with {new} more they are {admission.series:,} {limit}"
+    elif now is not None and now.names:
+        yield (
+            f"ledger       its labels are {', '.join(now.names)}: with {', '.join(names)} all series about traces start"
+            " at 0, and those of now end"
+        )
+    rows = [(f"{count:,}", *group, _mark(group, now if is_same else None)) for group, count in _most(sample)]
+    yield from _table(("traces", *names, ""), rows)
+    if more := len(sample.label_sets) - len(rows):
+        yield f"and {more:,} more label sets"
+
+
+def _most(sample: Sample) -> list[tuple[Group, int]]:
+    """The label sets with the most traces, and how many they have."""
+    return sorted(sample.label_sets.items(), key=lambda each: (-each[1], each[0]))[:MAX_LABEL_SETS_SHOWN]
+
+
+def _mark(group: Group, now: LabelSets | None) -> str:
+    return "new" if now is not None and group not in now.groups else ""
+
+
+def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> Iterator[str]:
+    lines = [head, *(tuple(_short(text) for text in row) for row in rows)]
+    widths = [max(len(line[at]) for line in lines) for at in range(len(head))]
+    for first, *others in lines:
+        texts = [text.ljust(width) for text, width in zip(others, widths[1:], strict=True)]
+        yield "  ".join((first.rjust(widths[0]), *texts)).rstrip()
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= MAX_WIDTH else f"{text[: MAX_WIDTH - 1]}…"
+
+
+def _count(things: Sized, name: str) -> str:
+    return f"{len(things):,} {name}{'' if len(things) == 1 else 's'}"
 
 
 def _keys(sample: Sample, settings: Config) -> Iterator[str]:
     """The tags and metadata that applications set or that become labels, one per line, and MLflow's own in one line."""
-    rules = label_rules(settings)
-    extra = (source for _, sources in rules.extra for source in sources)
-    read = {(source.kind, source.key) for source in (*rules.environment, *rules.version, *extra)}
+    read = {(source.kind, source.key) for _, sources in label_rules(settings).sources for source in sources}
     shown = [each for each in sorted(sample.values) if each in read or each[1] in _RESERVED or not _is_mlflows(each[1])]
     for kind, key in shown[:MAX_KEYS_SHOWN]:
         yield f"{kind} {clean(key)}: {_values(sample.values[kind, key], key in PERSONAL)}"

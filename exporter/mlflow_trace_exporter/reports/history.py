@@ -75,7 +75,7 @@ class History:
     def __init__(self, meter: Meter, span: Span, target: Mapping[str, str], ttl_ms: int) -> None:
         self.written = Written()
         self._meter, self._span, self._ttl_ms = meter, span, ttl_ms
-        self._families = tuple(each for each in meter.families if each.labels == meter.rules.names)
+        self._families = tuple(each for each in meter.exposed if each.labels == meter.rules.names)
         self._target = ",".join(f'{name}="{_escaped(value)}"' for name, value in target.items())
         self._admission = meter.admission(())
         self._running: list[tuple[int, int, TraceRecord]] = []

@@ -1,6 +1,7 @@
 """Finds out whether any trace has a label value that a user asks for."""
 
 from collections.abc import Iterator
+from heapq import merge
 from itertools import islice
 
 from mlflow_trace_exporter.domain.horizon import AHEAD_MS, Window
@@ -42,9 +43,11 @@ def _is_there(library: Library, labels: Labels, now_ms: int) -> bool:
 
 def _latest(library: Library, asked: Labels, now_ms: int) -> Iterator[Labels]:
     """The labels of traces with these values, in any state, latest start first, among SEARCHED that MLflow finds."""
-    terms = library.terms(Query(0, now_ms, asked))
-    found = library.source.newest(Window(0, now_ms + AHEAD_MS), *terms, experiment=asked.get("experiment"))
-    for record in islice(found, SEARCHED):
+    found = (
+        library.source.newest(Window(0, now_ms + AHEAD_MS), *terms, experiment=asked.get("experiment"))
+        for terms in library.searches(Query(0, now_ms, asked))
+    )
+    for record in islice(merge(*found, key=lambda each: -each.start_ms), SEARCHED):
         labels = library.rules.values(record)
         if all(labels[name] == value for name, value in asked.items()):
             yield labels

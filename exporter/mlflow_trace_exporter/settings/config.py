@@ -2,10 +2,12 @@
 
 import os
 import re
+from collections.abc import Mapping
 from datetime import timedelta
+from fnmatch import fnmatchcase
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -14,23 +16,31 @@ from pydantic import (
     Field,
     PlainValidator,
     PrivateAttr,
+    StrictBool,
     StrictInt,
     StrictStr,
     ValidationInfo,
+    field_validator,
 )
 from pydantic import model_validator as validates_model
 
 from mlflow_trace_exporter.addresses import without_credentials
 from mlflow_trace_exporter.domain.durations import parse_duration
-from mlflow_trace_exporter.domain.labels import TRACE_LABELS, LabelSource, clean
+from mlflow_trace_exporter.domain.labels import ENVIRONMENT, SOURCES, TRACE_LABELS, VERSION, LabelSource, clean
 from mlflow_trace_exporter.domain.objectives import ANY, Objective, Objectives, pattern
+from mlflow_trace_exporter.domain.patterns import Pattern
 from mlflow_trace_exporter.domain.traffic import Traffic
 from mlflow_trace_exporter.errors import UserError
+from mlflow_trace_exporter.listed import did_you_mean
+from mlflow_trace_exporter.metrics.families import trace_families
 from mlflow_trace_exporter.settings import yaml_file
 from mlflow_trace_exporter.settings.yaml_file import Section, place_of
 from mlflow_trace_exporter.shown import as_written, shown
 
 DEFAULT_TRACKING_URI = "http://127.0.0.1:5000"
+EXCLUDABLE = tuple(family.name for family in trace_families((1.0,), (1.0,)) if family.is_of_groups)
+"""The metrics about traces."""
+
 MAX_EDGES = 100
 MAX_EDGE = 1e12
 
@@ -94,11 +104,26 @@ def _start(value: object) -> timedelta | Literal["now", "earliest"]:
         raise ValueError(f"{as_written(value)} is none of now, earliest, or a duration such as 24h") from None
 
 
-def _label_sources(value: object) -> tuple[LabelSource, ...]:
-    texts = [value] if isinstance(value, str) else value
-    if not isinstance(texts, list) or not texts or not all(isinstance(text, str) for text in texts):
+def _label_sources(value: object) -> list[object]:
+    sources = [value] if isinstance(value, str | dict) else value
+    if not isinstance(sources, list) or not sources:
         raise ValueError("name at least one source, as in [tag.environment]")
-    return tuple(_not_personal(LabelSource.parse(text)) for text in texts)
+    return sources
+
+
+def _label_source(value: object) -> LabelSource:
+    if isinstance(value, str):
+        return _not_personal(LabelSource.parse(value))
+    if not isinstance(value, dict) or not {"from", "regex"} <= value.keys() <= {"from", "regex", "value"}:
+        raise ValueError(
+            f"{as_written(value)} is not a source; write {SOURCES}, or"
+            " {from: experiment.name, regex: '(.+)-(prod|stag)', value: '$2'}"
+        )
+    for key, text in value.items():
+        if not isinstance(text, str):
+            raise ValueError(f"{key} must be a string, not {as_written(text)}; put it in quotes")
+    given = {key: text for key, text in value.items() if key != "from"}
+    return _not_personal(LabelSource.parse(value["from"], Pattern(**given)))
 
 
 PERSONAL = ("mlflow.trace.user", "mlflow.trace.session", "mlflow.traceInputs", "mlflow.traceOutputs")
@@ -130,12 +155,12 @@ _RESERVED_LABELS = {
 MAX_EXTRA_LABELS = 10
 
 
-def _extra_labels(value: object) -> tuple[tuple[str, tuple[LabelSource, ...]], ...]:
+def _extra_labels(value: object) -> dict[str, object]:
     if not isinstance(value, dict):
         raise ValueError("name each label and its sources, as in {team: tag.team}")
     if len(value) > MAX_EXTRA_LABELS:
         raise ValueError(f"at most {MAX_EXTRA_LABELS} labels: each multiplies the number of series")
-    return tuple((_label_name(name), _label_sources(found)) for name, found in value.items())
+    return {_label_name(name): found for name, found in value.items()}
 
 
 def _label_name(name: object) -> str:
@@ -146,6 +171,52 @@ def _label_name(name: object) -> str:
     if name in _RESERVED_LABELS or name.startswith("__"):
         raise ValueError(f"{name} is already a label, or reserved; choose another name")
     return name
+
+
+def _label_value(value: object) -> str:
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError(f"{as_written(value)} cannot be a label value: write a text that is not empty, in quotes")
+    return value
+
+
+def _of_labels(example: str) -> BeforeValidator:
+    """Validates that a value has a key for each of some labels."""
+
+    def check(value: object) -> object:
+        if not isinstance(value, dict) or not all(isinstance(name, str) for name in value):
+            raise ValueError(f"name labels, as in {example}")
+        return value
+
+    return BeforeValidator(check)
+
+
+def _label_map(value: object) -> dict[str, str]:
+    if not isinstance(value, dict):
+        raise ValueError("name values and what replaces them, as in {prod: production}")
+    made = {_label_value(text).strip(): _label_value(mapped).strip() for text, mapped in value.items()}
+    for text, mapped in made.items():
+        if mapped in made:
+            *before, last = _chain(made, text)
+            remedy = "remove one of these" if last in before else f"write {text!r}: {last!r} if that is meant"
+            raise ValueError(f"{' becomes '.join(map(repr, (*before, last)))}, but a value is replaced once; {remedy}")
+    return made
+
+
+def _chain(replaced: Mapping[str, str], text: str) -> list[str]:
+    """What a text would become if a map were applied again and again, up to the first text that returns."""
+    found = [text]
+    while found[-1] in replaced and found[-1] not in found[:-1]:
+        found.append(replaced[found[-1]])
+    return found
+
+
+def _exclusion(value: object) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"{as_written(value)} is not a metric; write a name or a glob, as in mlflow_tokens_*")
+    if not any(fnmatchcase(name, value) for name in EXCLUDABLE):
+        meant = did_you_mean(value, EXCLUDABLE) or f"; they are {', '.join(EXCLUDABLE)}"
+        raise ValueError(f"{value!r} is none of the metrics about traces{meant}")
+    return value
 
 
 def parse_ratio(value: object) -> float:
@@ -209,11 +280,21 @@ Duration = Annotated[timedelta, PlainValidator(parse_duration)]
 WebUrl = Annotated[str, PlainValidator(parse_web_url)]
 TrackingUri = Annotated[str, PlainValidator(parse_tracking_uri)]
 Start = Annotated[timedelta | Literal["now", "earliest"], PlainValidator(_start)]
-ExtraLabels = Annotated[tuple[tuple[str, tuple[LabelSource, ...]], ...], PlainValidator(_extra_labels)]
-Pattern = Annotated[StrictStr, AfterValidator(pattern)]
+NamePattern = Annotated[StrictStr, AfterValidator(pattern)]
 Ratio = Annotated[float, PlainValidator(parse_ratio)]
 TrafficClasses = Annotated[frozenset[Traffic], PlainValidator(_traffic)]
-LabelSources = Annotated[tuple[LabelSource, ...], PlainValidator(_label_sources)]
+LabelSources = Annotated[
+    tuple[Annotated[LabelSource, PlainValidator(_label_source)], ...], BeforeValidator(_label_sources)
+]
+ExtraLabels = Annotated[Mapping[str, LabelSources], BeforeValidator(_extra_labels)]
+LabelDefaults = Annotated[
+    Mapping[str, Annotated[str, PlainValidator(_label_value)]], _of_labels("{environment: production}")
+]
+LabelMaps = Annotated[
+    Mapping[str, Annotated[Mapping[str, str], PlainValidator(_label_map)]],
+    _of_labels("{environment: {prod: production}}"),
+]
+Exclusion = Annotated[str, PlainValidator(_exclusion)]
 Edges = Annotated[tuple[float, ...], PlainValidator(_edges)]
 FilePath = Annotated[Path, PlainValidator(_path)]
 
@@ -251,12 +332,34 @@ class Poll(Section):
 
 
 class Labels(Section):
-    """The sources of each label (the first that has a value is used), and the most values that a label can have."""
+    """How labels are made: the sources of each (the first that has a value is used), whether there is ``trace_name``,
+    the values of traces without one, values that replace others, and the most values that a label can have."""
 
-    environment: LabelSources = (LabelSource("tag", "environment"),)
-    version: LabelSources = (LabelSource("tag", "app_version"), LabelSource("metadata", "mlflow.modelId"))
-    extra: ExtraLabels = ()
+    environment: LabelSources = ENVIRONMENT
+    version: LabelSources = VERSION
+    extra: ExtraLabels = Field(default_factory=dict)
+    trace_name: StrictBool = True
+    defaults: LabelDefaults = Field(default_factory=dict)
+    map: LabelMaps = Field(default_factory=dict)
     max_values: Annotated[StrictInt, Field(ge=1, le=100_000)] = 200
+
+    @field_validator("defaults", "map")
+    @classmethod
+    def _are_of_labels(cls, value: Mapping[str, Any], info: ValidationInfo) -> Mapping[str, Any]:
+        """Validation across keys."""
+        name_of_trace = ("trace_name",) if info.data.get("trace_name") else ()
+        known = ("environment", "version", *name_of_trace, *info.data.get("extra", value))
+        for name in value:
+            if name not in known:
+                meant = did_you_mean(name, known) or f"; write one of {', '.join(known)}"
+                raise ValueError(f"{as_written(name)} is not a label that has a source{meant}")
+        return value
+
+
+class Metrics(Section):
+    """Which metrics about traces are not exposed. They are counted nevertheless."""
+
+    exclude: Annotated[tuple[Exclusion, ...], BeforeValidator(_names)] = ()
 
 
 class Buckets(Section):
@@ -278,8 +381,8 @@ class ObjectiveOf(Section):
     """The objectives of applications (experiments) in environments, both a name or a glob, and the team that owns
     them. A key that is left out sets no objective."""
 
-    experiment: Pattern = ANY
-    environment: Pattern = ANY
+    experiment: NamePattern = ANY
+    environment: NamePattern = ANY
     team: Annotated[StrictStr, AfterValidator(_team)] | None = None
     error_ratio: Ratio | None = None
     latency: Annotated[Duration, _at_least("1ms")] | None = None
@@ -327,6 +430,7 @@ class Config(Section):
     mlflow: Mlflow = Field(default_factory=Mlflow)
     poll: Poll = Field(default_factory=Poll)
     labels: Labels = Field(default_factory=Labels)
+    metrics: Metrics = Field(default_factory=Metrics)
     buckets: Buckets = Field(default_factory=Buckets)
     series: Series = Field(default_factory=Series)
     objectives: tuple[ObjectiveOf, ...] = (
@@ -338,7 +442,7 @@ class Config(Section):
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What is valid, but cannot be meant, one sentence each."""
+        """What is valid, but cannot be meant, a sentence each."""
         return self._warnings
 
     @property

@@ -141,6 +141,7 @@ _EXPECTED = {
     "tuple_type": "must be a list, as in `- first`",
     "string_type": "must be a string; put it in quotes",
     "int_type": "must be an integer",
+    "bool_type": "must be true or false",
     "float_type": "must be a number",
     "float_parsing": "must be a number",
     "greater_than": "must be more than {gt:g}",

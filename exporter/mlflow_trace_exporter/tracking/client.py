@@ -255,8 +255,17 @@ def _experiments(answer: Mapping[str, Any]) -> tuple[dict[str, Experiment], str 
 def _experiment(found: Mapping[str, Any]) -> Experiment:
     match found:
         case {"experiment_id": str(experiment_id), "name": str(name)}:
-            return Experiment(experiment_id, name, int(found.get("creation_time") or 0))
+            return Experiment(experiment_id, name, int(found.get("creation_time") or 0), _tags(found))
     raise ValueError("an experiment has no id or no name")
+
+
+def _tags(experiment: Mapping[str, Any]) -> dict[str, str]:
+    """The tags of an experiment. Those that are not texts cannot become labels."""
+    return {
+        key: value
+        for each in _objects(experiment, "tags")
+        if isinstance(key := each.get("key"), str) and isinstance(value := each.get("value"), str)
+    }
 
 
 def _counts(answer: Mapping[str, Any]) -> dict[int, int]:

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Container, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
 from mlflow_trace_exporter.domain.labels import clean
@@ -20,6 +20,7 @@ class Experiment:
     experiment_id: str
     name: str
     created_ms: int
+    tags: Mapping[str, str] = field(default_factory=dict, repr=False, hash=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,9 +1,10 @@
 """Finds traces by label, state, duration and user. MLflow filters as much as it can, and we filter the rest."""
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from itertools import chain, product
+from heapq import merge
+from itertools import groupby
 
 from mlflow_trace_exporter.domain.horizon import Window
 from mlflow_trace_exporter.domain.labels import UNKNOWN, LabelRules, Labels, LabelSource, clean
@@ -11,12 +12,13 @@ from mlflow_trace_exporter.domain.trace import State, TraceRecord
 from mlflow_trace_exporter.domain.traffic import Traffic, traffic_of
 from mlflow_trace_exporter.errors import NotUnderstoodError
 from mlflow_trace_exporter.tracking.features import Feature
+from mlflow_trace_exporter.tracking.scanning import Page
 from mlflow_trace_exporter.tracking.source import MlflowSource
 
 USER_KEY = "mlflow.trace.user"
 
 MAX_SEARCHES = 4
-"""The maximum number of searches for labels. If more are needed, MLflow does not filter by label."""
+"""The maximum number of searches for labels. If more are needed, MLflow does not filter by all labels."""
 
 Progress = Callable[[int, int], None]
 """Called after each page with the number of traces read and the start time reached (Unix ms)."""
@@ -45,17 +47,17 @@ class Query:
         """The range of start times to read."""
         return Window(self.since_ms, self.until_ms)
 
-    def terms(self, rules: LabelRules, like: bool = True) -> list[str]:
-        """The filter terms for MLflow, which reduce the traces to read. MLflow may return more traces than ``matches``
-        accepts, above all if it does not support LIKE."""
+    def searches(self, rules: LabelRules, like: bool = True) -> list[list[str]]:
+        """The filter terms of searches in MLflow that together find all matching traces, and possibly others, above all
+        if MLflow does not support LIKE."""
         terms = [_STATE_TERMS[self.state]] if self.state else []
         if self.min_duration_ms is not None:
             terms.append(f"trace.execution_time_ms >= {self.min_duration_ms}")
-        if like and self.user is not None:
-            terms += _label_terms(self.user, (LabelSource("metadata", USER_KEY),))
-        for name, sources in _sources(rules) if like else ():
-            terms += _label_terms(self.labels.get(name, UNKNOWN), sources)
-        return [*terms, self.filter_string] if self.filter_string else terms
+        if like and self.user is not None and self.user != UNKNOWN:
+            terms += filter(None, [_term(LabelSource("metadata", USER_KEY), self.user)])
+        if self.filter_string:
+            terms.append(self.filter_string)
+        return [[*terms, *each] for each in label_searches(self.labels if like else {}, rules)]
 
     def matches(self, record: TraceRecord, labels: Labels) -> bool:
         """Whether a trace with these labels matches, because MLflow may return more traces."""
@@ -79,36 +81,41 @@ def _lasted(record: TraceRecord, min_ms: int) -> bool:
     return record.duration_ms is not None and record.duration_ms >= min_ms
 
 
-def _sources(rules: LabelRules) -> Iterable[tuple[str, tuple[LabelSource, ...]]]:
-    return (("environment", rules.environment), ("version", rules.version), *rules.extra)
-
-
 def label_searches(labels: Mapping[str, str], rules: LabelRules) -> list[list[str]]:
     """Searches that together find all traces with these labels, and possibly others. All terms of a search must match.
 
-    There is one search for each source of a value, because MLflow does not support OR. Example: the version 1.5.0 can
-    be in a tag or in the metadata of a trace.
+    There is one search for each source and text of a value, because MLflow does not support OR. Example: the version
+    1.5.0 can be in a tag or in the metadata of a trace. If that would take more than MAX_SEARCHES, MLflow does not
+    filter by some of the labels. It filters by those first that have the most values.
     """
-    each_place = [
-        [_label_terms(labels.get(name, UNKNOWN), (source,)) for source in sources] for name, sources in _sources(rules)
-    ]
-    found = [list(chain(*terms)) for terms in product(*(terms for terms in each_place if all(terms)))]
-    return found if len(found) <= MAX_SEARCHES else [[]]
+    found: list[list[str]] = [[]]
+    for name, sources in reversed(rules.sources):
+        texts = _shortest(rules.texts(name, labels[name])) if name in labels else ()
+        terms = [_term(source, text) for source in sources for text in texts]
+        if len(terms) * len(found) <= MAX_SEARCHES and all(terms):
+            found = [[*each, term] for each in found for term in terms if term] or found
+    return found
 
 
-def _label_terms(value: str, sources: tuple[LabelSource, ...]) -> list[str]:
-    """A term for a label with only one source, because MLflow supports AND but not OR.
+def _shortest(texts: Collection[str]) -> list[str]:
+    """The texts without those that contain another one: a search for `prod` finds `production`, too."""
+    return [text for text in texts if not any(other in text for other in texts if other != text)]
 
-    All traces with the label match the term; others may match, too. A label is the cleaned text of the trace: without
-    surrounding spaces, truncated, and with control characters replaced. A plain value has no replaced characters, so
-    the text of the trace contains it. `_` matches any character, which only makes MLflow find more.
+
+def _term(source: LabelSource, text: str) -> str | None:
+    """A term that matches all traces with this text in the value of a source, and possibly others. None if MLflow
+    cannot search for it.
+
+    A label is the cleaned text of the trace: without surrounding spaces, truncated, and with control characters
+    replaced. A plain text has no replaced characters, so the text of the trace contains it. `_` matches any character,
+    which only makes MLflow find more. MLflow cannot search by experiment or apply a pattern.
     """
-    (source, *others) = sources
-    if value == UNKNOWN or others or not (_is_plain(value) and _is_plain(source.key)):
-        return []
+    can_search = source.kind in ("tag", "metadata") and source.pattern is None
+    if not (can_search and _is_plain(text) and _is_plain(source.key)):
+        return None
     if source.key.lower() in _MLFLOWS_OWN:
-        return []
-    return [f"{source.kind}.`{source.key}` LIKE '%{value}%'"]
+        return None
+    return f"{source.kind}.`{source.key}` LIKE '%{text}%'"
 
 
 def _is_plain(text: str) -> bool:
@@ -131,16 +138,42 @@ class Library:
         except NotUnderstoodError as error:
             raise (error.perhaps("the filter", query.filter_string) if query.filter_string else error) from None
 
-    def terms(self, query: Query) -> list[str]:
-        """The filter terms of a query that this server supports. Raises PollError."""
-        return query.terms(self.rules, self.source.features().get(Feature.LIKE, False))
+    def searches(self, query: Query) -> list[list[str]]:
+        """The searches for a query that this server supports. See ``Query.searches``. Raises PollError."""
+        return query.searches(self.rules, self.source.features().get(Feature.LIKE, False))
 
     def _read(self, query: Query, progress: Progress) -> Iterator[tuple[TraceRecord, Labels]]:
-        count = 0
-        for page in self.source.scan(query.window, *self.terms(query), experiment=query.labels.get("experiment")):
-            for record in page.records:
-                labels = self.rules.values(record)
-                if query.matches(record, labels) and traffic_of(record) in self.traffic:
-                    yield record, labels
-            count += len(page.records)
-            progress(count, page.next_lo_ms)
+        searches = self.searches(query)
+        reading = _Reading(progress, query.until_ms, [query.since_ms] * len(searches))
+        experiment = query.labels.get("experiment")
+        found = (self.source.scan(query.window, *terms, experiment=experiment) for terms in searches)
+        scans = [reading.of(at, pages) for at, pages in enumerate(found)]
+        for record in _once(merge(*scans, key=lambda each: each.start_ms)):
+            labels = self.rules.values(record)
+            if query.matches(record, labels) and traffic_of(record) in self.traffic:
+                yield record, labels
+
+
+@dataclass(slots=True)
+class _Reading:
+    """Reports the progress of several scans up to ``until_ms``. ``reached_ms``: the start time that each reached."""
+
+    progress: Progress
+    until_ms: int
+    reached_ms: list[int]
+    count: int = 0
+
+    def of(self, at: int, pages: Iterable[Page]) -> Iterator[TraceRecord]:
+        """The traces of the scan number ``at``."""
+        for page in pages:
+            yield from page.records
+            self.count += len(page.records)
+            self.reached_ms[at] = page.next_lo_ms
+            self.progress(self.count, min(self.reached_ms))
+        self.reached_ms[at] = self.until_ms
+
+
+def _once(records: Iterable[TraceRecord]) -> Iterator[TraceRecord]:
+    """Traces ordered by start without duplicates: several searches can find the same one."""
+    for _, same_start in groupby(records, lambda record: record.start_ms):
+        yield from {record.trace_id: record for record in same_start}.values()

@@ -111,7 +111,7 @@ class MlflowSource:
         now_ms, before = self._own_ms(), self._selection
         if before is None or not before.chosen or not 0 <= now_ms - self._selection_ms < EXPERIMENTS_AGE_MS:
             self._selection, self._selection_ms = self.selection(), now_ms
-            if before is None or before.chosen != self._selection.chosen:
+            if before is None or before.names != self._selection.names:
                 self._selection.log()
         assert self._selection is not None, "chosen above"
         return self._selection.chosen
@@ -127,7 +127,7 @@ class MlflowSource:
 
     def features(self) -> Mapping[Feature, bool]:
         """See ``Source.features``. Each feature is tried once. A missing one is tried again after FEATURES_AGE_MS."""
-        now_ms, ids = self._own_ms(), list(self._names())
+        now_ms, ids = self._own_ms(), list(self._chosen())
         again = not 0 <= now_ms - self._features_ms < FEATURES_AGE_MS
         for feature in Feature if ids else ():
             before = self._features.get(feature)
@@ -151,7 +151,7 @@ class MlflowSource:
             return replace(pending, answer=lambda: self._exclude_fewer_if_refused(pending, len(excluded)))
 
         def counts(window: Window) -> Mapping[int, int]:
-            return self.counts(window, STEP_MS, list(self._names()))
+            return self.counts(window, STEP_MS, list(self._chosen()))
 
         known = known if max_excluded else ()
         scan = Scan(search, self.client.bad_answer, PAGE_SIZE, max_excluded, known, counts if can_count else None)
@@ -271,10 +271,10 @@ class MlflowSource:
         token: str | None = None,
     ) -> PendingAnswer[Found]:
         """Begin a search. All traces come through this method."""
-        names = {key: name for key, name in self._names().items() if experiment in (None, clean(name))}
-        if not names:
+        asked = {key: each for key, each in self._chosen().items() if experiment in (None, clean(each.name))}
+        if not asked:
             return _NOTHING
-        pending = self.client.begin_search(list(names), " AND ".join(terms), newest_first, token)
+        pending = self.client.begin_search(list(asked), " AND ".join(terms), newest_first, token)
 
         def answer() -> Found:
             with self._refusals_noted():
@@ -282,25 +282,25 @@ class MlflowSource:
             more = page.next_page_token is not None or len(page.traces) >= PAGE_SIZE
             with self.client.errors_classified():
                 extent = Extent.of(page.traces, more)
-            return Found(extent, lambda: self._records(page, names), page.next_page_token)
+            return Found(extent, lambda: self._records(page, asked), page.next_page_token)
 
         return PendingAnswer(answer, pending.drop)
 
-    def _records(self, page: FoundTraces, names: Mapping[str, str]) -> tuple[TraceRecord, ...]:
+    def _records(self, page: FoundTraces, asked: Mapping[str, Experiment]) -> tuple[TraceRecord, ...]:
         waited_ms = int((monotonic() - page.arrived_s) * 1000)
         seen_ms = self.clocks().earliest_ms - waited_ms
         with self.client.errors_classified():
-            records = _once(to_record(trace, names, seen_ms) for trace in page.traces)
-        if any(record.experiment_id not in names for record in records):
+            records = _once(to_record(trace, asked, seen_ms) for trace in page.traces)
+        if any(record.experiment_id not in asked for record in records):
             raise self.client.bad_answer("it contains traces of experiments that were not requested")
         return records
 
-    def _names(self) -> Mapping[str, str]:
+    def _chosen(self) -> Mapping[str, Experiment]:
         """The experiments of the last selection. Only ``experiments`` updates it, so the caller knows each experiment
         before its traces arrive."""
         if self._selection is None:
             self.experiments()
-        return self._selection.names if self._selection else {}
+        return self._selection.chosen if self._selection else {}
 
     @contextmanager
     def _refusals_noted(self) -> Iterator[None]:

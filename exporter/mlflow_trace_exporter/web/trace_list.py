@@ -199,7 +199,7 @@ def answer(
             and all(values[name] == value for name, value in question.labels.items())
             and (question.since_ms is None or _ran_since(record, question.since_ms))
             and all(amount > question.above[name] for name, amount in _amounts(record, question.above))
-            and (not question.missing or question.missing in missing_fields(record, values))
+            and (not question.missing or question.missing in missing_fields(record, values, rules))
             and _is_of(question.kind, record, objectives.latency_s(*place_of(values)))
         )
 

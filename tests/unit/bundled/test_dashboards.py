@@ -69,6 +69,13 @@ def test_template_job_rule_and_template_instance_rule(board: dict[str, Any], nam
 
 
 @boards
+def test_no_series_needs_the_name_of_its_trace(board: dict[str, Any]) -> None:
+    """labels.trace_name can be false; then it is as if that label was empty."""
+    found = variables(board).get("trace_name", {"allValue": ".*"})
+    assert re.fullmatch(found["allValue"], "")
+
+
+@boards
 def test_template_on_time_change_reload_rule(board: dict[str, Any]) -> None:
     assert {each["refresh"] for each in variables(board).values() if each["type"] == "query"} == {2}
 

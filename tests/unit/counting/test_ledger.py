@@ -15,7 +15,7 @@ from mlflow_trace_exporter.counting.ledger_look import Outlook, examine, outlook
 from mlflow_trace_exporter.counting.release import Gate, SeriesSettings
 from mlflow_trace_exporter.domain.growth import Amounts, Change, Counted, change_of
 from mlflow_trace_exporter.domain.horizon import BUCKET_MS, Horizon, Kind, Pass, Window
-from mlflow_trace_exporter.domain.labels import PLACE_LABELS, TRACE_LABELS
+from mlflow_trace_exporter.domain.labels import PLACE_LABELS, LabelRules, LabelSource
 from mlflow_trace_exporter.domain.objectives import Objective, Objectives
 from mlflow_trace_exporter.domain.trace import State, TokenUsage, TraceRecord
 from mlflow_trace_exporter.domain.triage import Batch, Known, Pending
@@ -24,7 +24,7 @@ from mlflow_trace_exporter.metrics.families import LEDGER_RESETS, trace_families
 from mlflow_trace_exporter.metrics.model import Cell
 from mlflow_trace_exporter.metrics.series import series_totals
 from mlflow_trace_exporter.settings.config import Buckets
-from tests.support.builders import FAMILIES, increments, record
+from tests.support.builders import FAMILIES, METER, increments, record
 from tests.support.old_ledgers import write_ledger
 
 HORIZON = Horizon(1, 2, 3, 0, {Kind.FRESH: Pass(4, 5, Window(6, 7, 8))})
@@ -136,6 +136,30 @@ def test_a_family_with_other_buckets_restarts_and_the_others_continue(ledger: Le
     assert totals(ledger) == {TRACES: 1}
 
 
+def test_no_series_decreases_when_a_label_is_dropped_and_added_again(path: Path) -> None:
+    """The series without the label begin at 0. Those with it return with a new trace, at the values that they had."""
+    edges, without = Buckets(), LabelRules(trace_name=False)
+    nameless = replace(METER, families=trace_families(edges.duration_seconds, edges.tokens, without), rules=without)
+    restarted, shown = [], []
+    for number, meter in enumerate((METER, nameless) * 2):
+        with closing(Ledger(path)) as ledger:
+            restarted.append(len(ledger.totals.adopt(meter.families)))
+            batch = Batch(counted=(record(trace_id=f"tr-{number}"),))
+            made = meter.measure(batch, meter.admission(ledger.totals.groups()), ledger.totals.groups())
+            active = dict.fromkeys(made.groups, number)
+            ledger.commit(HORIZON, batch, made.amounts, active, made.first_ms, made.group_of)
+            shown.append(ledger.totals.shown()[TRACES.family])
+            held = [group for group, state in ledger.totals.groups().items() if state.stage is Stage.HELD]
+            ledger.totals.stage(held, [])
+            shown.append(ledger.totals.shown()[TRACES.family])
+    named, unnamed = ("chatbot", "production", "1.4.0", "support"), ("chatbot", "production", "1.4.0")
+    assert shown == [
+        *({named: (0,)}, {named: (1,)}, {unnamed: (0,)}, {unnamed: (1,)}),
+        *({named: (1,)}, {named: (2,)}, {unnamed: (1,)}, {unnamed: (2,)}),
+    ]
+    assert restarted == [0, 12, 0, 0], "only what is told to restart does"
+
+
 def test_a_family_that_begins_inside_a_group_is_shown_at_0_first(ledger: Ledger) -> None:
     ledger.totals.adopt(FAMILIES[1:])
     made = increments(record())
@@ -239,7 +263,7 @@ def test_groups_of_other_labels_are_forgotten(ledger: Ledger) -> None:
     ledger.totals.adopt(FAMILIES)
     made = increments(record())
     ledger.commit(HORIZON, Batch(counted=(record(),)), made.amounts, dict.fromkeys(made.groups, 1))
-    with_team = trace_families((1.0,), (1.0,), (*TRACE_LABELS, "team"))
+    with_team = trace_families((1.0,), (1.0,), LabelRules(extra=(("team", (LabelSource("tag", "team"),)),)))
     assert FAMILIES[0].name in ledger.totals.adopt(with_team)
     assert list(ledger.totals.groups()) == [group for group in made.groups if len(group) == len(PLACE_LABELS)]
 

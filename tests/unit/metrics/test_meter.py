@@ -1,11 +1,13 @@
 import math
+from dataclasses import replace
 
 import pytest
 
+from mlflow_trace_exporter.domain.labels import LabelRules
 from mlflow_trace_exporter.domain.trace import Cost, State, TokenUsage, TraceRecord
-from mlflow_trace_exporter.metrics.families import MISSING_FIELDS
+from mlflow_trace_exporter.metrics.families import MISSING_FIELDS, trace_families
 from mlflow_trace_exporter.metrics.model import SUM, Cell, histogram_quantile
-from tests.support.builders import increments, record
+from tests.support.builders import METER, increments, record
 
 LABELS = ("chatbot", "production", "1.4.0", "support")
 
@@ -59,6 +61,15 @@ def test_missing_fields_are_counted_and_the_trace_still_is() -> None:
     assert {field: found[Cell("mlflow_traces_missing_total", (*labels, field))] for field in MISSING_FIELDS} == (
         dict.fromkeys(MISSING_FIELDS, 1)
     )
+
+
+def test_a_default_does_not_hide_that_a_trace_has_no_value() -> None:
+    rules = LabelRules(defaults={"environment": "production"})
+    meter = replace(METER, rules=rules, families=trace_families((1.0,), (1.0,), rules))
+    found = increments(record(tags={}), meter=meter).amounts
+    labels = ("chatbot", "production", "unknown", "support")
+    assert found[Cell("mlflow_traces_total", labels)] == 1
+    assert found[Cell("mlflow_traces_missing_total", (*labels, "environment"))] == 1
 
 
 def test_a_trace_without_duration_is_counted_but_not_as_fast() -> None:

@@ -7,6 +7,7 @@ import pytest
 from mlflow_trace_exporter.domain.durations import parse_duration
 from mlflow_trace_exporter.domain.labels import TRACE_LABELS, LabelSource
 from mlflow_trace_exporter.domain.objectives import Objective
+from mlflow_trace_exporter.domain.patterns import Pattern
 from mlflow_trace_exporter.domain.traffic import Traffic
 from mlflow_trace_exporter.errors import UserError
 from mlflow_trace_exporter.settings import config
@@ -44,11 +45,21 @@ def test_defaults_are_those_of_the_design() -> None:
     assert [each.as_objective() for each in defaults.objectives] == [
         Objective(environment="production", error_ratio=0.05, latency_s=5.0, latency_ratio=0.95)
     ]
-    assert (defaults.labels.extra, defaults.labels.max_values) == ((), 200)
+    assert (defaults.labels.extra, defaults.labels.max_values) == ({}, 200)
+    assert (defaults.labels.trace_name, defaults.labels.defaults, defaults.labels.map) == (True, {}, {})
+    assert defaults.metrics.exclude == ()
     assert defaults.mlflow.traffic == {Traffic.APPLICATION}
     assert (defaults.web.external_url, defaults.web.mlflow_ui_url) == (None, None)
-    assert defaults.labels.environment == (LabelSource("tag", "environment"),)
-    assert defaults.labels.version == (LabelSource("tag", "app_version"), LabelSource("metadata", "mlflow.modelId"))
+    assert defaults.labels.environment == (
+        LabelSource("tag", "environment"),
+        LabelSource("tag", "deployment.environment.name"),
+        LabelSource("tag", "deployment.environment"),
+    )
+    assert defaults.labels.version == (
+        LabelSource("tag", "app_version"),
+        LabelSource("metadata", "mlflow.modelId"),
+        LabelSource("tag", "service.version"),
+    )
     assert defaults.buckets.duration_seconds == (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300, 600)
     assert defaults.buckets.tokens == tuple(4**power for power in range(11))
 
@@ -78,8 +89,14 @@ def test_a_whole_file(file: Path) -> None:
         labels:
           environment: [tag.env, metadata.stage]
           version: tag.release
-          extra: {team: tag.team, tier: [tag.tier, metadata.tier]}
+          extra:
+            team: experiment_tag.team
+            tier: [tag.tier, {from: experiment.name, regex: "(.+)-(prod|stag).*", value: "$2"}]
+          trace_name: false
+          defaults: {environment: production}
+          map: {environment: {prod: production, " 1 ": staging}, tier: {stag: b}}
           max_values: 50
+        metrics: {exclude: [mlflow_tokens_per_trace, mlflow_trace_cache_*]}
         buckets:
           duration_seconds: [1, 2.5]
           tokens: [10]
@@ -107,10 +124,14 @@ def test_a_whole_file(file: Path) -> None:
     assert loaded.poll.start == timedelta(hours=24)
     assert loaded.labels.environment == (LabelSource("tag", "env"), LabelSource("metadata", "stage"))
     assert loaded.labels.version == (LabelSource("tag", "release"),)
-    assert loaded.labels.extra == (
-        ("team", (LabelSource("tag", "team"),)),
-        ("tier", (LabelSource("tag", "tier"), LabelSource("metadata", "tier"))),
-    )
+    stage = Pattern("(.+)-(prod|stag).*", "$2")
+    assert loaded.labels.extra == {
+        "team": (LabelSource("experiment_tag", "team"),),
+        "tier": (LabelSource("tag", "tier"), LabelSource("experiment", "name", stage)),
+    }
+    assert (loaded.labels.trace_name, loaded.labels.defaults) == (False, {"environment": "production"})
+    assert loaded.labels.map == {"environment": {"prod": "production", "1": "staging"}, "tier": {"stag": "b"}}
+    assert loaded.metrics.exclude == ("mlflow_tokens_per_trace", "mlflow_trace_cache_*")
     assert (loaded.labels.max_values, loaded.series.limit) == (50, 5_000)
     assert loaded.mlflow.traffic == {Traffic.APPLICATION, Traffic.GATEWAY}
     assert [each.as_objective() for each in loaded.objectives] == [
@@ -223,7 +244,8 @@ polling: {}
         "  line 8, poll.lateness: must be at least 10m",
         "  line 9, poll.start: 'yesterday' is none of now, earliest, or a duration such as 24h",
         "  line 11, labels.environment: name at least one source, as in [tag.environment]",
-        "  line 12, labels.version: 'app_version' is neither a tag nor metadata; write tag.NAME or metadata.NAME",
+        "  line 12, labels.version.0: 'app_version' is not a source; write tag.NAME, metadata.NAME, experiment_tag.NAME"
+        " or experiment.name",
         "  line 14, buckets.duration_seconds: edges must be above 0, at most 1e12, and each above the one before it",
         "  line 15, buckets.tokens: write 1 to 100 numbers, as in [0.1, 1, 10]",
         "  line 16, ledger: must contain keys, as in `key: value`, not 'ledger.db'",
@@ -259,10 +281,60 @@ polling: {}
         ("labels: {extra: {version: tag.a}}", "line 1, labels.extra: version is already a label, or reserved"),
         ("labels: {extra: {pod: tag.a}}", "line 1, labels.extra: pod is already a label, or reserved"),
         ("labels: {extra: {__a: tag.a}}", "line 1, labels.extra: __a is already a label, or reserved"),
-        ("labels: {extra: {a: name}}", "line 1, labels.extra: 'name' is neither a tag nor metadata"),
-        ("labels: {extra: {a: metadata.mlflow.trace.user}}", "line 1, labels.extra: mlflow.trace.user cannot"),
-        ("labels: {version: metadata.mlflow.trace.session}", "line 1, labels.version: mlflow.trace.session cannot"),
-        ("labels: {environment: [tag.a, metadata.mlflow.trace.user]}", "labels.environment: mlflow.trace.user cannot"),
+        ("labels: {extra: {a: name}}", "line 1, labels.extra.a.0: 'name' is not a source; write tag.NAME, m"),
+        (
+            "labels: {extra: {a: experiment.id}}",
+            "line 1, labels.extra.a.0: 'experiment.id' is not a source; write t",
+        ),
+        ("labels: {extra: {a: metadata.mlflow.trace.user}}", "line 1, labels.extra.a.0: mlflow.trace.user cannot"),
+        ("labels: {version: metadata.mlflow.trace.session}", "line 1, labels.version.0: mlflow.trace.session cannot"),
+        ("labels: {environment: [tag.a, metadata.mlflow.trace.user]}", "environment.1: mlflow.trace.user cannot"),
+        (
+            "labels: {version: {from: metadata.mlflow.trace.user, regex: '(a).*'}}",
+            "line 1, labels.version.0: mlflow.trace.user cannot become a label",
+        ),
+        ("labels:\n  version:\n    - tag.a\n    - 7\n", "line 4, labels.version.1: 7 is not a source; write tag.NAME,"),
+        ("labels: {version: {from: tag.a}}", "labels.version.0: {from: tag.a} is not a source; write tag.NAME"),
+        ("labels: {version: {from: tag.a, regx: a}}", "is not a source; write tag.NAME, metadata.NAME, e"),
+        ("labels: {version: {from: tag.a, regex: 7}}", "regex must be a string, not 7; put it in quotes"),
+        (
+            "labels:\n  version:\n    - tag.a\n    - {from: tag.a, regex: 'v(.+'}\n",
+            "line 4, labels.version.1: regex 'v(.+' is invalid at character 2: missing )",
+        ),
+        (
+            "labels: {version: {from: tag.a, regex: 'a(?=b)'}}",
+            "regex 'a(?=b)' is invalid at character 2: invalid perl operator; look-around and backreferences are not",
+        ),
+        ("labels: {version: {from: tag.a, regex: '(.+)-b', value: '$2'}}", "regex has no group 2; it has ${1}"),
+        ("labels: {version: {from: tag.a, regex: '.+-b'}}", "'$1': regex has no group 1; put parentheses around"),
+        ("labels: {version: {from: tag.a, regex: '(a)', value: '$1b'}}", "no group 1b; write ${1} before a letter"),
+        ("labels: {version: {from: tag.a, regex: '\\pL{0,1000}'}}", "is too complex; use fewer or smaller repetitions"),
+        ("labels: {trace_name: maybe}", "labels.trace_name: must be true or false, not 'maybe'"),
+        ("labels: {defaults: production}", "labels.defaults: name labels, as in {environment: production}"),
+        (
+            "labels:\n  defaults: {enviroment: a}",
+            "line 2, labels.defaults: 'enviroment' is not a label that has a source",
+        ),
+        ("labels: {defaults: {experiment: a}}", "'experiment' is not a label that has a source"),
+        ("labels: {trace_name: false, defaults: {trace_name: a}}", "'trace_name' is not a label that has a source"),
+        ("labels: {defaults: {version: 1.0}}", "labels.defaults.version: 1.0 cannot be a label value: write a text"),
+        ("labels: {defaults: {version: ' '}}", "labels.defaults.version: ' ' cannot be a label value: write a text"),
+        ("labels: {map: {environment: prod}}", "labels.map.environment: name values and what replaces them, as in"),
+        ("labels: {map: {environment: {1: a}}}", "labels.map.environment: 1 cannot be a label value: write a text"),
+        ("labels: {map: {team: {a: b}}}", "labels.map: 'team' is not a label that has a source; write one of env"),
+        (
+            "labels:\n  map:\n    environment: {a: b, b: a}\n",
+            "line 3, labels.map.environment: 'a' becomes 'b' becomes 'a', but a value is replaced once; remove one of",
+        ),
+        ("labels: {map: {environment: {x: b, b: c, c: b}}}", "'x' becomes 'b' becomes 'c' becomes 'b', but a value is"),
+        ("labels: {map: {environment: {a: b, b: c, c: d}}}", "replaced once; write 'a': 'd' if that is meant"),
+        ("labels: {map: {environment: {a: a}}}", "'a' becomes 'a', but a value is replaced once; remove one of these"),
+        (
+            "metrics: {exclude: [mlflow_tokens_per_trac]}",
+            "line 1, metrics.exclude.0: 'mlflow_tokens_per_trac' is none of the metrics about traces; did you mean mlf",
+        ),
+        ("metrics: {exclude: [mlflow_up]}", "'mlflow_up' is none of the metrics about traces"),
+        ("metrics: {exclude: [7]}", "metrics.exclude.0: 7 is not a metric; write a name or a glob"),
         ("labels: {extra: [tag.a]}", "line 1, labels.extra: name each label and its sources"),
         ("labels: {max_values: 0}", "line 1, labels.max_values: must be at least 1, not 0"),
         ("series: {limit: many}", "line 1, series.limit: must be an integer, not 'many'"),

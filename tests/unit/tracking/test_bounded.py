@@ -205,6 +205,8 @@ def test_pages_of_experiments_share_one_time_limit(monkeypatch: pytest.MonkeyPat
         {"experiments": [{"experiment_id": "1"}]},
         {"experiments": [{"experiment_id": 1, "name": "a"}]},
         {"experiments": [{"experiment_id": "1", "name": "a", "creation_time": "yesterday"}]},
+        {"experiments": [{"experiment_id": "1", "name": "a", "tags": {"team": "search"}}]},
+        {"experiments": [{"experiment_id": "1", "name": "a", "tags": ["team"]}]},
     ],
 )
 def test_invalid_experiments(page: object) -> None:

@@ -171,9 +171,10 @@ def test_a_redirection_to_a_login_page(status: int) -> None:
 
 
 def test_a_redirection_that_keeps_the_request_is_followed() -> None:
-    there = json.dumps({"experiments": [{"experiment_id": "1", "name": "a"}]})
+    tags = [{"key": "team", "value": "search"}, {"key": "owner"}, {"key": "size", "value": 7}]
+    there = json.dumps({"experiments": [{"experiment_id": "1", "name": "a", "tags": tags}]})
     with server(200, there) as new, server(308, headers={"Location": new + MLFLOW}) as old:
-        assert [each.name for each in Client(old).experiments()] == ["a"]
+        assert [(each.name, each.tags) for each in Client(old).experiments()] == [("a", {"team": "search"})]
 
 
 @pytest.mark.parametrize("version", [(404, ""), (200, "{}"), (200, "<html>hello</html>"), (200, "")])

@@ -9,6 +9,7 @@ import pytest
 
 from mlflow_trace_exporter.domain.trace import Cost, State, TokenUsage, TraceRecord
 from mlflow_trace_exporter.tracking import parsing
+from mlflow_trace_exporter.tracking.experiments import Experiment
 from mlflow_trace_exporter.tracking.parsing import MAX_AMOUNT, Json, TraceInfo, TracePage
 
 TRACE = Json(TraceInfo)
@@ -16,7 +17,8 @@ TRACE = Json(TraceInfo)
 
 def to_record(found: dict[str, Any], experiments: Mapping[str, str], seen_ms: int) -> TraceRecord:
     """Convert a trace to a record by way of JSON."""
-    return parsing.to_record(TRACE.read(json.dumps(found)), experiments, seen_ms)
+    known = {key: Experiment(key, name, 0, {"team": "a"}) for key, name in experiments.items()}
+    return parsing.to_record(TRACE.read(json.dumps(found)), known, seen_ms)
 
 
 def trace(**metadata: str) -> dict[str, Any]:
@@ -42,6 +44,7 @@ def test_a_trace_with_everything() -> None:
     cost = '{"input_cost": 0.5, "output_cost": 0.25, "total_cost": 0.75}'
     record = to_record(trace(tokenUsage=usage, cost=cost, user="u", session="s"), {"7": "chatbot"}, seen_ms=9_000)
     assert (record.trace_id, record.experiment, record.state) == ("tr-1", "chatbot", State.OK)
+    assert record.experiment_tags == {"team": "a"}
     assert (record.start_ms, record.end_ms, record.duration_s, record.seen_ms) == (1_000, 1_005, 0.005, 9_000)
     assert (record.name, record.user, record.session) == ("support", "u", "s")
     assert record.usage == TokenUsage(10, 2, 8, None)
@@ -60,8 +63,8 @@ def test_mlflow_s_mark(mark: str, finalized: bool) -> None:
 
 
 def test_user_input_is_not_in_the_repr() -> None:
-    record = to_record(trace(user="alice", secret="prompt text"), {}, 0)
-    assert not re.search("alice|prompt text|production", repr(record))
+    record = to_record(trace(user="alice", secret="prompt text"), {"7": "chatbot"}, 0)
+    assert not re.search("alice|prompt text|production|team", repr(record))
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlflow_trace_exporter.domain.labels import LabelRules, LabelSource, clean
+from mlflow_trace_exporter.domain.patterns import Pattern
 from mlflow_trace_exporter.domain.trace import ORPHAN_MS, State, TraceRecord
-from mlflow_trace_exporter.tracking.query import Query
+from mlflow_trace_exporter.tracking.query import MAX_SEARCHES, Query, label_searches
+from tests.support import labelled
 from tests.support.builders import record
 
 TAG = LabelSource("tag", "environment")
@@ -21,7 +23,13 @@ def query(**fields: object) -> Query:
 
 
 def terms(environment: str, source: LabelSource = TAG) -> list[str]:
-    return query(labels={"environment": environment}).terms(LabelRules((source,), RULES.version))
+    return the_search(query(labels={"environment": environment}), LabelRules((source,), RULES.version))
+
+
+def the_search(asked: Query, rules: LabelRules) -> list[str]:
+    """The terms of the only search for a query."""
+    (terms,) = asked.searches(rules)
+    return terms
 
 
 def finds(term: str, raw: str) -> bool:
@@ -44,6 +52,23 @@ def test_searches_find_all_traces_with_the_label(text: str, around: str) -> None
     assert all(finds(term, raw) for term in terms(clean(raw)))
 
 
+@given(labelled.rules, labelled.records, st.sets(labelled.names))
+def test_some_search_finds_every_trace_with_the_labels(
+    rules: LabelRules, trace: TraceRecord, names: frozenset[str]
+) -> None:
+    """Whatever they come from: a tag, an experiment, a pattern, a map or a default."""
+    labels = {name: value for name, value in rules.values(trace).items() if name in names}
+    searches = label_searches(labels, rules)
+    assert 1 <= len(searches) <= MAX_SEARCHES
+    assert any(all(found_by(term, trace) for term in terms) for terms in searches)
+
+
+def found_by(term: str, trace: TraceRecord) -> bool:
+    kind, key, like = re.fullmatch(r"(tag|metadata)\.`(.*)` LIKE '(.*)'", term).groups()  # type: ignore[union-attr]  # or it fails
+    text = (trace.tags if kind == "tag" else trace.metadata).get(key)
+    return text is not None and finds(f"tag.`environment` LIKE '{like}'", text)
+
+
 @pytest.mark.parametrize("value", ["production", "1.5.0+b", "a_b", "Team A/prod", "x" * 128])
 def test_mlflow_filters_by_plain_values(value: str) -> None:
     assert terms(value) == [f"tag.`environment` LIKE '%{value}%'"]
@@ -64,9 +89,39 @@ def test_mlflow_does_not_filter_by_keys_that_it_interprets_differently(key: str)
     assert terms("production", LabelSource("tag", key)) == []
 
 
-def test_mlflow_does_not_filter_by_a_label_with_several_sources() -> None:
+def test_a_label_with_several_sources_is_searched_for_in_each() -> None:
     rules = LabelRules((TAG, LabelSource("metadata", "stage")), RULES.version)
-    assert query(labels={"environment": "production"}).terms(rules) == []
+    assert query(labels={"environment": "production"}, state=State.ERROR).searches(rules) == [
+        [STATES[0], "tag.`environment` LIKE '%production%'"],
+        [STATES[0], "metadata.`stage` LIKE '%production%'"],
+    ]
+
+
+NAME = LabelSource("experiment", "name")
+STAGE = Pattern(".+-(prod|stag)")
+
+
+@pytest.mark.parametrize(
+    ("rules", "expected"),
+    [
+        (LabelRules((NAME,)), [[]]),
+        (LabelRules((LabelSource("experiment_tag", "stage"),)), [[]]),
+        (LabelRules((LabelSource("tag", "app", STAGE),)), [[]]),
+        (LabelRules((TAG, NAME)), [[]]),
+        (LabelRules((TAG,), defaults={"environment": "prod"}), [[]]),
+        (LabelRules((TAG,), defaults={"environment": "test"}), [["tag.`environment` LIKE '%prod%'"]]),
+        (LabelRules((TAG,), maps={"environment": {"production": "prod"}}), [["tag.`environment` LIKE '%prod%'"]]),
+        (
+            LabelRules((TAG,), maps={"environment": {"live": "prod", "test": "stag"}}),
+            [["tag.`environment` LIKE '%prod%'"], ["tag.`environment` LIKE '%live%'"]],
+        ),
+        (LabelRules((TAG,), maps={"environment": {"50%": "prod"}}), [[]]),
+        (LabelRules((TAG,), maps={"environment": dict.fromkeys("vwxyz", "prod")}), [[]]),
+    ],
+)
+def test_what_mlflow_cannot_search_for_is_not_a_condition(rules: LabelRules, expected: list[list[str]]) -> None:
+    """The label is that of a trace if its text is `prod`, or if a map, a default or an experiment makes it so."""
+    assert label_searches({"environment": "prod"}, rules) == expected
 
 
 def chosen(asked: Query, **fields: object) -> bool:
@@ -92,7 +147,7 @@ def test_a_trace_that_mlflow_never_ends_counts_as_ok(asked: State | None, expect
     }
     found = query(state=asked)
     assert [name for name, fields in traces.items() if chosen(found, **fields)] == expected
-    assert found.terms(RULES) == term
+    assert the_search(found, RULES) == term
 
 
 @given(texts)

@@ -16,7 +16,9 @@ import pytest
 
 from mlflow_trace_exporter.addresses import without_credentials
 from mlflow_trace_exporter.domain.horizon import Window
+from mlflow_trace_exporter.domain.labels import LabelRules, LabelSource
 from mlflow_trace_exporter.domain.trace import TraceRecord
+from mlflow_trace_exporter.domain.traffic import Traffic
 from mlflow_trace_exporter.errors import PollError, Reason
 from mlflow_trace_exporter.tracking import filters, scanning
 from mlflow_trace_exporter.tracking import source as source_module
@@ -24,6 +26,7 @@ from mlflow_trace_exporter.tracking.client import Client, FoundTraces
 from mlflow_trace_exporter.tracking.experiments import Experiment
 from mlflow_trace_exporter.tracking.parsing import TraceInfo
 from mlflow_trace_exporter.tracking.pending import PendingAnswer
+from mlflow_trace_exporter.tracking.query import Library, Query
 from mlflow_trace_exporter.tracking.source import Lookup, MlflowSource
 from mlflow_trace_exporter.tracking.variables import prepare_client
 
@@ -161,6 +164,7 @@ class Told(Client):
     def __init__(self, search: Search, counts: Mapping[int, int]) -> None:
         super().__init__("http://told")
         self._told, self._counts = search, counts
+        self.tags: Mapping[str, str] = {}
 
     def begin_search(
         self, _: Sequence[str], filter_string: str, newest_first: bool = False, page_token: str | None = None
@@ -179,7 +183,7 @@ class Told(Client):
         return dict(self._counts)
 
     def experiments(self) -> list[Experiment]:
-        return [Experiment("7", "chatbot", 0)]
+        return [Experiment("7", "chatbot", 0, self.tags)]
 
     def server_ms(self) -> int | None:
         return None
@@ -209,6 +213,35 @@ def test_a_trace_that_is_twice_in_an_answer_is_one() -> None:
     assert [record.trace_id for each in source.scan(ALL) for record in each.records] == ["a", "b"]
     assert sorted((record.trace_id, record.start_ms) for record in source.newest(ALL)) == [("a", 0), ("b", 1)]
     assert [record.trace_id for found in source.get([Lookup(["a", "b"], ALL)]) for record in found] == ["a", "b"]
+
+
+def test_several_searches_are_read_as_one() -> None:
+    """In order of start, each trace once, whichever of them find it."""
+    ids = {"a": (("tr-both", 1), ("tr-a", 5)), "b": (("tr-b", 0), ("tr-both", 1), ("tr-b-2", 9))}
+
+    def search(filter_string: str, _: str | None) -> FoundTraces:
+        (key,) = (key for key in ids if f"tag.`{key}` LIKE '%x%'" in filter_string)
+        found = (trace(trace_id, start_ms) for trace_id, start_ms in ids[key])
+        return FoundTraces(tuple(msgspec.structs.replace(each, tags={"a": "x"}) for each in found), None)
+
+    rules = LabelRules((LabelSource("tag", "a"), LabelSource("tag", "b")))
+    reached: list[tuple[int, int]] = []
+    library = Library(told(search), rules, frozenset(Traffic))
+    query = Query(ALL.lo_ms, ALL.hi_ms, {"environment": "x"})
+    found = [record.trace_id for record, _ in library.read(query, lambda *progress: reached.append(progress))]
+    assert found == ["tr-b", "tr-both", "tr-a", "tr-b-2"]
+    assert reached == [(2, ALL.lo_ms), (5, 9)], "no further than what is read of each"
+
+
+def test_tags_of_an_experiment_are_no_news(caplog: pytest.LogCaptureFixture) -> None:
+    """They are read again every minute."""
+    client, now_ms = Told(lambda *_: FoundTraces((), None), {}), [0]
+    source = MlflowSource(client, now_ms=lambda: now_ms[0])
+    caplog.set_level("INFO")
+    for number in range(3):
+        client.tags, now_ms[0] = {"release": f"{number}"}, number * 60_000
+        assert source.experiments()["7"].tags == {"release": f"{number}"}
+    assert [each.message for each in caplog.records] == ["experiments selected"]
 
 
 def test_a_full_page_with_a_trace_twice_is_not_the_last() -> None:

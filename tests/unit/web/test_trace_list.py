@@ -56,7 +56,8 @@ def test_all_that_can_be_said() -> None:
     question = ask(environment="production", version="", status="error", start="1789990000", end="1789990060.5")
     asked = {"environment": "production"}
     assert question == PendingAnswer(asked, [], Kind.ERROR, None, 1_789_990_000_000, 1_789_990_060_500)
-    assert searches(question) == [["trace.status = 'ERROR'", "tag.`environment` LIKE '%production%'"]]
+    keys = ("environment", "deployment.environment.name", "deployment.environment")
+    assert searches(question) == [["trace.status = 'ERROR'", f"tag.`{key}` LIKE '%production%'"] for key in keys]
     assert ask(experiment="chatbot").experiment == "chatbot"
     assert searches(ask(status="in_progress")) == [["trace.status != 'OK'", "trace.status != 'ERROR'"]]
     assert searches(ask(status="ok")) == [["trace.status != 'ERROR'"]]
@@ -83,13 +84,17 @@ def test_times_are_written_as_programs_and_as_people_do(text: str, at_ms: int) -
 
 def test_a_version_is_looked_for_wherever_it_can_come_from() -> None:
     """MLflow knows no OR, and among many traces those of a version that has few would not be found."""
-    assert searches(ask(version="1.5.0", environment="production")) == [
-        ["tag.`environment` LIKE '%production%'", "tag.`app_version` LIKE '%1.5.0%'"],
-        ["tag.`environment` LIKE '%production%'", "metadata.`mlflow.modelId` LIKE '%1.5.0%'"],
+    stage = LabelSource("tag", "stage")
+    two = LabelRules((stage,), (LabelSource("tag", "release"), LabelSource("metadata", "model")))
+    asked = ask(version="1.5.0", environment="production")
+    assert asked.searches(two, OBJECTIVES) == [
+        ["tag.`release` LIKE '%1.5.0%'", "tag.`stage` LIKE '%production%'"],
+        ["metadata.`model` LIKE '%1.5.0%'", "tag.`stage` LIKE '%production%'"],
     ]
-    three = LabelSource("tag", "a"), LabelSource("tag", "b"), LabelSource("tag", "c")
-    many = LabelRules(three, three)
-    assert ask(version="1", environment="2").searches(many, OBJECTIVES) == [[]]
+    of_version = [["tag.`app_version` LIKE '%1.5.0%'"], ["metadata.`mlflow.modelId` LIKE '%1.5.0%'"]]
+    assert searches(asked) == [*of_version, ["tag.`service.version` LIKE '%1.5.0%'"]], "not nine searches"
+    five = tuple(LabelSource("tag", name) for name in "abcde")
+    assert asked.searches(LabelRules(five, five), OBJECTIVES) == [[]]
 
 
 def test_the_newest_are_looked_for_first_and_then_what_ended_later_or_runs() -> None:
@@ -158,9 +163,8 @@ def test_mlflow_looks_for_what_is_slow_for_the_application_that_is_asked_for() -
         )
     )
     asked = {"status": "slow", "experiment": "chatbot"}
-    assert searches(ask(**asked, environment="production"), each) == [
-        ["trace.execution_time_ms > 5000", "tag.`environment` LIKE '%production%'"]
-    ]
+    in_production = searches(ask(**asked, environment="production"), each)
+    assert {terms[0] for terms in in_production} == {"trace.execution_time_ms > 5000"}
     assert searches(ask(**asked), each) == [["trace.execution_time_ms > 5000"]]
     assert searches(ask(status="slow", experiment="mail"), each) == [["trace.execution_time_ms > 1000"]]
     assert searches(ask(status="slow", experiment="other"), each) == [["trace.execution_time_ms > 100"]]
