@@ -77,13 +77,13 @@ ON_TRACES = "prometheus/rules/mlflow-alerts.yml"
 ON_EXPORTER = "prometheus/rules/mlflow-exporter-alerts.yml"
 
 OFFSET_PAGING = """\
-        token = None
+        tokens = None
         while True:
-            found = self._begin_search(window, terms, token=token).answer()
+            found = self._begin_search(window, terms, tokens=tokens).answer()
             if records := found.records():
                 yield Page(records, records[-1].start_ms)
-            token = found.token
-            if token is None:
+            tokens = found.tokens
+            if not tokens:
                 return
 """
 
@@ -388,9 +388,9 @@ BREAKAGES = (
     ),
     Breakage(
         "take a full page for the last where a trace is twice in it",
-        "tracking/source.py",
-        "len(page.traces) >= PAGE_SIZE",
-        "len(records) >= PAGE_SIZE",
+        "tracking/client.py",
+        "len(self.traces) >= PAGE_SIZE",
+        "len({each.trace_id for each in self.traces}) >= PAGE_SIZE",
         f"{ANSWERS} -k full_page",
     ),
     Breakage(
@@ -1224,7 +1224,7 @@ BREAKAGES = (
     Breakage(
         "lead to whatever workspace was open last",
         "tracking/mlflow_pages.py",
-        '**({"workspace": self.workspace} if self.workspace else {})',
+        '**({"workspace": workspace} if workspace else {})',
         "**{}",
         "tests/unit/web/test_trace_list.py",
     ),
@@ -1400,8 +1400,8 @@ BREAKAGES = (
     Breakage(
         "find an experiment by its raw name",
         "tracking/source.py",
-        "in (None, clean(name))",
-        "in (None, name)",
+        "in (None, clean(each.unique_name))",
+        "in (None, each.unique_name)",
         f"{NAMES} -k experiment",
     ),
     Breakage(

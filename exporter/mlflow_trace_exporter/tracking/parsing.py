@@ -9,6 +9,7 @@ from typing import Any, Generic, TypeVar
 import msgspec
 
 from mlflow_trace_exporter.domain.trace import Cost, State, TokenUsage, TraceRecord
+from mlflow_trace_exporter.tracking.experiments import Experiment
 
 T = TypeVar("T")
 
@@ -80,8 +81,8 @@ _EPOCH = datetime.fromtimestamp(0, UTC)
 _MS = timedelta(milliseconds=1)
 
 
-def to_record(found: TraceInfo, experiments: Mapping[str, str], seen_ms: int) -> TraceRecord:
-    """Convert a trace to a TraceRecord. ``experiments`` are names by id. Raises ValueError if its id cannot be stored
+def to_record(found: TraceInfo, experiments: Mapping[str, Experiment], seen_ms: int) -> TraceRecord:
+    """Convert a trace to a TraceRecord. ``experiments``: by id. Raises ValueError if its id cannot be stored
     or its start is invalid.
 
     A duration, usage or cost that cannot be parsed is treated as missing: the trace is still counted.
@@ -89,10 +90,11 @@ def to_record(found: TraceInfo, experiments: Mapping[str, str], seen_ms: int) ->
     found.trace_id.encode()  # raises if it cannot be stored
     metadata, tags = found.trace_metadata or {}, found.tags or {}
     experiment_id = found.trace_location.mlflow_experiment.experiment_id
+    experiment = experiments.get(experiment_id)
     return TraceRecord(
         trace_id=found.trace_id,
         experiment_id=experiment_id,
-        experiment=experiments.get(experiment_id, experiment_id),
+        experiment=experiment.unique_name if experiment else experiment_id,
         state=_state(found.state, ended=found.execution_duration is not None),
         start_ms=found.start_ms,
         seen_ms=seen_ms,
@@ -105,6 +107,7 @@ def to_record(found: TraceInfo, experiments: Mapping[str, str], seen_ms: int) ->
         cost=_cost(metadata.get("mlflow.trace.cost")),
         tags=tags,
         metadata=metadata,
+        workspace=experiment.workspace if experiment else None,
     )
 
 

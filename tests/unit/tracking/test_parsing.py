@@ -9,6 +9,7 @@ import pytest
 
 from mlflow_trace_exporter.domain.trace import Cost, State, TokenUsage, TraceRecord
 from mlflow_trace_exporter.tracking import parsing
+from mlflow_trace_exporter.tracking.experiments import Experiment
 from mlflow_trace_exporter.tracking.parsing import MAX_AMOUNT, Json, TraceInfo, TracePage
 
 TRACE = Json(TraceInfo)
@@ -16,7 +17,8 @@ TRACE = Json(TraceInfo)
 
 def to_record(found: dict[str, Any], experiments: Mapping[str, str], seen_ms: int) -> TraceRecord:
     """Convert a trace to a record by way of JSON."""
-    return parsing.to_record(TRACE.read(json.dumps(found)), experiments, seen_ms)
+    named = {key: Experiment(key, name, 0) for key, name in experiments.items()}
+    return parsing.to_record(TRACE.read(json.dumps(found)), named, seen_ms)
 
 
 def trace(**metadata: str) -> dict[str, Any]:
