@@ -240,7 +240,7 @@ class MlflowSource:
         among = {each: chosen[each] for each in experiment_ids if each in chosen}
         for part in filters.parts(window, step_ms, MAX_COUNTS - 1):
             for workspace, ids in _by_workspace(among):
-                with self._refusals_noted(workspace):
+                with self._refusals_noted():
                     found = self.client.count(ids, part.lo_ms, part.hi_ms - 1, step_ms // 1000, workspace)
                 if not all(at_ms % step_ms == 0 and part.lo_ms - step_ms < at_ms < part.hi_ms for at_ms in found):
                     raise self.client.bad_answer("it contains counts of times that were not requested")
@@ -325,7 +325,7 @@ class MlflowSource:
         pending = self.client.begin_search(experiment_ids, filter_string, newest_first, token, workspace)
 
         def answer() -> FoundTraces:
-            with self._refusals_noted(workspace):
+            with self._refusals_noted():
                 return pending.answer()
 
         return PendingAnswer(answer, pending.drop)
@@ -347,7 +347,7 @@ class MlflowSource:
         return self._selection.chosen if self._selection else {}
 
     @contextmanager
-    def _refusals_noted(self, workspace: str | None) -> Iterator[None]:
+    def _refusals_noted(self) -> Iterator[None]:
         """Select experiments again after a refusal, because permissions may have changed, and try all features again,
         because the server may have been replaced."""
         try:
@@ -357,20 +357,18 @@ class MlflowSource:
                 self._selection_ms = 0
             if error.reason is Reason.CONFIGURATION:
                 self._features = {}
-            self._workspaces.note_refusal(workspace, error)
             raise
 
     def _has(self, feature: Feature, workspace: str | None, experiment_ids: Sequence[str]) -> bool:
-        nothing = "trace.timestamp_ms < 0"
         search = partial(self.client.search, experiment_ids, workspace=workspace)
         try:
             match feature:
                 case Feature.END_TIME_FILTER:
-                    search(f"{nothing} AND trace.end_time_ms >= 0")
+                    search(f"{filters.NOTHING} AND trace.end_time_ms >= 0")
                 case Feature.NOT_IN:
-                    search(f"{nothing} AND trace.request_id NOT IN ('tr-1','tr-2')")
+                    search(f"{filters.NOTHING} AND trace.request_id NOT IN ('tr-1','tr-2')")
                 case Feature.LIKE:
-                    search(f"{nothing} AND tag.environment LIKE '%a%'")
+                    search(f"{filters.NOTHING} AND tag.environment LIKE '%a%'")
                 case Feature.TRACE_METRICS:
                     self.client.count(experiment_ids, 0, 0, 60, workspace)
                     return self._filter is None  # counts do not support filters

@@ -7,6 +7,7 @@ from fnmatch import fnmatchcase
 
 from mlflow_trace_exporter.domain.objectives import WILDCARDS
 from mlflow_trace_exporter.errors import PollError, Reason
+from mlflow_trace_exporter.tracking import filters
 from mlflow_trace_exporter.tracking.client import Client
 from mlflow_trace_exporter.tracking.experiments import NO_WORKSPACES, Experiment, Workspaces
 
@@ -24,8 +25,8 @@ class WorkspaceReader:
     ``selectors`` are names, or globs of names. Without selectors all workspaces that the server shows are read. A
     server without workspaces is read as a whole.
 
-    A workspace that MLflow denies access to is left out, so that it does not stop the others. It is tried again each
-    time. If MLflow denies access to all, that is an error.
+    A workspace that MLflow denies access to, or to its traces, is left out, so that it does not stop the others. It is
+    tried again each time. If MLflow denies access to all, that is an error.
     """
 
     def __init__(self, client: Client, selectors: Sequence[str], now_ms: Callable[[], int]) -> None:
@@ -62,14 +63,9 @@ class WorkspaceReader:
             raise next(iter(denials.values()))
         return [each for experiments in found.values() for each in experiments]
 
-    def note_refusal(self, workspace: str | None, error: PollError) -> None:
-        """Remember that MLflow refused a request for traces, which can happen where it lists experiments."""
-        if workspace is not None and error.reason is Reason.CREDENTIALS:
-            self._note_denials((), {workspace: error})
-
     def _ask_server(self) -> bool:
-        """Whether the server has workspaces. If it does not say, because it is older than workspaces or a proxy does
-        not let the request pass, what was known stays true."""
+        """Whether the server has workspaces. A server has none if it refuses the question, because it is older than
+        workspaces."""
         is_recent = 0 <= self._now_ms() - self._asked_ms < SERVER_AGE_MS
         if self._has_workspaces is None or not (self._has_workspaces or is_recent):
             self._asked_ms = self._now_ms()
@@ -102,10 +98,11 @@ class WorkspaceReader:
             raise
 
     def _readable(self, name: str) -> list[Experiment]:
-        """The experiments of a workspace. Raises PollError also if its traces were denied, and still are."""
+        """The experiments of a workspace. Raises PollError also if their traces may not be read: MLflow has permissions
+        on experiments, and on the traces of a workspace."""
         found = [replace(each, workspace=name) for each in self._client.experiments(name)]
-        if name in self._denied and found:
-            self._client.search([each.experiment_id for each in found], "trace.timestamp_ms < 0", workspace=name)
+        for each in found[:1]:
+            self._client.search([each.experiment_id], filters.NOTHING, workspace=name)
         return found
 
     def _of_default(self) -> list[Experiment]:
@@ -119,9 +116,9 @@ class WorkspaceReader:
         for name, error in denials.items():
             if name not in self._denied:
                 log.warning("a workspace cannot be read", extra={"workspace": name, "error": str(error)})
-        for name in self._denied & {*found}:
+        for name in sorted(self._denied & {*found}):
             log.info("a workspace can be read again", extra={"workspace": name})
-        self._denied = (self._denied - {*found}) | denials.keys()
+        self._denied = {*denials}
 
     def _pointless(self) -> str:
         return (
