@@ -1240,7 +1240,7 @@ BREAKAGES = (
         "tracking/source.py",
         "if tokens is None or part[0] in tokens",
         "if True",
-        "tests/unit/tracking/test_workspaces.py -k once",
+        "tests/unit/tracking/test_workspaces.py -k millisecond",
     ),
     Breakage(
         "let a workspace that is denied stop the others",
