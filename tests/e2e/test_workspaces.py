@@ -224,7 +224,7 @@ def test_check_lists_what_the_user_may_read(teams: Teams, tmp_path: Path) -> Non
 
     code, said = check("exporter")
     assert code == 0, said
-    assert "workspaces   2 read, with so many experiments each: team-a (2), team-b (1)\n" in said
+    assert "workspaces   2 read: team-a (2 experiments), team-b (1 experiment)\n" in said
     code, said = check("exporter", workspaces="team-c")
     assert code == 2
     assert "team-c selects none of the 2 workspaces" in said

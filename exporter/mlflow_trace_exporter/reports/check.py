@@ -72,9 +72,13 @@ def _say_experiments(source: MlflowSource, say: Callable[[str], None]) -> None:
 def _say_workspaces(selection: Selection, say: Callable[[str], None]) -> None:
     workspaces = selection.workspaces
     numbers = Counter(each.workspace for each in selection.chosen.values())
-    readable = [f"{name} ({numbers[name]:,})" for name, can in sorted(workspaces.readable.items()) if can]
+    readable = [
+        f"{name} ({numbers[name]:,} experiment{'' if numbers[name] == 1 else 's'})"
+        for name, can in sorted(workspaces.readable.items())
+        if can
+    ]
     if readable:
-        say(f"workspaces   {len(readable):,} read, with so many experiments each: {few(readable)}")
+        say(f"workspaces   {len(readable):,} read: {few(readable)}")
     for name, can in sorted(workspaces.readable.items()):
         if not can:
             say(f"             warning: MLflow denies access to workspace {name}; its traces are not counted")
