@@ -78,13 +78,13 @@ ON_TRACES = "prometheus/rules/mlflow-alerts.yml"
 ON_EXPORTER = "prometheus/rules/mlflow-exporter-alerts.yml"
 
 OFFSET_PAGING = """\
-        token = None
+        tokens = None
         while True:
-            found = self._begin_search(window, terms, token=token).answer()
+            found = self._begin_search(window, terms, tokens=tokens).answer()
             if records := found.records():
                 yield Page(records, records[-1].start_ms)
-            token = found.token
-            if token is None:
+            tokens = found.tokens
+            if not tokens:
                 return
 """
 
@@ -389,9 +389,9 @@ BREAKAGES = (
     ),
     Breakage(
         "take a full page for the last where a trace is twice in it",
-        "tracking/source.py",
-        "len(page.traces) >= PAGE_SIZE",
-        "len(records) >= PAGE_SIZE",
+        "tracking/client.py",
+        "len(self.traces) >= PAGE_SIZE",
+        "len({each.trace_id for each in self.traces}) >= PAGE_SIZE",
         f"{ANSWERS} -k full_page",
     ),
     Breakage(
@@ -1263,9 +1263,65 @@ BREAKAGES = (
         "tests/unit/web/test_trace_list.py",
     ),
     Breakage(
+        "merge pages of workspaces beyond the end of a full one",
+        "tracking/merging.py",
+        "row.start_ms <= min(ends_ms)",
+        "row.start_ms <= max(ends_ms)",
+        "tests/unit/tracking/test_workspaces.py -k once",
+    ),
+    Breakage(
+        "take a page of workspaces for the last if one of them has no more",
+        "tracking/merging.py",
+        "any(page.more for page in pages.values())",
+        "all(page.more for page in pages.values())",
+        "tests/unit/tracking/test_workspaces.py -k once",
+    ),
+    Breakage(
+        "read the further pages of one workspace in all",
+        "tracking/source.py",
+        "if tokens is None or part[0] in tokens",
+        "if True",
+        "tests/unit/tracking/test_workspaces.py -k millisecond",
+    ),
+    Breakage(
+        "let a workspace that is denied stop the others",
+        "tracking/workspaces.py",
+        "                return error\n",
+        "                raise\n",
+        "tests/unit/tracking/test_workspaces.py -k denied",
+    ),
+    Breakage(
+        "read only the default workspace",
+        "tracking/workspaces.py",
+        "if not names and not unmatched:",
+        "if not self._selectors:",
+        "tests/unit/tracking/test_workspaces.py -k all_workspaces_are_read",
+    ),
+    Breakage(
+        "mix experiments of two workspaces with the same name",
+        "domain/workspaces.py",
+        "experiment if workspace is None else",
+        "experiment if True else",
+        "tests/unit/tracking/test_workspaces.py -k all_workspaces_are_read",
+    ),
+    Breakage(
+        "forget the workspaces in a restart",
+        "counting/poller.py",
+        "self._workspaces = self._ledger.workspaces()",
+        "self._workspaces = frozenset(self._reader._source.workspaces())",
+        "tests/unit/counting/test_poller.py -k workspaces",
+    ),
+    Breakage(
+        "look up ids in all workspaces",
+        "tracking/source.py",
+        "if each.workspace in workspaces",
+        "if True",
+        "tests/unit/tracking/test_workspaces.py -k looked_up",
+    ),
+    Breakage(
         "lead to whatever workspace was open last",
         "tracking/mlflow_pages.py",
-        '**({"workspace": self.workspace} if self.workspace else {})',
+        '**({"workspace": workspace} if workspace else {})',
         "**{}",
         "tests/unit/web/test_trace_list.py",
     ),
@@ -1476,8 +1532,8 @@ BREAKAGES = (
     Breakage(
         "find an experiment by its raw name",
         "tracking/source.py",
-        "in (None, clean(each.name))",
-        "in (None, each.name)",
+        "in (None, clean(each.unique_name))",
+        "in (None, each.unique_name)",
         f"{NAMES} -k experiment",
     ),
     Breakage(

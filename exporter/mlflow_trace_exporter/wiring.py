@@ -1,6 +1,5 @@
 """Builds the parts of the program from the configuration."""
 
-import os
 import time
 from collections.abc import Iterator
 from datetime import timedelta
@@ -16,6 +15,7 @@ from mlflow_trace_exporter.domain.clocks import PLAUSIBLE_MS
 from mlflow_trace_exporter.domain.horizon import Limits
 from mlflow_trace_exporter.domain.labels import LabelRules
 from mlflow_trace_exporter.domain.moments import text
+from mlflow_trace_exporter.domain.objectives import WILDCARDS
 from mlflow_trace_exporter.errors import UserError
 from mlflow_trace_exporter.metrics.families import trace_families
 from mlflow_trace_exporter.metrics.meter import Meter
@@ -37,7 +37,8 @@ def open_source(settings: Config, retries: int = 0) -> MlflowSource:
     timeout = settings.mlflow.timeout
     prepare_client(timeout.total_seconds() if timeout else None, retries)
     client = Client(settings.mlflow.tracking_uri)
-    return MlflowSource(client, now_ms, settings.mlflow.experiments, settings.mlflow.filter)
+    mlflow = settings.mlflow
+    return MlflowSource(client, now_ms, mlflow.experiments, mlflow.filter, mlflow.workspaces)
 
 
 RETRIES = 2
@@ -50,9 +51,12 @@ def open_library(settings: Config) -> Library:
 
 
 def mlflow_pages(settings: Config) -> MlflowPages:
-    """Links to MLflow's pages, in the workspace that MLflow's client reads."""
+    """Links to MLflow's pages."""
     url = settings.web.mlflow_ui_url or without_credentials(settings.mlflow.tracking_uri).rstrip("/")
-    return MlflowPages(url, os.environ.get("MLFLOW_WORKSPACE", "").strip() or None)
+    match settings.mlflow.workspaces:
+        case (name,) if not WILDCARDS & set(name):
+            return MlflowPages(url, name)
+    return MlflowPages(url)
 
 
 def open_meter(settings: Config) -> Meter:

@@ -103,9 +103,10 @@ class Watched(Client):
         filter_string: str,
         newest_first: bool = False,
         page_token: str | None = None,
+        workspace: str | None = None,
     ) -> PendingAnswer[FoundTraces]:
         self.filters.append(filter_string)
-        return super().begin_search(experiment_ids, filter_string, newest_first, page_token)
+        return super().begin_search(experiment_ids, filter_string, newest_first, page_token, workspace)
 
 
 def watched(mlflow: Mlflow, experiment: str) -> tuple[MlflowSource, list[str]]:

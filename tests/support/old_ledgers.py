@@ -4,6 +4,8 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
+from mlflow_trace_exporter.counting.ledger_schema import digest
+
 GROUP = '["chatbot","production","1.4.0","support"]'
 
 SCHEMA_4 = """
@@ -42,17 +44,36 @@ INSERT INTO passes VALUES ('fresh', 1000000000001, 100000000000, 200000000000, 1
 """
 """Two counted traces, one that was given up, one that is pending, and a pass that was cut short."""
 
-_BACK = {
+TO_SCHEMA_5 = """
+DROP TABLE done;
+CREATE TABLE done (digest BLOB NOT NULL UNIQUE, start_ms INTEGER NOT NULL, group_id INTEGER, failed INTEGER,
+  duration_ms INTEGER, input INTEGER, output INTEGER, cache_read_input INTEGER, cache_creation_input INTEGER,
+  input_nano_usd INTEGER, output_nano_usd INTEGER, seen INTEGER);
+CREATE INDEX done_by_start ON done (start_ms);
+INSERT INTO done (digest, start_ms, seen) VALUES (digest('tr-1'), 1000, 4081470063), (digest('it''s'), 2000, 7),
+  (digest('tr-given-up'), 3000, NULL);
+ALTER TABLE groups RENAME TO groups_before;
+CREATE TABLE groups (id INTEGER PRIMARY KEY, labels TEXT NOT NULL UNIQUE, active_ms INTEGER NOT NULL,
+  stage INTEGER NOT NULL);
+INSERT INTO groups (labels, active_ms, stage) SELECT labels, active_ms, stage FROM groups_before;
+DROP TABLE groups_before;
+PRAGMA user_version = 5;
+"""
+"""The ids as digests, with what each trace is counted with."""
+
+_CHANGE = {
+    5: TO_SCHEMA_5,
     4: "",
     3: "ALTER TABLE horizon DROP COLUMN forgotten_ms; PRAGMA user_version = 3;",
     2: "ALTER TABLE horizon DROP COLUMN forgotten_ms; DROP TABLE versions; PRAGMA user_version = 2;",
 }
-"""What the earlier schemas did not have yet."""
+"""How the other schemas differ from schema 4."""
 
 
 def write_ledger(path: Path, schema: int) -> None:
     """Write a ledger of an earlier schema, in the journal mode that it would have."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with closing(sqlite3.connect(path)) as db:
-        db.executescript(SCHEMA_4 + ROWS + _BACK[schema])
+        db.create_function("digest", 1, digest, deterministic=True)
+        db.executescript(SCHEMA_4 + ROWS + _CHANGE[schema])
         db.execute("PRAGMA journal_mode = WAL")

@@ -13,7 +13,7 @@ from mlflow_trace_exporter.errors import PollError, Reason
 from mlflow_trace_exporter.tracking.experiments import Experiment
 from mlflow_trace_exporter.tracking.features import Feature
 from mlflow_trace_exporter.tracking.pending import PendingAnswer, answers
-from mlflow_trace_exporter.tracking.scanning import Found, Page, Scan
+from mlflow_trace_exporter.tracking.scanning import Found, Page, Scan, Tokens
 from mlflow_trace_exporter.tracking.slices import STEP_MS, Extent, Known
 from mlflow_trace_exporter.tracking.source import MAX_EXCLUDED, Lookup
 
@@ -107,6 +107,9 @@ class SimulatedMlflow:
     def experiments(self) -> Mapping[str, Experiment]:
         return self.selected
 
+    def workspaces(self) -> Mapping[str, bool]:
+        return {each.workspace: True for each in self.selected.values() if each.workspace}
+
     def features(self) -> Mapping[Feature, bool]:
         return {feature: feature not in self.lacks for feature in Feature}
 
@@ -120,9 +123,9 @@ class SimulatedMlflow:
         return self.counts(window, STEP_MS, list(self.selected))
 
     def _begin(
-        self, window: Window, excluded: frozenset[str] = frozenset(), token: str | None = None
+        self, window: Window, excluded: frozenset[str] = frozenset(), tokens: Tokens | None = None
     ) -> PendingAnswer[Found]:
-        return _begun(lambda: self._search(window, excluded, int(token or 0)))
+        return _begun(lambda: self._search(window, excluded, int((tokens or {}).get(None, 0))))
 
     def get(self, lookups: Sequence[Lookup]) -> Iterator[Sequence[TraceRecord]]:
         return answers(self._begin_lookup(lookup) for lookup in lookups)
@@ -152,7 +155,7 @@ class SimulatedMlflow:
         found.sort(key=lambda record: (record.start_ms, record.trace_id))
         page = tuple(self._as_seen(record) for record in found[offset : offset + self.page_size])
         more = len(page) == self.page_size
-        return Found(Extent.of(page, more), lambda: page, str(offset + self.page_size) if more else None)
+        return Found(Extent.of(page, more), lambda: page, {None: str(offset + self.page_size)} if more else {})
 
     def _as_seen(self, record: TraceRecord) -> TraceRecord:
         return replace(record, seen_ms=self.clocks().earliest_ms)

@@ -172,7 +172,7 @@ def test_the_flags_of_serve() -> None:
 
 
 OF_OTHER_PROGRAMS = {
-    *("--allowed-hosts", "--enable-feature", "--storage.tsdb.retention.time"),
+    *("--allowed-hosts", "--app-name", "--enable-workspaces", "--enable-feature", "--storage.tsdb.retention.time"),
     *("--max-block-duration", "--start", "--end", "--output-dir", "--url"),  # promtool
     *("--profile", "--target", "--mlflow", "--python", "--server"),  # docker, tests.compatibility
 }

@@ -111,10 +111,8 @@ class Service:
 
     def trace_url(self, trace_id: str) -> str | None:
         """The page of a trace in MLflow; None if there is no such trace. Raises PollError if MLflow is unavailable."""
-        experiment_id = self._source.experiment_of(trace_id)
-        if experiment_id is None:
-            return None
-        return mlflow_pages(self._settings).trace(experiment_id, trace_id)
+        record = self._source.find(trace_id)
+        return None if record is None else mlflow_pages(self._settings).trace(record)
 
     def traces_page(self, query: Iterable[tuple[str, str]]) -> bytes:
         """The page with the latest traces for a query. Raises ValueError for an invalid query, and PollError if MLflow

@@ -5,7 +5,7 @@ after them. So after a crash at any moment a page is either stored completely or
 adds nothing.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass, fields
 from operator import attrgetter
 from pathlib import Path
@@ -132,6 +132,15 @@ class Ledger:
                 "INSERT OR REPLACE INTO experiments VALUES (?, ?, ?)",
                 [(experiment_id, *astuple(origin)) for experiment_id, origin in origins.items()],
             )
+
+    def workspaces(self) -> frozenset[str]:
+        """The names of all workspaces with experiments that were ever selected."""
+        return frozenset(name for (name,) in self._db.rows("SELECT name FROM workspaces"))
+
+    def add_workspaces(self, names: Iterable[str]) -> None:
+        """Store the names of new workspaces."""
+        with self._db.transaction():
+            self._db.each("INSERT OR IGNORE INTO workspaces VALUES (?)", [(name,) for name in names])
 
     def commit(
         self,

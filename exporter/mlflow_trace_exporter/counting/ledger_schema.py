@@ -14,7 +14,7 @@ log = logging.getLogger(__name__)
 APPLICATION_ID = 0x4D54_4578
 """Marks a SQLite file as a ledger of this program ("MTEx")."""
 
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 
 _DONE = """
 CREATE TABLE done (digest BLOB NOT NULL UNIQUE, start_ms INTEGER NOT NULL, group_id INTEGER, failed INTEGER,
@@ -22,6 +22,8 @@ CREATE TABLE done (digest BLOB NOT NULL UNIQUE, start_ms INTEGER NOT NULL, group
   input_nano_usd INTEGER, output_nano_usd INTEGER, seen INTEGER);
 CREATE INDEX done_by_start ON done (start_ms);
 """
+
+_WORKSPACES = "CREATE TABLE workspaces (name TEXT PRIMARY KEY) WITHOUT ROWID;\n"
 
 _GROUPS = """
 CREATE TABLE groups (id INTEGER PRIMARY KEY, labels TEXT NOT NULL UNIQUE, active_ms INTEGER NOT NULL,
@@ -44,7 +46,7 @@ CREATE TABLE horizon (one INTEGER PRIMARY KEY CHECK (one = 1), origin_ms INTEGER
   closed_ms INTEGER NOT NULL, retired_ms INTEGER NOT NULL, forgotten_ms INTEGER NOT NULL);
 CREATE TABLE passes (kind TEXT PRIMARY KEY, started_ms INTEGER NOT NULL, from_ms INTEGER NOT NULL,
   lo_ms INTEGER NOT NULL, hi_ms INTEGER NOT NULL, ended_after_ms INTEGER) WITHOUT ROWID;
-PRAGMA application_id = {APPLICATION_ID};
+{_WORKSPACES}PRAGMA application_id = {APPLICATION_ID};
 PRAGMA user_version = {SCHEMA_VERSION};
 """
 
@@ -73,6 +75,7 @@ DROP TABLE groups_before;
 DROP TABLE done_before;
 PRAGMA user_version = 5;
 """,  # noqa: S608 - no values; schema 4 kept a checksum of the amounts, and the ids as text
+    5: f"{_WORKSPACES} PRAGMA user_version = 6;",
 }
 """The migration from each earlier schema to the next one."""
 

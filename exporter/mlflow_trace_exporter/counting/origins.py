@@ -12,8 +12,8 @@ from mlflow_trace_exporter.tracking.experiments import Experiment
 
 
 class Origins:
-    """The origins of experiments in the ledger. A new experiment is counted from its creation. An existing one that is
-    selected later is counted from that time."""
+    """The origins of experiments in the ledger, and their workspaces. A new experiment is counted from its creation. An
+    existing one that is selected later is counted from that time."""
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
@@ -29,11 +29,15 @@ class Origins:
         return record.start_ms >= self.of(record.experiment_id)
 
     def learn(self, experiments: Mapping[str, Experiment], now: Clocks, horizon: Horizon, overlap_ms: int) -> None:
-        """Store the origins of new experiments. Raises PollError if the ledger belongs to another MLflow server."""
+        """Store the origins and workspaces of new experiments, before their traces are counted. Raises PollError if the
+        ledger belongs to another MLflow server."""
         self._known = self._known or self._ledger.origins()
         ahead = {key: each for key, each in self._known.items() if each.origin_ms > now.latest_ms + BUCKET_MS}
         if ahead:  # a clock was ahead
             self._add({key: replace(each, origin_ms=now.latest_ms) for key, each in ahead.items()})
+        workspaces = {each.workspace for each in experiments.values() if each.workspace is not None}
+        if not workspaces <= self._ledger.workspaces():
+            self._ledger.add_workspaces(workspaces)
         new = [each for each in experiments.values() if not self._is_known(each)]
         missed = {each for each in new if _was_there(each, horizon, overlap_ms)}
         for each in missed:

@@ -66,6 +66,7 @@ class Poller:
         self._totals: SeriesTotals = {}
         self._exemplars: SeriesExemplars = {}
         self._active_ms: Mapping[Group, int] = {}
+        self._workspaces: frozenset[str] = frozenset()
         self._look_at_ledger()
         self._expose()
 
@@ -120,6 +121,7 @@ class Poller:
         self._gate.look(self._reader.tally.now_ms)
         self._totals = self._ledger.totals.shown()
         self._active_ms = {group: state.active_ms for group, state in self._ledger.totals.groups().items()}
+        self._workspaces = self._ledger.workspaces()
         self._exemplars = with_exemplars(self._exemplars, self._reader.tally.take_exemplars(), self._totals)
         self.status = replace(self.status, reading=self._reader.reading())
 
@@ -134,7 +136,15 @@ class Poller:
     def _expose(self) -> None:
         self._exposed_at = monotonic()
         self._publish(
-            Snapshot(self._families, self._totals, self.status, self._exemplars, self._active_ms, self._excluded)
+            Snapshot(
+                self._families,
+                self._totals,
+                self.status,
+                self._exemplars,
+                self._active_ms,
+                self._excluded,
+                self._workspaces,
+            )
         )
 
     def _error_of(self, step: Callable[[], None]) -> PollError | None:

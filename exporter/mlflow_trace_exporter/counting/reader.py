@@ -149,7 +149,7 @@ class Reader:
         none_running = dict.fromkeys(series.get(ABANDONED, ()), 0)  # in all places where traces were seen
         first_ms = first_closing_ms(self._horizon, self._settings.limits)
         return Reading(
-            experiments=tuple(sorted(each.name for each in self._experiments.values())),
+            experiments=tuple(sorted(each.unique_name for each in self._experiments.values())),
             objectives=self._meter.objectives.by_place(groups),
             interval_s=self._settings.interval_s,
             complete_until_s=self._horizon.closed_ms / 1000,
@@ -168,6 +168,7 @@ class Reader:
             created_s=created_s(self._experiments.values(), {group[0] for group in groups}),
             counts_from_s=self._horizon.origin_ms / 1000,
             first_complete_s=None if first_ms is None else first_ms / 1000,
+            workspaces=self._source.workspaces(),
         )
 
     def _is_behind(self) -> bool:
@@ -295,7 +296,7 @@ class Reader:
         askable = [each for each in pending if self._can_ask_for(each)]
         starts_ms = [each.start_ms for each in askable] or [0]
         window = Window(min(starts_ms) - BUCKET_MS, max(starts_ms) + BUCKET_MS)
-        return Lookup([each.trace_id for each in askable], window)
+        return Lookup([each.trace_id for each in askable], window, frozenset(each.experiment_id for each in askable))
 
     def _find_by_start(self, pending: Sequence[Pending]) -> list[TraceRecord]:
         """Find pending traces that MLflow cannot look up by id. Other traces with the same start are not returned,

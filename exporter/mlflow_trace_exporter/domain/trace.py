@@ -57,8 +57,9 @@ class TraceRecord:
 
     ``start_ms`` and ``end_ms`` are times of the traced application's clock. ``seen_ms`` is when this process read the
     trace (for a counted trace: when it first did), by the source's clock. All are Unix milliseconds. ``finalized`` is
-    MLflow's own mark. ``experiment_tags`` are those that its experiment had then. Tags and metadata can contain user
-    input, so ``repr`` and therefore log lines omit them.
+    MLflow's own mark. ``experiment`` is unique on the server: where the server has workspaces, it begins with that of
+    the trace, see ``workspaces.qualified``. ``experiment_tags`` are those that its experiment had then. Tags and
+    metadata can contain user input, so ``repr`` and therefore log lines omit them.
     """
 
     trace_id: str
@@ -77,6 +78,7 @@ class TraceRecord:
     tags: Mapping[str, str] = field(default_factory=dict, repr=False)
     metadata: Mapping[str, str] = field(default_factory=dict, repr=False)
     experiment_tags: Mapping[str, str] = field(default_factory=dict, repr=False)
+    workspace: str | None = None
 
     @property
     def duration_s(self) -> float | None:

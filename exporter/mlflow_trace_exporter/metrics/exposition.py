@@ -5,7 +5,7 @@ the previous snapshot is reused. A scrape returns bytes that are ready.
 """
 
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from itertools import accumulate
@@ -22,6 +22,7 @@ from prometheus_client.openmetrics.exposition import generate_latest as encode_o
 from prometheus_client.registry import Collector
 
 from mlflow_trace_exporter.accept import qualities
+from mlflow_trace_exporter.domain.workspaces import WorkspaceLabel
 from mlflow_trace_exporter.metrics.model import TraceFamily
 from mlflow_trace_exporter.metrics.sample_lines import SampleLines
 from mlflow_trace_exporter.metrics.series import Exemplars, LabelValues, Numbers, SeriesExemplars, SeriesTotals
@@ -128,6 +129,7 @@ class _Renderer:
         self._encode = encode_text if fmt is Format.TEXT else encode_openmetrics
         self._has_exemplars = fmt is Format.OPENMETRICS
         self._families: tuple[TraceFamily, ...] = ()
+        self._workspaces: frozenset[str] = frozenset()
         self._of_groups: list[_FamilyText] = []
         self._others: list[_FamilyText] = []
         self._status: list[tuple[StatusFamily, bytes, SampleLines]] = []
@@ -143,22 +145,26 @@ class _Renderer:
 
     def _parts(self, snapshot: Snapshot) -> tuple[list[bytes], bytes]:
         """The texts of the families about groups, and the text of everything else."""
-        if self._families != (exposed := snapshot.exposed):
-            self._begin(exposed)
+        if self._families != (exposed := snapshot.exposed) or self._workspaces != snapshot.workspaces:
+            self._begin(exposed, snapshot.workspaces)
         exemplars = snapshot.exemplars if self._has_exemplars else {}
         groups = [text.render(snapshot.totals, exemplars) for text in self._of_groups]
         others = [text.render(snapshot.totals, exemplars) for text in self._others]
         process = self._encode(_Metrics([*_PROCESS.collect()]))
         return groups, b"".join((*others, *self._status_texts(snapshot.status), process))
 
-    def _begin(self, families: tuple[TraceFamily, ...]) -> None:
-        """Discard what was rendered, and render these families from now on."""
-        self._families = families
-        texts = [(family, _FamilyText(family, self._head(_metric(family, {})))) for family in families]
+    def _begin(self, families: tuple[TraceFamily, ...], workspaces: frozenset[str]) -> None:
+        """Discard what was rendered, and render these families with these workspaces from now on."""
+        self._families, self._workspaces = families, workspaces
+        texts = [(family, _FamilyText(family, workspaces, self._head(_metric(family, {})))) for family in families]
         self._of_groups = [text for family, text in texts if family.is_of_groups]
         self._others = [text for family, text in texts if not family.is_of_groups]
         self._status = [
-            (family, self._head(_status_metric(family, ())), SampleLines(family.name, family.label_names))
+            (
+                family,
+                self._head(_status_metric(family, ())),
+                SampleLines(family.name, family.label_names, workspaces=workspaces),
+            )
             for family in STATUS_FAMILIES
         ]
 
@@ -176,10 +182,10 @@ class _Renderer:
 class _FamilyText:
     """Renders one family. Keeps the lines of each series until its numbers or exemplars change."""
 
-    def __init__(self, family: TraceFamily, head: bytes) -> None:
+    def __init__(self, family: TraceFamily, workspaces: frozenset[str], head: bytes) -> None:
         self._name = family.name
         self._head = head
-        self._lines = SampleLines(family.name, family.label_names, family.buckets)
+        self._lines = SampleLines(family.name, family.label_names, family.buckets, workspaces)
         self._rendered: tuple[object, object, bytes] = (None, None, b"")
         self._kept: dict[LabelValues, tuple[Numbers, Exemplars, bytes]] = {}
 
@@ -236,10 +242,12 @@ class _Metrics(Collector):
         return self.metrics
 
 
-def status_metrics(families: Iterable[StatusFamily], status: Status) -> Iterator[Metric]:
+def status_metrics(
+    families: Iterable[StatusFamily], status: Status, workspaces: Collection[str] = ()
+) -> Iterator[Metric]:
     """The metrics about the exporter itself."""
     for family in families:
-        yield _status_metric(family, family.read(status))
+        yield _status_metric(family, family.read(status), workspaces)
 
 
 def lines(metrics: Iterable[Metric]) -> tuple[list[str], list[str]]:
@@ -249,27 +257,35 @@ def lines(metrics: Iterable[Metric]) -> tuple[list[str], list[str]]:
     return [line for line in found if line.startswith("#")], [line for line in found if not line.startswith("#")]
 
 
-def trace_metrics(families: Iterable[TraceFamily], totals: SeriesTotals) -> Iterator[Metric]:
-    """The totals over traces as metrics."""
+def trace_metrics(
+    families: Iterable[TraceFamily], totals: SeriesTotals, workspaces: Collection[str] = ()
+) -> Iterator[Metric]:
+    """The totals over traces as metrics. ``workspaces``: see ``WorkspaceLabel``."""
     for family in families:
-        yield _metric(family, totals.get(family.name, {}))
+        yield _metric(family, totals.get(family.name, {}), workspaces)
 
 
-def _metric(family: TraceFamily, series: Mapping[LabelValues, Numbers]) -> CounterMetricFamily | HistogramMetricFamily:
+def _metric(
+    family: TraceFamily, series: Mapping[LabelValues, Numbers], workspaces: Collection[str] = ()
+) -> CounterMetricFamily | HistogramMetricFamily:
+    workspace = WorkspaceLabel(family.label_names, workspaces)
     if not family.edges:
-        counter = CounterMetricFamily(family.name, family.help, labels=family.label_names)
+        counter = CounterMetricFamily(family.name, family.help, labels=workspace.names)
         for labels, numbers in series.items():
-            counter.add_metric(labels, numbers[0])
+            counter.add_metric(workspace.values(labels), numbers[0])
         return counter
-    histogram = HistogramMetricFamily(family.name, family.help, labels=family.label_names)
+    histogram = HistogramMetricFamily(family.name, family.help, labels=workspace.names)
     for labels, (*counts, total) in series.items():
-        histogram.add_metric(labels, list(zip(family.buckets, accumulate(counts), strict=True)), total)
+        histogram.add_metric(
+            workspace.values(labels), list(zip(family.buckets, accumulate(counts), strict=True)), total
+        )
     return histogram
 
 
-def _status_metric(family: StatusFamily, samples: Samples) -> Metric:
+def _status_metric(family: StatusFamily, samples: Samples, workspaces: Collection[str] = ()) -> Metric:
+    workspace = WorkspaceLabel(family.label_names, workspaces)
     kind = CounterMetricFamily if family.type == "counter" else GaugeMetricFamily
-    metric = kind(family.name, family.help, labels=family.label_names)
+    metric = kind(family.name, family.help, labels=workspace.names)
     for labels, value in samples:
-        metric.add_metric(labels, value)
+        metric.add_metric(workspace.values(labels), value)
     return metric

@@ -1,11 +1,12 @@
 """Writes sample lines byte for byte as prometheus_client does, but many times faster."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import lru_cache
 from itertools import accumulate
 
 from prometheus_client.utils import floatToGoString
 
+from mlflow_trace_exporter.domain.workspaces import WorkspaceLabel
 from mlflow_trace_exporter.metrics.series import Exemplars, LabelValues, Numbers
 
 _number = lru_cache(maxsize=10_000)(floatToGoString)
@@ -13,19 +14,28 @@ _number = lru_cache(maxsize=10_000)(floatToGoString)
 
 
 class SampleLines:
-    """Writes the samples of a family, which is a histogram if it has ``buckets``, otherwise a counter or gauge."""
+    """Writes the samples of a family, which is a histogram if it has ``buckets``, otherwise a counter or gauge.
+    ``workspaces``: see ``WorkspaceLabel``."""
 
-    def __init__(self, name: str, label_names: Sequence[str], buckets: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        name: str,
+        label_names: Sequence[str],
+        buckets: Sequence[str] = (),
+        workspaces: Collection[str] = (),
+    ) -> None:
         self._name = name
         self._buckets = buckets
-        names = sorted((name, at) for at, name in enumerate(label_names))
+        self._workspace = WorkspaceLabel(label_names, workspaces)
+        names = sorted((name, at) for at, name in enumerate(self._workspace.names))
         self._before_le = [(name, at) for name, at in names if name < "le"]
         self._after_le = [(name, at) for name, at in names if name > "le"]
 
     def write(self, labels: LabelValues, numbers: Numbers, exemplars: Exemplars) -> bytes:
         """The lines of one series. An exemplar is written only if its bucket is not empty."""
-        before = [f'{name}="{_escaped(labels[at])}"' for name, at in self._before_le]
-        after = [f'{name}="{_escaped(labels[at])}"' for name, at in self._after_le]
+        values = self._workspace.values(labels)
+        before = [f'{name}="{_escaped(values[at])}"' for name, at in self._before_le]
+        after = [f'{name}="{_escaped(values[at])}"' for name, at in self._after_le if at < len(values)]
         own = "{" + ",".join((*before, *after)) + "}" if labels else ""
         if not self._buckets:
             return f"{self._name}{own} {_number(numbers[0])}\n".encode()

@@ -32,7 +32,8 @@ class Reading:
     label. ``series``: the number of exposed series about traces. ``features``: whether each feature of the server can
     be used; empty while unknown. ``clock_difference_s``: how many seconds MLflow's clock is ahead of ours, None if
     MLflow does not report its time. ``counts_from_s``: traces that started earlier are not counted.
-    ``first_complete_s``: when ``complete_until_s`` can move for the first time, None once it has.
+    ``first_complete_s``: when ``complete_until_s`` can move for the first time, None once it has. ``workspaces``:
+    whether MLflow lets each workspace be read; empty if the server has none.
     """
 
     experiments: tuple[str, ...]
@@ -54,6 +55,7 @@ class Reading:
     created_s: Mapping[str, float] = field(default_factory=dict)
     counts_from_s: float | None = None
     first_complete_s: float | None = None
+    workspaces: Mapping[str, bool] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +109,7 @@ class Snapshot:
 
     ``families``: the families of the series in ``totals``. ``exemplars``: traces by the bucket that counts them; a
     bucket may not show them yet. ``active_ms``: when each group last had increments. ``excluded``: the names of
-    families that are not exposed.
+    families that are not exposed. ``workspaces``: all workspaces that can be in a label ``experiment``.
     """
 
     families: tuple[TraceFamily, ...]
@@ -116,6 +118,7 @@ class Snapshot:
     exemplars: SeriesExemplars = field(default_factory=dict)
     active_ms: Mapping[Group, int] = field(default_factory=dict)
     excluded: frozenset[str] = frozenset()
+    workspaces: frozenset[str] = frozenset()
 
     @property
     def exposed(self) -> tuple[TraceFamily, ...]:
@@ -285,6 +288,13 @@ STATUS_FAMILIES = (
         "Whether the MLflow server has a feature (1), or the exporter works without it, more slowly (0).",
         lambda status: [((name,), has) for name, has in (status.reading.features if status.reading else {}).items()],
         ("feature",),
+    ),
+    StatusFamily(
+        "mlflow_trace_exporter_workspace_readable",
+        "gauge",
+        "Whether MLflow lets the exporter read a workspace (1) or denies access (0). Only if MLflow has workspaces.",
+        lambda status: [((name,), can) for name, can in (status.reading.workspaces if status.reading else {}).items()],
+        ("workspace",),
     ),
     StatusFamily(
         "mlflow_trace_exporter_unaccounted_traces",

@@ -80,7 +80,7 @@ def make_report(  # noqa: PLR0913 - each argument is independent
             library,
             query,
             wanted,
-            lambda record: pages.trace(record.experiment_id, record.trace_id),
+            pages.trace,
             progress,
         )
 

@@ -85,7 +85,7 @@ def run(settings: Config, span: Span, output: Path, target: Mapping[str, str], p
     """Write the file. Returns a summary. Raises PollError or UserError, and then leaves no file."""
     library, meter = wiring.open_library(settings), wiring.open_meter(settings)
     library.source.require_experiments()
-    history = History(meter, span, target, wiring.ms(settings.series.ttl))
+    history = History(meter, span, target, wiring.ms(settings.series.ttl), library.source.workspaces())
     found = library.read(Query(span.since_ms, span.until_ms), progress)
     with _file_at(output) as file:
         for piece in history.lines(record for record, _ in found):

@@ -1,5 +1,6 @@
 """`check`: tells whether `serve` would work, and what it would read."""
 
+from collections import Counter
 from collections.abc import Callable
 
 from mlflow_trace_exporter.counting.ledger_look import Outlook, outlook
@@ -9,6 +10,7 @@ from mlflow_trace_exporter.errors import PollError, UserError
 from mlflow_trace_exporter.listed import did_you_mean, few
 from mlflow_trace_exporter.settings.config import Config
 from mlflow_trace_exporter.tracking.client import CLIENT_VERSION, PAGE_SIZE
+from mlflow_trace_exporter.tracking.experiments import Selection
 from mlflow_trace_exporter.tracking.features import shortcomings
 from mlflow_trace_exporter.tracking.source import MlflowSource
 from mlflow_trace_exporter.wiring import now_ms, open_meter, open_source, poll_settings, warnings_about
@@ -59,6 +61,7 @@ def _say_experiments(source: MlflowSource, say: Callable[[str], None]) -> None:
     selection = source.selection()
     if not selection.chosen:
         raise UserError(selection.complaint(source.client.tracking_uri))
+    _say_workspaces(selection, say)
     names = few(sorted(selection.names.values()))
     say(f"experiments  {len(selection.chosen):,} of {len(selection.active):,} selected: {names}")
     for selector in selection.unmatched[:MAX_WARNINGS]:
@@ -66,6 +69,24 @@ def _say_experiments(source: MlflowSource, say: Callable[[str], None]) -> None:
         say(f"             warning: {selector} selects none of the active experiments{meant}")
     if more := len(selection.unmatched[MAX_WARNINGS:]):
         say(f"             warning: neither do {more:,} more entries of mlflow.experiments")
+
+
+def _say_workspaces(selection: Selection, say: Callable[[str], None]) -> None:
+    workspaces = selection.workspaces
+    numbers = Counter(each.workspace for each in selection.chosen.values())
+    readable = [
+        f"{name} ({numbers[name]:,} experiment{'' if numbers[name] == 1 else 's'})"
+        for name, can in sorted(workspaces.readable.items())
+        if can
+    ]
+    if readable:
+        say(f"workspaces   {len(readable):,} read: {few(readable)}")
+    for name, can in sorted(workspaces.readable.items()):
+        if not can:
+            say(f"             warning: MLflow denies access to workspace {name}; its traces are not counted")
+    for selector in workspaces.unmatched[:MAX_WARNINGS]:
+        meant = did_you_mean(selector, workspaces.shown)
+        say(f"             warning: {selector} selects none of the workspaces {few(workspaces.shown)}{meant}")
 
 
 def _say_features(source: MlflowSource, version: str, say: Callable[[str], None]) -> None:

@@ -9,7 +9,7 @@ before it have been read. Only traces that have started but not ended by then ar
 """
 
 import heapq
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import chain, count
 
@@ -70,11 +70,14 @@ class Written:
 
 class History:
     """Converts traces, which must come in the order of their start. ``target``: the labels that a scrape would add (job
-    and instance). ``ttl_ms``: series disappear after this time without traces."""
+    and instance). ``ttl_ms``: series disappear after this time without traces. ``workspaces``: those of the server."""
 
-    def __init__(self, meter: Meter, span: Span, target: Mapping[str, str], ttl_ms: int) -> None:
+    def __init__(
+        self, meter: Meter, span: Span, target: Mapping[str, str], ttl_ms: int, workspaces: Collection[str] = ()
+    ) -> None:
         self.written = Written()
         self._meter, self._span, self._ttl_ms = meter, span, ttl_ms
+        self._workspaces = workspaces
         self._families = tuple(each for each in meter.exposed if each.labels == meter.rules.names)
         self._target = ",".join(f'{name}="{_escaped(value)}"' for name, value in target.items())
         self._admission = meter.admission(())
@@ -151,7 +154,8 @@ class History:
         versions = {group[: len(VERSION_LABELS)] for group in self._shown}
         first_seen_s = {version: self._first_ms[version] / 1000 for version in sorted(versions)}
         status = _status(self._meter.objectives.by_place(self._shown), first_seen_s)
-        self._gauges = self._targeted(exposition.lines(exposition.status_metrics(_gauges(), status))[1])
+        metrics = exposition.status_metrics(_gauges(), status, self._workspaces)
+        self._gauges = self._targeted(exposition.lines(metrics)[1])
 
     def _cells(self, group: Group) -> Iterator[Cell]:
         for family in self._families:
@@ -159,7 +163,8 @@ class History:
 
     def _rendered(self, group: Group) -> tuple[str, ...]:
         totals = series_totals(self._families, {cell: self._totals[cell] for cell in self._cells(group)})
-        return self._targeted(exposition.lines(exposition.trace_metrics(self._families, totals))[1])
+        metrics = exposition.trace_metrics(self._families, totals, self._workspaces)
+        return self._targeted(exposition.lines(metrics)[1])
 
     def _targeted(self, lines: Iterable[str]) -> tuple[str, ...]:
         """Add the target labels to samples. All of these samples have labels already."""

@@ -276,6 +276,11 @@ def _default_ledger() -> Path:
         raise UserError("ledger.path: must be set, because this user has no home directory for the ledger") from None
 
 
+def _default_workspaces() -> tuple[str, ...]:
+    name = os.environ.get("MLFLOW_WORKSPACE", "").strip()
+    return (name,) if name else ()
+
+
 Duration = Annotated[timedelta, PlainValidator(parse_duration)]
 WebUrl = Annotated[str, PlainValidator(parse_web_url)]
 TrackingUri = Annotated[str, PlainValidator(parse_tracking_uri)]
@@ -305,6 +310,7 @@ class Mlflow(Section):
     tracking_uri: TrackingUri = Field(
         default_factory=lambda: os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_TRACKING_URI
     )
+    workspaces: Annotated[tuple[StrictStr, ...], BeforeValidator(_names)] = Field(default_factory=_default_workspaces)
     experiments: Annotated[tuple[StrictStr, ...], BeforeValidator(_names)] = ()
     filter: StrictStr | None = None
     traffic: TrafficClasses = frozenset({Traffic.APPLICATION})

@@ -52,7 +52,7 @@ class BoundedCall(Generic[T]):
         self._seconds = seconds
         self._until_s = monotonic() + seconds
         self._ask = ask
-        self._context = copy_context()  # contains the MLflow workspace
+        self._context = copy_context()  # contains the workspace of MLflow's client, if the program set one
         self._results: SimpleQueue[tuple[T, None] | tuple[None, Exception]] = SimpleQueue()
         self._lock, self._done = Lock(), Event()
         self._thread = Thread(target=self._run, name="question to MLflow", daemon=True)

@@ -1,6 +1,6 @@
 """Calls MLflow's REST API with limits on time and size, and classifies errors.
 
-MLflow's client provides the credentials, the certificates and the workspace. The requests and their limits are our own,
+MLflow's client provides the credentials and the certificates. The requests and their limits are our own,
 because the searches of MLflow's client have no limit on time or memory.
 """
 
@@ -52,6 +52,8 @@ CLOCK_AGE_S = 300
 _SEARCH = "/api/3.0/mlflow/traces/search"
 _METRICS = "/api/3.0/mlflow/traces/metrics"
 _EXPERIMENTS = "/api/2.0/mlflow/experiments/search"
+_SERVER_INFO = "/api/3.0/mlflow/server-info"
+_WORKSPACES = "/api/3.0/mlflow/workspaces"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +65,15 @@ class FoundTraces:
     next_page_token: str | None
     arrived_s: float = field(default_factory=monotonic, compare=False)
 
+    @property
+    def more(self) -> bool:
+        """Whether there may be more traces than these."""
+        return self.next_page_token is not None or len(self.traces) >= PAGE_SIZE
+
 
 class Client:
     """A client of one tracking server. Credentials come from MLflow's environment variables. Every method raises
-    PollError.
+    PollError. Where a method has a ``workspace``, None means that of MLFLOW_WORKSPACE, or else the server's default.
 
     Every request goes through ``_send``. Each attempt ends within WHOLE_ANSWER times MLFLOW_HTTP_REQUEST_TIMEOUT and
     reads at most ``bounded.MAX_BYTES``.
@@ -85,10 +92,11 @@ class Client:
         filter_string: str,
         newest_first: bool = False,
         page_token: str | None = None,
+        workspace: str | None = None,
     ) -> FoundTraces:
         """A page of up to PAGE_SIZE matching traces, ordered by start and id: the first one, or the one of
         ``page_token``."""
-        return self.begin_search(experiment_ids, filter_string, newest_first, page_token).answer()
+        return self.begin_search(experiment_ids, filter_string, newest_first, page_token, workspace).answer()
 
     def begin_search(
         self,
@@ -96,6 +104,7 @@ class Client:
         filter_string: str,
         newest_first: bool = False,
         page_token: str | None = None,
+        workspace: str | None = None,
     ) -> PendingAnswer[FoundTraces]:
         """Send the request of ``search``, and do not wait for the response."""
         order = "DESC" if newest_first else "ASC"
@@ -108,9 +117,11 @@ class Client:
             "order_by": [f"timestamp_ms {order}", f"request_id {order}"],
             **({"page_token": page_token} if page_token else {}),
         }
-        return self._begin(_SEARCH, question, _found)
+        return self._begin(_SEARCH, question, _found, workspace=workspace)
 
-    def count(self, experiment_ids: Sequence[str], first_ms: int, last_ms: int, step_s: int) -> dict[int, int]:
+    def count(
+        self, experiment_ids: Sequence[str], first_ms: int, last_ms: int, step_s: int, workspace: str | None = None
+    ) -> dict[int, int]:
         """The number of traces that start in [first_ms, last_ms], by step of ``step_s`` seconds since 1970 (in ms). The
         range must have fewer than MAX_COUNTS steps."""
         question = {
@@ -122,16 +133,17 @@ class Client:
             "start_time_ms": first_ms,
             "end_time_ms": last_ms,
         }
-        return self.ask(_METRICS, question, _counts)
+        return self.ask(_METRICS, question, _counts, workspace=workspace)
 
-    def experiments(self) -> list[Experiment]:
-        """All active experiments. All pages of the list share one time limit."""
+    def experiments(self, workspace: str | None = None) -> list[Experiment]:
+        """All active experiments of a workspace, with the workspace that MLflow names. All pages of the list share one
+        time limit."""
         until_s = monotonic() + self._patience_s()
         found: dict[str, Experiment] = {}
         token: str | None = None
         for _ in range(MAX_EXPERIMENT_PAGES):
             question = {"view_type": "ACTIVE_ONLY", "max_results": 1_000, **({"page_token": token} if token else {})}
-            page, token = self.ask(_EXPERIMENTS, question, _experiments, until_s)
+            page, token = self.ask(_EXPERIMENTS, question, _experiments, until_s, workspace)
             if token and page.keys() <= found.keys():
                 break
             found |= page
@@ -140,6 +152,16 @@ class Client:
                     self.server_version()  # an empty object is valid, but other servers return it, too
                 return list(found.values())
         raise self.bad_answer("the pages of experiments do not end", _EXPERIMENTS)
+
+    def has_workspaces(self) -> bool:
+        """Whether the server has workspaces. MLflow can tell since version 3.10."""
+        return self._get(_SERVER_INFO, lambda answer: answer.get("workspaces_enabled") is True)
+
+    def workspaces(self) -> tuple[str, ...]:
+        """The names of all workspaces that the server shows to this user."""
+        return self._get(
+            _WORKSPACES, lambda answer: tuple(str(each["name"]) for each in _objects(answer, "workspaces"))
+        )
 
     def server_version(self) -> str:
         """The version that the server reports."""
@@ -164,10 +186,17 @@ class Client:
         question: Mapping[str, object],
         read: Callable[[Mapping[str, Any]], T],
         until_s: float | None = None,
+        workspace: str | None = None,
     ) -> T:
         """Send a request and convert the JSON object of the response with ``read``. If ``read`` raises, the response is
         a bad answer. ``until_s`` (monotonic clock) is a deadline in addition to the usual time limit."""
-        return self._begin(endpoint, question, lambda answer: read(_read_object(text_of(answer))), until_s).answer()
+        return self._begin(
+            endpoint, question, lambda answer: read(_read_object(text_of(answer))), until_s, workspace
+        ).answer()
+
+    def _get(self, endpoint: str, read: Callable[[Mapping[str, Any]], T]) -> T:
+        with self.errors_classified(endpoint):
+            return read(_read_object(text_of(checked(self._request(endpoint, "GET")))))
 
     def _begin(
         self,
@@ -175,11 +204,12 @@ class Client:
         question: Mapping[str, object],
         read: Callable[[Answer], T],
         until_s: float | None = None,
+        workspace: str | None = None,
     ) -> PendingAnswer[T]:
         """Send a request. Its response is read into memory, but not parsed until somebody waits for the answer: threads
         that compute at the same time slow each other down."""
         with self.errors_classified(endpoint):
-            under_way = self._send(endpoint, "POST", until_s, json=question)
+            under_way = self._send(endpoint, "POST", until_s, workspace, json=question)
 
         def answer() -> T:
             with self.errors_classified(endpoint):
@@ -191,13 +221,18 @@ class Client:
         return self._received(self._send(endpoint, method))
 
     def _send(
-        self, endpoint: str, method: str, until_s: float | None = None, **request: Any
+        self,
+        endpoint: str,
+        method: str,
+        until_s: float | None = None,
+        workspace: str | None = None,
+        **request: Any,
     ) -> bounded.BoundedCall[Answer]:
         """Send a request to MLflow. No other method does."""
         patience_s = self._patience_s()
         if until_s is not None:
             patience_s = max(0.0, min(patience_s, until_s - monotonic()))
-        return bounded.BoundedCall(patience_s, lambda: ask(self._uri, endpoint, method, **request))
+        return bounded.BoundedCall(patience_s, lambda: ask(self._uri, endpoint, method, workspace, **request))
 
     def _received(self, under_way: bounded.BoundedCall[Answer]) -> Answer:
         answer = under_way.result()
@@ -255,7 +290,9 @@ def _experiments(answer: Mapping[str, Any]) -> tuple[dict[str, Experiment], str 
 def _experiment(found: Mapping[str, Any]) -> Experiment:
     match found:
         case {"experiment_id": str(experiment_id), "name": str(name)}:
-            return Experiment(experiment_id, name, int(found.get("creation_time") or 0), _tags(found))
+            workspace = found.get("workspace")
+            created_ms = int(found.get("creation_time") or 0)
+            return Experiment(experiment_id, name, created_ms, _tags(found), str(workspace) if workspace else None)
     raise ValueError("an experiment has no id or no name")
 
 

@@ -6,6 +6,9 @@ from dataclasses import replace
 
 from mlflow_trace_exporter.domain.horizon import Window
 
+NOTHING = "trace.timestamp_ms < 0"
+"""Selects no trace. A search for nothing shows whether MLflow would answer."""
+
 
 def of_window(window: Window) -> list[str]:
     """Select the traces of a window. ``end_time_ms`` is computed and has no index, so it is only used together with a

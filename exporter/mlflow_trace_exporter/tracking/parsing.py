@@ -94,7 +94,7 @@ def to_record(found: TraceInfo, experiments: Mapping[str, Experiment], seen_ms: 
     return TraceRecord(
         trace_id=found.trace_id,
         experiment_id=experiment_id,
-        experiment=experiment.name if experiment else experiment_id,
+        experiment=experiment.unique_name if experiment else experiment_id,
         state=_state(found.state, ended=found.execution_duration is not None),
         start_ms=found.start_ms,
         seen_ms=seen_ms,
@@ -108,6 +108,7 @@ def to_record(found: TraceInfo, experiments: Mapping[str, Experiment], seen_ms: 
         tags=tags,
         metadata=metadata,
         experiment_tags=experiment.tags if experiment else {},
+        workspace=experiment.workspace if experiment else None,
     )
 
 

@@ -3,7 +3,7 @@
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -19,6 +19,18 @@ class PendingAnswer(Generic[T]):
 
     answer: Callable[[], T]
     drop: Callable[[], None]
+
+
+def together(requests: Iterable[PendingAnswer[T]]) -> PendingAnswer[list[T]]:
+    """Several requests as one. From now on up to IN_FLIGHT of them are in flight at a time."""
+    unsent = iter(requests)
+    sent = list(islice(unsent, IN_FLIGHT))
+
+    def drop() -> None:
+        for pending in sent:
+            pending.drop()
+
+    return PendingAnswer(lambda: list(answers(chain(sent, unsent))), drop)
 
 
 def answers(requests: Iterable[PendingAnswer[T]]) -> Generator[T, None, None]:

@@ -136,7 +136,8 @@ BY_REFUSAL: tuple[tuple[str, Diagnosis], ...] = (
         r"RESOURCE_DOES_NOT_EXIST|[Ww]orkspace",
         Diagnosis(
             Reason.CONFIGURATION,
-            "MLflow at {uri} did not find the workspace or experiment; check MLFLOW_WORKSPACE and mlflow.experiments",
+            "MLflow at {uri} did not find the workspace or experiment; check mlflow.workspaces (by default"
+            " MLFLOW_WORKSPACE) and mlflow.experiments",
         ),
     ),
 )

@@ -14,6 +14,9 @@ from mlflow_trace_exporter.tracking.slices import Extent, Known, Slice, next_wid
 MAX_PAGES = 10_000
 """The maximum number of pages that are read for one millisecond: five million traces."""
 
+Tokens = Mapping[str | None, str]
+"""The token of the next page by workspace (None: the server has none); without those that have no further page."""
+
 
 @dataclass(frozen=True, slots=True)
 class Page:
@@ -25,19 +28,21 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A search result, and the token of the next page. ``records`` converts and checks its traces, without duplicates.
-    It raises PollError."""
+    """A search result, and the tokens of the next page, if there is one. ``records`` converts and checks its traces,
+    without duplicates. It raises PollError."""
 
     extent: Extent
     records: Callable[[], tuple[TraceRecord, ...]]
-    token: str | None = None
+    tokens: Tokens = field(default_factory=dict)
 
 
 class Search(Protocol):
     """Begins a search for the traces of a window, except those with ``excluded`` ids, ordered by start. The result is
-    the first page, or the page of ``token``."""
+    the first page, or the page of ``tokens``."""
 
-    def __call__(self, window: Window, excluded: frozenset[str] = ..., token: str | None = ...) -> PendingAnswer[Found]:
+    def __call__(
+        self, window: Window, excluded: frozenset[str] = ..., tokens: Tokens | None = ...
+    ) -> PendingAnswer[Found]:
         """Send the request."""
         ...
 
@@ -134,14 +139,14 @@ class Scan:
         start time."""
         at_ms = replace(rest.window, hi_ms=rest.window.lo_ms + 1)
         seen: set[str] = set()
-        token: str | None = None
+        tokens: Tokens | None = None
         for _ in range(MAX_PAGES):
-            found = self.search(at_ms, token=token).answer()
+            found = self.search(at_ms, tokens=tokens).answer()
             records = found.records()
             yield from _page([record for record in records if record.trace_id not in rest.read], seen)
-            before, token = len(seen), found.token
+            before, tokens = len(seen), found.tokens
             seen.update(record.trace_id for record in records)
-            if token is None:
+            if not tokens:
                 return
             if len(seen) == before:
                 break

@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from time import monotonic
 from typing import Protocol
 
@@ -17,10 +18,12 @@ from mlflow_trace_exporter.tracking import filters
 from mlflow_trace_exporter.tracking.client import MAX_COUNTS, PAGE_SIZE, Client, FoundTraces
 from mlflow_trace_exporter.tracking.experiments import Experiment, Selection, select
 from mlflow_trace_exporter.tracking.features import Feature
+from mlflow_trace_exporter.tracking.merging import MergedPage, merged
 from mlflow_trace_exporter.tracking.parsing import to_record
-from mlflow_trace_exporter.tracking.pending import PendingAnswer, answers
-from mlflow_trace_exporter.tracking.scanning import Found, Page, Scan
+from mlflow_trace_exporter.tracking.pending import PendingAnswer, answers, together
+from mlflow_trace_exporter.tracking.scanning import Found, Page, Scan, Tokens
 from mlflow_trace_exporter.tracking.slices import STEP_MS, Extent, Known
+from mlflow_trace_exporter.tracking.workspaces import WorkspaceReader
 
 log = logging.getLogger(__name__)
 
@@ -38,11 +41,13 @@ temporarily."""
 
 @dataclass(frozen=True, slots=True)
 class Lookup:
-    """Up to PAGE_SIZE ids that ``can_be_asked_for``, and a window in which their traces start. With a range of start
-    times MLflow's databases search that range. Without one SQLite searches all traces of the experiments."""
+    """Up to PAGE_SIZE ids that ``can_be_asked_for``, a window in which their traces start, and their experiments. With
+    a range of start times MLflow's databases search that range. Without one SQLite searches all traces of the
+    experiments. Without experiments all workspaces are searched."""
 
     trace_ids: Sequence[str]
     window: Window
+    experiment_ids: frozenset[str] | None = None
 
 
 class Source(Protocol):
@@ -54,6 +59,11 @@ class Source(Protocol):
 
     def experiments(self) -> Mapping[str, Experiment]:
         """The selected experiments by id."""
+        ...
+
+    def workspaces(self) -> Mapping[str, bool]:
+        """The workspaces of the last ``experiments``, and whether MLflow lets them be read; empty if the server has
+        none."""
         ...
 
     def features(self) -> Mapping[Feature, bool]:
@@ -81,6 +91,7 @@ class MlflowSource:
     """Reads the selected experiments of a tracking server.
 
     ``selectors`` are experiment ids, names or globs of names. Without selectors all active experiments are read.
+    ``workspaces`` are names or globs of names, see ``WorkspaceReader``. What comes from several is merged here.
     ``filter_string`` is an MLflow search filter that all traces must match. ``now_ms`` is our own clock.
     """
 
@@ -90,11 +101,13 @@ class MlflowSource:
         now_ms: Callable[[], int],
         selectors: Sequence[str] = (),
         filter_string: str | None = None,
+        workspaces: Sequence[str] = (),
     ) -> None:
         self.client = client
         self._own_ms = now_ms
         self._selectors = tuple(selectors)
         self._filter = filter_string
+        self._workspaces = WorkspaceReader(client, workspaces, now_ms)
         self._selection: Selection | None = None
         self._selection_ms = 0
         self._features: dict[Feature, bool] = {}
@@ -118,7 +131,11 @@ class MlflowSource:
 
     def selection(self) -> Selection:
         """Read the active experiments from MLflow and select from them."""
-        return select(self.client.experiments(), self._selectors)
+        return select(self._workspaces.experiments(), self._selectors, self._workspaces.selected)
+
+    def workspaces(self) -> Mapping[str, bool]:
+        """See ``Source.workspaces``."""
+        return self._workspaces.selected.readable
 
     def require_experiments(self) -> None:
         """Raise UserError if no experiment is selected: for commands, which do not wait for one."""
@@ -127,12 +144,12 @@ class MlflowSource:
 
     def features(self) -> Mapping[Feature, bool]:
         """See ``Source.features``. Each feature is tried once. A missing one is tried again after FEATURES_AGE_MS."""
-        now_ms, ids = self._own_ms(), list(self._chosen())
+        now_ms, chosen = self._own_ms(), self._chosen()
         again = not 0 <= now_ms - self._features_ms < FEATURES_AGE_MS
-        for feature in Feature if ids else ():
+        for feature in Feature if chosen else ():
             before = self._features.get(feature)
             if before is None or (again and not before):
-                self._features[feature], self._features_ms = self._has(feature, ids), now_ms
+                self._features[feature], self._features_ms = self._has(feature, *_by_workspace(chosen)[0]), now_ms
                 if not self._features[feature] and before is None:
                     log.warning(feature.without, extra={"feature": feature.value})
         return dict(self._features)
@@ -145,9 +162,9 @@ class MlflowSource:
         can_count = features.get(Feature.TRACE_METRICS, False) and not terms and experiment is None
 
         def search(
-            window: Window, excluded: frozenset[str] = frozenset(), token: str | None = None
+            window: Window, excluded: frozenset[str] = frozenset(), tokens: Tokens | None = None
         ) -> PendingAnswer[Found]:
-            pending = self._begin_search(window, [*terms, *filters.without_ids(excluded)], experiment, token=token)
+            pending = self._begin_search(window, [*terms, *filters.without_ids(excluded)], experiment, tokens=tokens)
             return replace(pending, answer=lambda: self._exclude_fewer_if_refused(pending, len(excluded)))
 
         def counts(window: Window) -> Mapping[int, int]:
@@ -177,7 +194,11 @@ class MlflowSource:
     def _begin_lookup(self, lookup: Lookup) -> PendingAnswer[Found]:
         if not lookup.trace_ids:
             return _NOTHING
-        return self._begin([*filters.of_window(lookup.window), filters.with_ids(lookup.trace_ids)])
+        chosen = self._chosen()
+        ids = chosen.keys() if lookup.experiment_ids is None else lookup.experiment_ids & chosen.keys()
+        workspaces = {chosen[each].workspace for each in ids}
+        among = {key: each for key, each in chosen.items() if each.workspace in workspaces}
+        return self._begin([*filters.of_window(lookup.window), filters.with_ids(lookup.trace_ids)], among)
 
     def _requested(self, trace_ids: Sequence[str], found: Found) -> Sequence[TraceRecord]:
         """The traces of an answer, if it is complete and has none but these. Otherwise raises PollError."""
@@ -208,21 +229,24 @@ class MlflowSource:
             first_ms, last_ms = records[0].start_ms, records[-1].start_ms
             window = replace(window, hi_ms=last_ms if first_ms == last_ms else last_ms + 1)
 
-    def experiment_of(self, trace_id: str) -> str | None:
-        """The id of the experiment of a trace; None if it is in no selected experiment."""
+    def find(self, trace_id: str) -> TraceRecord | None:
+        """The trace with this id; None if it is in no selected experiment."""
         found = self._find([filters.with_ids([trace_id])]).records() if can_be_asked_for(trace_id) else ()
-        same = (record.experiment_id for record in found if record.trace_id == trace_id)  # some databases ignore case
-        return next(same, None)
+        return next((record for record in found if record.trace_id == trace_id), None)  # some databases ignore case
 
     def counts(self, window: Window, step_ms: int, experiment_ids: Sequence[str]) -> Mapping[int, int]:
         """See ``Source.counts``. Requested in parts, because MLflow limits the number of counts in a response."""
         counts: dict[int, int] = {}
+        chosen = self._chosen()
+        among = {each: chosen[each] for each in experiment_ids if each in chosen}
         for part in filters.parts(window, step_ms, MAX_COUNTS - 1):
-            with self._refusals_noted():
-                found = self.client.count(experiment_ids, part.lo_ms, part.hi_ms - 1, step_ms // 1000)
-            if not all(at_ms % step_ms == 0 and part.lo_ms - step_ms < at_ms < part.hi_ms for at_ms in found):
-                raise self.client.bad_answer("it contains counts of times that were not requested")
-            counts |= found
+            for workspace, ids in _by_workspace(among):
+                with self._refusals_noted():
+                    found = self.client.count(ids, part.lo_ms, part.hi_ms - 1, step_ms // 1000, workspace)
+                if not all(at_ms % step_ms == 0 and part.lo_ms - step_ms < at_ms < part.hi_ms for at_ms in found):
+                    raise self.client.bad_answer("it contains counts of times that were not requested")
+                for at_ms, count in found.items():
+                    counts[at_ms] = counts.get(at_ms, 0) + count
         return counts
 
     def _search(self, window: Window, terms: Sequence[str], experiment: str | None = None) -> Found:
@@ -235,10 +259,11 @@ class MlflowSource:
         terms: Sequence[str],
         experiment: str | None = None,
         newest_first: bool = False,
-        token: str | None = None,
+        tokens: Tokens | None = None,
     ) -> PendingAnswer[Found]:
         all_terms = [*filters.of_window(window), *terms, *([self._filter] if self._filter else [])]
-        pending = self._begin(all_terms, experiment, newest_first, token)
+        among = {key: each for key, each in self._chosen().items() if experiment in (None, clean(each.unique_name))}
+        pending = self._begin(all_terms, among, newest_first, tokens)
 
         def answer() -> Found:
             try:
@@ -261,37 +286,57 @@ class MlflowSource:
         return records
 
     def _find(self, terms: Sequence[str]) -> Found:
-        return self._begin(terms).answer()
+        return self._begin(terms, self._chosen()).answer()
 
     def _begin(
         self,
         terms: Sequence[str],
-        experiment: str | None = None,
+        experiments: Mapping[str, Experiment],
         newest_first: bool = False,
-        token: str | None = None,
+        tokens: Tokens | None = None,
     ) -> PendingAnswer[Found]:
-        """Begin a search. All traces come through this method."""
-        asked = {key: each for key, each in self._chosen().items() if experiment in (None, clean(each.name))}
-        if not asked:
+        """Begin a search in these experiments. All traces come through this method."""
+        parts = [part for part in _by_workspace(experiments) if tokens is None or part[0] in tokens]
+        if not parts:
             return _NOTHING
-        pending = self.client.begin_search(list(asked), " AND ".join(terms), newest_first, token)
+        filter_string = " AND ".join(terms)
+        pending = together(
+            self._begin_part(workspace, ids, filter_string, newest_first, (tokens or {}).get(workspace))
+            for workspace, ids in parts
+        )
 
         def answer() -> Found:
-            with self._refusals_noted():
-                page = pending.answer()
-            more = page.next_page_token is not None or len(page.traces) >= PAGE_SIZE
+            pages = pending.answer()
             with self.client.errors_classified():
-                extent = Extent.of(page.traces, more)
-            return Found(extent, lambda: self._records(page, asked), page.next_page_token)
+                page = merged(dict(zip((workspace for workspace, _ in parts), pages, strict=True)), newest_first)
+                extent = Extent.of(page.traces, page.more)
+            return Found(extent, lambda: self._records(page, experiments), page.tokens)
 
         return PendingAnswer(answer, pending.drop)
 
-    def _records(self, page: FoundTraces, asked: Mapping[str, Experiment]) -> tuple[TraceRecord, ...]:
+    def _begin_part(
+        self,
+        workspace: str | None,
+        experiment_ids: Sequence[str],
+        filter_string: str,
+        newest_first: bool,
+        token: str | None,
+    ) -> PendingAnswer[FoundTraces]:
+        """Begin the part of a search that concerns one workspace."""
+        pending = self.client.begin_search(experiment_ids, filter_string, newest_first, token, workspace)
+
+        def answer() -> FoundTraces:
+            with self._refusals_noted():
+                return pending.answer()
+
+        return PendingAnswer(answer, pending.drop)
+
+    def _records(self, page: MergedPage, experiments: Mapping[str, Experiment]) -> tuple[TraceRecord, ...]:
         waited_ms = int((monotonic() - page.arrived_s) * 1000)
         seen_ms = self.clocks().earliest_ms - waited_ms
         with self.client.errors_classified():
-            records = _once(to_record(trace, asked, seen_ms) for trace in page.traces)
-        if any(record.experiment_id not in asked for record in records):
+            records = _once(to_record(trace, experiments, seen_ms) for trace in page.traces)
+        if any(record.experiment_id not in experiments for record in records):
             raise self.client.bad_answer("it contains traces of experiments that were not requested")
         return records
 
@@ -304,26 +349,29 @@ class MlflowSource:
 
     @contextmanager
     def _refusals_noted(self) -> Iterator[None]:
-        """Try all features again after a refusal, because the server may have been replaced."""
+        """Select experiments again after a refusal, because permissions may have changed, and try all features again,
+        because the server may have been replaced."""
         try:
             yield
         except PollError as error:
+            if error.reason in (Reason.CONFIGURATION, Reason.CREDENTIALS):
+                self._selection_ms = 0
             if error.reason is Reason.CONFIGURATION:
                 self._features = {}
             raise
 
-    def _has(self, feature: Feature, experiment_ids: Sequence[str]) -> bool:
-        nothing = "trace.timestamp_ms < 0"
+    def _has(self, feature: Feature, workspace: str | None, experiment_ids: Sequence[str]) -> bool:
+        search = partial(self.client.search, experiment_ids, workspace=workspace)
         try:
             match feature:
                 case Feature.END_TIME_FILTER:
-                    self.client.search(experiment_ids, f"{nothing} AND trace.end_time_ms >= 0")
+                    search(f"{filters.NOTHING} AND trace.end_time_ms >= 0")
                 case Feature.NOT_IN:
-                    self.client.search(experiment_ids, f"{nothing} AND trace.request_id NOT IN ('tr-1','tr-2')")
+                    search(f"{filters.NOTHING} AND trace.request_id NOT IN ('tr-1','tr-2')")
                 case Feature.LIKE:
-                    self.client.search(experiment_ids, f"{nothing} AND tag.environment LIKE '%a%'")
+                    search(f"{filters.NOTHING} AND tag.environment LIKE '%a%'")
                 case Feature.TRACE_METRICS:
-                    self.client.count(experiment_ids, 0, 0, 60)
+                    self.client.count(experiment_ids, 0, 0, 60, workspace)
                     return self._filter is None  # counts do not support filters
         except NotUnderstoodError:
             return False
@@ -337,6 +385,14 @@ class MlflowSource:
 
 _NOTHING = PendingAnswer(lambda: Found(Extent.of((), more=False), tuple), lambda: None)
 """What is found without a request."""
+
+
+def _by_workspace(experiments: Mapping[str, Experiment]) -> list[tuple[str | None, list[str]]]:
+    """The ids of experiments by workspace."""
+    found: dict[str | None, list[str]] = {}
+    for key, each in experiments.items():
+        found.setdefault(each.workspace, []).append(key)
+    return list(found.items())
 
 
 def can_be_asked_for(trace_id: str) -> bool:

@@ -9,6 +9,7 @@ from typing import Any
 import requests
 from mlflow.utils.credentials import get_default_host_creds
 from mlflow.utils.rest_utils import http_request
+from mlflow.utils.workspace_utils import WORKSPACE_HEADER_NAME
 
 from mlflow_trace_exporter.tracking import bounded
 from mlflow_trace_exporter.tracking.failures import NotAskedError, RefusedError, WebPageError, is_of_network
@@ -29,9 +30,9 @@ class Answer:
     location: str = ""
 
 
-def ask(uri: str, endpoint: str, method: str, **request: Any) -> Answer:
+def ask(uri: str, endpoint: str, method: str, workspace: str | None = None, **request: Any) -> Answer:
     """Send a request and read the response up to a limit. The body of an error response is only quoted, so a failure to
-    read it is ignored.
+    read it is ignored. ``workspace`` None: that of MLFLOW_WORKSPACE, or else the server's default.
 
     Raises NotAskedError if MLflow's client fails before it uses the network.
     """
@@ -42,7 +43,7 @@ def ask(uri: str, endpoint: str, method: str, **request: Any) -> Answer:
             method,
             stream=True,
             raise_on_status=False,  # the body of the response explains more
-            extra_headers={"Accept-Encoding": "gzip"},
+            extra_headers={"Accept-Encoding": "gzip", **({WORKSPACE_HEADER_NAME: workspace} if workspace else {})},
             hooks={"response": bounded.without_body},
             **request,
         )

@@ -79,7 +79,7 @@ def write(
     question: PendingAnswer, found: Found, rules: LabelRules, pages: MlflowPages, known: Mapping[str, Sequence[str]]
 ) -> bytes:
     """Render the page as HTML in UTF-8. ``known``: values to suggest, by label."""
-    experiments = {record.experiment_id: record.experiment for record in found.records}
+    experiments = {record.experiment_id: record for record in found.records}
     lo_ms = question.start_ms if question.since_ms is None else question.since_ms
     extra = [name for name, _ in rules.extra if name not in PARAMETERS]
     return _write(
@@ -91,7 +91,10 @@ def write(
         cut=len(found.records) == MAX_ROWS,
         ended_early=found.ended_early,
         looked_at=MAX_LOOKED_AT,
-        lists=[(name, pages.traces(key, lo_ms, question.end_ms)) for key, name in sorted(experiments.items())],
+        lists=[
+            (record.experiment, pages.traces(record, lo_ms, question.end_ms))
+            for _, record in sorted(experiments.items())
+        ],
         ranges=[(name, _with_since(question.given, since)) for name, since in RANGES.items()],
         fields=_first_fields(question, known),
         more=_more_fields(question, extra, known),
@@ -174,7 +177,7 @@ def _state(record: TraceRecord) -> str:
 def _row(record: TraceRecord, rules: LabelRules, extra: Sequence[str], pages: MlflowPages) -> dict[str, object]:
     tokens, labels = tokens_of(record), rules.values(record)
     return {
-        "url": pages.trace(record.experiment_id, record.trace_id),
+        "url": pages.trace(record),
         "start": templating.time_text(record.start_ms / 1000).removesuffix(" UTC"),
         "duration": "-" if record.duration_s is None else f"{record.duration_s:.2f} s",
         "state": _state(record),

@@ -198,7 +198,7 @@ def test_a_version_is_first_seen_at_its_earliest_start(ledger: Ledger) -> None:
     assert ledger.totals.first_seen() == {("chatbot", "production", "1.4.0"): 300}
 
 
-@pytest.mark.parametrize("schema", [2, 3, 4])
+@pytest.mark.parametrize("schema", [2, 3, 4, 5])
 def test_a_ledger_of_an_earlier_schema_continues(path: Path, schema: int) -> None:
     write_ledger(path, schema)
     group = ("chatbot", "production", "1.4.0", "support")
@@ -218,7 +218,7 @@ def test_a_ledger_of_an_earlier_schema_continues(path: Path, schema: int) -> Non
         assert ledger.totals.first_seen() == ({} if schema == 2 else {group[:3]: 1_000})
 
 
-@pytest.mark.parametrize("schema", [2, 3, 4])
+@pytest.mark.parametrize("schema", [2, 3, 4, 5])
 def test_a_copy_of_an_earlier_ledger_is_kept_until_the_first_commit(path: Path, schema: int) -> None:
     write_ledger(path, schema)
     copy = path.with_name(f"ledger.db.schema-{schema}")
@@ -428,7 +428,7 @@ def test_fault_21_a_newer_schema_is_refused(path: Path) -> None:
     Ledger(path).close()
     with closing(sqlite3.connect(path)) as db, db:
         db.execute("PRAGMA user_version = 99")
-    with pytest.raises(UserError, match="has schema 99, but this version of the exporter supports schema 5"):
+    with pytest.raises(UserError, match="has schema 99, but this version of the exporter supports schema 6"):
         Ledger(path)
 
 

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from threading import Thread
 
 import pytest
@@ -220,3 +221,35 @@ def test_waiting(failures: int, elapsed_s: float, expected: float) -> None:
 
 def test_an_interval_above_the_longest_wait_is_kept_after_failures() -> None:
     assert wait_s(300, 5, 0) == 300
+
+
+def test_the_workspaces_of_exposed_experiments_are_known_before_mlflow_answers(
+    make_rig: Callable[..., Rig], mlflow: SimulatedMlflow
+) -> None:
+    """Otherwise the label ``workspace`` would be missing at first, and its series would begin again."""
+    mlflow.selected = {"1": replace(CHATBOT, workspace="team-a")}
+    mlflow.change(mlflow.trace(start_ms=0), experiment="team-a/chatbot", workspace="team-a")
+    rig = make_rig(mlflow)
+    assert rig.published[-1].workspaces == frozenset()
+    rig.settle()
+    assert rig.reading.workspaces == {"team-a": True}
+    mlflow.selected = {}
+    mlflow.fail_at_request[mlflow.requests + 1] = unreachable()
+    rig.restart()
+    assert rig.published[-1].workspaces == {"team-a"}
+    assert rig.labels() == {("team-a/chatbot", "production", "1.0", "unknown")}
+
+
+def test_experiments_of_two_workspaces_with_the_same_name_are_counted_apart(
+    make_rig: Callable[..., Rig], mlflow: SimulatedMlflow
+) -> None:
+    teams = {key: replace(CHATBOT, experiment_id=key, workspace=name) for key, name in (("1", "a"), ("2", "b"))}
+    mlflow.selected = teams
+    for key, each in teams.items():
+        trace = mlflow.trace(start_ms=0)
+        mlflow.change(trace, experiment_id=key, experiment=each.unique_name, workspace=each.workspace)
+    rig = make_rig(mlflow)
+    rig.settle()
+    assert rig.labels() == {(f"{name}/chatbot", "production", "1.0", "unknown") for name in ("a", "b")}
+    assert rig.reading.experiments == ("a/chatbot", "b/chatbot")
+    assert rig.reading.created_s.keys() == {"a/chatbot", "b/chatbot"}

@@ -2,6 +2,7 @@
 
 import re
 import zlib
+from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -331,3 +332,46 @@ def test_names_are_unique_and_show_their_type() -> None:
     assert len({*counters, *others}) == len(counters) + len(others)
     assert all(name.endswith("_total") for name in counters)
     assert not any(name.endswith("_total") for name in others)
+
+
+@pytest.mark.parametrize("fmt", Format)
+def test_series_with_an_experiment_have_its_workspace_if_the_server_has_workspaces(fmt: Format) -> None:
+    parse = parse_text if fmt is Format.TEXT else parse_openmetrics
+
+    def workspaces(*names: str) -> dict[str, set[str | None]]:
+        """The label ``workspace`` of all series that have an experiment, by that."""
+        exposition.publish(replace(snapshot, workspaces=frozenset(names)))
+        families = parse(exposition.render((fmt, False)).decode())
+        labels = [sample.labels for family in families for sample in family.samples]
+        found: dict[str, set[str | None]] = defaultdict(set)
+        for each in labels:
+            if "experiment" in each:
+                found[each["experiment"]].add(each.get("workspace"))
+            else:
+                assert "workspace" not in each
+        return dict(found)
+
+    experiments = ("team-a/chatbot", "team-b/chatbot", "other", "/team-a")
+    made = increments(*(record(trace_id=name, experiment=name) for name in experiments))
+    reading = replace(
+        SNAPSHOT.status.reading,  # type: ignore[type-var]  # it is there
+        running={(name, "production"): 1 for name in experiments},
+        created_s=dict.fromkeys(experiments, 1.0),
+        first_seen_s={(name, "production", "1.4.0"): 1.0 for name in experiments},
+    )
+    status = replace(STATUS, reading=reading)
+    snapshot = Snapshot(FAMILIES, series_totals(FAMILIES, made.amounts), status, by_series(made.exemplars.items()))
+    exposition = Exposition()
+    nowhere = {"other": {None}, "/team-a": {None}}
+    assert workspaces() == {"team-a/chatbot": {None}, "team-b/chatbot": {None}, **nowhere}
+    assert workspaces("team-a") == {"team-a/chatbot": {"team-a"}, "team-b/chatbot": {None}, **nowhere}
+    both = {"team-a/chatbot": {"team-a"}, "team-b/chatbot": {"team-b"}, **nowhere}
+    assert workspaces("team-a", "team-b") == both
+
+
+def test_a_label_workspace_of_the_configuration_is_kept() -> None:
+    labels = (*FAMILIES[0].labels, "workspace")
+    lines = SampleLines("mlflow_traces_total", labels, workspaces={"team-a"})
+    text = lines.write(("team-a/chatbot", "production", "1", "support", "mine"), (1,), {}).decode()
+    assert text.count("workspace=") == 1
+    assert 'workspace="mine"' in text

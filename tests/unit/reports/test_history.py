@@ -191,3 +191,11 @@ def test_the_last_three_hours_are_refused_with_the_reason() -> None:
 def test_what_serve_counts_is_refused() -> None:
     with pytest.raises(UserError, match="would count them twice"):
         until_ms(NOW_MS - 2 * HEAD_MS, NOW_MS - 3 * HEAD_MS, NOW_MS)
+
+
+def test_series_have_the_workspace_that_serve_gives_them() -> None:
+    span = Span(START_MS, START_MS + 5 * MINUTE_MS, MINUTE_MS)
+    text = "".join(History(METER, span, TARGET, TTL_MS, {"team-a"}).lines([trace(1, experiment="team-a/chatbot")]))
+    samples = [line for line in text.splitlines() if not line.startswith("#")]
+    assert samples
+    assert all(('workspace="team-a"' in line) is ('experiment="team-a/chatbot"' in line) for line in samples)

@@ -8,7 +8,7 @@ from mlflow_trace_exporter.domain.horizon import Window
 from mlflow_trace_exporter.domain.trace import TraceRecord
 from mlflow_trace_exporter.errors import PollError
 from mlflow_trace_exporter.tracking.pending import PendingAnswer
-from mlflow_trace_exporter.tracking.scanning import Found, Scan
+from mlflow_trace_exporter.tracking.scanning import Found, Scan, Tokens
 from mlflow_trace_exporter.tracking.slices import Extent, Known
 from tests.support.builders import record
 from tests.support.simulated import unreachable, unreadable
@@ -27,20 +27,21 @@ class Answers:
         self._fail_at = fail_at
 
     def search(
-        self, window: Window, excluded: frozenset[str] = frozenset(), token: str | None = None
+        self, window: Window, excluded: frozenset[str] = frozenset(), tokens: Tokens | None = None
     ) -> PendingAnswer[Found]:
+        offset = int((tokens or {}).get(None, 0))
         self.windows.append((window.lo_ms, window.hi_ms))
         number = len(self.windows)
         self.told.append(f"ask {number}")
         inside = [each for each in self.traces if window.lo_ms <= each.start_ms < window.hi_ms]
-        found = [each for each in inside if each.trace_id not in excluded][int(token or 0) :][:PAGE_SIZE]
+        found = [each for each in inside if each.trace_id not in excluded][offset:][:PAGE_SIZE]
 
         def answer() -> Found:
             self.told.append(f"answer {number}")
             if number == self._fail_at:
                 raise unreachable()
             more = len(found) == PAGE_SIZE
-            return Found(Extent.of(found, more), records, str(int(token or 0) + PAGE_SIZE) if more else None)
+            return Found(Extent.of(found, more), records, {None: str(offset + PAGE_SIZE)} if more else {})
 
         def records() -> tuple[TraceRecord, ...]:
             self.told.append(f"convert {number}")
@@ -134,7 +135,7 @@ def test_known_traces_are_left_out(max_excluded: int, share: int) -> None:
 
 
 def test_a_page_of_nothing_is_not_followed() -> None:
-    nothing = Found(Extent.of((), more=True), tuple, "1")
+    nothing = Found(Extent.of((), more=True), tuple, {None: "1"})
     scan = Scan(lambda *_, **__: PendingAnswer(lambda: nothing, lambda: None), unreadable, PAGE_SIZE, 20)
     with pytest.raises(PollError, match="no new ones"):
         list(scan.pages(ALL))

@@ -167,8 +167,14 @@ class Told(Client):
         self.tags: Mapping[str, str] = {}
 
     def begin_search(
-        self, _: Sequence[str], filter_string: str, newest_first: bool = False, page_token: str | None = None
+        self,
+        _: Sequence[str],
+        filter_string: str,
+        newest_first: bool = False,
+        page_token: str | None = None,
+        workspace: str | None = None,
     ) -> PendingAnswer[FoundTraces]:
+        assert workspace is None, "the server has none"
         if "timestamp_ms < 0" in filter_string:  # what can it do?
             return PendingAnswer(lambda: FoundTraces((), None), lambda: None)
         try:
@@ -182,7 +188,11 @@ class Told(Client):
     def count(self, *_: object) -> dict[int, int]:
         return dict(self._counts)
 
-    def experiments(self) -> list[Experiment]:
+    def has_workspaces(self) -> bool:
+        return False
+
+    def experiments(self, workspace: str | None = None) -> list[Experiment]:
+        assert workspace is None
         return [Experiment("7", "chatbot", 0, self.tags)]
 
     def server_ms(self) -> int | None:
@@ -332,8 +342,8 @@ def test_traces_were_seen_when_their_page_arrived() -> None:
 def test_ids_are_compared_exactly() -> None:
     """Some databases compare ids case-insensitively."""
     source = told(lambda *_: FoundTraces((trace("tr-A"),), None))
-    assert source.experiment_of("tr-A") == "7"
-    assert source.experiment_of("tr-a") is None
+    assert source.find("tr-A") == next(source.newest(ALL))
+    assert source.find("tr-a") is None
 
 
 def test_counts_of_times_that_were_not_requested() -> None:

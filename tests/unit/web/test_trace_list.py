@@ -264,7 +264,7 @@ def test_no_more_is_taken_than_is_shown_or_can_be_looked_at() -> None:
 
 
 def write(question: PendingAnswer, *records: TraceRecord, **options: Any) -> str:
-    pages = MlflowPages("http://mlflow", options.pop("workspace", None))
+    pages = MlflowPages("http://mlflow")
     rules = options.pop("rules", RULES)
     return trace_page.write(question, Found(records, **options), rules, pages, {"version": ["<1>"]}).decode()
 
@@ -286,7 +286,7 @@ def test_the_page_leads_to_each_trace_and_escapes_what_they_say() -> None:
 
 
 def test_links_into_mlflow_name_the_workspace() -> None:
-    page = write(ask(), at(trace_id="tr-1", experiment_id="7"), workspace="team a")
+    page = write(ask(), at(trace_id="tr-1", experiment_id="7", workspace="team a"))
     links = re.findall(r'href="(http[^"]*)"', page)
     assert len(links) == 2
     assert all(re.search(r"#/experiments/7/traces(/tr-1)?\?(.*&amp;)?workspace=team\+a$", link) for link in links)
