@@ -13,7 +13,6 @@ from mlflow_trace_exporter.domain.clocks import PLAUSIBLE_MS
 from mlflow_trace_exporter.domain.horizon import Limits
 from mlflow_trace_exporter.domain.labels import LabelRules
 from mlflow_trace_exporter.domain.moments import text
-from mlflow_trace_exporter.domain.objectives import Objectives
 from mlflow_trace_exporter.errors import UserError
 from mlflow_trace_exporter.metrics.families import trace_families
 from mlflow_trace_exporter.metrics.meter import Meter
@@ -55,7 +54,7 @@ def mlflow_pages(settings: Config) -> MlflowPages:
 
 def open_meter(settings: Config) -> Meter:
     """Create the meter, which turns traces into metrics."""
-    rules, objectives = label_rules(settings), objectives_of(settings)
+    rules, objectives = label_rules(settings), settings.all_objectives
     return Meter(
         trace_families(settings.buckets.duration_seconds, settings.buckets.tokens, rules.names, objectives),
         rules,
@@ -68,11 +67,6 @@ def open_meter(settings: Config) -> Meter:
 def label_rules(settings: Config) -> LabelRules:
     """The sources of each label."""
     return LabelRules(settings.labels.environment, settings.labels.version, settings.labels.extra)
-
-
-def objectives_of(settings: Config) -> Objectives:
-    """The objectives of the configuration."""
-    return Objectives(tuple(each.as_objective() for each in settings.objectives))
 
 
 def poll_settings(settings: Config) -> PollSettings:

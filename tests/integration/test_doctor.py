@@ -73,7 +73,7 @@ def test_what_is_wrong_is_told_in_sentences(mlflow: Mlflow, tmp_path: Path) -> N
         "100% of the traces have no version. Set it in the application: mlflow.update_current_trace",
         "100% of the traces have no user.",
         "The label trace_name has 8 values in this sample alone",
-        "No objective for lab: no alert covers it.",
+        f"No objective for {experiment} in lab: no alert covers this.",
         "In progress for more than a day: 1.",
         "Traces that are not counted: 1 of evaluation.",
         "100% of the traces took longer than the last bucket of buckets.duration_seconds",
@@ -132,6 +132,20 @@ def test_values_are_shown_in_their_own_script(mlflow: Mlflow, tmp_path: Path) ->
     shown = said(mlflow, tmp_path, experiment, objectives=[{"environment": "本番　環境", "error_ratio": "5%"}])
     assert "tag environment: 1 value (本番　環境)\n" in shown
     assert "No objective" not in shown
+    assert "No team" not in shown, "nobody has one"
+
+
+def test_applications_without_an_owner_and_objectives_that_are_never_used_are_told(
+    mlflow: Mlflow, tmp_path: Path
+) -> None:
+    experiment = mlflow.experiment()
+    mlflow.insert(experiment, [Trace(now_ms(), tags={"environment": each}) for each in ("lab", "production")])
+    everywhere = {"experiment": experiment, "environment": "production", "error_ratio": "5%", "team": "search"}
+    twice = {"experiment": experiment, "environment": "production", "error_ratio": "1%"}
+    shown = said(mlflow, tmp_path, experiment, objectives=[everywhere, twice])
+    assert f"- No team for {experiment} in lab: " in shown
+    assert f"- No objective for {experiment} in lab: " in shown
+    assert shown.startswith("config       warning: line 1, objectives.1: is never used, because line 1, objectives.0")
 
 
 def test_the_latest_traces_are_looked_at(mlflow: Mlflow, tmp_path: Path) -> None:

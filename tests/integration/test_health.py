@@ -63,7 +63,10 @@ def test_exit_code_0_at_the_thresholds_exactly(checked: Checked, tmp_path: Path)
     done = checked.run(tmp_path, "--environment=production", "--error-rate=5%", "--p95=4201ms")
     assert done.exit_code == 0, done.output
     within, summary = done.stdout.splitlines()
-    assert within == "within: production: error rate 5%, at most 5%, p95 latency 4.2s, at most 4.201s"
+    assert (
+        within
+        == f"within: {checked.experiment} in production: error rate 5%, at most 5%, p95 latency 4.2s, at most 4.201s"
+    )
     assert summary.startswith("healthy: 20 finished traces from ")
 
 
@@ -72,8 +75,8 @@ def test_exit_code_1_with_a_line_for_each_breach(checked: Checked, tmp_path: Pat
     assert done.exit_code == 1
     *breaches, summary = done.stdout.splitlines()
     assert breaches == [
-        "breached: production: error rate 5%, at most 4.9%",
-        "breached: production: p95 latency 4.2s, at most 4.199s",
+        f"breached: {checked.experiment} in production: error rate 5%, at most 4.9%",
+        f"breached: {checked.experiment} in production: p95 latency 4.2s, at most 4.199s",
     ]
     assert summary.startswith("BREACHED: 20 finished traces")
 
@@ -85,7 +88,7 @@ def test_exit_code_2_where_it_could_not_be_checked(checked: Checked, tmp_path: P
         (checked.run(tmp_path, "--environment=staging"), "'staging' has no objective"),
         (
             checked.run(tmp_path, objectives=[{"environment": "prod*", "error_ratio": "5%"}]),
-            "the objectives use only globs",
+            "nothing to check: the objectives use only globs; name an environment or an experiment",
         ),
         (checked.run(tmp_path, "--error-rate=500%"), "is not a ratio"),
         (checked.run(tmp_path, "--lookback=soon"), "is not a duration"),
@@ -117,21 +120,14 @@ def test_exit_code_2_after_a_mistake_of_ours(checked: Checked, tmp_path: Path, m
 def test_exit_code_3_with_too_few_traces(checked: Checked, tmp_path: Path) -> None:
     done = checked.run(tmp_path, "--environment=canary", "--error-rate=5%")
     assert done.exit_code == 3
-    assert (
-        done.stdout.splitlines()[0]
-        == "too few traces: canary: error rate not checked: 3 traces, fewer than 20 (the default of --min-traces)"
-    )
+    too_few = f"too few traces: {checked.experiment} in canary: error rate not checked: 3 traces, fewer than"
+    assert done.stdout.splitlines()[0] == f"{too_few} 20 (the default of --min-traces)"
     assert checked.run(tmp_path, "--environment=canary", "--error-rate=5%", "--min-traces=3").exit_code == 1
     done = checked.run(tmp_path, "--environment=canary", "--error-rate=5%", "--min-traces=1000")
-    assert (
-        done.stdout.splitlines()[0]
-        == "too few traces: canary: error rate not checked: 3 traces, fewer than 1000 (--min-traces)"
-    )
+    assert done.stdout.splitlines()[0] == f"{too_few} 1000 (--min-traces)"
     strict = {"environment": "can*", "error_ratio": "5%", "min_traces": 4}
     done = checked.run(tmp_path, "--environment=canary", objectives=[strict])
-    assert done.stdout.startswith(
-        "too few traces: canary: error rate not checked: 3 traces, fewer than 4 (min_traces of its objective)\n"
-    )
+    assert done.stdout.startswith(f"{too_few} 4 (min_traces of its objective)\n")
 
 
 def test_exit_code_3_names_the_environments_that_there_are(checked: Checked, tmp_path: Path) -> None:
@@ -154,10 +150,11 @@ def test_exit_code_3_where_traces_do_not_tell_what_is_asked(mlflow: Mlflow, tmp_
     done = checked.run(tmp_path, "--environment=unmeasured", "--p95=5s", "--error-rate=5%")
     assert done.exit_code == 3, "nobody knows how long they took"
     too_few, within, _ = done.stdout.splitlines()
+    name = f"{checked.experiment} in unmeasured"
     assert too_few.startswith(
-        "too few traces: unmeasured: p95 latency not checked: measured on 1 of 31 traces, fewer than 20 (the"
+        f"too few traces: {name}: p95 latency not checked: measured on 1 of 31 traces, fewer than 20 (the"
     )
-    assert within == "within: unmeasured: error rate 0%, at most 5%"
+    assert within == f"within: {name}: error rate 0%, at most 5%"
     assert checked.run(tmp_path, objectives=[{"environment": "unmeasured", "cost_usd_per_day": 1}]).exit_code == 3
 
 
@@ -181,6 +178,8 @@ def test_the_exit_code_is_the_answer_whoever_reads(
         ({"p95_s": 0}, "p95_s: 0 is not"),
         ({"p95_s": 1, "min_traces": 0}, "min_traces: 0 is not a whole number of at least 1"),
         ({"environments": "staging"}, "environment 'staging' has no objective"),
+        ({"experiments": "chatbot", "environments": "staging"}, "experiment 'chatbot' in environment 'staging' has no"),
+        ({"experiments": ["", "chatbot"], "p95_s": 1}, "experiments: is empty"),
     ],
 )
 def test_a_mistake_in_a_notebook_is_told_and_not_called_healthy(mistake: dict[str, Any], words: str) -> None:
@@ -191,8 +190,8 @@ def test_a_mistake_in_a_notebook_is_told_and_not_called_healthy(mistake: dict[st
 def test_the_worst_of_several_environments_is_told(checked: Checked, tmp_path: Path) -> None:
     done = checked.run(tmp_path, "--environment=canary", "--environment=staging", "--error-rate=50%")
     assert done.exit_code == 1
-    assert "breached: staging: error rate 100%, at most 50%" in done.stdout
-    assert "too few traces: canary: error rate not checked: 3 traces" in done.stdout
+    assert f"breached: {checked.experiment} in staging: error rate 100%, at most 50%" in done.stdout
+    assert f"too few traces: {checked.name} in canary: error rate not checked: 3 traces" in done.stdout
     assert checked.run(tmp_path, "--environment=canary", "--environment=production", "--p95=9s").exit_code == 3
 
 
@@ -201,10 +200,76 @@ def test_the_objectives_of_the_configuration(checked: Checked, tmp_path: Path) -
     objective = {"environment": "production", "latency": "100ms", "latency_ratio": "50%", "cost_usd_per_day": 39.99}
     done = checked.run(tmp_path, objectives=[objective])
     assert done.exit_code == 1
-    assert "within: production: p50 latency 0.1s, at most 0.1s" in done.stdout
-    assert "breached: production: cost per day $40.00, at most $39.99" in done.stdout
+    assert f"within: {checked.experiment} in production: p50 latency 0.1s, at most 0.1s" in done.stdout
+    assert f"breached: {checked.experiment} in production: cost per day $40.00, at most $39.99" in done.stdout
     strict = {"environment": "production", "error_ratio": "5%", "min_traces": 21}
     assert checked.run(tmp_path, objectives=[strict]).exit_code == 3
+
+
+@dataclass(frozen=True)
+class Two:
+    """A big application that is healthy, and a small one that fails; both are in production."""
+
+    mlflow: Mlflow
+    big: str
+    small: str
+
+    def run(self, directory: Path, *arguments: str, **settings: Any) -> Result:
+        settings["mlflow"] = {"tracking_uri": self.mlflow.uri, "experiments": [self.big, self.small]}
+        return invoke("health", f"--config.file={config_file(directory, self.mlflow, '', **settings)}", *arguments)
+
+
+@pytest.fixture(scope="module")
+def two(mlflow: Mlflow) -> Two:
+    names, tags, at_ms = (mlflow.experiment(), mlflow.experiment()), {"environment": "production"}, now_ms() - 60_000
+    big, small = sorted(names)
+    mlflow.insert(big, [Trace(at_ms - at, 100, tags=tags) for at in range(1_000)])
+    mlflow.insert(small, [Trace(at_ms - at, 100, "ERROR", tags=tags) for at in range(25)])
+    return Two(mlflow, big, small)
+
+
+def test_a_small_application_is_not_hidden_by_a_big_one(two: Two, tmp_path: Path) -> None:
+    done = two.run(tmp_path)
+    assert done.exit_code == 1, "all of production has 2.4 % errors, of 5 %"
+    within, breached, *_ = done.stdout.splitlines()
+    assert within.startswith(f"within: {two.big} in production: error rate 0%, at most 5%")
+    assert breached == f"breached: {two.small} in production: error rate 100%, at most 5%"
+    assert two.run(tmp_path, f"--experiment={two.big}").exit_code == 0
+    alone = two.run(tmp_path, f"--experiment={two.small}", "--environment=production", "--error-rate=99%")
+    assert (alone.exit_code, two.big in alone.stdout) == (1, False)
+
+
+def test_each_application_has_its_own_objective(two: Two, tmp_path: Path) -> None:
+    lenient = {"experiment": two.small, "error_ratio": 0.999, "latency": "50ms", "min_traces": 26}
+    default = {"environment": "production", "error_ratio": 0.05}
+    done = two.run(tmp_path, objectives=[lenient, default])
+    assert done.exit_code == 3
+    assert f"{two.small} in production: p95 latency not checked: 25 traces, fewer than 26 (min_traces" in done.stdout
+    owner = {"experiment": two.small, "team": "search"}
+    assert two.run(tmp_path, objectives=[owner, default]).exit_code == 0, "an owner is no objective"
+    asked = (f"--experiment={two.small}", "--environment=production")
+    done = two.run(tmp_path, *asked, objectives=[owner, default])
+    assert (done.exit_code, "has no objective in the configuration" in done.stderr) == (2, True)
+    assert two.run(tmp_path, *asked, "--error-rate=5%", objectives=[owner, default]).exit_code == 1
+
+
+def test_names_without_traces_are_not_called_healthy(two: Two, tmp_path: Path) -> None:
+    absent = {"experiment": "absent", "environment": "production", "error_ratio": 0.05}
+    named = {"experiment": two.big, "error_ratio": 0.05}
+    done = two.run(tmp_path, objectives=[absent, named])
+    assert done.exit_code == 3
+    assert done.stdout.startswith("no recent trace has experiment 'absent'")
+    assert "too few traces: absent in production: error rate not checked: 0 traces, fewer than 20 (min" in done.stdout
+    elsewhere = {"environment": "elsewhere", "error_ratio": 0.05}
+    done = two.run(tmp_path, objectives=[named, elsewhere])
+    assert done.exit_code == 3
+    assert "too few traces: * in elsewhere: error rate not checked: 0 traces" in done.stdout
+    for odd in ("prod[uction]", "prod*", "*"):
+        done = two.run(tmp_path, f"--environment={odd}", "--error-rate=5%")
+        assert done.exit_code == 3, "a name that is asked for is no glob"
+        assert f"no recent trace has environment '{odd}'" in done.stdout or odd == "*"
+    team = {"experiment": "*", "environment": "prod*", "team": "all", "error_ratio": 0.05}
+    assert two.run(tmp_path, "--environment=production", objectives=[team]).exit_code == 1
 
 
 def test_older_traces_are_not_looked_at(checked: Checked, tmp_path: Path) -> None:
@@ -218,6 +283,7 @@ def test_json_says_all_of_it(checked: Checked, tmp_path: Path) -> None:
     assert (found["verdict"], found["exit_code"], done.exit_code) == ("breached", 1, 1)
     (production,) = found["environments"]
     assert production == {
+        "experiment": checked.experiment,
         "environment": "production",
         "verdict": "breached",
         "traces": 20,

@@ -55,7 +55,7 @@ def test_health_finds_an_environment_as_it_is_set_and_as_it_is_shown(mlflow: Mlf
     for name in (raw, clean(raw), f"  {raw}\t"):
         code, shown = judged(mlflow, tmp_path, name, "--error-rate=5%", "--min-traces=3")
         assert (code, "3 finished traces" in shown) == (1, True), shown
-        assert f"breached: {clean(raw)}: error rate 100%" in shown
+        assert f"breached: names in {clean(raw)}: error rate 100%" in shown
 
 
 @names
@@ -107,14 +107,16 @@ def test_objectives_and_traces_have_one_spelling_and_alerts_lead_to_their_traces
         "objectives": [{"environment": raw, "error_ratio": 0.05, "latency": "50ms"} for raw in RAW.values()],
     }
     file = config_file(tmp_path, mlflow, "names", objectives=settings["objectives"])
-    assert "No objective for elsewhere: no alert covers it." in invoke("doctor", f"--config.file={file}").stdout
+    assert (
+        "No objective for names in elsewhere: no alert covers this." in invoke("doctor", f"--config.file={file}").stdout
+    )
     with Exporter(tmp_path, settings).running() as served:
         for raw in RAW.values():
             label = clean(raw)
             of_it = f'{{environment="{label}",experiment="names",trace_name="support",version="{label}"}}'
             errors = f"mlflow_trace_errors_total{of_it}"
             found = eventually(partial(samples_with, served, errors, 3), "they are counted")
-            assert found[f'mlflow_objective_error_ratio{{environment="{label}"}}'] == 0.05
+            assert found[f'mlflow_objective_error_ratio{{environment="{label}",experiment="names"}}'] == 0.05
             assert found[f"mlflow_trace_slow_total{of_it}"] == 3
             for name in (raw, label):
                 asked = {"environment": name, "version": name, "status": "error", "start": "0"}

@@ -309,6 +309,22 @@ def test_an_exemplar_leads_to_its_trace_and_nothing_leads_elsewhere(mlflow: Mlfl
             assert "Location" not in answer.headers
 
 
+def test_objectives_that_are_never_used_are_logged_once_for_each_change(mlflow: Mlflow, tmp_path: Path) -> None:
+    twice = [{"environment": "production", "team": team} for team in ("a", "b")]
+    exporter = Exporter(tmp_path, {**configuration(mlflow, mlflow.experiment()), "objectives": twice})
+    file = tmp_path / "exporter.yml"
+
+    def warnings() -> int:
+        return exporter.log().count("objectives.1: is never used, because line")
+
+    with exporter.running():
+        eventually(lambda: warnings() == 1, "it is told at the start")
+        for text, count in ((file.read_text(), 1), (file.read_text().replace("team: b", "team: c"), 2)):
+            file.write_text(text)
+            assert requests.post(f"{exporter.url}/-/reload").status_code == 200
+            assert warnings() == count
+
+
 def test_a_reload_is_all_or_nothing_and_no_counter_falls(mlflow: Mlflow, tmp_path: Path) -> None:
     experiment, other = mlflow.experiment(), mlflow.experiment()
     mlflow.log(experiment, Trace(START_MS, tags={"team": "search"}), Trace(START_MS, tags={"team": "ads"}))

@@ -58,7 +58,7 @@ OBJECTIVES_OF = [
     OBJECTIVES,
     Objectives(),
     Objectives(
-        (Objective("*", latency_s=1.0, latency_ratio=0.95),)
+        (Objective(environment="*", latency_s=1.0, latency_ratio=0.95),)
     ),  # an edge of the buckets, so that none begin again
 ]
 CAPS_OF = [CAPS, Caps(values=1, series=100_000), Caps(values=200, series=150)]

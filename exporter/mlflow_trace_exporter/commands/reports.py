@@ -13,12 +13,14 @@ import click
 
 from mlflow_trace_exporter import logs
 from mlflow_trace_exporter.commands import flags, output
+from mlflow_trace_exporter.domain.labels import PLACE_LABELS
+from mlflow_trace_exporter.domain.objectives import ANY
 from mlflow_trace_exporter.errors import PollError, UserError
 from mlflow_trace_exporter.listed import did_you_mean, few
 from mlflow_trace_exporter.settings import config
 
 if TYPE_CHECKING:  # it imports mlflow, which --help should not wait for
-    from mlflow_trace_exporter.reports.health import Health
+    from mlflow_trace_exporter.reports.health import EnvironmentHealth, Health
 
 
 @click.command(short_help="Report latency, errors, tokens and cost of traces.")
@@ -133,6 +135,13 @@ def report(
     help="How far back to read.",
 )
 @click.option(
+    "--experiment",
+    "experiments",
+    multiple=True,
+    metavar="NAME",
+    help="Experiment to check. Can be repeated.  [default: those with an objective]",
+)
+@click.option(
     "--environment",
     "environments",
     multiple=True,
@@ -157,20 +166,20 @@ def report(
 def health(
     config_file: Path | None,
     lookback: timedelta,
-    environments: tuple[str, ...],
     error_rate: float | None,
     p95: timedelta | None,
     min_traces: int | None,
     form: str,
+    **names: tuple[str, ...],
 ) -> None:
     """Check recent traces against thresholds. For cron, Airflow and deployment gates.
 
-    Without --error-rate and --p95, the objectives of the configuration apply. Without a configuration file, these are
-    5% errors and 95% of traces within 5 s, in production.
+    Each experiment is checked by itself, in each environment. Without --error-rate and --p95, the objectives of the
+    configuration apply. Without a configuration file, these are 5% errors and 95% of traces within 5 s, in production.
 
     \b
     Examples:
-      mlflow-trace-exporter health --environment production --error-rate 5% --p95 5s --min-traces 50
+      mlflow-trace-exporter health --experiment chatbot --environment production --error-rate 5% --p95 5s
       mlflow-trace-exporter health --config.file=exporter.yml --format json
 
     \b
@@ -189,17 +198,17 @@ def health(
         with _progress(*api.times(lookback, "now", "lookback")) as progress:
             found = api.check_health(
                 lookback=lookback,
-                environments=environments,
                 error_rate=error_rate,
                 p95_s=flags.seconds(p95),
                 min_traces=min_traces,
                 config=settings,
                 progress=progress,
+                **names,
             )
         if form == "json":
             shown = json.dumps(checks.as_object(found), indent=2)
         else:
-            shown = "\n".join([*_environments(found, settings), *checks.lines(found, _least(settings, min_traces))])
+            shown = "\n".join([*_absent(found, settings), *checks.lines(found, _least(settings, min_traces))])
     with suppress(output.OutputError):  # the exit code is the answer, even if nobody reads the output
         click.echo(shown)
     sys.exit(found.verdict.value)
@@ -324,28 +333,29 @@ def _no_answer_is_exit_code_2() -> Iterator[None]:
         raise UserError(f"could not be checked: unexpected {type(error).__name__}: {error}") from error
 
 
-def _least(settings: config.Config, min_traces: int | None) -> Callable[[str], str]:
-    """A function that names, by environment, the setting that min_traces is from."""
-    from mlflow_trace_exporter import wiring
+def _least(settings: config.Config, min_traces: int | None) -> Callable[["EnvironmentHealth"], str]:
+    """A function that names the setting that min_traces of a result is from."""
 
-    if min_traces is not None:
-        return lambda _: "--min-traces"
-    objectives = wiring.objectives_of(settings)
-    return lambda environment: (
-        "min_traces of its objective" if objectives.of(environment) else "the default of --min-traces"
-    )
+    def named(of: "EnvironmentHealth") -> str:
+        names = (None if name == ANY else name for name in (of.experiment, of.environment))
+        with_one = any(each.has_threshold for each in settings.all_objectives.narrowed(*names).all)
+        return "min_traces of its objective" if with_one else "the default of --min-traces"
+
+    return named if min_traces is None else lambda _: "--min-traces"
 
 
-def _environments(found: "Health", settings: config.Config) -> Iterator[str]:
-    """A line for each requested environment that no recent trace has, with the existing environments."""
+def _absent(found: "Health", settings: config.Config) -> Iterator[str]:
+    """A line for each requested experiment or environment that no recent trace has, with the existing ones."""
     from mlflow_trace_exporter.reports import api
 
-    without = [each.environment for each in found.environments if not each.traces]
+    without = [each for each in found.environments if not each.traces]
     with suppress(PollError):  # this is only a hint
-        there = api.environments(settings) if without else ()
-        for absent in without if there else ():
-            if absent not in there:
-                yield f"no recent trace has environment {absent!r}{did_you_mean(absent, there)}; existing: {few(there)}"
+        for label in PLACE_LABELS:
+            names = dict.fromkeys(getattr(each, label) for each in without) if without else ()
+            there = api.values(settings, label) if without else ()
+            for absent in names if there else ():
+                if absent not in (ANY, *there):
+                    yield f"no recent trace has {label} {absent!r}{did_you_mean(absent, there)}; existing: {few(there)}"
 
 
 @contextmanager

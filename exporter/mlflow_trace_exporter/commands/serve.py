@@ -33,7 +33,6 @@ from mlflow_trace_exporter.wiring import (
     label_rules,
     mlflow_pages,
     now_ms,
-    objectives_of,
     open_meter,
     open_source,
     poll_settings,
@@ -102,6 +101,8 @@ class Service:
                 self._note(replace(self._reload, successful=False), str(error))
                 raise
             self._note(Reload(successful=True, success_s=now_ms() / 1000), "", changed)
+            if changed:
+                _log_warnings(self._settings)
 
     def mlflow_url(self) -> str:
         """The URL at which people open MLflow."""
@@ -118,7 +119,7 @@ class Service:
         """The page with the latest traces for a query. Raises ValueError for an invalid query, and PollError if MLflow
         is unavailable."""
         settings, source = self._settings, self._source
-        rules, objectives = label_rules(settings), objectives_of(settings)
+        rules, objectives = label_rules(settings), settings.all_objectives
         question = trace_list.PendingAnswer.parse(query, rules.names, now_ms())
         has = source.features()
         searches = question.searches(rules, objectives, has.get(Feature.LIKE, False))
@@ -228,6 +229,11 @@ class Service:
             self.exposition.publish(replace(snapshot, status=replace(snapshot.status, reload=reload)))
 
 
+def _log_warnings(settings: Config) -> None:
+    for warning in settings.warnings:
+        log.warning("the configuration has a mistake", extra={"warning": warning})
+
+
 class _Change:
     """New settings, for use from the next poll."""
 
@@ -273,6 +279,7 @@ def run(config_file: Path | None, settings: Config, web: Web) -> int:
             "ledger": settings.ledger.path,
         },
     )
+    _log_warnings(settings)
     server.answer_promptly()
     service.start()
     http.run(sockets=[listener])

@@ -150,7 +150,7 @@ class Reader:
         first_ms = first_closing_ms(self._horizon, self._settings.limits)
         return Reading(
             experiments=tuple(sorted(each.name for each in self._experiments.values())),
-            objectives=self._meter.objectives.by_environment(group[1] for group in groups),
+            objectives=self._meter.objectives.by_place(groups),
             interval_s=self._settings.interval_s,
             complete_until_s=self._horizon.closed_ms / 1000,
             behind=self._is_behind(),

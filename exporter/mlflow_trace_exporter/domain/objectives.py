@@ -1,39 +1,94 @@
-"""Service level objectives by environment. Pure.
+"""Service level objectives by application and environment. Pure.
 
-The objectives are exposed as metrics, and rules and dashboards join on them. So a threshold is set in the configuration
-and nowhere else.
+An application is an MLflow experiment. The objectives are exposed as metrics, and rules and dashboards join on them. So
+a threshold is set in the configuration and nowhere else.
 """
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
+from functools import lru_cache, partial
 
-from mlflow_trace_exporter.domain.labels import clean
+from mlflow_trace_exporter.domain.admission import Group
+from mlflow_trace_exporter.domain.labels import PLACE_LABELS, clean
 from mlflow_trace_exporter.shown import shown
 
 WILDCARDS = frozenset("*?[")
 
+ANY = "*"
+"""The pattern of all names."""
 
-def pattern(environment: str) -> str:
-    """Convert an objective's environment to the form that is compared with labels. Names and globs are cleaned like a
-    label, but a glob is not truncated, because it can be longer than what it matches. Raises ValueError if blank."""
-    if not environment.strip():
-        raise ValueError("name an environment, or a glob of environment names")
-    return shown(environment.strip()) if WILDCARDS & set(environment) else clean(environment)
+MAX_CACHED = 10_000
+"""For how many applications and environments the objective is remembered, because each trace needs it."""
 
 
-@dataclass(frozen=True, slots=True)
+def pattern(text: str) -> str:
+    """Convert a name, or a glob of names, to the form that is compared with labels. Both are cleaned like a label, but
+    a glob is not truncated, because it can be longer than what it matches. Raises ValueError if blank."""
+    if not text.strip():
+        raise ValueError("is empty; write a name, or a glob of names")
+    return shown(text.strip()) if WILDCARDS & set(text) else clean(text)
+
+
+def is_name(pattern: str) -> bool:
+    """Whether a pattern is certainly no glob."""
+    return not WILDCARDS & set(pattern)
+
+
+def matches(pattern: str, name: str) -> bool:
+    """Whether a pattern is this name, or a glob that matches it. So the name `chat[v2]` matches itself."""
+    return pattern in (ANY, name) or fnmatchcase(name, pattern)
+
+
+def _covers(pattern: str, other: str) -> bool:
+    """Whether a pattern certainly matches every name that another one matches."""
+    return pattern in (ANY, other) or (is_name(other) and matches(pattern, other))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Objective:
-    """The objective of an ``environment`` (a label value, or a glob of them, see ``pattern``). At most ``error_ratio``
-    of its traces may fail. At least ``latency_ratio`` of them must take no longer than ``latency_s``. A day may cost
-    ``cost_usd_per_day``. None: no objective. A ratio over fewer than ``min_traces`` is not significant."""
+    """The objective of the applications ``experiment`` in the environments ``environment``, both a label value or a
+    glob of them (see ``pattern``), and the ``team`` that owns them ("": unknown).
 
-    environment: str
+    At most ``error_ratio`` of their traces may fail. At least ``latency_ratio`` of them must take no longer than
+    ``latency_s``. A day may cost ``cost_usd_per_day``. None: no threshold. A ratio over fewer than ``min_traces`` is
+    not significant.
+    """
+
+    experiment: str = ANY
+    environment: str = ANY
+    team: str = ""
     error_ratio: float | None = None
     latency_s: float | None = None
     latency_ratio: float | None = None
     cost_usd_per_day: float | None = None
     min_traces: int = 20
+
+    @property
+    def has_threshold(self) -> bool:
+        """Whether it limits anything. If not, it only names a team."""
+        return any(each is not None for each in (self.error_ratio, self.latency_s, self.cost_usd_per_day))
+
+    @property
+    def has_name(self) -> bool:
+        """Whether it names an application or an environment without a glob."""
+        return is_name(self.experiment) or is_name(self.environment)
+
+    def matches(self, experiment: str, environment: str) -> bool:
+        """Whether it is about this application in this environment."""
+        return matches(self.experiment, experiment) and matches(self.environment, environment)
+
+    def covers(self, other: "Objective") -> bool:
+        """Whether it certainly matches whatever another one matches."""
+        return _covers(self.experiment, other.experiment) and _covers(self.environment, other.environment)
+
+
+NONE = Objective()
+"""The objective of what no objective matches. It limits nothing."""
+
+
+def _first(all_of_them: tuple[Objective, ...], experiment: str, environment: str) -> Objective:
+    return next((each for each in all_of_them if each.matches(experiment, environment)), NONE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,29 +96,53 @@ class Objectives:
     """The objectives of the configuration. The first match wins."""
 
     all: tuple[Objective, ...] = ()
+    _of: Callable[[str, str], Objective] = field(init=False, repr=False, compare=False)
 
-    def of(self, environment: str) -> Objective | None:
-        """The objective of an environment, None if it has none."""
-        return next((each for each in self.all if fnmatchcase(environment, each.environment)), None)
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_of", lru_cache(MAX_CACHED)(partial(_first, self.all)))
 
-    def latency_s(self, environment: str) -> float | None:
-        """A trace of this environment that takes longer than this is slow; None if no trace is."""
-        found = self.of(environment)
-        return found.latency_s if found else None
+    def of(self, experiment: str, environment: str) -> Objective:
+        """The objective of an application in an environment, NONE if it has none."""
+        return self._of(experiment, environment)
+
+    def latency_s(self, experiment: str, environment: str) -> float | None:
+        """A trace of this application and environment that takes longer than this is slow; None if no trace is."""
+        return self.of(experiment, environment).latency_s
 
     @property
-    def least_latency_s(self) -> float | None:
-        """The lowest latency objective of all environments; None if there is none."""
-        return min((each.latency_s for each in self.all if each.latency_s is not None), default=None)
+    def latencies_s(self) -> list[float]:
+        """All latency objectives."""
+        return [each.latency_s for each in self.all if each.latency_s is not None]
 
-    def by_environment(self, environments: Iterable[str]) -> Mapping[str, Objective]:
-        """The objectives of these environments, and of those that the configuration names without a glob: they have an
-        objective before they have traces."""
-        named = (each.environment for each in self.all if not WILDCARDS & set(each.environment))
-        found = {environment: self.of(environment) for environment in sorted({*environments, *named})}
-        return {environment: each for environment, each in found.items() if each is not None}
+    def by_place(self, groups: Iterable[Group]) -> Mapping[Group, Objective]:
+        """The objectives of these groups by PLACE_LABELS, and of each application and environment that the
+        configuration names without a glob: they have an objective before they have traces."""
+        places = {group[: len(PLACE_LABELS)] for group in groups}
+        named = {(each.experiment, each.environment) for each in self.all}
+        places |= {place for place in named if all(map(is_name, place))}
+        return {place: self.of(*place) for place in sorted(places)}
 
     def with_edges(self, edges_s: Iterable[float]) -> tuple[float, ...]:
         """Bucket edges of a duration histogram plus each latency objective, so that slow traces are counted exactly."""
-        latencies = (each.latency_s for each in self.all if each.latency_s is not None)
-        return tuple(sorted({*edges_s, *latencies}))
+        return tuple(sorted({*edges_s, *self.latencies_s}))
+
+    def never_used(self) -> Iterator[tuple[int, int]]:
+        """The positions of objectives that can certainly never be used, each with the position of an earlier one that
+        matches whatever it matches."""
+        for at, each in enumerate(self.all):
+            before = next((first for first, earlier in enumerate(self.all[:at]) if earlier.covers(each)), None)
+            if before is not None:
+                yield at, before
+
+    def narrowed(self, experiment: str | None, environment: str | None) -> "Objectives":
+        """The objectives that can be used for this application and environment (None: any), with these names in place
+        of their patterns."""
+        found = Objectives(
+            tuple(
+                replace(each, experiment=experiment or each.experiment, environment=environment or each.environment)
+                for each in self.all
+                if each.matches(experiment or each.experiment, environment or each.environment)
+            )
+        )
+        unused = {at for at, _ in found.never_used()}
+        return Objectives(tuple(each for at, each in enumerate(found.all) if at not in unused))

@@ -58,7 +58,7 @@ def _duration(record: TraceRecord, _: Labels) -> Observations:
 
 def _slow(objectives: Objectives) -> Callable[[TraceRecord, Labels], Observations]:
     def observe(record: TraceRecord, labels: Labels) -> Observations:
-        latency_s = objectives.latency_s(labels["environment"])
+        latency_s = objectives.latency_s(labels["experiment"], labels["environment"])
         if latency_s is None:
             return []
         return [("", int(record.duration_s is not None and record.duration_s > latency_s))]
@@ -118,9 +118,9 @@ def _table(
         ),
         TraceFamily(
             "mlflow_trace_slow_total",
-            "Finished traces slower than the objective of their environment, from polls of MLflow.",
+            "Finished traces slower than their latency objective, from polls of MLflow.",
             _slow(objectives),
-            applies=lambda group: objectives.latency_s(group[TRACE_LABELS.index("environment")]) is not None,
+            applies=lambda group: objectives.latency_s(*group[: len(PLACE_LABELS)]) is not None,
         ),
         TraceFamily(
             "mlflow_trace_duration_seconds",

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from mlflow_trace_exporter.domain.admission import Group
-from mlflow_trace_exporter.domain.labels import VERSION_LABELS
+from mlflow_trace_exporter.domain.labels import PLACE_LABELS, VERSION_LABELS
 from mlflow_trace_exporter.domain.objectives import Objective
 from mlflow_trace_exporter.errors import Reason
 from mlflow_trace_exporter.metrics.model import TraceFamily
@@ -25,7 +25,7 @@ class Build:
 class Reading:
     """How complete the totals are. All points in time are Unix seconds.
 
-    ``experiments``: the names of the experiments that are read. ``objectives``: by environment. ``interval_s``: the
+    ``experiments``: the names of the experiments that are read. ``objectives``: by PLACE_LABELS. ``interval_s``: the
     poll interval. ``behind``: whether there is a backlog to read. ``audited_until_s``: None before the first audit.
     ``running``: the number of traces in progress by experiment and environment. ``first_seen_s``: when the first trace
     of a version started, by VERSION_LABELS. ``created_s``: when each experiment with exposed series was created, by its
@@ -36,7 +36,7 @@ class Reading:
     """
 
     experiments: tuple[str, ...]
-    objectives: Mapping[str, Objective]
+    objectives: Mapping[Group, Objective]
     interval_s: float
     complete_until_s: float
     behind: bool
@@ -141,12 +141,15 @@ def _of_reading(read: Callable[[Reading], float | None]) -> Callable[[Status], S
 
 def _objective(name: str, meaning: str, read: Callable[[Objective], float | None]) -> StatusFamily:
     def samples(status: Status) -> Samples:
-        found = status.reading.objectives if status.reading else {}
-        values = ((environment, read(objective)) for environment, objective in found.items())
-        return [((environment,), value) for environment, value in values if value is not None]
+        values = ((place, read(objective)) for place, objective in _objectives(status))
+        return [(place, value) for place, value in values if value is not None]
 
     help_text = f"{meaning} An objective from the exporter's configuration."
-    return StatusFamily(f"mlflow_objective_{name}", "gauge", help_text, samples, ("environment",))
+    return StatusFamily(f"mlflow_objective_{name}", "gauge", help_text, samples, PLACE_LABELS)
+
+
+def _objectives(status: Status) -> Iterable[tuple[Group, Objective]]:
+    return status.reading.objectives.items() if status.reading else ()
 
 
 STATUS_FAMILIES = (
@@ -217,28 +220,33 @@ STATUS_FAMILIES = (
         lambda status: [((name,), at_s) for name, at_s in (status.reading.created_s if status.reading else {}).items()],
         ("experiment",),
     ),
-    _objective(
-        "error_ratio", "Maximum share of failed traces in an environment.", lambda objective: objective.error_ratio
+    StatusFamily(
+        "mlflow_objective_info",
+        "gauge",
+        "Always 1, for each experiment and environment; team is its owner according to the exporter's configuration.",
+        lambda status: [((*place, objective.team), 1) for place, objective in _objectives(status)],
+        (*PLACE_LABELS, "team"),
     ),
+    _objective("error_ratio", "Maximum share of failed traces.", lambda objective: objective.error_ratio),
     _objective(
         "latency_seconds",
-        "Maximum duration of a trace in an environment, in seconds.",
+        "Maximum duration of a trace, in seconds.",
         lambda objective: objective.latency_s,
     ),
     _objective(
         "latency_ratio",
-        "Minimum share of traces in an environment that end within mlflow_objective_latency_seconds.",
+        "Minimum share of traces that end within mlflow_objective_latency_seconds.",
         lambda objective: objective.latency_ratio,
     ),
     _objective(
         "cost_usd_per_day",
-        "Maximum cost per day in an environment, in USD.",
+        "Maximum cost per day, in USD.",
         lambda objective: objective.cost_usd_per_day,
     ),
     _objective(
         "min_traces",
-        "Minimum number of traces in an environment for a ratio to be significant.",
-        lambda objective: objective.min_traces,
+        "Minimum number of traces for a ratio to be significant.",
+        lambda objective: objective.min_traces if objective.has_threshold else None,
     ),
     StatusFamily(
         "mlflow_trace_exporter_complete_until_timestamp_seconds",

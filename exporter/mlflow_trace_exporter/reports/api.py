@@ -7,17 +7,18 @@ configuration or by MLFLOW_TRACKING_URI. Credentials come from MLflow's own envi
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 from typing import Any, Literal
 
 from mlflow_trace_exporter import wiring
 from mlflow_trace_exporter.domain.moments import Moment, asked_ms
-from mlflow_trace_exporter.domain.objectives import WILDCARDS, Objective
+from mlflow_trace_exporter.domain.objectives import ANY, Objective, Objectives
 from mlflow_trace_exporter.domain.trace import State
 from mlflow_trace_exporter.errors import ArgumentError, UserError
 from mlflow_trace_exporter.reports import arguments, presence, report
-from mlflow_trace_exporter.reports.health import Health, health
+from mlflow_trace_exporter.reports.health import Health, Names, health
 from mlflow_trace_exporter.reports.report import DEFAULT_BY, Report, Wanted
 from mlflow_trace_exporter.settings import config as configuration
 from mlflow_trace_exporter.settings.config import Config
@@ -84,9 +85,10 @@ def make_report(  # noqa: PLR0913 - each argument is independent
         )
 
 
-def check_health(
+def check_health(  # noqa: PLR0913 - each argument is independent
     *,
     lookback: Moment = "30m",
+    experiments: str | Sequence[str] = (),
     environments: str | Sequence[str] = (),
     error_rate: float | None = None,
     p95_s: float | None = None,
@@ -94,27 +96,31 @@ def check_health(
     config: Settings = None,
     progress: Progress = no_progress,
 ) -> Health:
-    """Check the finished traces that started in the last ``lookback`` against thresholds.
+    """Check the finished traces that started in the last ``lookback`` against thresholds, by application (MLflow
+    experiment) and environment.
 
     The thresholds are ``error_rate`` (a ratio) and ``p95_s`` (seconds). Without both, they are the objectives of the
-    configuration. ``environments``: which to check; by default all that the objectives name. ``min_traces``: a result
-    from fewer traces is not significant; the default is that of the objective, or 20.
+    configuration. ``experiments`` and ``environments``: which to check; by default those that the objectives name.
+    ``min_traces``: a result from fewer traces is not significant; the default is that of the objective, or 20.
 
-    Raises UserError for an invalid argument and for an environment without thresholds, and PollError if MLflow cannot
-    be read.
+    Raises UserError for an invalid argument and for an application or environment without thresholds, and PollError if
+    MLflow cannot be read.
     """
     settings = _settings(config)
-    chosen = _objectives(
+    asked = _asked(
         settings,
+        [arguments.label("experiments", each) for each in arguments.texts("experiments", experiments)],
         [arguments.label("environments", each) for each in arguments.texts("environments", environments)],
-        None if error_rate is None else _ratio("error_rate", error_rate),
-        None if p95_s is None else arguments.seconds("p95_s", p95_s, 0.001),
-        None if min_traces is None else arguments.count("min_traces", min_traces, 1),
+        Thresholds(
+            None if error_rate is None else _ratio("error_rate", error_rate),
+            None if p95_s is None else arguments.seconds("p95_s", p95_s, 0.001),
+            None if min_traces is None else arguments.count("min_traces", min_traces, 1),
+        ),
     )
     query = Query(*times(lookback, "now", "lookback"))
     _require_callable(progress)
     with _library(settings) as library:
-        return health(library, query, chosen, progress)
+        return health(library, query, asked, progress)
 
 
 def require_labels(config: Config, **labels: str | None) -> None:
@@ -126,38 +132,74 @@ def require_labels(config: Config, **labels: str | None) -> None:
         presence.require(library, _given(**labels), wiring.now_ms())
 
 
-def environments(config: Config) -> tuple[str, ...]:
-    """The environments of the latest traces. Raises PollError if MLflow cannot be read."""
+def values(config: Config, label: str) -> tuple[str, ...]:
+    """The values of a label in the latest traces. Raises PollError if MLflow cannot be read."""
     with _library(config) as library:
-        return presence.values(library, "environment", wiring.now_ms(), {})
+        return presence.values(library, label, wiring.now_ms(), {})
 
 
-def _objectives(
-    settings: Config,
-    environments: Sequence[str],
-    error_rate: float | None,
-    p95_s: float | None,
-    min_traces: int | None,
-) -> Mapping[str, Objective]:
-    """The objective to check for each environment."""
-    all_of_them = wiring.objectives_of(settings)
-    named = [each.environment for each in all_of_them.all if not WILDCARDS & set(each.environment)]
-    chosen = {}
-    for environment in dict.fromkeys(environments or named):
-        objective = all_of_them.of(environment)
-        if error_rate is not None or p95_s is not None:
-            least = (objective or Objective(environment)).min_traces
-            latency_ratio = P95 if p95_s is not None else None
-            objective = Objective(environment, error_rate, p95_s, latency_ratio, min_traces=least)
-        if objective is None:
-            raise UserError(
-                f"environment {environment!r} has no objective in the configuration; set an error rate or a p95 as"
-                " the threshold"
+@dataclass(frozen=True, slots=True)
+class Thresholds:
+    """What a check uses in place of objectives. None: what the objective says."""
+
+    error_rate: float | None
+    p95_s: float | None
+    min_traces: int | None
+
+    @property
+    def are_set(self) -> bool:
+        """Whether there is a threshold."""
+        return self.error_rate is not None or self.p95_s is not None
+
+    def put_into(self, objective: Objective) -> Objective:
+        """The objective with these thresholds."""
+        if self.are_set:
+            latency_ratio = None if self.p95_s is None else P95
+            objective = Objective(
+                experiment=objective.experiment,
+                environment=objective.environment,
+                error_ratio=self.error_rate,
+                latency_s=self.p95_s,
+                latency_ratio=latency_ratio,
+                min_traces=objective.min_traces,
             )
-        chosen[environment] = replace(objective, min_traces=objective.min_traces if min_traces is None else min_traces)
-    if not chosen:
-        raise UserError("no environment to check: the objectives use only globs; name an environment")
-    return chosen
+        return objective if self.min_traces is None else replace(objective, min_traces=self.min_traces)
+
+
+def _asked(
+    settings: Config, experiments: Sequence[str], environments: Sequence[str], thresholds: Thresholds
+) -> Mapping[Names, Objectives]:
+    """What to check. Raises UserError for names without a threshold."""
+    found: dict[Names, Objectives] = {}
+    for names in product(experiments or (None,), environments or (None,)):
+        objectives = _checked(settings.all_objectives.narrowed(*names), names, thresholds)
+        if not any(each.has_threshold for each in objectives):
+            raise UserError(_without_objective(*names))
+        found[names] = Objectives(objectives)
+    return found
+
+
+def _checked(configured: Objectives, names: Names, thresholds: Thresholds) -> tuple[Objective, ...]:
+    """The objectives with these thresholds. If no name is asked for, only the objectives that have one are checked. An
+    environment that is asked for is checked against the thresholds even if it has no objective."""
+    experiment, environment = names
+    if thresholds.are_set and environment is not None:
+        without = Objective(experiment=experiment or ANY, environment=environment)
+        return tuple(map(thresholds.put_into, (*configured.all, without)))
+    return tuple(
+        thresholds.put_into(each)
+        if each.has_threshold and (any(names) or each.has_name)
+        else Objective(experiment=each.experiment, environment=each.environment)
+        for each in configured.all
+    )
+
+
+def _without_objective(experiment: str | None, environment: str | None) -> str:
+    if experiment is None and environment is None:
+        return "nothing to check: the objectives use only globs; name an environment or an experiment"
+    names = [f"{label} {name!r}" for label, name in (("experiment", experiment), ("environment", environment)) if name]
+    remedy = "set an error rate or a p95 as the threshold" if environment else "name an environment, and a threshold"
+    return f"{' in '.join(names)} has no objective in the configuration; {remedy}"
 
 
 def _settings(config: Settings) -> Config:

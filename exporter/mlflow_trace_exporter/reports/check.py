@@ -32,6 +32,8 @@ def check(settings: Config, say: Callable[[str], None]) -> None:
 
 def look(source: MlflowSource, settings: Config, say: Callable[[str], None]) -> None:
     """Do what ``check`` does, with an open source."""
+    for warning in settings.warnings:
+        say(f"config       warning: {warning}")
     try:
         version = _say_server(source, say)
         _say_experiments(source, say)

@@ -19,7 +19,7 @@ from mlflow_trace_exporter.reports.check import look
 from mlflow_trace_exporter.settings.config import PERSONAL, Config
 from mlflow_trace_exporter.shown import is_fit
 from mlflow_trace_exporter.tracking.source import MlflowSource
-from mlflow_trace_exporter.wiring import label_rules, ms, now_ms, objectives_of, open_meter, open_source
+from mlflow_trace_exporter.wiring import label_rules, ms, now_ms, open_meter, open_source
 
 MAX_VALUES_SHOWN = 5
 MAX_KEYS_SHOWN = 30
@@ -33,9 +33,10 @@ STUCK_MS = 24 * 3_600_000
 class Sample:
     """Statistics about a sample of traces.
 
-    ``values``: all values by kind ("tag" or "metadata") and key. ``labels``: all values by label. ``missing``: the
-    number of finished traces that lack a field, by the label of MISSING. ``orphans``: finished traces that MLflow
-    reports as in progress. ``beyond_input``: traces with more cached tokens than input tokens.
+    ``values``: all values by kind ("tag" or "metadata") and key. ``labels``: all values by label. ``places``: all
+    experiments with their environments. ``missing``: the number of finished traces that lack a field, by the label of
+    MISSING. ``orphans``: finished traces that MLflow reports as in progress. ``beyond_input``: traces with more cached
+    tokens than input tokens.
     """
 
     traces: int = 0
@@ -50,6 +51,7 @@ class Sample:
     missing: Counter[str] = field(default_factory=Counter)
     values: dict[tuple[str, str], set[str]] = field(default_factory=dict)
     labels: dict[str, set[str]] = field(default_factory=dict)
+    places: set[tuple[str, str]] = field(default_factory=set)
     counted: list[TraceRecord] = field(default_factory=list)
     series: int = 0
     label_sets: int = 0
@@ -119,6 +121,7 @@ def _look_at(record: TraceRecord, sample: Sample, meter: Meter, last_edge_s: flo
     sample.beyond_input += record.usage is not None and _is_beyond_input(record.usage)
     for name, value in labels.items():
         sample.labels.setdefault(name, set()).add(value)
+    sample.places.add((labels["experiment"], labels["environment"]))
 
 
 def _is_beyond_input(usage: TokenUsage) -> bool:
@@ -206,6 +209,7 @@ def advice(sample: Sample, settings: Config, off_ms: int | None) -> Iterator[str
         return
     yield from _about_fields(sample)
     yield from _about_labels(sample, settings)
+    yield from _about_objectives(sample, settings)
     yield from _about_traces(sample, settings)
     if off_ms and abs(off_ms) > ms(settings.poll.margin):
         yield "The clocks of MLflow and this machine differ by more than poll.margin. Synchronize both with NTP."
@@ -243,11 +247,20 @@ def _about_labels(sample: Sample, settings: Config) -> Iterator[str]:
             )
     if sample.series > settings.series.limit / 2:
         yield f"This sample alone creates {sample.series:,} of {settings.series.limit:,} series (series.limit)."
-    objectives = objectives_of(settings)
-    environments = sorted(sample.labels.get("environment", set()) - {UNKNOWN})
-    without = [environment for environment in environments if objectives.of(environment) is None]
+
+
+def _about_objectives(sample: Sample, settings: Config) -> Iterator[str]:
+    """The applications that alerts do not cover, and, if others have a team, those without one."""
+    objectives = settings.all_objectives
+    known = {place: objectives.of(*place) for place in sorted(sample.places) if place[1] != UNKNOWN}
+    without = [" in ".join(place) for place, objective in known.items() if not objective.has_threshold]
     if without:
-        yield f"No objective for {few(without, MAX_VALUES_SHOWN)}: no alert covers it. Set one under objectives."
+        yield f"No objective for {few(without, MAX_VALUES_SHOWN)}: no alert covers this. Set one under objectives."
+    unowned = [" in ".join(place) for place, objective in known.items() if not objective.team]
+    if unowned and any(each.team for each in objectives.all):
+        yield (
+            f"No team for {few(unowned, MAX_VALUES_SHOWN)}: their alerts have an empty team. Name it under objectives."
+        )
 
 
 def _about_traces(sample: Sample, settings: Config) -> Iterator[str]:

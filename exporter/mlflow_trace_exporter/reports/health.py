@@ -4,11 +4,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from enum import Enum
+from itertools import product
 
-from mlflow_trace_exporter.domain.labels import Labels
+from mlflow_trace_exporter.domain.admission import Group
+from mlflow_trace_exporter.domain.labels import PLACE_LABELS, Labels
 from mlflow_trace_exporter.domain.moments import utc
-from mlflow_trace_exporter.domain.objectives import Objective
-from mlflow_trace_exporter.domain.trace import TraceRecord
+from mlflow_trace_exporter.domain.objectives import ANY, Objective, Objectives, is_name
 from mlflow_trace_exporter.reports.report import Tally
 from mlflow_trace_exporter.tracking.query import Library, Progress, Query, no_progress
 
@@ -16,7 +17,8 @@ DAY_S = 86_400
 
 
 class Verdict(Enum):
-    """The result for one environment, or for all. The value is the exit code; 2 is for checks that failed."""
+    """The result for one application and environment, or for all. The value is the exit code; 2 is for checks that
+    failed."""
 
     HEALTHY = 0
     BREACHED = 1
@@ -42,8 +44,11 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class EnvironmentHealth:
-    """The checks of an environment. A check on fewer than ``min_traces`` traces is not significant."""
+    """The checks of an application (an MLflow experiment) in an environment. A check on fewer than ``min_traces``
+    traces is not significant. ``experiment`` is ANY if no application has traces in the environment, ``environment`` if
+    the application has none in any."""
 
+    experiment: str
     environment: str
     traces: int
     min_traces: int
@@ -51,7 +56,7 @@ class EnvironmentHealth:
 
     @property
     def verdict(self) -> Verdict:
-        """The result for this environment."""
+        """The result for this application and environment."""
         if any(check.breached for check in self.checks if not self.is_too_few(check)):
             return Verdict.BREACHED
         return Verdict.TOO_FEW_TRACES if any(map(self.is_too_few, self.checks)) else Verdict.HEALTHY
@@ -63,7 +68,7 @@ class EnvironmentHealth:
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """The result for the finished traces that started from ``since`` to ``until``, by environment."""
+    """The result for the finished traces that started from ``since`` to ``until``, by application and environment."""
 
     since: datetime
     until: datetime
@@ -77,27 +82,66 @@ class Health:
         return next((each for each in ranked if each in verdicts), Verdict.HEALTHY)
 
 
+Names = tuple[str | None, str | None]
+"""An application and an environment that are asked for; None: any."""
+
+
 def health(
-    library: Library, query: Query, objectives: Mapping[str, Objective], progress: Progress = no_progress
+    library: Library, query: Query, asked: Mapping[Names, Objectives], progress: Progress = no_progress
 ) -> Health:
-    """Measure the traces of a query in each environment of ``objectives``. Each environment is queried separately, so
-    that the traces of others are not read. Raises PollError."""
-    measured = []
-    for environment, objective in objectives.items():
-        of_it = replace(query, labels={**query.labels, "environment": environment})
-        measured.append(judge(environment, objective, of_it, library.read(of_it, progress)))
-    return Health(utc(query.since_ms), utc(query.until_ms), tuple(measured))
+    """Measure the traces of a query against the objectives, each application and environment by itself.
 
-
-def judge(
-    environment: str, objective: Objective, query: Query, found: Iterable[tuple[TraceRecord, Labels]]
-) -> EnvironmentHealth:
-    """Measure traces against an objective."""
-    tally = Tally()
-    for record, _ in found:
-        tally.add(record)
+    ``asked``: the objectives that can be used for these names. The names, and those in the objectives, are expected to
+    have traces: if no application in an environment has, or no environment of an application, the result says so.
+    Raises PollError.
+    """
+    found: dict[Group, Tally] = {}
+    checked: dict[Group, Objective] = {}
+    for names, objectives in asked.items():
+        for labels in _to_read(names, objectives):
+            of_it = replace(query, labels={**query.labels, **labels})
+            for record, values in library.read(of_it, progress):
+                place = tuple(values[name] for name in PLACE_LABELS)
+                if objectives.of(*place).has_threshold:
+                    found.setdefault(place, Tally()).add(record)
+                    checked[place] = objectives.of(*place)
+    expected = [item for each in asked.items() for item in _expected(*each)]
+    missing = {place: each for place, each in reversed(expected) if not _is_among(place, found)}
     days = (query.until_ms - query.since_ms) / 1000 / DAY_S
-    return EnvironmentHealth(environment, tally.traces, objective.min_traces, tuple(_checks(tally, objective, days)))
+    places = sorted({*checked, *missing})
+    results = [judge(each, (checked | missing)[each], found.get(each, Tally()), days) for each in places]
+    return Health(utc(query.since_ms), utc(query.until_ms), tuple(results))
+
+
+def _to_read(names: Names, objectives: Objectives) -> Iterator[Labels]:
+    """The labels of the traces to read, so that the traces of others are not: where any name is asked for, the names in
+    the objectives, if none is a glob."""
+    with_one = [(each.experiment, each.environment) for each in objectives.all if each.has_threshold]
+    choices = [
+        [name] if name is not None else [*dict.fromkeys(patterns)] if all(map(is_name, patterns)) else [None]
+        for name, patterns in zip(names, zip(*with_one, strict=True), strict=True)
+    ]
+    for place in product(*choices):
+        yield {label: name for label, name in zip(PLACE_LABELS, place, strict=True) if name is not None}
+
+
+def _expected(names: Names, objectives: Objectives) -> Iterator[tuple[Group, Objective]]:
+    """The applications and environments that are named, with ANY in place of a glob."""
+    for each in objectives.all:
+        if each.has_threshold:
+            patterns = zip(names, (each.experiment, each.environment), strict=True)
+            yield tuple(name or (pattern if is_name(pattern) else ANY) for name, pattern in patterns), each
+
+
+def _is_among(place: Group, found: Iterable[Group]) -> bool:
+    return any(all(name in (ANY, other) for name, other in zip(place, each, strict=True)) for each in found)
+
+
+def judge(place: Group, objective: Objective, tally: Tally, days: float) -> EnvironmentHealth:
+    """Compare the traces of an application in an environment, which span ``days``, with an objective."""
+    experiment, environment = place
+    checks = tuple(_checks(tally, objective, days))
+    return EnvironmentHealth(experiment, environment, tally.traces, objective.min_traces, checks)
 
 
 def _checks(tally: Tally, objective: Objective, days: float) -> Iterator[Check]:
@@ -114,19 +158,19 @@ def _checks(tally: Tally, objective: Objective, days: float) -> Iterator[Check]:
         yield Check("cost per day", "USD", tally.costs, measured, objective.cost_usd_per_day)
 
 
-def lines(found: Health, least: Callable[[str], str]) -> Iterator[str]:
+def lines(found: Health, least: Callable[[EnvironmentHealth], str]) -> Iterator[str]:
     """The text output. Each breach and each check that is not significant has its own line. The other checks of an
-    environment share one line. A summary follows. ``least`` names the setting that min_traces of an environment is
+    application in an environment share one line. A summary follows. ``least`` names the setting that min_traces is
     from."""
     for each in found.environments:
-        name = each.environment
+        name = f"{each.experiment} in {each.environment}"
         too_few = [check for check in each.checks if each.is_too_few(check)]
         said = [check for check in each.checks if check not in too_few]
         yield from (f"breached: {name}: {_of(check)}" for check in said if check.breached)
         for check in too_few:
             yield (
                 f"too few traces: {name}: {check.what} not checked: {_traces(check, each)}, fewer than"
-                f" {each.min_traces} ({least(name)})"
+                f" {each.min_traces} ({least(each)})"
             )
         if within := ", ".join(_of(check) for check in said if not check.breached):
             yield f"within: {name}: {within}"
@@ -166,6 +210,7 @@ def as_object(found: Health) -> dict[str, object]:
         "until": found.until.isoformat(),
         "environments": [
             {
+                "experiment": each.experiment,
                 "environment": each.environment,
                 "verdict": each.verdict.name.lower(),
                 "traces": each.traces,

@@ -149,9 +149,8 @@ class History:
 
     def _render_gauges(self) -> None:
         versions = {group[: len(VERSION_LABELS)] for group in self._shown}
-        environments = {group[PLACE_LABELS.index("environment")] for group in self._shown}
         first_seen_s = {version: self._first_ms[version] / 1000 for version in sorted(versions)}
-        status = _status(self._meter.objectives.by_environment(environments), first_seen_s)
+        status = _status(self._meter.objectives.by_place(self._shown), first_seen_s)
         self._gauges = self._targeted(exposition.lines(exposition.status_metrics(_gauges(), status))[1])
 
     def _cells(self, group: Group) -> Iterator[Cell]:
@@ -176,7 +175,7 @@ def _gauges() -> list[StatusFamily]:
     return [family for family in STATUS_FAMILIES if family.name.startswith(GAUGES)]
 
 
-def _status(objectives: Mapping[str, Objective], first_seen_s: Mapping[Group, float]) -> Status:
+def _status(objectives: Mapping[Group, Objective], first_seen_s: Mapping[Group, float]) -> Status:
     """A status with only these values set."""
     reading = Reading(
         experiments=(),

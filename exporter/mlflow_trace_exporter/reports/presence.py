@@ -43,7 +43,8 @@ def _is_there(library: Library, labels: Labels, now_ms: int) -> bool:
 def _latest(library: Library, asked: Labels, now_ms: int) -> Iterator[Labels]:
     """The labels of traces with these values, in any state, latest start first, among SEARCHED that MLflow finds."""
     terms = library.terms(Query(0, now_ms, asked))
-    for record in islice(library.source.newest(Window(0, now_ms + AHEAD_MS), *terms), SEARCHED):
+    found = library.source.newest(Window(0, now_ms + AHEAD_MS), *terms, experiment=asked.get("experiment"))
+    for record in islice(found, SEARCHED):
         labels = library.rules.values(record)
         if all(labels[name] == value for name, value in asked.items()):
             yield labels

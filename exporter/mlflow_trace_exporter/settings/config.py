@@ -13,19 +13,21 @@ from pydantic import (
     BeforeValidator,
     Field,
     PlainValidator,
+    PrivateAttr,
     StrictInt,
     StrictStr,
+    ValidationInfo,
 )
 from pydantic import model_validator as validates_model
 
 from mlflow_trace_exporter.addresses import without_credentials
 from mlflow_trace_exporter.domain.durations import parse_duration
-from mlflow_trace_exporter.domain.labels import TRACE_LABELS, LabelSource
-from mlflow_trace_exporter.domain.objectives import Objective, pattern
+from mlflow_trace_exporter.domain.labels import TRACE_LABELS, LabelSource, clean
+from mlflow_trace_exporter.domain.objectives import ANY, Objective, Objectives, pattern
 from mlflow_trace_exporter.domain.traffic import Traffic
 from mlflow_trace_exporter.errors import UserError
 from mlflow_trace_exporter.settings import yaml_file
-from mlflow_trace_exporter.settings.yaml_file import Section
+from mlflow_trace_exporter.settings.yaml_file import Section, place_of
 from mlflow_trace_exporter.shown import as_written, shown
 
 DEFAULT_TRACKING_URI = "http://127.0.0.1:5000"
@@ -158,6 +160,12 @@ def parse_ratio(value: object) -> float:
     return float(found)
 
 
+def _team(text: str) -> str:
+    if not text.strip():
+        raise ValueError("is empty; name a team")
+    return clean(text)
+
+
 def _names(value: object) -> object:
     return [value] if isinstance(value, str) else value
 
@@ -202,6 +210,7 @@ WebUrl = Annotated[str, PlainValidator(parse_web_url)]
 TrackingUri = Annotated[str, PlainValidator(parse_tracking_uri)]
 Start = Annotated[timedelta | Literal["now", "earliest"], PlainValidator(_start)]
 ExtraLabels = Annotated[tuple[tuple[str, tuple[LabelSource, ...]], ...], PlainValidator(_extra_labels)]
+Pattern = Annotated[StrictStr, AfterValidator(pattern)]
 Ratio = Annotated[float, PlainValidator(parse_ratio)]
 TrafficClasses = Annotated[frozenset[Traffic], PlainValidator(_traffic)]
 LabelSources = Annotated[tuple[LabelSource, ...], PlainValidator(_label_sources)]
@@ -266,9 +275,12 @@ class Series(Section):
 
 
 class ObjectiveOf(Section):
-    """The objectives of an environment (a name or a glob). A key that is left out sets no objective."""
+    """The objectives of applications (experiments) in environments, both a name or a glob, and the team that owns
+    them. A key that is left out sets no objective."""
 
-    environment: Annotated[StrictStr, AfterValidator(pattern)]
+    experiment: Pattern = ANY
+    environment: Pattern = ANY
+    team: Annotated[StrictStr, AfterValidator(_team)] | None = None
     error_ratio: Ratio | None = None
     latency: Annotated[Duration, _at_least("1ms")] | None = None
     latency_ratio: Ratio = 0.95
@@ -276,16 +288,18 @@ class ObjectiveOf(Section):
     min_traces: Annotated[StrictInt, Field(ge=1)] = 20
 
     @validates_model(mode="after")
-    def _has_an_objective(self) -> "ObjectiveOf":
+    def _says_something(self) -> "ObjectiveOf":
         """Validation across keys."""
-        if self.error_ratio is None and self.latency is None and self.cost_usd_per_day is None:
-            raise ValueError("name at least one of error_ratio, latency and cost_usd_per_day")
+        if all(each is None for each in (self.error_ratio, self.latency, self.cost_usd_per_day, self.team)):
+            raise ValueError("name at least one of error_ratio, latency, cost_usd_per_day and team")
         return self
 
     def as_objective(self) -> Objective:
         """Convert to the domain type."""
         return Objective(
+            experiment=self.experiment,
             environment=self.environment,
+            team=self.team or "",
             error_ratio=self.error_ratio,
             latency_s=self.latency.total_seconds() if self.latency else None,
             latency_ratio=self.latency_ratio if self.latency else None,
@@ -320,6 +334,30 @@ class Config(Section):
     )
     ledger: LedgerFile = Field(default_factory=LedgerFile)
     web: Web = Field(default_factory=Web)
+    _warnings: tuple[str, ...] = PrivateAttr(())
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What is valid, but cannot be meant, one sentence each."""
+        return self._warnings
+
+    @property
+    def all_objectives(self) -> Objectives:
+        """The objectives as the domain type."""
+        return Objectives(tuple(each.as_objective() for each in self.objectives))
+
+    @validates_model(mode="after")
+    def _warn_of_unused_objectives(self, info: ValidationInfo) -> "Config":
+        """Validation across keys."""
+
+        def place(at: int) -> str:
+            return place_of(("objectives", at), info.context)
+
+        self._warnings = tuple(
+            f"{place(at)}: is never used, because {place(before)} matches the same experiments and environments"
+            for at, before in self.all_objectives.never_used()
+        )
+        return self
 
 
 def load(path: Path | None, named_by: str = "--config.file") -> Config:

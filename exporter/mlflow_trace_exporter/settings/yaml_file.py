@@ -37,9 +37,9 @@ def load(path: Path, model: type[Model], flag: str) -> Model:
     """Load the file at ``path``, which ``flag`` names. Raises UserError with every error in it, each with its line."""
     data, lines = _read(path, flag)
     try:
-        return model.model_validate(data)
+        return model.model_validate(data, context=lines)
     except ValidationError as error:
-        details = sorted(error.errors(), key=lambda each: _line(each, lines))
+        details = sorted(error.errors(), key=lambda each: _line(each["loc"], lines))
         mistakes = [_mistake(each, lines, model) for each in details]
         raise UserError("\n  ".join([_heading(len(mistakes), path), *mistakes])) from None
 
@@ -55,6 +55,13 @@ def keys(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
 
 _Path = tuple[str | int, ...]
 _Lines = dict[_Path, int]
+
+
+def place_of(location: _Path, lines: _Lines | None) -> str:
+    """Where a key is, for a message. ``lines`` is the context that models are validated with, None without a file."""
+    key = ".".join(map(str, location))
+    line = _line(location, lines or {})
+    return f"line {line}, {key}" if line else key or "the file"
 
 
 def _read(path: Path, flag: str) -> tuple[Any, _Lines]:
@@ -116,9 +123,7 @@ def _heading(count: int, path: Path) -> str:
 
 
 def _mistake(details: ErrorDetails, lines: _Lines, model: type[Section]) -> str:
-    key = ".".join(map(str, details["loc"]))
-    line = _line(details, lines)
-    place = f"line {line}, {key}" if line else key or "the file"
+    place = place_of(details["loc"], lines)
     match details["type"]:
         case "extra_forbidden":
             return f"{place}: unknown key{_suggestion(details['loc'], model)}"
@@ -145,8 +150,7 @@ _EXPECTED = {
 """What a value must be, by pydantic's name of the error."""
 
 
-def _line(details: ErrorDetails, lines: _Lines) -> int:
-    location = details["loc"]
+def _line(location: _Path, lines: _Lines) -> int:
     return lines.get(location) or lines.get(location[:-1]) or 0
 
 

@@ -137,7 +137,7 @@ class Library:
 
     def _read(self, query: Query, progress: Progress) -> Iterator[tuple[TraceRecord, Labels]]:
         count = 0
-        for page in self.source.scan(query.window, *self.terms(query)):
+        for page in self.source.scan(query.window, *self.terms(query), experiment=query.labels.get("experiment")):
             for record in page.records:
                 labels = self.rules.values(record)
                 if query.matches(record, labels) and traffic_of(record) in self.traffic:

@@ -137,16 +137,17 @@ class MlflowSource:
                     log.warning(feature.without, extra={"feature": feature.value})
         return dict(self._features)
 
-    def scan(self, window: Window, *terms: str, known: Known = ()) -> Iterator[Page]:
-        """See ``Source.scan``, and ``Scan`` for how. Traces must match all terms."""
+    def scan(self, window: Window, *terms: str, known: Known = (), experiment: str | None = None) -> Iterator[Page]:
+        """See ``Source.scan``, and ``Scan`` for how. Traces must match all terms. If ``experiment`` is set, only traces
+        of experiments with this label."""
         features = self.features()
         max_excluded = self._max_excluded if features.get(Feature.NOT_IN, False) else 0
-        can_count = features.get(Feature.TRACE_METRICS, False) and not terms
+        can_count = features.get(Feature.TRACE_METRICS, False) and not terms and experiment is None
 
         def search(
             window: Window, excluded: frozenset[str] = frozenset(), token: str | None = None
         ) -> PendingAnswer[Found]:
-            pending = self._begin_search(window, [*terms, *filters.without_ids(excluded)], token=token)
+            pending = self._begin_search(window, [*terms, *filters.without_ids(excluded)], experiment, token=token)
             return replace(pending, answer=lambda: self._exclude_fewer_if_refused(pending, len(excluded)))
 
         def counts(window: Window) -> Mapping[int, int]:

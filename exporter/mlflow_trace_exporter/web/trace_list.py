@@ -16,7 +16,7 @@ from math import isfinite
 
 from mlflow_trace_exporter.domain.admission import OTHER
 from mlflow_trace_exporter.domain.horizon import AHEAD_MS, Window
-from mlflow_trace_exporter.domain.labels import LabelRules, clean
+from mlflow_trace_exporter.domain.labels import PLACE_LABELS, LabelRules, Labels, clean
 from mlflow_trace_exporter.domain.moments import LATEST_MS, unix_ms
 from mlflow_trace_exporter.domain.objectives import Objectives
 from mlflow_trace_exporter.domain.trace import State, TraceRecord
@@ -113,12 +113,12 @@ class PendingAnswer:
     def searches(self, rules: LabelRules, objectives: Objectives, like: bool = True) -> list[list[str]]:
         """The searches that together find all traces in question. Each search is a list of terms that must all match.
 
-        MLflow does not know the latency objective of each environment, so the lowest one is used for all. ``like``:
-        whether MLflow supports LIKE, without which it cannot search by label.
+        MLflow does not know the latency objectives, so the lowest one that can be used for these labels is used for
+        all. ``like``: whether MLflow supports LIKE, without which it cannot search by label.
         """
         above_s = [self.above["duration_above"]] if "duration_above" in self.above else []
-        if self.kind is Kind.SLOW and objectives.least_latency_s is not None:
-            above_s.append(objectives.least_latency_s)
+        if self.kind is Kind.SLOW:
+            above_s += sorted(objectives.narrowed(*map(self.labels.get, PLACE_LABELS)).latencies_s)[:1]
         durations = [f"trace.execution_time_ms > {int(max(above_s) * 1000)}"] if above_s else []
         labels = self.labels if like else {}
         return [[*_TERMS.get(self.kind, ()), *durations, *each] for each in label_searches(labels, rules)]
@@ -188,6 +188,10 @@ def answer(
     """The first MAX_ROWS matching traces of ``newest``, which is read no further than necessary. ``traffic``: the kinds
     of traces that are counted."""
 
+    def place_of(values: Labels) -> Iterator[str]:
+        """What its objective is looked up by: `other`, as when it was counted, if that is asked for."""
+        return (OTHER if name in question.others else values[name] for name in PLACE_LABELS)
+
     def is_asked_for(record: TraceRecord) -> bool:
         values = rules.values(record)
         return (
@@ -196,7 +200,7 @@ def answer(
             and (question.since_ms is None or _ran_since(record, question.since_ms))
             and all(amount > question.above[name] for name, amount in _amounts(record, question.above))
             and (not question.missing or question.missing in missing_fields(record, values))
-            and _is_of(question.kind, record, objectives.latency_s(values["environment"]))
+            and _is_of(question.kind, record, objectives.latency_s(*place_of(values)))
         )
 
     return list(islice(_once(filter(is_asked_for, newest)), MAX_ROWS))

@@ -161,7 +161,7 @@ def test_a_counter_that_applies_to_more_groups_than_before_is_there_at_0(ledger:
     slow = Cell("mlflow_trace_slow_total", made.groups[0])
     assert slow not in ledger.totals.all()
     edges = Buckets()
-    everywhere = Objectives((Objective("*", latency_s=5.0),))
+    everywhere = Objectives((Objective(environment="*", latency_s=5.0),))
     ledger.totals.adopt(trace_families(edges.duration_seconds, edges.tokens, objectives=everywhere))
     assert ledger.totals.all()[slow] == 0
 

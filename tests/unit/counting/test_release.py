@@ -152,8 +152,8 @@ def test_nothing_sleeps_while_the_time_is_unknown(rig: Rig, mlflow: SimulatedMlf
 
 
 OBJECTIVES_APART = [
-    Objectives((Objective("production", error_ratio=0.05, latency_s=5.0, latency_ratio=0.95),)),
-    Objectives((Objective("production", error_ratio=0.05),)),
+    Objectives((Objective(environment="production", error_ratio=0.05, latency_s=5.0, latency_ratio=0.95),)),
+    Objectives((Objective(environment="production", error_ratio=0.05),)),
 ]
 SLOW = "mlflow_trace_slow_total"
 

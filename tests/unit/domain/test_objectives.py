@@ -1,19 +1,21 @@
-"""Objectives by environment: which one applies, which traces are slow, and which objectives are exposed."""
+"""Objectives: which one applies, which traces are slow, which objectives are exposed, and which are never used."""
+
+from dataclasses import replace
 
 import pytest
 
-from mlflow_trace_exporter.domain.objectives import Objective, Objectives
+from mlflow_trace_exporter.domain.labels import PLACE_LABELS
+from mlflow_trace_exporter.domain.objectives import NONE, Objective, Objectives, is_name
 from mlflow_trace_exporter.metrics.families import trace_families
 from mlflow_trace_exporter.metrics.meter import Meter
 from mlflow_trace_exporter.metrics.model import Cell
 from mlflow_trace_exporter.settings.config import Config
-from mlflow_trace_exporter.wiring import objectives_of
 from tests.support.builders import CAPS, METER, RULES, increments, record
 
 SLOW = "mlflow_trace_slow_total"
-PRODUCTION = Objective("production", error_ratio=0.02, latency_s=3.0, latency_ratio=0.99)
-STAGING = Objective("stag*", error_ratio=0.2)
-OTHERS = Objective("*", latency_s=0.75)
+PRODUCTION = Objective(environment="production", error_ratio=0.02, latency_s=3.0, latency_ratio=0.99)
+STAGING = Objective(environment="stag*", error_ratio=0.2)
+OTHERS = Objective(latency_s=0.75)
 ALL = Objectives((PRODUCTION, STAGING, OTHERS))
 JUST_NAMED = Objectives((PRODUCTION, STAGING))
 
@@ -28,23 +30,59 @@ def meter(objectives: Objectives) -> Meter:
     [("production", PRODUCTION), ("staging", STAGING), ("stag", STAGING), ("Production", OTHERS), ("unknown", OTHERS)],
 )
 def test_the_first_match_wins(environment: str, objective: Objective) -> None:
-    assert ALL.of(environment) is objective
+    assert ALL.of("chatbot", environment) is objective
 
 
-def test_an_environment_may_have_none() -> None:
-    assert JUST_NAMED.of("test") is None
-    assert JUST_NAMED.latency_s("test") is None
-    assert JUST_NAMED.latency_s("staging") is None
-
-
-def configured(*environments: str) -> Objectives:
-    """The objectives of a configuration with the error ratios 1 %, 2 % and so on."""
-    each = [{"environment": name, "error_ratio": at / 100} for at, name in enumerate(environments, 1)]
-    return objectives_of(Config.model_validate({"objectives": each}))
+CHATBOT = Objective(experiment="chatbot", environment="production", error_ratio=0.01, team="support")
+TEAM = Objective(experiment="search-*", team="search", latency_s=2.0)
+BRACKETS = Objective(experiment="chat[v2]", environment="production", error_ratio=0.5)
+BY_APPLICATION = Objectives((CHATBOT, TEAM, BRACKETS, PRODUCTION))
 
 
 @pytest.mark.parametrize(
-    ("environment", "raw"),
+    ("experiment", "environment", "objective"),
+    [
+        ("chatbot", "production", CHATBOT),
+        ("chatbot", "staging", NONE),
+        ("search-eu", "staging", TEAM),
+        ("search-eu", "production", TEAM),
+        ("search", "production", PRODUCTION),
+        ("chat[v2]", "production", BRACKETS),
+        ("chatv", "production", BRACKETS),
+        ("chatv2", "production", PRODUCTION),
+        ("other", "production", PRODUCTION),
+        ("other", "other", NONE),
+    ],
+)
+def test_each_application_has_its_own(experiment: str, environment: str, objective: Objective) -> None:
+    assert BY_APPLICATION.of(experiment, environment) is objective
+
+
+def test_an_environment_may_have_none() -> None:
+    assert JUST_NAMED.of("chatbot", "test") is NONE
+    assert JUST_NAMED.latency_s("chatbot", "test") is None
+    assert JUST_NAMED.latency_s("chatbot", "staging") is None
+    assert not NONE.has_threshold
+    assert not Objective(team="search").has_threshold
+
+
+def configured(*names: str, key: str = "environment") -> Objectives:
+    """The objectives of a configuration with the error ratios 1 %, 2 % and so on."""
+    each = [{key: name, "error_ratio": at / 100} for at, name in enumerate(names, 1)]
+    return Config.model_validate({"objectives": each}).all_objectives
+
+
+def test_without_any_the_default_is_for_production_of_each_application() -> None:
+    default = Config().all_objectives
+    for experiment in ("chatbot", "other"):
+        found = default.of(experiment, "production")
+        assert (found.error_ratio, found.latency_s, found.latency_ratio) == (0.05, 5.0, 0.95)
+        assert default.of(experiment, "staging") is NONE
+    assert default.by_place([]) == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "raw"),
     [
         ("本番　環境", "本番　環境"),
         ("production", " production\t"),
@@ -58,28 +96,64 @@ def configured(*environments: str) -> Objectives:
         ("a\n*", "a\0b"),
         ("x" * 200 + "*", None),
         ("x" * 100 + "*" + "x" * 28, "x" * 500),
+        (" chat[v2]", "chat[v2]\n"),
     ],
     ids=ascii,
 )
-def test_an_objective_is_of_the_label_that_a_trace_gets(environment: str, raw: str | None) -> None:
-    found = configured(environment)
-    trace = record(tags={"environment": raw} if raw is not None else {"environment": "x" * 300})
-    label = RULES.values(trace)["environment"]
-    assert (found.of(label) is not None) is (raw is not None)
-    if not set("*?[") & set(environment):
-        assert list(found.by_environment([])) == [label], "it is exposed under the name that traces are counted with"
+def test_an_objective_is_of_the_label_that_a_trace_gets(name: str, raw: str | None) -> None:
+    text = "x" * 300 if raw is None else raw
+    labels = RULES.values(record(tags={"environment": text}, experiment=text or None))
+    for key in PLACE_LABELS:
+        found = configured(name, key=key)
+        assert found.of(labels["experiment"], labels["environment"]).has_threshold is (raw is not None)
+    both = [{"experiment": name, "environment": name, "error_ratio": 0.5}]
+    exposed = Config.model_validate({"objectives": both}).all_objectives.by_place([])
+    expected = [(labels["experiment"], labels["environment"])] if is_name(name) else []
+    assert list(exposed) == expected, "it is exposed under the names that traces are counted with"
 
 
 def test_the_first_of_two_objectives_with_the_same_cleaned_name_wins() -> None:
     found = configured("production", " production ", "prod*")
-    assert {name: each.error_ratio for name, each in found.by_environment(["production"]).items()} == {
-        "production": 0.01
-    }
+    place = ("chatbot", "production")
+    assert {name: each.error_ratio for name, each in found.by_place([place]).items()} == {place: 0.01}
 
 
-def test_objectives_of_existing_and_named_environments_are_exposed() -> None:
-    assert JUST_NAMED.by_environment([]) == {"production": PRODUCTION}
-    assert JUST_NAMED.by_environment(["staging-1", "test"]) == {"production": PRODUCTION, "staging-1": STAGING}
+def test_each_exposed_application_and_those_that_are_named_are_exposed() -> None:
+    named = ("chatbot", "production")
+    assert BY_APPLICATION.by_place([]) == {named: CHATBOT}
+    groups = [("search-eu", "test"), ("search-eu", "test", "1", "chat"), ("mail", "test", "1", "chat")]
+    assert BY_APPLICATION.by_place(groups) == {named: CHATBOT, ("mail", "test"): NONE, ("search-eu", "test"): TEAM}
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "is_used"),
+    [
+        (("*", "*"), ("chat", "production"), False),
+        (("*", "production"), ("chat", "production"), False),
+        (("*", "prod*"), ("chat", "production"), False),
+        (("chat", "prod*"), ("chat", "prod*"), False),
+        (("*", "*"), ("c*", "[ab]"), False),
+        (("chat", "production"), ("*", "production"), True),
+        (("chat", "*"), ("mail", "production"), True),
+        (("chat", "production"), ("chat", "prod*"), True),
+        (("prod*", "*"), ("production*", "*"), True),  # it never is, but that is hard to tell for globs
+        (("chat?", "*"), ("chat[1]", "*"), True),
+    ],
+)
+def test_an_objective_behind_one_that_matches_the_same_is_never_used(
+    first: tuple[str, str], second: tuple[str, str], is_used: bool
+) -> None:
+    entries = [Objective(experiment=experiment, environment=environment) for experiment, environment in (first, second)]
+    assert list(Objectives(tuple(entries)).never_used()) == ([] if is_used else [(1, 0)])
+
+
+def test_objectives_are_narrowed_to_the_names_that_are_asked_for() -> None:
+    assert BY_APPLICATION.narrowed(None, None) == BY_APPLICATION
+    assert BY_APPLICATION.narrowed("search-eu", "production").all == (
+        replace(TEAM, experiment="search-eu", environment="production"),
+    )
+    assert BY_APPLICATION.narrowed("chatbot", None).all == (CHATBOT,), "PRODUCTION is never used for it"
+    assert BY_APPLICATION.narrowed(None, "staging").all == (replace(TEAM, environment="staging"),)
 
 
 def test_a_trace_is_slow_if_it_exceeds_the_objective_of_its_environment() -> None:
@@ -90,7 +164,7 @@ def test_a_trace_is_slow_if_it_exceeds_the_objective_of_its_environment() -> Non
         found = increments(*traces, meter=meter(ALL)).amounts
         labels = ("chatbot", environment, "1", "support")
         assert found[Cell(SLOW, labels)] == slow
-        edge = ALL.latency_s(environment)
+        edge = ALL.latency_s("chatbot", environment)
         assert edge is not None
         within = sum(
             amount
@@ -98,6 +172,23 @@ def test_a_trace_is_slow_if_it_exceeds_the_objective_of_its_environment() -> Non
             if cell.family == "mlflow_trace_duration_seconds" and cell.part not in ("sum",) and float(cell.part) <= edge
         )
         assert len(traces) - within == slow
+
+
+def test_slow_is_another_duration_for_each_application() -> None:
+    here = meter(Objectives((Objective(experiment="chatbot", latency_s=1.0), Objective(latency_s=3.0))))
+    traces = [record(trace_id=name, experiment=name, duration_ms=2_000) for name in ("chatbot", "mail")]
+    found = increments(*traces, meter=here).amounts
+    slow = {cell.labels[0]: amount for cell, amount in found.items() if cell.family == SLOW}
+    assert slow == {"chatbot": 1, "mail": 0}
+
+
+def test_applications_beyond_the_limit_have_the_objective_of_other() -> None:
+    objectives = Objectives((Objective(experiment="other", latency_s=1.0), Objective(experiment="m*", latency_s=3.0)))
+    here = replace(meter(objectives), caps=replace(CAPS, values=1))
+    traces = [record(trace_id=name, experiment=name, duration_ms=2_000) for name in ("mail", "mobile")]
+    found = increments(*traces, meter=here).amounts
+    slow = {cell.labels[0]: amount for cell, amount in found.items() if cell.family == SLOW}
+    assert slow == {"mail": 0, "other": 1}
 
 
 def test_without_a_latency_objective_there_is_no_counter_of_slow_traces() -> None:

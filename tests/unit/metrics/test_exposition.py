@@ -51,7 +51,7 @@ STATUS = Status(
     reload=Reload(successful=False, success_s=1_790_000_000.0),
     reading=Reading(
         experiments=("chatbot",),
-        objectives=OBJECTIVES.by_environment(["production", "staging"]),
+        objectives=OBJECTIVES.by_place([("chatbot", "production"), ("chatbot", "staging", "1", "chat")]),
         interval_s=15.0,
         complete_until_s=1_789_992_600.0,
         behind=False,

@@ -133,7 +133,9 @@ def test_series_that_sleep_come_back_at_the_value_that_they_had() -> None:
 
 def test_objectives_and_versions_are_there_as_in_serve() -> None:
     found = written(trace(1, state=State.ERROR), minutes=3)
-    assert of(found, "mlflow_objective_error_ratio", environment="production")[-1] == (3, 0.05)
+    place = {"experiment": "chatbot", "environment": "production"}
+    assert of(found, "mlflow_objective_error_ratio", **place)[-1] == (3, 0.05)
+    assert of(found, "mlflow_objective_info", **place, team="")[-1] == (3, 1)
     assert of(found, "mlflow_trace_version_first_seen_timestamp_seconds")[-1] == (3, (START_MS + MINUTE_MS) / 1000)
 
 

@@ -41,7 +41,9 @@ def test_defaults_are_those_of_the_design() -> None:
     assert defaults.poll.start == "now"
     assert (defaults.series.ttl, defaults.series.zero_hold) == (timedelta(days=1), timedelta(seconds=30))
     assert defaults.series.limit == 100_000
-    assert [each.as_objective() for each in defaults.objectives] == [Objective("production", 0.05, 5.0, 0.95)]
+    assert [each.as_objective() for each in defaults.objectives] == [
+        Objective(environment="production", error_ratio=0.05, latency_s=5.0, latency_ratio=0.95)
+    ]
     assert (defaults.labels.extra, defaults.labels.max_values) == ((), 200)
     assert defaults.mlflow.traffic == {Traffic.APPLICATION}
     assert (defaults.web.external_url, defaults.web.mlflow_ui_url) == (None, None)
@@ -90,6 +92,7 @@ def test_a_whole_file(file: Path) -> None:
             cost_usd_per_day: 7
             min_traces: 5
           - {environment: "*", error_ratio: 0.5}
+          - {experiment: search-*, team: " search"}
         web: {external_url: "https://ops.example/mlflow/", mlflow_ui_url: "https://user:word@mlflow.example/#/"}
         ledger: {path: /var/lib/exporter/ledger.db}
         """
@@ -111,14 +114,44 @@ def test_a_whole_file(file: Path) -> None:
     assert (loaded.labels.max_values, loaded.series.limit) == (50, 5_000)
     assert loaded.mlflow.traffic == {Traffic.APPLICATION, Traffic.GATEWAY}
     assert [each.as_objective() for each in loaded.objectives] == [
-        Objective("prod", 0.02, 1.5, 0.99, 7.0, 5),
-        Objective("*", 0.5, None, None, None, 20),
+        Objective(
+            environment="prod",
+            error_ratio=0.02,
+            latency_s=1.5,
+            latency_ratio=0.99,
+            cost_usd_per_day=7.0,
+            min_traces=5,
+        ),
+        Objective(error_ratio=0.5, min_traces=20),
+        Objective(experiment="search-*", team="search"),
     ]
     assert loaded.web.external_url == "https://ops.example/mlflow"
     assert loaded.web.mlflow_ui_url == "https://mlflow.example"
     assert loaded.buckets.duration_seconds == (1.0, 2.5)
     assert (loaded.series.ttl, loaded.series.zero_hold) == (timedelta(hours=2), timedelta(0))
     assert loaded.ledger.path == Path("/var/lib/exporter/ledger.db")
+
+
+def test_an_objective_that_is_never_used_is_told_with_both_lines(file: Path) -> None:
+    file.write_text(
+        """
+objectives:
+  - experiment: chat*
+    error_ratio: 5%
+  - experiment: chatbot
+    environment: production
+    error_ratio: 1%
+  - environment: production
+    team: everybody
+"""
+    )
+    same = "matches the same experiments and environments"
+    (warning,) = config.load(file).warnings
+    assert warning == f"line 5, objectives.1: is never used, because line 3, objectives.0 {same}"
+    assert config.Config().warnings == ()
+    both = [{"environment": "production", "team": team} for team in ("a", "b")]
+    (warning,) = config.Config.model_validate({"objectives": both}).warnings
+    assert warning == f"objectives.1: is never used, because objectives.0 {same}"
 
 
 def test_one_experiment_needs_no_list(file: Path) -> None:
@@ -234,13 +267,24 @@ polling: {}
         ("labels: {max_values: 0}", "line 1, labels.max_values: must be at least 1, not 0"),
         ("series: {limit: many}", "line 1, series.limit: must be an integer, not 'many'"),
         ("mlflow: {traffic: [apps]}", "line 1, mlflow.traffic: name at least one of application, evaluation,"),
-        ("objectives: [{environment: a}]", "line 1, objectives.0: name at least one of error_ratio, latency"),
-        ("objectives: [{environment: '', error_ratio: 1%}]", "line 1, objectives.0.environment: name an environment"),
+        (
+            "objectives: [{environment: a}]",
+            "line 1, objectives.0: name at least one of error_ratio, latency, cost_usd_per_day and team",
+        ),
+        (
+            "objectives: [{environment: '', error_ratio: 1%}]",
+            "line 1, objectives.0.environment: is empty; write a name",
+        ),
+        ("objectives: [{experiment: ' ', error_ratio: 1%}]", "line 1, objectives.0.experiment: is empty; write a name"),
+        (
+            "objectives: [{experiment: 5, error_ratio: 1%}]",
+            "line 1, objectives.0.experiment: must be a string; put it in",
+        ),
+        ("objectives: [{team: ''}]", "line 1, objectives.0.team: is empty; name a team"),
         (
             'objectives: [{environment: " \\t", error_ratio: 1%}]',
-            "line 1, objectives.0.environment: name an environment",
+            "line 1, objectives.0.environment: is empty; write a name, or a glob of names",
         ),
-        ("objectives: [{error_ratio: 1%}]", "line 1, objectives.0.environment: is required"),
         ("objectives: [{environment: a, error_ratio: 5}]", "line 1, objectives.0.error_ratio: 5 is not a ratio"),
         ("objectives: [{environment: a, error_ratio: 0%}]", "objectives.0.error_ratio: '0%' is not a ratio"),
         ("objectives: [{environment: a, latency: 5}]", "line 1, objectives.0.latency: 5 is not a duration"),
@@ -250,7 +294,7 @@ polling: {}
         ),
         (
             "objectives: [{environment: a, foo: 5s}]",
-            "foo: unknown key; known keys are objectives.0.environment, o",
+            "foo: unknown key; known keys are objectives.0.experiment, o",
         ),
         (
             "objectives: {environment: a, error_ratio: 1%}",

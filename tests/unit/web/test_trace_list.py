@@ -21,7 +21,7 @@ from mlflow_trace_exporter.web.trace_page import Found
 from tests.support.builders import RULES, record
 
 NOW_MS = 1_790_000_000_000
-OBJECTIVES = Objectives((Objective("production", latency_s=5.0),))
+OBJECTIVES = Objectives((Objective(environment="production", latency_s=5.0),))
 APPLICATION = frozenset({Traffic.APPLICATION})
 WEEK_MS = 7 * 24 * HOUR_MS
 STAGING = {"environment": "staging", "app_version": "1.5.0"}
@@ -138,10 +138,32 @@ def test_what_does_not_count_is_not_shown_and_no_trace_is_shown_twice() -> None:
 
 def test_mlflow_looks_for_what_is_slower_than_the_least_objective() -> None:
     strict = Objectives(
-        (Objective("production", latency_s=5.0), Objective("chat-*", latency_s=0.5), Objective("batch"))
+        (
+            Objective(environment="production", latency_s=5.0),
+            Objective(environment="chat-*", latency_s=0.5),
+            Objective(environment="batch"),
+        )
     )
     assert searches(ask(status="slow"), strict) == [["trace.execution_time_ms > 500"]]
     assert searches(ask(status="slow"), Objectives()) == [[]]
+
+
+def test_mlflow_looks_for_what_is_slow_for_the_application_that_is_asked_for() -> None:
+    """Otherwise it would find mostly traces that are not slow, and only MAX_LOOKED_AT are looked at."""
+    each = Objectives(
+        (
+            Objective(experiment="completion", latency_s=0.1),
+            Objective(experiment="chat*", environment="production", latency_s=5.0),
+            Objective(environment="production", latency_s=1.0),
+        )
+    )
+    asked = {"status": "slow", "experiment": "chatbot"}
+    assert searches(ask(**asked, environment="production"), each) == [
+        ["trace.execution_time_ms > 5000", "tag.`environment` LIKE '%production%'"]
+    ]
+    assert searches(ask(**asked), each) == [["trace.execution_time_ms > 5000"]]
+    assert searches(ask(status="slow", experiment="mail"), each) == [["trace.execution_time_ms > 1000"]]
+    assert searches(ask(status="slow", experiment="other"), each) == [["trace.execution_time_ms > 100"]]
 
 
 def test_what_is_asked_for_is_cleaned_like_a_label() -> None:
@@ -206,6 +228,15 @@ def test_slow_is_slower_than_the_objective_where_there_is_one() -> None:
     )
     traces = [at(trace_id=key, duration_ms=ms, **({"tags": tags} if tags else {})) for key, ms, tags in durations]
     assert found(ask(status="slow"), *traces) == ["tr-slow"]
+
+
+def test_slow_is_another_duration_for_each_application() -> None:
+    each = Objectives((Objective(experiment="chatbot", latency_s=1.0), Objective(experiment="other", latency_s=3.0)))
+    traces = [at(trace_id=name, experiment=name, duration_ms=2_000) for name in ("chatbot", "mail")]
+    assert found(ask(status="slow"), *traces, objectives=each) == ["chatbot"]
+    assert found(ask(status="slow", experiment="other"), *traces, objectives=each) == []
+    slower = at(trace_id="slower", experiment="mail", duration_ms=4_000)
+    assert found(ask(status="slow", experiment="other"), slower, objectives=each) == ["slower"], "counted as other"
 
 
 def test_the_state_is_looked_at_again() -> None:
