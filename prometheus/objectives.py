@@ -26,6 +26,7 @@ from prometheus.promql import (
     indented,
     or_frozen,
     too_many,
+    with_team,
 )
 from prometheus.rule import Alert, Group, Record, Severity, commented
 from prometheus.templates import BURN_WINDOW, CENTS, PERCENT, WHOLE, asked, label, own, value, worst
@@ -33,14 +34,15 @@ from prometheus.templates import BURN_WINDOW, CENTS, PERCENT, WHOLE, asked, labe
 HEAD = """Alerts on traces. Thresholds come from the objectives in the exporter's configuration. The numbers in
 this file are statistical and do not depend on your application.
 
-Labels: `severity` is critical (look now), warning (look today) or info. `data: traces` marks alerts that need
-fresh data; MlflowTracesStale inhibits them. `objective` groups alerts about the same objective.
+Labels: `severity` is critical (look now), warning (look today) or info. `experiment` and `environment` name the
+application, and `team` is the one that its objective names. `data: traces` marks alerts that need fresh data;
+MlflowTracesStale inhibits them. `objective` groups alerts about the same objective.
 
 Links lead to the exporter at http://127.0.0.1:10500 and to Grafana at http://127.0.0.1:3000. Set other addresses
 with --exporter-url and --grafana-url of `mlflow-trace-exporter rules`. `search_traces` is a filter for
 mlflow.search_traces; it assumes the default `labels.environment` and `labels.version`."""
 
-IN = f"In {label('environment')}"
+IN = f"In {label('environment')} of {label('experiment')}"
 SLOWER = f"trace.execution_time_ms > {asked(f'1000 * {own(LATENCY_LIMIT, OBJECTIVE)}', OBJECTIVE, WHOLE)}"
 CONDITIONS = {ERRORS: "trace.status = 'ERROR'", SLOW: SLOWER}
 
@@ -91,7 +93,7 @@ Worst in the last hour:{worst(VERSION.ratio(kind, "1h"), OBJECTIVE, PERCENT)}.""
     for burns, severity, keep in levels:
         yield Alert(
             alert=text.alert,
-            expr=f'{burning}{{burn_rate=~"{"|".join(burn.rate for burn in burns)}"}}',
+            expr=with_team(f'{burning}{{burn_rate=~"{"|".join(burn.rate for burn in burns)}"}}'),
             keep=keep,
             severity=severity,
             objective=kind.objective,
@@ -123,7 +125,7 @@ def _high(kind: Kind, alert: str, summary: str, description: str, comment: str) 
     return Alert(
         comment=comment,
         alert=alert,
-        expr=too_many(kind, allowed(kind), "30m"),
+        expr=with_team(too_many(kind, allowed(kind), "30m")),
         hold="5m",
         keep="5m",
         severity="warning",
@@ -171,7 +173,7 @@ That is too long.""",
     ),
     Alert(
         alert="MlflowMostTracesFail",
-        expr=_BURNING_5M,
+        expr=with_team(_BURNING_5M),
         hold="5m",
         keep="5m",
         severity="critical",
@@ -210,7 +212,7 @@ Highest cost in the last hour:{worst(VERSION.increase(COST, "1h"), OBJECTIVE, CE
     return Alert(
         comment=comment,
         alert=alert,
-        expr=expr,
+        expr=with_team(expr),
         hold=hold,
         severity="warning",
         objective="cost",

@@ -76,11 +76,11 @@ class Burn:
 ENVIRONMENT = Level(("environment",))
 APPLICATION = Level(("experiment", "environment"))
 VERSION = Level(("experiment", "environment", "version"))
-OBJECTIVE = ENVIRONMENT
-"""The level of objectives, and of alerts on traces."""
+OBJECTIVE = APPLICATION
+"""The level of objectives, and of alerts on traces. An application is an MLflow experiment."""
 
-SUMMED = (ENVIRONMENT,)
-"""The levels above versions at which everything is recorded; the level of objectives must be one of them."""
+SUMMED = (APPLICATION, ENVIRONMENT)
+"""The levels above versions, each the sum of the one before it."""
 
 TRACES = "mlflow_traces"
 COST = "mlflow_trace_cost_usd"
@@ -104,6 +104,8 @@ PAGES, WARNINGS = BURNS[:2], BURNS[2:]
 LATENCY_LIMIT = OBJECTIVE.series("mlflow_objective_latency_seconds", "max")
 COST_LIMIT = OBJECTIVE.series("mlflow_objective_cost_usd_per_day", "max")
 MIN_TRACES = OBJECTIVE.series("mlflow_objective_min_traces", "max")
+TEAM = OBJECTIVE.series("mlflow_objective_info", "max")
+"""Always 1. The label `team` is the team of the application, and is missing if it has none."""
 
 
 def allowed(kind: Kind) -> str:
@@ -144,6 +146,17 @@ def too_many(kind: Kind, limit: str, *windows: str) -> str:
 def or_frozen(expr: str, itself: str) -> str:
     """The expression, which stays true while there is no fresh data."""
     return f"{expr}\nor {OBJECTIVE.on}\n{itself} and on (job) {STALE}"
+
+
+def only_one(level: Level, expr: str) -> str:
+    """One series for each label set of this level, even if there are several."""
+    return f"topk by ({level.by}) (1, {expr})"
+
+
+def with_team(expr: str) -> str:
+    """The expression, with the team of its application. A second team must not make the expression fail: it is there
+    for some minutes after a restart of Prometheus during which the team has changed."""
+    return f"(\n{indented(expr)}\n)\n* {OBJECTIVE.on} group_left (team)\n{only_one(OBJECTIVE, TEAM)}"
 
 
 def of_others(series: str, whole: Level = APPLICATION) -> str:

@@ -10,10 +10,13 @@ from prometheus.promql import (
     BURNS,
     COST,
     DURATION,
+    ENVIRONMENT,
     IN_PROGRESS,
     KINDS,
     OBJECTIVE,
+    STALE,
     SUMMED,
+    TEAM,
     TOKENS,
     TOKENS_PER_TRACE,
     TRACES,
@@ -25,11 +28,12 @@ from prometheus.promql import (
     divided,
     increase,
     indented,
+    only_one,
 )
 from prometheus.rule import File, Group, Record, commented
 
 HEAD = """Recorded series for dashboards and alerts. Names are level:metric:operations; every level also keeps
-`job`.
+`job`. An application is an experiment; objectives and alerts are at the level experiment_environment.
 
 If two exporters count the same traces (a high-availability pair), the higher rate counts, never the sum. This is
 why expressions have `max without (instance, pod)`. Two MLflow servers therefore need two jobs.
@@ -38,6 +42,39 @@ A ratio is the ratio of two sums, never a mean of ratios. Without traces there i
 
 COUNTED = (TRACES, *(kind.metric for kind in KINDS))
 QUANTILES = ("0.5", "0.95", "0.99")
+
+
+_INFO = "mlflow_objective_info"
+_TEAM_LABELS = OBJECTIVE.with_label("team")
+
+KNOWN = (
+    OBJECTIVE.increase(TRACES, "3d"),
+    OBJECTIVE.series(IN_PROGRESS, "min1h"),
+    OBJECTIVE.increase(ABANDONED, "1d"),
+)
+"""Series that exist for every application with an alert. No alert looks back further than three days."""
+
+
+def _team() -> Record:
+    """One team for each application, in order of preference."""
+    known = "(\n{}\n)".format(indented("\nor ".join(KNOWN)))
+    candidates = (
+        f'{TEAM}{{team!=""}} and {_TEAM_LABELS.on} {_INFO}',
+        f'group by ({_TEAM_LABELS.by}) ({_INFO}{{team!=""}})',
+        f"group by ({OBJECTIVE.by}) ({_INFO})",
+        f"{TEAM} and on (job) {STALE}",
+        f"{TEAM} and {OBJECTIVE.on} {known}",
+        f"group by ({OBJECTIVE.by}) {known}",
+    )
+    preferred = f"\nor {OBJECTIVE.on}\n".join(candidates)
+    return Record(
+        record=TEAM,
+        expr=only_one(OBJECTIVE, f"(\n{indented(preferred)}\n)"),
+        comment="""The team of each application: always exactly one series for each, because alerts are joined with it.
+If a pair of exporters disagrees about the team, the recorded one stays until neither of them names it. It also stays
+for three days after an application has vanished. An exporter that does not expose mlflow_objective_info yet has
+applications without a team.""",
+    )
 
 
 def _objectives() -> Iterator[Record]:
@@ -49,9 +86,18 @@ def _objectives() -> Iterator[Record]:
         ("mlflow_objective_min_traces", "", "mlflow_objective_min_traces"),
     )
     for recorded, before, metric in limits:
-        function = "min" if before else "max"
-        expr = f"{before}{function} by ({OBJECTIVE.by}) ({metric})"
-        yield Record(record=OBJECTIVE.series(recorded, "max"), expr=expr)
+        yield Record(record=OBJECTIVE.series(recorded, "max"), expr=_limit(metric, "min" if before else "max", before))
+
+
+def _limit(metric: str, function: str, before: str) -> str:
+    """An objective of each application. One without `experiment` is that of an older exporter."""
+    older = f'{function} by ({ENVIRONMENT.by}) ({metric}{{experiment=""}})'
+    return (
+        f"{before}(\n"
+        f'  {function} by ({OBJECTIVE.by}) ({metric}{{experiment!=""}})\n'
+        f"  or {function} by ({OBJECTIVE.by}) ({TEAM} * {ENVIRONMENT.on} group_left () {older})\n"
+        ")"
+    )
 
 
 def _burns() -> Iterator[Record]:
@@ -63,27 +109,31 @@ def _burns() -> Iterator[Record]:
             yield Record(record=OBJECTIVE.series(kind.allowed, "burn"), expr=expr, labels={"burn_rate": burn.rate})
 
 
+def _sums(metric: str, window: str, *label: str) -> Iterator[Record]:
+    """The increase at each level above the versions: the sum of the level below it."""
+    below, *above = (Level((*level.labels, *label)) for level in (VERSION, *SUMMED))
+    for level in above:
+        yield Record(record=level.increase(metric, window), expr=level.sum(below.increase(metric, window)))
+        below = level
+
+
 def _by_version(window: str) -> Iterator[Record]:
     """Traces, errors and slow traces, by version and summed."""
     for metric in COUNTED:
-        series = VERSION.increase(metric, window)
-        yield Record(record=series, expr=VERSION.sum(increase(f"{metric}_total", window)))
-        for level in SUMMED:
-            yield Record(record=level.increase(metric, window), expr=level.sum(series))
+        yield Record(record=VERSION.increase(metric, window), expr=VERSION.sum(increase(f"{metric}_total", window)))
+        yield from _sums(metric, window)
     for kind in KINDS:
         for level in (VERSION, *SUMMED):
             yield _ratio(level, kind.metric, window)
 
 
-def _summed(window: str) -> Iterator[Record]:
-    """The same without versions: these would be many series, and only burn rates need these windows."""
+def _by_application(window: str) -> Iterator[Record]:
+    """The same at the level of objectives only, because only burn rates need these windows."""
     for metric in COUNTED:
-        for level in SUMMED:
-            expr = level.sum(increase(f"{metric}_total", window))
-            yield Record(record=level.increase(metric, window), expr=expr)
+        expr = OBJECTIVE.sum(increase(f"{metric}_total", window))
+        yield Record(record=OBJECTIVE.increase(metric, window), expr=expr)
     for kind in KINDS:
-        for level in SUMMED:
-            yield _ratio(level, kind.metric, window)
+        yield _ratio(OBJECTIVE, kind.metric, window)
 
 
 def _ratio(level: Level, metric: str, window: str) -> Record:
@@ -96,8 +146,7 @@ def _ratio(level: Level, metric: str, window: str) -> Record:
 def _durations(window: str) -> Iterator[Record]:
     buckets = {level: level.with_label("le").increase(BUCKETS, window) for level in (VERSION, *SUMMED)}
     yield Record(record=buckets[VERSION], expr=VERSION.with_label("le").sum(increase(BUCKETS, window)))
-    for level in SUMMED:
-        yield Record(record=buckets[level], expr=level.with_label("le").sum(buckets[VERSION]))
+    yield from _sums(BUCKETS, window, "le")
     for quantile in QUANTILES:
         for level, of in buckets.items():
             yield Record(
@@ -125,8 +174,7 @@ def _cost(window: str) -> Iterator[Record]:
     both = (increase(f"mlflow_trace_{direction}_cost_usd_total", window) for direction in ("input", "output"))
     joined = indented("\n+ ".join(both))
     yield Record(record=series, expr=f"sum by ({VERSION.by}) (\n{joined}\n)")
-    for level in SUMMED:
-        yield Record(record=level.increase(COST, window), expr=level.sum(series))
+    yield from _sums(COST, window)
 
 
 def _cost_per_trace(window: str) -> Iterator[Record]:
@@ -137,9 +185,8 @@ def _cost_per_trace(window: str) -> Iterator[Record]:
 
 def _without_tokens(window: str) -> Iterator[Record]:
     counter = 'mlflow_traces_missing_total{field="token_usage"}'
-    for level in SUMMED:
-        expr = level.sum(increase(counter, window))
-        yield Record(record=level.increase(TRACES_WITHOUT_TOKENS, window), expr=expr)
+    expr = OBJECTIVE.sum(increase(counter, window))
+    yield Record(record=OBJECTIVE.increase(TRACES_WITHOUT_TOKENS, window), expr=expr)
 
 
 def _oddities(level: Level) -> Iterator[Record]:
@@ -169,28 +216,11 @@ FILE = File(
     HEAD,
     (
         Group(
-            "mlflow-objectives",
-            (
-                *commented(
-                    """Objectives, from the exporter's configuration. These files contain no thresholds of your
-own.""",
-                    _objectives(),
-                ),
-                *commented(
-                    """The ratio at which the 30-day budget burns 14.4, 6, 3 or 1 times too fast (Site Reliability
-Workbook, chapter 5). With an objective of 10 %, a burn rate of 14.4 would need 144 % errors, which is impossible.
-A threshold is therefore at most three quarters of the way from the objective to 100 %. With 5 %: 72 %, 30 %, 15
-%, 5 %. With 10 %: 77.5 %, 60 %, 30 %, 10 %.""",
-                    _burns(),
-                ),
-            ),
-        ),
-        Group(
             "mlflow-traces",
             (
                 *commented(
                     """The number of traces, of failed traces, and of traces slower than the objective of their
-environment.""",
+application.""",
                     _of_windows(_by_version, "5m", "30m", "1h"),
                 ),
             ),
@@ -201,12 +231,12 @@ environment.""",
                 *commented(
                     """The same over the longer windows of the burn rates. They are evaluated less often because
 they change slowly.""",
-                    _of_windows(_summed, "2h", "6h"),
+                    _of_windows(_by_application, "2h", "6h"),
                 ),
             ),
             interval="1m",
         ),
-        Group("mlflow-traces-days", (*_of_windows(_summed, "1d", "3d"),), interval="2m"),
+        Group("mlflow-traces-days", (*_of_windows(_by_application, "1d", "3d"),), interval="2m"),
         Group(
             "mlflow-trace-duration",
             (
@@ -234,6 +264,24 @@ highest bound.""",
             comment="""The cost dashboard relies on this interval: summed over time, a series of hourly increases
 is 60 times the truth.""",
         ),
-        Group("mlflow-trace-oddities", (*chain.from_iterable(map(_oddities, SUMMED)),)),
+        Group("mlflow-trace-oddities", (*_oddities(OBJECTIVE),)),
+        Group(
+            "mlflow-objectives",
+            (
+                _team(),
+                *commented(
+                    """Objectives, from the exporter's configuration. These files contain no thresholds of your
+own.""",
+                    _objectives(),
+                ),
+                *commented(
+                    """The ratio at which the 30-day budget burns 14.4, 6, 3 or 1 times too fast (Site Reliability
+Workbook, chapter 5). With an objective of 10 %, a burn rate of 14.4 would need 144 % errors, which is impossible.
+A threshold is therefore at most three quarters of the way from the objective to 100 %. With 5 %: 72 %, 30 %, 15
+%, 5 %. With 10 %: 77.5 %, 60 %, 30 %, 10 %.""",
+                    _burns(),
+                ),
+            ),
+        ),
     ),
 )

@@ -53,8 +53,7 @@ def each(query: str, level: Level, text: str, sort: str = "") -> str:
 
 def worst(series: str, level: Level, how: str, unit: str = "") -> str:
     """The three versions with the highest values of a series."""
-    version = "version {{ $each.Labels.version }} of {{ $each.Labels.experiment }}"
-    text = f"{version}, {{{{ $each.Value | {how} }}}}{unit}"
+    text = f"version {{{{ $each.Labels.version }}}}, {{{{ $each.Value | {how} }}}}{unit}"
     return each(f"sort_desc(topk(3, {own(series, level)} > 0))", level, text)
 
 

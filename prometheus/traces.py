@@ -11,11 +11,12 @@ from prometheus.promql import (
     OBJECTIVE,
     TRACES,
     TRACES_WITHOUT_TOKENS,
+    with_team,
 )
 from prometheus.rule import Alert, Group
 from prometheus.templates import MILLI, PERCENT, WHOLE, asked, before, label, own, since, value
 
-IT = label("environment")
+IT = f"{label('environment')} of {label('experiment')}"
 
 _WITHOUT = {window: OBJECTIVE.increase(TRACES_WITHOUT_TOKENS, window) for window in ("30m", "1d")}
 _ALL = {window: OBJECTIVE.increase(TRACES, window) for window in ("5m", "30m", "1h", "1d")}
@@ -40,10 +41,10 @@ def _says(alert: str, summary: str, description: str, *filters: str, uid: str = 
 
 TOKEN_USAGE_MISSING = Alert(
     alert="MlflowTokenUsageMissing",
-    expr=f"""\
+    expr=with_team(f"""\
 {_WITHOUT["30m"]} / {_ALL["30m"]} > 0.9
 and {_WITHOUT["1d"]} / {_ALL["1d"]} < 0.5
-and {_ALL["30m"]} >= 20""",
+and {_ALL["30m"]} >= 20"""),
     hold="5m",
     keep="5m",
     severity="warning",
@@ -67,21 +68,22 @@ NO_TRACES = Alert(
     comment="""The reference is the traffic of a day ago and, if Prometheus has data that old, of a week ago.
 Neither a Saturday nor a Monday then raises an alarm. traces_url lists the latest traces, up to 25 hours old.""",
     alert="MlflowNoTraces",
-    expr=f"""\
+    expr=with_team(f"""\
 (
   {_ALL["30m"]} offset 1d >= 20
   unless {OBJECTIVE.on} {_ALL["30m"]} offset 1w < 20
 )
 unless {OBJECTIVE.on} {_ALL["30m"]} > 0
-and on (job) mlflow_up""",
+and on (job) mlflow_up"""),
     hold="10m",
     severity="warning",
     traces=True,
     annotations=_says(
         "MlflowNoTraces",
-        "An environment has no traces, although it usually has some at this time of day.",
+        "An application has no traces, although it usually has some at this time of day.",
         f"""\
-{IT} had no traces in the last half hour; a day ago it had {value(WHOLE)} in half an hour.
+{label("experiment")} had no traces in {label("environment")} in the last half hour; a day ago it had
+{value(WHOLE)} in half an hour.
 Either there are no requests, or the application has stopped, or it no longer sends its traces.""",
         since("25h"),
     ),
@@ -91,10 +93,10 @@ STUCK_IN_PROGRESS = Alert(
     comment="""By Little's law, traces take more than an hour on average if more of them were in progress
 throughout the last hour than ended in it. traces_url lists all that started at least an hour ago.""",
     alert="MlflowTracesStuckInProgress",
-    expr=f"""\
+    expr=with_team(f"""\
 {_STUCK} >= 5
 and {_STUCK} offset 55m
-unless {OBJECTIVE.on} {_ALL["1h"]} >= {_STUCK}""",
+unless {OBJECTIVE.on} {_ALL["1h"]} >= {_STUCK}"""),
     hold="5m",
     severity="warning",
     traces=True,
@@ -115,7 +117,7 @@ No other metric counts them until they end. After a week the exporter gives up o
 TRACES_ABANDONED = Alert(
     comment="""traces_url lists those that still exist and have not ended since.""",
     alert="MlflowTracesAbandoned",
-    expr=f"{OBJECTIVE.increase(ABANDONED, '1d')} > 0",
+    expr=with_team(f"{OBJECTIVE.increase(ABANDONED, '1d')} > 0"),
     severity="info",
     traces=True,
     annotations=_says(
@@ -132,9 +134,9 @@ they end now.""",
 DURATION_BEYOND_BUCKETS = Alert(
     comment="""In traces_url, the quantile of 1 is the highest bound, because there are traces beyond it.""",
     alert="MlflowDurationBeyondBuckets",
-    expr=f"""\
+    expr=with_team(f"""\
 {_BEYOND} > 0.01
-and {_ALL["1h"]} >= 100""",
+and {_ALL["1h"]} >= 100"""),
     hold="15m",
     severity="info",
     traces=True,

@@ -16,6 +16,7 @@ from prometheus.promql import (
     VERSION,
     indented,
     of_others,
+    with_team,
 )
 from prometheus.rule import Alert, Group, Record, Rule
 from prometheus.templates import MILLI, PERCENT, WHOLE, asked, label, own, value
@@ -55,10 +56,6 @@ p95 or a mean varies by chance. A version without recent traces is ignored becau
         expr=of_others(_TRACES),
     )
     yield Record(record=_FAILED_OF_OTHERS, expr=_others(errors, _TRACES_OF_OTHERS))
-    yield Record(
-        record=_FAILED_OF_ALL,
-        expr=f"{APPLICATION.sum(errors)}\n/ ({APPLICATION.sum(_TRACES)} > 0)",
-    )
     yield Record(
         comment="""The difference of the two ratios in standard errors: the z of a two-proportion test, with the
 error of the pooled ratio.""",
@@ -120,7 +117,7 @@ class _Worse:
             annotations["search_traces"] = templates.search(self.search, VERSION, WINDOW)
         return Alert(
             alert=self.alert,
-            expr="\nand ".join((expr, *self.conditions)),
+            expr=with_team("\nand ".join((expr, *self.conditions))),
             hold=self.hold,
             keep="5m",
             severity="warning",
@@ -144,7 +141,7 @@ P95_OF_OTHERS_MS = asked(f"1000 * {own(_P95_OF_OTHERS, VERSION)}", VERSION, WHOL
 
 FAILS_MORE = _Worse(
     "MlflowVersionFailsMore",
-    "A version fails more often than the others in its environment.",
+    "A version fails more often than the others of its application.",
     f"""\
 {IT}: {value(PERCENT)} of its
 {_asked(_TRACES, WHOLE)}
@@ -167,7 +164,7 @@ for the other versions.""",
 
 SLOWER = _Worse(
     "MlflowVersionSlower",
-    "A version is slower than the others in its environment.",
+    "A version is slower than the others of its application.",
     f"""\
 {IT}: the p95 of its
 {_asked(_TRACES, WHOLE)}
@@ -188,7 +185,7 @@ for the other versions.""",
 
 USES_MORE_TOKENS = _Worse(
     "MlflowVersionUsesMoreTokens",
-    "A version uses more tokens per trace than the others in its environment.",
+    "A version uses more tokens per trace than the others of its application.",
     f"""\
 {IT} used {value(WHOLE)} tokens per trace
 in the last hour, compared with {_asked(_TOKENS_OF_OTHERS, WHOLE)} for the other versions.""",

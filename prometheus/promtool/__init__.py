@@ -1,6 +1,7 @@
 """Tests of the rules as code. ``python -m prometheus`` writes them to tests/*.yml, for `promtool test rules`."""
 
 from prometheus.promtool import (
+    applications,
     cost,
     errors,
     exporter,
@@ -10,10 +11,24 @@ from prometheus.promtool import (
     names,
     no_traces,
     traces,
+    vanished,
     versions,
 )
 
 FILES = tuple(
     module.FILE
-    for module in (cost, errors, exporter, healthy, latency, little_traffic, names, no_traces, traces, versions)
+    for module in (
+        applications,
+        cost,
+        errors,
+        exporter,
+        healthy,
+        latency,
+        little_traffic,
+        names,
+        no_traces,
+        traces,
+        vanished,
+        versions,
+    )
 )

@@ -42,6 +42,8 @@ _METRICS = {
     "latency_ratio": ("mlflow_objective_latency_ratio", ""),
     "cost_usd_per_day": ("mlflow_objective_cost_usd_per_day", ""),
     "min_traces": ("mlflow_objective_min_traces", ""),
+    "info": ("mlflow_objective_info", "team"),
+    "recorded_info": ("experiment_environment:mlflow_objective_info:max", "team"),
     "traces": ("mlflow_traces_total", ""),
     "errors": ("mlflow_trace_errors_total", ""),
     "slow": ("mlflow_trace_slow_total", ""),
@@ -81,13 +83,19 @@ class Target:
         """Metrics of the target itself, and nothing else."""
         return self._series({}, values)
 
-    def objective(self, environment: str, samples: int, **levels: float | str) -> Iterator[Series]:
-        """Objectives; a number is a level that stays the same."""
-        values = {name: level if isinstance(level, str) else f"{level}x{samples}" for name, level in levels.items()}
-        return self._series({"environment": environment}, values)
+    def objective(
+        self, environment: str, samples: int, experiment: str = "chatbot", team: str = "", **levels: float | str
+    ) -> Iterator[Series]:
+        """The objectives of an application, and its team; a number is a level that stays the same."""
+        info = {team: f"1x{samples}"}
+        yield from self.application(environment, experiment, **_constant(samples, levels), info=info)
+
+    def objective_of_older(self, environment: str, samples: int, **levels: float | str) -> Iterator[Series]:
+        """The objectives of an exporter that has them by environment only, and does not know teams."""
+        return self._series({"environment": environment}, _constant(samples, levels))
 
     def application(self, environment: str, experiment: str = "chatbot", **values: Values) -> Iterator[Series]:
-        """What is counted by experiment and environment."""
+        """What is counted, or configured, by experiment and environment."""
         return self._series({"experiment": experiment, "environment": environment}, values)
 
     def version(
@@ -197,6 +205,11 @@ class CaseFile:
         }
         tests = "\n".join(_dumped([_as_yaml(case)]) for case in self.cases)
         return f"# {self.head}\n# Written by `python -m prometheus`.\n{_dumped(head)}tests:\n{tests}"
+
+
+def _constant(samples: int, levels: Mapping[str, float | str]) -> Mapping[str, str]:
+    """Numbers as series of that number."""
+    return {name: level if isinstance(level, str) else f"{level}x{samples}" for name, level in levels.items()}
 
 
 def _selector(labels: Mapping[str, str]) -> str:

@@ -43,18 +43,19 @@ FILE = CaseFile(
                         {
                             "data": "traces",
                             "environment": "production",
+                            "experiment": "chatbot",
                             "job": "exporter",
                             "objective": "cost",
                             "severity": "warning",
                         },
                         summary="At the current pace, the daily cost will exceed the objective.",
                         description=(
-                            "In production the last 24 hours cost 95.33 USD, and the pace of the last hour is 216.00 "
-                            "USD per day. The objective is 100.00 USD per day. Highest cost in the last hour: "
-                            "version 1.4.0 of chatbot, 9.00 USD."
+                            "In production of chatbot the last 24 hours cost 95.33 USD, and the pace of the last hour "
+                            "is 216.00 USD per day. The objective is 100.00 USD per day. Highest cost in the last "
+                            "hour: version 1.4.0, 9.00 USD."
                         ),
-                        dashboard="mlflow-cost?var-job=exporter&var-environment=production",
-                        traces="environment=production&cost_above=0&since=79200",
+                        dashboard="mlflow-cost?var-job=exporter&var-experiment=chatbot&var-environment=production",
+                        traces="experiment=chatbot&environment=production&cost_above=0&since=79200",
                     ),
                 ),
                 fires(
@@ -64,18 +65,19 @@ FILE = CaseFile(
                         {
                             "data": "traces",
                             "environment": "production",
+                            "experiment": "chatbot",
                             "job": "exporter",
                             "objective": "cost",
                             "severity": "warning",
                         },
                         summary="The cost of the last 24 hours is above the daily objective.",
                         description=(
-                            "In production the last 24 hours cost 216.00 USD, and the pace of the last hour is "
-                            "216.00 USD per day. The objective is 100.00 USD per day. Highest cost in the last hour: "
-                            "version 1.4.0 of chatbot, 9.00 USD."
+                            "In production of chatbot the last 24 hours cost 216.00 USD, and the pace of the last hour "
+                            "is 216.00 USD per day. The objective is 100.00 USD per day. Highest cost in the last "
+                            "hour: version 1.4.0, 9.00 USD."
                         ),
-                        dashboard="mlflow-cost?var-job=exporter&var-environment=production",
-                        traces="environment=production&cost_above=0&since=86400",
+                        dashboard="mlflow-cost?var-job=exporter&var-experiment=chatbot&var-environment=production",
+                        traces="experiment=chatbot&environment=production&cost_above=0&since=86400",
                     ),
                 ),
             ),

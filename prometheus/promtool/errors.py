@@ -60,6 +60,7 @@ FILE = CaseFile(
                             "burn_rate": "1",
                             "data": "traces",
                             "environment": "production",
+                            "experiment": "chatbot",
                             "job": "exporter",
                             "long_window": "3d",
                             "objective": "errors",
@@ -68,12 +69,12 @@ FILE = CaseFile(
                         },
                         summary="Traces fail so often that the error budget will not last.",
                         description=(
-                            "In production 34.88% of the traces of the last 3d failed; the objective allows 5%. The "
-                            "30-day error budget is burning at more than 1 times the sustainable rate. Worst in the "
-                            "last hour: version 1.5.0 of chatbot, 100%."
+                            "In production of chatbot 34.88% of the traces of the last 3d failed; the objective allows "
+                            "5%. The 30-day error budget is burning at more than 1 times the sustainable rate. Worst "
+                            "in the last hour: version 1.5.0, 100%."
                         ),
-                        dashboard="mlflow-objectives?var-job=exporter&var-environment=production",
-                        traces="environment=production&status=error&since=-235200",
+                        dashboard="mlflow-objectives?var-job=exporter&var-experiment=chatbot&var-environment=production",
+                        traces="experiment=chatbot&environment=production&status=error&since=-235200",
                         search=(
                             "trace.status = 'ERROR' AND tag.environment = 'production' AND trace.end_time_ms > "
                             "-235200000 AND trace.timestamp_ms > -840000000"
@@ -84,6 +85,7 @@ FILE = CaseFile(
                             "burn_rate": "3",
                             "data": "traces",
                             "environment": "production",
+                            "experiment": "chatbot",
                             "job": "exporter",
                             "long_window": "1d",
                             "objective": "errors",
@@ -92,12 +94,12 @@ FILE = CaseFile(
                         },
                         summary="Traces fail so often that the error budget will not last.",
                         description=(
-                            "In production 34.88% of the traces of the last 1d failed; the objective allows 5%. The "
-                            "30-day error budget is burning at more than 3 times the sustainable rate. Worst in the "
-                            "last hour: version 1.5.0 of chatbot, 100%."
+                            "In production of chatbot 34.88% of the traces of the last 1d failed; the objective allows "
+                            "5%. The 30-day error budget is burning at more than 3 times the sustainable rate. Worst "
+                            "in the last hour: version 1.5.0, 100%."
                         ),
-                        dashboard="mlflow-objectives?var-job=exporter&var-environment=production",
-                        traces="environment=production&status=error&since=-62400",
+                        dashboard="mlflow-objectives?var-job=exporter&var-experiment=chatbot&var-environment=production",
+                        traces="experiment=chatbot&environment=production&status=error&since=-62400",
                         search=(
                             "trace.status = 'ERROR' AND tag.environment = 'production' AND trace.end_time_ms > "
                             "-62400000 AND trace.timestamp_ms > -667200000"
@@ -108,6 +110,7 @@ FILE = CaseFile(
                             "burn_rate": "6",
                             "data": "traces",
                             "environment": "production",
+                            "experiment": "chatbot",
                             "job": "exporter",
                             "long_window": "6h",
                             "objective": "errors",
@@ -116,12 +119,12 @@ FILE = CaseFile(
                         },
                         summary="Traces fail so often that the error budget will not last.",
                         description=(
-                            "In production 38.75% of the traces of the last 6h failed; the objective allows 5%. The "
-                            "30-day error budget is burning at more than 6 times the sustainable rate. Worst in the "
-                            "last hour: version 1.5.0 of chatbot, 100%."
+                            "In production of chatbot 38.75% of the traces of the last 6h failed; the objective allows "
+                            "5%. The 30-day error budget is burning at more than 6 times the sustainable rate. Worst "
+                            "in the last hour: version 1.5.0, 100%."
                         ),
-                        dashboard="mlflow-objectives?var-job=exporter&var-environment=production",
-                        traces="environment=production&status=error&since=2400",
+                        dashboard="mlflow-objectives?var-job=exporter&var-experiment=chatbot&var-environment=production",
+                        traces="experiment=chatbot&environment=production&status=error&since=2400",
                         search=(
                             "trace.status = 'ERROR' AND tag.environment = 'production' AND trace.end_time_ms > "
                             "2400000 AND trace.timestamp_ms > -602400000"
@@ -135,17 +138,18 @@ FILE = CaseFile(
                         {
                             "data": "traces",
                             "environment": "production",
+                            "experiment": "chatbot",
                             "job": "exporter",
                             "objective": "errors",
                             "severity": "warning",
                         },
                         summary="More traces fail than the objective allows.",
                         description=(
-                            "In production 50% of the traces of the last half hour failed; the objective allows 5%. "
-                            "Worst: version 1.5.0 of chatbot, 100%."
+                            "In production of chatbot 50% of the traces of the last half hour failed; the objective "
+                            "allows 5%. Worst: version 1.5.0, 100%."
                         ),
-                        dashboard="mlflow-overview?var-job=exporter&var-environment=production",
-                        traces="environment=production&status=error&since=9000",
+                        dashboard="mlflow-overview?var-job=exporter&var-experiment=chatbot&var-environment=production",
+                        traces="experiment=chatbot&environment=production&status=error&since=9000",
                         search=(
                             "trace.status = 'ERROR' AND tag.environment = 'production' AND trace.end_time_ms > "
                             "9000000 AND trace.timestamp_ms > -595800000"
@@ -178,17 +182,18 @@ FILE = CaseFile(
                         {
                             "data": "traces",
                             "environment": "production",
+                            "experiment": "chatbot",
                             "job": "exporter",
                             "objective": "errors",
                             "severity": "critical",
                         },
                         summary="Most traces fail.",
                         description=(
-                            "In production 100% of the traces of the last five minutes failed, and this has lasted "
-                            "for at least five minutes. Worst: version 1.4.0 of chatbot, 100%."
+                            "In production of chatbot 100% of the traces of the last five minutes failed, and this has "
+                            "lasted for at least five minutes. Worst: version 1.4.0, 100%."
                         ),
-                        dashboard="mlflow-overview?var-job=exporter&var-environment=production",
-                        traces="environment=production&status=error&since=7260",
+                        dashboard="mlflow-overview?var-job=exporter&var-experiment=chatbot&var-environment=production",
+                        traces="experiment=chatbot&environment=production&status=error&since=7260",
                         search=(
                             "trace.status = 'ERROR' AND tag.environment = 'production' AND trace.end_time_ms > "
                             "7260000 AND trace.timestamp_ms > -597540000"
@@ -240,16 +245,16 @@ FILE = CaseFile(
                 ),
                 # 14.4 times 40 % would be 576 %
                 ask(
-                    'round(environment:mlflow_objective_error_ratio:burn{job="exporter"}, 0.001)',
+                    'round(experiment_environment:mlflow_objective_error_ratio:burn{job="exporter"}, 0.001)',
                     "400m",
-                    sample(0.72, job="exporter", environment="production", burn_rate="14.4"),
-                    sample(0.3, job="exporter", environment="production", burn_rate="6"),
-                    sample(0.15, job="exporter", environment="production", burn_rate="3"),
-                    sample(0.05, job="exporter", environment="production", burn_rate="1"),
-                    sample(0.85, job="exporter", environment="staging", burn_rate="14.4"),
-                    sample(0.85, job="exporter", environment="staging", burn_rate="6"),
-                    sample(0.85, job="exporter", environment="staging", burn_rate="3"),
-                    sample(0.4, job="exporter", environment="staging", burn_rate="1"),
+                    sample(0.72, job="exporter", experiment="chatbot", environment="production", burn_rate="14.4"),
+                    sample(0.3, job="exporter", experiment="chatbot", environment="production", burn_rate="6"),
+                    sample(0.15, job="exporter", experiment="chatbot", environment="production", burn_rate="3"),
+                    sample(0.05, job="exporter", experiment="chatbot", environment="production", burn_rate="1"),
+                    sample(0.85, job="exporter", experiment="chatbot", environment="staging", burn_rate="14.4"),
+                    sample(0.85, job="exporter", experiment="chatbot", environment="staging", burn_rate="6"),
+                    sample(0.85, job="exporter", experiment="chatbot", environment="staging", burn_rate="3"),
+                    sample(0.4, job="exporter", experiment="chatbot", environment="staging", burn_rate="1"),
                 ),
             ),
         ),
@@ -418,17 +423,18 @@ FILE = CaseFile(
                         {
                             "data": "traces",
                             "environment": "o'clock",
+                            "experiment": "chatbot",
                             "job": "exporter",
                             "objective": "errors",
                             "severity": "critical",
                         },
                         summary="Most traces fail.",
                         description=(
-                            "In o'clock 100% of the traces of the last five minutes failed, and this has lasted for "
-                            "at least five minutes. Worst: version 1 of chatbot, 100%."
+                            "In o'clock of chatbot 100% of the traces of the last five minutes failed, and this has "
+                            "lasted for at least five minutes. Worst: version 1, 100%."
                         ),
-                        dashboard="mlflow-overview?var-job=exporter&var-environment=o%27clock",
-                        traces="environment=o%27clock&status=error&since=1200",
+                        dashboard="mlflow-overview?var-job=exporter&var-experiment=chatbot&var-environment=o%27clock",
+                        traces="experiment=chatbot&environment=o%27clock&status=error&since=1200",
                         search=(
                             "trace.status = 'ERROR' AND trace.end_time_ms > 1200000 AND trace.timestamp_ms > -603600000"
                         ),
@@ -437,17 +443,18 @@ FILE = CaseFile(
                         {
                             "data": "traces",
                             "environment": "unknown",
+                            "experiment": "chatbot",
                             "job": "exporter",
                             "objective": "errors",
                             "severity": "critical",
                         },
                         summary="Most traces fail.",
                         description=(
-                            "In unknown 100% of the traces of the last five minutes failed, and this has lasted for "
-                            "at least five minutes. Worst: version 1 of chatbot, 100%."
+                            "In unknown of chatbot 100% of the traces of the last five minutes failed, and this has "
+                            "lasted for at least five minutes. Worst: version 1, 100%."
                         ),
-                        dashboard="mlflow-overview?var-job=exporter&var-environment=unknown",
-                        traces="environment=unknown&status=error&since=1200",
+                        dashboard="mlflow-overview?var-job=exporter&var-experiment=chatbot&var-environment=unknown",
+                        traces="experiment=chatbot&environment=unknown&status=error&since=1200",
                         search=(
                             "trace.status = 'ERROR' AND trace.end_time_ms > 1200000 AND trace.timestamp_ms > -603600000"
                         ),

@@ -128,10 +128,10 @@ FILE = CaseFile(
                     ),
                 ),
                 ask(
-                    "round(environment:mlflow_trace_errors:ratio_increase3d, 0.0001)",
+                    "round(experiment_environment:mlflow_trace_errors:ratio_increase3d, 0.0001)",
                     "71h",
-                    sample(0.0188, job="mlflow-trace-exporter", environment="production"),
-                    sample(0.5, job="mlflow-trace-exporter", environment="staging"),
+                    sample(0.0188, job="mlflow-trace-exporter", experiment="chatbot", environment="production"),
+                    sample(0.5, job="mlflow-trace-exporter", experiment="chatbot", environment="staging"),
                 ),
                 ask(
                     (

@@ -48,6 +48,7 @@ FILE = CaseFile(
                             "burn_rate": "1",
                             "data": "traces",
                             "environment": "production",
+                            "experiment": "chatbot",
                             "job": "exporter",
                             "long_window": "3d",
                             "objective": "latency",
@@ -56,12 +57,12 @@ FILE = CaseFile(
                         },
                         summary="Traces are slow so often that the latency budget will not last.",
                         description=(
-                            "In production 12% of the traces of the last 3d were slower than the latency objective; "
-                            "the objective allows 5%. The 30-day latency budget is burning at more than 1 times the "
-                            "sustainable rate. Worst in the last hour: version 1.4.0 of chatbot, 12%."
+                            "In production of chatbot 12% of the traces of the last 3d were slower than the latency "
+                            "objective; the objective allows 5%. The 30-day latency budget is burning at more than 1 "
+                            "times the sustainable rate. Worst in the last hour: version 1.4.0, 12%."
                         ),
-                        dashboard="mlflow-objectives?var-job=exporter&var-environment=production",
-                        traces="environment=production&status=slow&since=-247800",
+                        dashboard="mlflow-objectives?var-job=exporter&var-experiment=chatbot&var-environment=production",
+                        traces="experiment=chatbot&environment=production&status=slow&since=-247800",
                         search=(
                             "trace.execution_time_ms > 5000 AND tag.environment = 'production' AND trace.end_time_ms "
                             "> -247800000 AND trace.timestamp_ms > -852600000"
@@ -75,17 +76,18 @@ FILE = CaseFile(
                         {
                             "data": "traces",
                             "environment": "production",
+                            "experiment": "chatbot",
                             "job": "exporter",
                             "objective": "latency",
                             "severity": "warning",
                         },
                         summary="More traces are slow than the objective allows.",
                         description=(
-                            "In production 12% of the traces of the last half hour took longer than 5s; the "
-                            "objective allows 5%. The p95 is 8.75s. Worst: version 1.4.0 of chatbot, 12%."
+                            "In production of chatbot 12% of the traces of the last half hour took longer than 5s; the "
+                            "objective allows 5%. The p95 is 8.75s. Worst: version 1.4.0, 12%."
                         ),
-                        dashboard="mlflow-overview?var-job=exporter&var-environment=production",
-                        traces="environment=production&status=slow&since=9600",
+                        dashboard="mlflow-overview?var-job=exporter&var-experiment=chatbot&var-environment=production",
+                        traces="experiment=chatbot&environment=production&status=slow&since=9600",
                         search=(
                             "trace.execution_time_ms > 5000 AND tag.environment = 'production' AND trace.end_time_ms "
                             "> 9600000 AND trace.timestamp_ms > -595200000"

@@ -8,7 +8,6 @@ REMOVED = Target(job="removed")
 
 NO_TRACES = 'count by (environment) (ALERTS{alertname="MlflowNoTraces"})'
 FIRING = 'count by (environment) (ALERTS{alertstate="firing",alertname="MlflowNoTraces"})'
-
 FILE = CaseFile(
     "no-traces.yml",
     "Traffic that stops.",
@@ -37,25 +36,38 @@ FILE = CaseFile(
                     "MlflowNoTraces",
                     "172h",
                     Fired(
-                        {"data": "traces", "environment": "gone", "job": "exporter", "severity": "warning"},
-                        summary="An environment has no traces, although it usually has some at this time of day.",
+                        {
+                            "data": "traces",
+                            "environment": "gone",
+                            "experiment": "chatbot",
+                            "job": "exporter",
+                            "severity": "warning",
+                        },
+                        summary="An application has no traces, although it usually has some at this time of day.",
                         description=(
-                            "gone had no traces in the last half hour; a day ago it had 60 in half an hour. Either "
-                            "there are no requests, or the application has stopped, or it no longer sends its traces."
-                        ),
-                        dashboard="mlflow-overview?var-job=exporter&var-environment=gone",
-                        traces="environment=gone&since=529200",
-                    ),
-                    Fired(
-                        {"data": "traces", "environment": "production", "job": "exporter", "severity": "warning"},
-                        summary="An environment has no traces, although it usually has some at this time of day.",
-                        description=(
-                            "production had no traces in the last half hour; a day ago it had 60 in half an hour. "
+                            "chatbot had no traces in gone in the last half hour; a day ago it had 60 in half an hour. "
                             "Either there are no requests, or the application has stopped, or it no longer sends its "
                             "traces."
                         ),
-                        dashboard="mlflow-overview?var-job=exporter&var-environment=production",
-                        traces="environment=production&since=529200",
+                        dashboard="mlflow-overview?var-job=exporter&var-experiment=chatbot&var-environment=gone",
+                        traces="experiment=chatbot&environment=gone&since=529200",
+                    ),
+                    Fired(
+                        {
+                            "data": "traces",
+                            "environment": "production",
+                            "experiment": "chatbot",
+                            "job": "exporter",
+                            "severity": "warning",
+                        },
+                        summary="An application has no traces, although it usually has some at this time of day.",
+                        description=(
+                            "chatbot had no traces in production in the last half hour; a day ago it had 60 in half an "
+                            "hour. Either there are no requests, or the application has stopped, or it no longer sends "
+                            "its traces."
+                        ),
+                        dashboard="mlflow-overview?var-job=exporter&var-experiment=chatbot&var-environment=production",
+                        traces="experiment=chatbot&environment=production&since=529200",
                     ),
                 ),
             ),

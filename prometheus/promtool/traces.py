@@ -38,15 +38,21 @@ FILE = CaseFile(
                     "MlflowTokenUsageMissing",
                     "27h",
                     Fired(
-                        {"data": "traces", "environment": "production", "job": "exporter", "severity": "warning"},
+                        {
+                            "data": "traces",
+                            "environment": "production",
+                            "experiment": "chatbot",
+                            "job": "exporter",
+                            "severity": "warning",
+                        },
                         summary="Token usage has stopped arriving.",
                         description=(
-                            "In production 100% of the 120 traces of the last half hour have no token usage, "
-                            "compared with 12.6% over the last day. Token and cost counters have been too low since "
-                            "then."
+                            "In production of chatbot 100% of the 120 traces of the last half hour have no token "
+                            "usage, compared with 12.6% over the last day. Token and cost counters have been too low "
+                            "since then."
                         ),
-                        dashboard="mlflow-cost?var-job=exporter&var-environment=production",
-                        traces="environment=production&missing=token_usage&since=95400",
+                        dashboard="mlflow-cost?var-job=exporter&var-experiment=chatbot&var-environment=production",
+                        traces="experiment=chatbot&environment=production&missing=token_usage&since=95400",
                     ),
                 ),
             ),
@@ -75,15 +81,21 @@ FILE = CaseFile(
                     "MlflowTracesStuckInProgress",
                     "210m",
                     Fired(
-                        {"data": "traces", "environment": "production", "job": "exporter", "severity": "warning"},
+                        {
+                            "data": "traces",
+                            "environment": "production",
+                            "experiment": "chatbot",
+                            "job": "exporter",
+                            "severity": "warning",
+                        },
                         summary="Traces are stuck in progress.",
                         description=(
-                            "In production at least 8 traces were in progress throughout the last hour, and fewer "
-                            "ended in that time. No other metric counts them until they end. After a week the "
+                            "In production of chatbot at least 8 traces were in progress throughout the last hour, and "
+                            "fewer ended in that time. No other metric counts them until they end. After a week the "
                             "exporter gives up on them."
                         ),
-                        dashboard="mlflow-overview?var-job=exporter&var-environment=production",
-                        traces="environment=production&status=in_progress&start=0&end=9000",
+                        dashboard="mlflow-overview?var-job=exporter&var-experiment=chatbot&var-environment=production",
+                        traces="experiment=chatbot&environment=production&status=in_progress&start=0&end=9000",
                         search=(
                             "trace.status != 'OK' AND trace.status != 'ERROR' AND tag.environment = 'production' AND "
                             "trace.timestamp_ms < 9000000"
@@ -110,14 +122,20 @@ FILE = CaseFile(
                     "MlflowTracesAbandoned",
                     "3h",
                     Fired(
-                        {"data": "traces", "environment": "production", "job": "exporter", "severity": "info"},
+                        {
+                            "data": "traces",
+                            "environment": "production",
+                            "experiment": "chatbot",
+                            "job": "exporter",
+                            "severity": "info",
+                        },
                         summary="Traces were abandoned because they did not end within a week.",
                         description=(
-                            "In production about 3 traces were abandoned in the last day. They are not counted, even "
-                            "if they end now."
+                            "In production of chatbot about 3 traces were abandoned in the last day. They are not "
+                            "counted, even if they end now."
                         ),
-                        dashboard="mlflow-overview?var-job=exporter&var-environment=production",
-                        traces="environment=production&status=in_progress&start=0&end=-594000",
+                        dashboard="mlflow-overview?var-job=exporter&var-experiment=chatbot&var-environment=production",
+                        traces="experiment=chatbot&environment=production&status=in_progress&start=0&end=-594000",
                     ),
                 ),
             ),
@@ -161,14 +179,20 @@ FILE = CaseFile(
                     "MlflowDurationBeyondBuckets",
                     "300m",
                     Fired(
-                        {"data": "traces", "environment": "production", "job": "exporter", "severity": "info"},
+                        {
+                            "data": "traces",
+                            "environment": "production",
+                            "experiment": "chatbot",
+                            "job": "exporter",
+                            "severity": "info",
+                        },
                         summary="Many traces exceed the last histogram bucket.",
                         description=(
-                            "In production 5% of the traces of the last hour took longer than the highest bound in "
-                            "buckets.duration_seconds. Higher quantiles show that bound, not the true value."
+                            "In production of chatbot 5% of the traces of the last hour took longer than the highest "
+                            "bound in buckets.duration_seconds. Higher quantiles show that bound, not the true value."
                         ),
-                        dashboard="mlflow-overview?var-job=exporter&var-environment=production",
-                        traces="environment=production&duration_above=600.000&since=14400",
+                        dashboard="mlflow-overview?var-job=exporter&var-experiment=chatbot&var-environment=production",
+                        traces="experiment=chatbot&environment=production&duration_above=600.000&since=14400",
                     ),
                 ),
             ),

@@ -1,4 +1,4 @@
-"""A version that is worse than the others in its environment."""
+"""A version that is worse than the others of its application."""
 
 from prometheus.promtool.case import Case, CaseFile, Fired, Target, ask, fires, one
 
@@ -9,7 +9,7 @@ FAILING_VERSIONS = 'count by (version) (ALERTS{alertname="MlflowVersionFailsMore
 
 FILE = CaseFile(
     "versions.yml",
-    "A version that is worse than the others in its environment.",
+    "A version that is worse than the others of its application.",
     "1m",
     (
         Case(
@@ -85,7 +85,7 @@ FILE = CaseFile(
                             "severity": "warning",
                             "version": "1.5.0",
                         },
-                        summary="A version fails more often than the others in its environment.",
+                        summary="A version fails more often than the others of its application.",
                         description=(
                             "Version 1.5.0 of chatbot in production: 20% of its 300 traces of the last hour failed, "
                             "compared with 2% for the other versions."
@@ -114,7 +114,7 @@ FILE = CaseFile(
                             "severity": "warning",
                             "version": "1.5.0",
                         },
-                        summary="A version is slower than the others in its environment.",
+                        summary="A version is slower than the others of its application.",
                         description=(
                             "Version 1.5.0 of chatbot in production: the p95 of its 300 traces of the last hour is "
                             "9.5s, compared with 5s for the other versions."
@@ -144,7 +144,7 @@ FILE = CaseFile(
                             "severity": "warning",
                             "version": "1.5.0",
                         },
-                        summary="A version uses more tokens per trace than the others in its environment.",
+                        summary="A version uses more tokens per trace than the others of its application.",
                         description=(
                             "Version 1.5.0 of chatbot in production used 900 tokens per trace in the last hour, "
                             "compared with 500 for the other versions."

@@ -1,0 +1,237 @@
+"""Each application is judged by itself, and its alerts have its name and its team."""
+
+from prometheus.promtool.case import Case, CaseFile, Fired, Target, ask, fires, one, sample
+
+A = Target(job="exporter")
+B = Target(job="exporter", instance="b")
+
+PAGES = 'group by (alertname, experiment, team) (ALERTS{alertstate="firing",severity="critical"})'
+FIRING = 'group by (experiment) (ALERTS{alertstate="firing",data="traces"})'
+MOST_FAIL = 'group by (team) (ALERTS{alertstate="firing",alertname="MlflowMostTracesFail"})'
+TEAMS = "experiment_environment:mlflow_objective_info:max"
+CHATBOT = {"__name__": TEAMS, "job": "exporter", "experiment": "chatbot", "environment": "production"}
+
+FILE = CaseFile(
+    "applications.yml",
+    "Each application is judged by itself, and its alerts have its name and its team.",
+    "1m",
+    (
+        Case(
+            "an application with 10 of 1,010 traces a minute fails wholly beside a big one that is healthy",
+            "1m",
+            [
+                A.objective("production", 240, "checkout-bot", "checkout", error_ratio=0.05, min_traces=20),
+                A.objective("production", 240, "search", "discovery", error_ratio=0.05, min_traces=20),
+                A.version("production", "1.4.0", "checkout-bot", traces="0+10x240", errors="0x120 0+10x120"),
+                A.version("production", "1.4.0", "search", traces="0+1000x240", errors="0+1x240"),
+            ],
+            (
+                ask(PAGES, "125m"),
+                ask(PAGES, "131m", one(alertname="MlflowMostTracesFail", experiment="checkout-bot", team="checkout")),
+                ask(
+                    PAGES,
+                    "240m",
+                    one(alertname="MlflowMostTracesFail", experiment="checkout-bot", team="checkout"),
+                    one(alertname="MlflowErrorBudgetBurn", experiment="checkout-bot", team="checkout"),
+                ),
+                ask(FIRING, "240m", one(experiment="checkout-bot")),
+                # what an environment shows of it
+                ask(
+                    "round(environment:mlflow_trace_errors:ratio_increase1h, 0.0001)",
+                    "240m",
+                    sample(0.0109, job="exporter", environment="production"),
+                ),
+                fires(
+                    "MlflowMostTracesFail",
+                    "131m",
+                    Fired(
+                        {
+                            "data": "traces",
+                            "environment": "production",
+                            "experiment": "checkout-bot",
+                            "job": "exporter",
+                            "objective": "errors",
+                            "severity": "critical",
+                            "team": "checkout",
+                        },
+                        summary="Most traces fail.",
+                        description=(
+                            "In production of checkout-bot 100% of the traces of the last five minutes failed, and "
+                            "this has lasted for at least five minutes. Worst: version 1.4.0, 100%."
+                        ),
+                        dashboard=(
+                            "mlflow-overview?var-job=exporter&var-experiment=checkout-bot&var-environment=production"
+                        ),
+                        traces="experiment=checkout-bot&environment=production&status=error&since=7260",
+                        search=(
+                            "trace.status = 'ERROR' AND tag.environment = 'production' AND trace.end_time_ms > 7260000 "
+                            "AND trace.timestamp_ms > -597540000"
+                        ),
+                    ),
+                ),
+            ),
+        ),
+        Case(
+            "a tenth fails and is slow, against a strict objective, a generous one, and none",
+            "1m",
+            [
+                A.objective(
+                    "production", 240, "strict", error_ratio=0.01, latency_seconds=5, latency_ratio=0.99, min_traces=20
+                ),
+                A.objective(
+                    "production", 240, "generous", error_ratio=0.4, latency_seconds=60, latency_ratio=0.6, min_traces=20
+                ),
+                A.application("production", "none", info={"": "1x240"}),
+                *(
+                    A.version("production", "1", name, traces="0+100x240", errors="0+10x240", slow="0+10x240")
+                    for name in ("strict", "generous", "none")
+                ),
+            ],
+            (ask(FIRING, "240m", one(experiment="strict")),),
+        ),
+        Case(
+            "little traffic is judged by the objective of each application - six traces an hour, and all fail",
+            "1m",
+            [
+                A.objective("production", 240, "few are enough", error_ratio=0.05, min_traces=6),
+                A.objective("production", 240, "few are chance", error_ratio=0.05, min_traces=100),
+                A.objective("production", 240, "busy", error_ratio=0.05, min_traces=100),
+                A.version("production", "1", "few are enough", traces="0+0.1x240", errors="0+0.1x240"),
+                A.version("production", "1", "few are chance", traces="0+0.1x240", errors="0+0.1x240"),
+                A.version("production", "1", "busy", traces="0+100x240", errors="0x240"),
+            ],
+            (
+                ask(
+                    PAGES,
+                    "240m",
+                    one(alertname="MlflowErrorBudgetBurn", experiment="few are enough"),
+                ),
+            ),
+        ),
+        Case(
+            "cost is compared with the objective of each application",
+            "1m",
+            [
+                A.objective("production", 1500, "cheap", "research", cost_usd_per_day=10, min_traces=20),
+                A.objective("production", 1500, "dear", "sales", cost_usd_per_day=100, min_traces=20),
+                A.version(
+                    "production", "1", "cheap", traces="0+1x1500", input_cost="0+0.01x1500", output_cost="0x1500"
+                ),
+                A.version("production", "1", "dear", traces="0+1x1500", input_cost="0+0.06x1500", output_cost="0x1500"),
+            ],
+            (
+                ask(
+                    'group by (experiment, team) (ALERTS{alertstate="firing",alertname=~"MlflowCost.*"})',
+                    "25h",
+                    one(experiment="cheap", team="research"),
+                ),
+            ),
+        ),
+        Case(
+            "the same versions in two applications - 1.5.0 is worse in one of them, and better in the other",
+            "1m",
+            [
+                A.application("production", "checkout-bot", info={"checkout": "1x120"}),
+                A.application("production", "search", info={"discovery": "1x120"}),
+                A.version("production", "1.4.0", "checkout-bot", traces="0+10x120", errors="0x120"),
+                A.version("production", "1.5.0", "checkout-bot", traces="0+10x120", errors="0+2x120"),
+                A.version("production", "1.4.0", "search", traces="0+100x120", errors="0+5x120"),
+                A.version("production", "1.5.0", "search", traces="0+100x120", errors="0x120"),
+            ],
+            (
+                ask(
+                    "group by (alertname, experiment, version, team)"
+                    ' (ALERTS{alertstate="firing",alertname="MlflowVersionFailsMore"})',
+                    "120m",
+                    one(
+                        alertname="MlflowVersionFailsMore", experiment="checkout-bot", version="1.5.0", team="checkout"
+                    ),
+                    one(alertname="MlflowVersionFailsMore", experiment="search", version="1.4.0", team="discovery"),
+                ),
+            ),
+        ),
+        Case(
+            "an older exporter has no teams, and objectives by environment; they apply to each of its applications",
+            "1m",
+            [
+                A.objective_of_older("production", 240, error_ratio=0.05, min_traces=20),
+                A.version("production", "1", "failing", traces="0+10x240", errors="0+10x240"),
+                A.version("production", "1", "healthy", traces="0+1000x240", errors="0x240"),
+                A.version("staging", "1", "failing", traces="0+10x240", errors="0+10x240"),
+                A.application("staging", "stuck", in_progress="8x240"),
+            ],
+            (
+                ask(
+                    'group by (alertname, experiment, environment) (ALERTS{alertstate="firing",severity="critical"})',
+                    "240m",
+                    one(alertname="MlflowErrorBudgetBurn", experiment="failing", environment="production"),
+                    one(alertname="MlflowMostTracesFail", experiment="failing", environment="production"),
+                ),
+                ask(
+                    'group by (experiment, environment) (ALERTS{alertstate="firing",alertname=~".*Stuck.*"})',
+                    "240m",
+                    one(experiment="stuck", environment="staging"),
+                ),
+                ask(
+                    TEAMS,
+                    "240m",
+                    *(
+                        one(**CHATBOT | {"experiment": experiment, "environment": environment})
+                        for experiment, environment in (
+                            ("failing", "production"),
+                            ("healthy", "production"),
+                            ("failing", "staging"),
+                            ("stuck", "staging"),
+                        )
+                    ),
+                ),
+            ),
+        ),
+        Case(
+            "the exporter's own objectives win over those by environment of an older one beside it",
+            "1m",
+            [
+                A.objective_of_older("production", 60, error_ratio=0.05, min_traces=20),
+                B.objective("production", 60, error_ratio=0.5, min_traces=20),
+                A.version("production", "1", traces="0+10x60", errors="0+2x60"),
+                B.version("production", "1", traces="0+10x60", errors="0+2x60"),
+            ],
+            (ask('ALERTS{alertname=~"MlflowError.*|MlflowMost.*"}', "60m"),),
+        ),
+        Case(
+            "a pair of exporters disagrees about the team until the second is reloaded, too",
+            "1m",
+            [
+                A.objective("production", 60, error_ratio=0.05, min_traces=20),
+                A.application("production", info={"a": "1x20 stale", "b": "_x20 1x40"}),
+                B.application("production", info={"a": "1x40 stale", "b": "_x40 1x20"}),
+                A.application("production", "named by one", info={"": "1x60"}),
+                B.application("production", "named by one", info={"c": "1x60"}),
+                A.version("production", "1", traces="0+10x60", errors="0+10x60"),
+            ],
+            (
+                *(
+                    ask(f'{TEAMS}{{experiment="chatbot"}}', at, one(**CHATBOT, team=team))
+                    for at, team in (("19m", "a"), ("30m", "a"), ("40m", "a"), ("41m", "b"), ("60m", "b"))
+                ),
+                ask(
+                    f'{TEAMS}{{experiment!="chatbot"}}',
+                    "60m",
+                    one(**CHATBOT | {"experiment": "named by one"}, team="c"),
+                ),
+                ask(MOST_FAIL, "40m", one(team="a")),
+                ask(MOST_FAIL, "60m", one(team="b")),
+            ),
+        ),
+        Case(
+            "the team has changed while Prometheus restarted, and both are recorded for a moment",
+            "1m",
+            [
+                A.objective("production", 60, team="new", error_ratio=0.05, min_traces=20),
+                A.application("production", recorded_info={"old": "1x60"}),
+                A.version("production", "1", traces="0+10x60", errors="0+10x60"),
+            ],
+            (ask('count(ALERTS{alertstate="firing",alertname="MlflowMostTracesFail"})', "60m", one()),),
+        ),
+    ),
+)
