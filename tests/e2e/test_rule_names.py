@@ -36,7 +36,8 @@ def declared(rule: Rule) -> Labels:
     return frozenset({"job", *level.split("_"), *rule.get("labels", {})})
 
 
-ALERTING = {"ALERTS": TARGET | {"alertname", "alertstate", "severity", "environment", "version"}}
+OF_ALERTS = {"alertname", "alertstate", "severity", "team", "experiment", "environment", "version"}
+ALERTING = {"ALERTS": TARGET | OF_ALERTS}
 CHECKER = Checker({**exported(), **ALERTING, **{rule["record"]: declared(rule) for rule in RECORDED}})
 
 

@@ -53,7 +53,10 @@ def query_variables(board: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [each for each in board["templating"]["list"] if each["type"] == "query"]
 
 
-ALL_OF_IT = dict.fromkeys(("job", "instance", "experiment", "environment", "version", "trace_name"), ".+")
+ALL_OF_IT = {
+    **dict.fromkeys(("job", "instance", "experiment", "environment", "version", "trace_name"), ".+"),
+    "team": ".*",  # an application may have none
+}
 
 
 def filled(expr: str, variables: Mapping[str, str] | None = None, range_s: int = 60, rate: str = "20s") -> str:
