@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,7 +15,7 @@ from mlflow_trace_exporter.commands.cli import cli
 from mlflow_trace_exporter.demo.monitoring import Stack
 from mlflow_trace_exporter.demo.processes import Processes, free_port
 from tests.e2e.test_rule_names import CHECKER, Parse, parse
-from tests.support.panels import DASHBOARDS, NATURAL, PANELS, Panel, filled, naturally, query_variables
+from tests.support.panels import DASHBOARDS, NATURAL, PANELS, Panel, column, filled, naturally, query_variables
 from tests.support.prometheus_api import PrometheusApi
 from tests.support.real import Exporter, Mlflow, Trace, eventually, now_ms, tool
 
@@ -55,7 +55,8 @@ def known() -> list[Trace]:
 def of_another_application() -> list[Trace]:
     """Its newest version is neither the last of the alphabet nor known. In production, all of its traces fail."""
     red = {"app_version": "1.9", "tenant": "red"}
-    versions = ((red, 90_000), ({"app_version": "1.10", "tenant": "blue"}, 80_000), ({}, 70_000))
+    blue = {"app_version": "1.10", "tenant": "blue"}
+    versions: Sequence[tuple[dict[str, str], int]] = ((red, 90_000), (blue, 80_000), ({}, 70_000))
     return [
         *(
             Trace(now_ms() - ago_ms, name="batch", tags={"environment": "dev", **version})
@@ -172,14 +173,6 @@ def test_every_query_is_of_what_there_is(panel: Panel, parse: Parse) -> None:
 def test_every_panel_shows_something(panel: Panel, asked: Asked) -> None:
     empty = [ref for ref, expr in panel.queries.items() if not asked.values(expr, "environment")]
     assert empty == []
-
-
-def column(uid: str, title: str, name: str) -> str:
-    """The query of a column of a table."""
-    (panel,) = [each for each in PANELS if (each.uid, each.title) == (uid, title)]
-    organize = panel.content["transformations"][1]["options"]
-    (value,) = [value for value, shown in organize["renameByName"].items() if shown == name]
-    return panel.queries[value.removeprefix("Value #")]
 
 
 BUDGETS = "30-day error budgets"
