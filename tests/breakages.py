@@ -1423,14 +1423,14 @@ BREAKAGES = (
         "reports/health.py",
         "place = tuple(values[name] for name in PLACE_LABELS)",
         'place = (ANY, values["environment"])',
-        "tests/integration/test_health.py -k hidden",
+        f"{HEALTH} -k hidden",
     ),
     Breakage(
         "call names without traces healthy",
         "reports/health.py",
         "if not _is_among(place, found)}",
         "if False}",
-        "tests/integration/test_health.py -k not_called_healthy",
+        f"{HEALTH} -k not_called_healthy",
     ),
     Breakage(
         "find an experiment by its raw name",

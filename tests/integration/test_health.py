@@ -191,7 +191,7 @@ def test_the_worst_of_several_environments_is_told(checked: Checked, tmp_path: P
     done = checked.run(tmp_path, "--environment=canary", "--environment=staging", "--error-rate=50%")
     assert done.exit_code == 1
     assert f"breached: {checked.experiment} in staging: error rate 100%, at most 50%" in done.stdout
-    assert f"too few traces: {checked.name} in canary: error rate not checked: 3 traces" in done.stdout
+    assert f"too few traces: {checked.experiment} in canary: error rate not checked: 3 traces" in done.stdout
     assert checked.run(tmp_path, "--environment=canary", "--environment=production", "--p95=9s").exit_code == 3
 
 
