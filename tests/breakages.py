@@ -1166,7 +1166,8 @@ BREAKAGES = (
         "          * on (job, experiment, environment) group_left (team)\n"
         "          topk by (job, experiment, environment) (1, experiment_environment:mlflow_objective_info:max)",
         "experiment_environment:mlflow_trace_errors:burning5m\n"
-        "          * on (job, experiment, environment) group_left (team) experiment_environment:mlflow_objective_info:max",
+        "          * on (job, experiment, environment) group_left (team)\n"
+        "          experiment_environment:mlflow_objective_info:max",
         f"{RULES} -k 'do_what and applications'",
     ),
     Breakage(
