@@ -37,6 +37,11 @@ NO_TARGET = (
     "{{ else }}has no target whose job contains mlflow-trace-exporter{{ end }}"
 )
 
+OF_SEVERAL_APPLICATIONS = (
+    '{{ if eq $labels.label "experiment" }}. Objectives and alerts on the application `other`'
+    " are about several applications at once{{ end }}"
+)
+
 REASONS = each(
     f"increase({own(POLL_ERRORS, INSTANCE)}[15m]) > 0",
     INSTANCE,
@@ -231,7 +236,7 @@ poll.lateness after their start. They are included in the counters, at the time 
         "A label has too many values, and new ones are counted as other.",
         f"""\
 In the last hour {IT} counted about {value(WHOLE)} traces with the value `other` of {label("label")},
-because there are more values than labels.max_values or series.limit allow.""",
+because there are more values than labels.max_values or series.limit allow{OF_SEVERAL_APPLICATIONS}.""",
         keep="15m",
     ),
     _alert(

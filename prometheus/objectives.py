@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 from prometheus import templates
 from prometheus.promql import (
+    BUCKETS,
     BURNS,
     COST,
     COST_LIMIT,
-    DURATION,
     ERRORS,
     KINDS,
     LATENCY_LIMIT,
@@ -23,6 +23,7 @@ from prometheus.promql import (
     Kind,
     allowed,
     burning_from,
+    increase,
     indented,
     or_frozen,
     too_many,
@@ -146,9 +147,8 @@ the objective allows {_allowed(ERRORS)}. Worst:{_of_versions(ERRORS, "30m")}."""
 errors, over 30 minutes.""",
 )
 
-P95 = asked(
-    own(OBJECTIVE.series(DURATION, "quantile_increase30m"), OBJECTIVE, 'quantile="0.95"'), OBJECTIVE, templates.DURATION
-)
+_BUCKETS = OBJECTIVE.with_label("le").sum(increase(own(BUCKETS, OBJECTIVE), "30m"))
+P95 = asked(f"histogram_quantile(0.95, {_BUCKETS})", OBJECTIVE, templates.DURATION)
 
 LATENCY_HIGH = _high(
     SLOW,

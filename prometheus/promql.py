@@ -156,7 +156,8 @@ def only_one(level: Level, expr: str) -> str:
 def with_team(expr: str) -> str:
     """The expression, with the team of its application. A second team must not make the expression fail: it is there
     for some minutes after a restart of Prometheus during which the team has changed."""
-    return f"(\n{indented(expr)}\n)\n* {OBJECTIVE.on} group_left (team)\n{only_one(OBJECTIVE, TEAM)}"
+    alone = f"(\n{indented(expr)}\n)" if "\n" in expr else f"({expr})"
+    return f"{alone}\n* {OBJECTIVE.on} group_left (team)\n{only_one(OBJECTIVE, TEAM)}"
 
 
 def of_others(series: str, whole: Level = APPLICATION) -> str:

@@ -41,7 +41,8 @@ why expressions have `max without (instance, pod)`. Two MLflow servers therefore
 A ratio is the ratio of two sums, never a mean of ratios. Without traces there is no ratio."""
 
 COUNTED = (TRACES, *(kind.metric for kind in KINDS))
-QUANTILES = ("0.5", "0.95", "0.99")
+QUANTILES = {VERSION: ("0.95",), **dict.fromkeys(SUMMED, ("0.5", "0.95", "0.99"))}
+"""The quantiles at each level. Versions are compared by one only."""
 
 
 _INFO = "mlflow_objective_info"
@@ -109,9 +110,8 @@ def _burns() -> Iterator[Record]:
             yield Record(record=OBJECTIVE.series(kind.allowed, "burn"), expr=expr, labels={"burn_rate": burn.rate})
 
 
-def _sums(metric: str, window: str, *label: str) -> Iterator[Record]:
-    """The increase at each level above the versions: the sum of the level below it."""
-    below, *above = (Level((*level.labels, *label)) for level in (VERSION, *SUMMED))
+def _sums(metric: str, window: str, below: Level, *above: Level) -> Iterator[Record]:
+    """The increase at each level, as the sum of the level below it."""
     for level in above:
         yield Record(record=level.increase(metric, window), expr=level.sum(below.increase(metric, window)))
         below = level
@@ -121,7 +121,7 @@ def _by_version(window: str) -> Iterator[Record]:
     """Traces, errors and slow traces, by version and summed."""
     for metric in COUNTED:
         yield Record(record=VERSION.increase(metric, window), expr=VERSION.sum(increase(f"{metric}_total", window)))
-        yield from _sums(metric, window)
+        yield from _sums(metric, window, VERSION, *SUMMED)
     for kind in KINDS:
         for level in (VERSION, *SUMMED):
             yield _ratio(level, kind.metric, window)
@@ -144,14 +144,14 @@ def _ratio(level: Level, metric: str, window: str) -> Record:
 
 
 def _durations(window: str) -> Iterator[Record]:
-    buckets = {level: level.with_label("le").increase(BUCKETS, window) for level in (VERSION, *SUMMED)}
-    yield Record(record=buckets[VERSION], expr=VERSION.with_label("le").sum(increase(BUCKETS, window)))
-    yield from _sums(BUCKETS, window, "le")
-    for quantile in QUANTILES:
-        for level, of in buckets.items():
+    buckets = VERSION.with_label("le")
+    yield Record(record=buckets.increase(BUCKETS, window), expr=buckets.sum(increase(BUCKETS, window)))
+    yield from _sums(BUCKETS, window, buckets, *(level.with_label("le") for level in SUMMED))
+    for level, quantiles in QUANTILES.items():
+        for quantile in quantiles:
             yield Record(
                 record=level.series(DURATION, f"quantile_increase{window}"),
-                expr=f"histogram_quantile({quantile}, {of})",
+                expr=f"histogram_quantile({quantile}, {level.with_label('le').increase(BUCKETS, window)})",
                 labels={"quantile": quantile},
             )
 
@@ -169,16 +169,15 @@ def _tokens(window: str) -> Iterator[Record]:
         )
 
 
-def _cost(window: str) -> Iterator[Record]:
-    series = VERSION.increase(COST, window)
+def _cost(window: str, *levels: Level) -> Iterator[Record]:
     both = (increase(f"mlflow_trace_{direction}_cost_usd_total", window) for direction in ("input", "output"))
     joined = indented("\n+ ".join(both))
-    yield Record(record=series, expr=f"sum by ({VERSION.by}) (\n{joined}\n)")
-    yield from _sums(COST, window)
+    yield Record(record=levels[0].increase(COST, window), expr=f"sum by ({levels[0].by}) (\n{joined}\n)")
+    yield from _sums(COST, window, *levels)
 
 
 def _cost_per_trace(window: str) -> Iterator[Record]:
-    for level in (VERSION, *SUMMED):
+    for level in SUMMED:
         expr = divided(level.increase(COST, window), level.increase(TRACES, window))
         yield Record(record=level.series(COST, f"per_trace_increase{window}"), expr=expr)
 
@@ -243,7 +242,7 @@ they change slowly.""",
                 *commented(
                     """Quantiles of the duration in seconds. A quantile beyond the last bucket is reported as the
 highest bound.""",
-                    _of_windows(_durations, "5m", "30m", "1h"),
+                    _durations("1h"),
                 ),
             ),
         ),
@@ -252,11 +251,13 @@ highest bound.""",
             (
                 *commented(
                     """Mean input and output tokens per trace, over traces whose usage is known.""",
-                    _of_windows(_tokens, "30m", "1h"),
+                    _tokens("1h"),
                 ),
                 *commented(
                     """Input and output cost in USD, and the mean cost per trace.""",
-                    chain(_of_windows(_cost, "1h", "6h", "1d"), _cost_per_trace("1h")),
+                    chain(
+                        _cost("1h", VERSION, *SUMMED), _cost("6h", *SUMMED), _cost("1d", *SUMMED), _cost_per_trace("1h")
+                    ),
                 ),
                 *commented("""Traces without token usage.""", _of_windows(_without_tokens, "30m", "1d")),
             ),

@@ -1117,9 +1117,10 @@ BREAKAGES = (
     Breakage(
         "let a burn rate pass 100 %",
         RECORDING,
-        "14.4 * environment:mlflow_objective_error_ratio:max < (3 + environment:mlflow_objective_error_ratio:max) / 4\n"
-        "          or (3 + environment:mlflow_objective_error_ratio:max) / 4",
-        "14.4 * environment:mlflow_objective_error_ratio:max",
+        "14.4 * experiment_environment:mlflow_objective_error_ratio:max"
+        " < (3 + experiment_environment:mlflow_objective_error_ratio:max) / 4\n"
+        "          or (3 + experiment_environment:mlflow_objective_error_ratio:max) / 4",
+        "14.4 * experiment_environment:mlflow_objective_error_ratio:max",
         f"{RULES} -k 'do_what and errors'",
     ),
     Breakage(
@@ -1132,17 +1133,56 @@ BREAKAGES = (
     Breakage(
         "call one failed trace a burning budget",
         ON_TRACES,
-        'clamp_min(environment:mlflow_objective_error_ratio:burn{burn_rate="1"}'
-        " * on (job, environment) environment:mlflow_objective_min_traces:max, 2) + 0.5",
+        'clamp_min(experiment_environment:mlflow_objective_error_ratio:burn{burn_rate="1"}'
+        " * on (job, experiment, environment) experiment_environment:mlflow_objective_min_traces:max, 2) + 0.5",
         "0",
         f"{RULES} -k 'do_what and little'",
     ),
     Breakage(
         "resolve a page in the dark",
         ON_TRACES,
-        'environment:mlflow_trace_errors:burning5m and on (job) ALERTS{alertname="MlflowTracesStale"}',
-        "environment:mlflow_trace_errors:burning5m and on (job) (mlflow_up == 2)",
+        'experiment_environment:mlflow_trace_errors:burning5m and on (job) ALERTS{alertname="MlflowTracesStale"}',
+        "experiment_environment:mlflow_trace_errors:burning5m and on (job) (mlflow_up == 2)",
         f"{RULES} -k 'do_what and errors'",
+    ),
+    Breakage(
+        "silence the applications of an exporter that does not expose teams",
+        RECORDING,
+        "            or on (job, experiment, environment)\n            group by (job, experiment, environment) (\n",
+        "            unless on (job, experiment, environment)\n            group by (job, experiment, environment) (\n",
+        f"{RULES} -k 'do_what and applications'",
+    ),
+    Breakage(
+        "move an application to another team while a pair disagrees",
+        RECORDING,
+        'experiment_environment:mlflow_objective_info:max{team!=""} and on',
+        'experiment_environment:mlflow_objective_info:max{team="none"} and on',
+        f"{RULES} -k 'do_what and applications'",
+    ),
+    Breakage(
+        "silence an application of which two teams are recorded",
+        ON_TRACES,
+        "(experiment_environment:mlflow_trace_errors:burning5m)\n"
+        "          * on (job, experiment, environment) group_left (team)\n"
+        "          topk by (job, experiment, environment) (1, experiment_environment:mlflow_objective_info:max)",
+        "experiment_environment:mlflow_trace_errors:burning5m\n"
+        "          * on (job, experiment, environment) group_left (team)\n"
+        "          experiment_environment:mlflow_objective_info:max",
+        f"{RULES} -k 'do_what and applications'",
+    ),
+    Breakage(
+        "forget the team of an application that has vanished",
+        RECORDING,
+        "experiment_environment:mlflow_objective_info:max and on (job, experiment, environment) (",
+        'experiment_environment:mlflow_objective_info:max{team="none"} and on (job, experiment, environment) (',
+        f"{RULES} -k 'do_what and vanished'",
+    ),
+    Breakage(
+        "inhibit the warnings of another application",
+        "prometheus/alertmanager.yml",
+        "[job, experiment, environment, objective, cluster]",
+        "[job, environment, objective, cluster]",
+        f"{RULES} -k inhibited_by_application",
     ),
     Breakage(
         "blame chance on a version",

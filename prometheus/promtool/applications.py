@@ -205,6 +205,8 @@ FILE = CaseFile(
                 A.objective("production", 60, error_ratio=0.05, min_traces=20),
                 A.application("production", info={"a": "1x20 stale", "b": "_x20 1x40"}),
                 B.application("production", info={"a": "1x40 stale", "b": "_x40 1x20"}),
+                A.application("production", "back and forth", info={"a": "1x4 stale _x15 1x40", "b": "_x5 1x15 stale"}),
+                B.application("production", "back and forth", info={"b": "_x5 1x35 stale", "a": "1x4 stale _x35 1x20"}),
                 A.application("production", "named by one", info={"": "1x60"}),
                 B.application("production", "named by one", info={"c": "1x60"}),
                 A.version("production", "1", traces="0+10x60", errors="0+10x60"),
@@ -215,7 +217,12 @@ FILE = CaseFile(
                     for at, team in (("19m", "a"), ("30m", "a"), ("40m", "a"), ("41m", "b"), ("60m", "b"))
                 ),
                 ask(
-                    f'{TEAMS}{{experiment!="chatbot"}}',
+                    f'{TEAMS}{{experiment="back and forth"}}',
+                    "30m",
+                    one(**CHATBOT | {"experiment": "back and forth"}, team="b"),
+                ),
+                ask(
+                    f'{TEAMS}{{experiment="named by one"}}',
                     "60m",
                     one(**CHATBOT | {"experiment": "named by one"}, team="c"),
                 ),

@@ -476,16 +476,26 @@ FILE = CaseFile(
             "a label has too many values",
             "1m",
             [
-                A.exporter(60, label_overflow={"version": "0x30 0+2x30"}),
+                A.exporter(60, label_overflow={"version": "0x30 0+2x30", "experiment": "0x30 0+2x30"}),
                 B.exporter(60, label_overflow={"version": "5x60"}),
             ],
             (
                 ask(FIRING, "30m"),
-                ask(FIRING, "50m", one(alertname="MlflowTraceExporterLabelOverflow", instance="a")),
+                ask(FIRING, "50m", sample(2, alertname="MlflowTraceExporterLabelOverflow", instance="a")),
                 fires("MlflowTraceExporterLabelOverflow", "30m"),
                 fires(
                     "MlflowTraceExporterLabelOverflow",
                     "50m",
+                    Fired(
+                        {"instance": "a", "job": "mlflow-trace-exporter", "label": "experiment", "severity": "warning"},
+                        summary="A label has too many values, and new ones are counted as other.",
+                        description=(
+                            "In the last hour a counted about 38 traces with the value `other` of experiment, because "
+                            "there are more values than labels.max_values or series.limit allow. Objectives and alerts "
+                            "on the application `other` are about several applications at once."
+                        ),
+                        dashboard="mlflow-exporter?var-job=mlflow-trace-exporter",
+                    ),
                     Fired(
                         {"instance": "a", "job": "mlflow-trace-exporter", "label": "version", "severity": "warning"},
                         summary="A label has too many values, and new ones are counted as other.",

@@ -24,6 +24,7 @@ from tests.support.real import Exporter, Mlflow, Trace, eventually, now_ms, tool
 PRODUCTION = {"environment": "production", "app_version": "1.4.0"}
 BROKEN = {"environment": "production", "app_version": "1.5.0"}
 STAGING = {"environment": "staging", "app_version": "1.5.0"}
+TEAM = "checkout"
 ERRORS = {"MlflowErrorBudgetBurn", "MlflowErrorRatioHigh", "MlflowMostTracesFail", "MlflowVersionFailsMore"}
 
 
@@ -119,16 +120,25 @@ def broken(number: int) -> Trace:
     return Trace(now_ms() - 500, state="ERROR" if number % 8 else "OK", tags=BROKEN if number % 8 else PRODUCTION)
 
 
-def settings(mlflow: Mlflow, experiment: str) -> dict[str, Any]:
-    return {"mlflow": {"tracking_uri": mlflow.uri, "experiments": experiment}, "poll": {"interval": "1s"}}
+def settings(mlflow: Mlflow, *experiments: str) -> dict[str, Any]:
+    """The first experiment has a team."""
+    return {
+        "mlflow": {"tracking_uri": mlflow.uri, "experiments": list(experiments)},
+        "poll": {"interval": "1s"},
+        "objectives": [
+            {"experiment": experiments[0], "environment": "production", "error_ratio": 0.05, "team": TEAM},
+            {"environment": "production", "error_ratio": 0.05},
+        ],
+    }
 
 
 @pytest.mark.long
 def test_an_incident_pages_with_its_traces_and_is_resolved(mlflow: Mlflow, tmp_path: Path) -> None:
-    experiment = mlflow.experiment()
-    exporter = Exporter(tmp_path, settings(mlflow, experiment))
+    """And only with its own: another application beside it is healthy."""
+    experiment, beside = mlflow.experiment(), mlflow.experiment()
+    exporter = Exporter(tmp_path, settings(mlflow, experiment, beside))
     with exporter.running(), watching(exporter, tmp_path / "watch") as watch:
-        with Traffic(mlflow, experiment, healthy) as traffic:
+        with Traffic(mlflow, experiment, healthy) as traffic, Traffic(mlflow, beside, healthy):
             eventually(lambda: counted(exporter) > 50, "healthy traces are counted")
             assert watch.notified("team", "MlflowErrorRatioHigh", "firing") is None
             traffic.mix = broken
@@ -140,13 +150,15 @@ def test_an_incident_pages_with_its_traces_and_is_resolved(mlflow: Mlflow, tmp_p
         of_traces = [each for each in watch.told if "data" in each.labels]
         assert {each.labels["alertname"] for each in of_traces} <= ERRORS
         assert {each.labels["environment"] for each in of_traces} == {"production"}
+        assert {(each.labels["experiment"], each.labels["team"]) for each in of_traces} == {(experiment, TEAM)}
         others = {each.labels["alertname"] for each in watch.told if not is_before_the_first_scrape(each)} - ERRORS
         assert others <= ({"MlflowTraceExporterDown"} if watch.missed_scrapes() else set())
         assert {each.labels["alertname"] for each in watch.told if each.receiver == "pager"} <= {
             "MlflowErrorBudgetBurn",
             "MlflowMostTracesFail",
         }
-        assert "version 1.5.0 of" in page.annotations["description"]
+        assert f"In production of {experiment} " in page.annotations["description"]
+        assert "version 1.5.0, " in page.annotations["description"]
         leads_to_its_traces(page, mlflow, experiment)
         assert 'id="mlflowerrorbudgetburn"' in requests.get(page.annotations["runbook_url"], timeout=10).text
 
@@ -192,7 +204,7 @@ def test_mlflow_is_killed_and_what_depends_on_it_is_inhibited(tmp_path: Path) ->
             assert {"MlflowUnreachable", "MlflowTracesStale", "MlflowErrorBudgetBurn"} <= alerts.keys()
             assert alerts["MlflowUnreachable"]["status"]["state"] == "active"
             assert alerts["MlflowTracesStale"]["receivers"] == [{"name": "nobody"}]
-            quiet = "absent_over_time(environment:mlflow_trace_errors:ratio_increase5m[10s])"
+            quiet = "absent_over_time(experiment_environment:mlflow_trace_errors:ratio_increase5m[10s])"
             eventually(lambda: watch.prometheus.query(quiet), "the short window of the page is empty", 60)
             assert watch.state("MlflowErrorBudgetBurn") == "suppressed", "it has not ended: nobody knows"
             mlflow.start()

@@ -31,13 +31,13 @@ def parse(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Parse]:
 
 
 def declared(rule: Rule) -> Labels:
-    """The labels that a recorded series says it has by its level."""
-    level = rule["record"].split(":")[0]
-    return frozenset({"job", *level.split("_"), *rule.get("labels", {})})
+    """The labels that a recorded series says it has by its level, and the team, which has a series of its own."""
+    level, metric, _ = rule["record"].split(":")
+    team = {"team"} if metric == "mlflow_objective_info" else set()
+    return frozenset({"job", *level.split("_"), *rule.get("labels", {}), *team})
 
 
-OF_ALERTS = {"alertname", "alertstate", "severity", "team", "experiment", "environment", "version"}
-ALERTING = {"ALERTS": TARGET | OF_ALERTS}
+ALERTING = {"ALERTS": TARGET | {"alertname", "alertstate", "severity", "experiment", "environment", "version", "team"}}
 CHECKER = Checker({**exported(), **ALERTING, **{rule["record"]: declared(rule) for rule in RECORDED}})
 
 
@@ -55,6 +55,8 @@ def test_alerts_use_what_there_is(rule: Rule, parse: Parse) -> None:
         TARGET if "absent_over_time(" in rule["expr"] else frozenset()
     )  # what is absent has no labels, and the text knows
     assert used <= labels | maybe
+    if rule["labels"].get("data") == "traces":
+        assert labels >= {"job", "experiment", "environment", "team"}, "it goes to the team of its application"
     queries = re.findall(r'(?:printf|query) ("(?:[^"\\]|\\.)+")', texts)
     for query in (json.loads(each) for each in queries if "(" in each or "{" in each):
         CHECKER.labels(parse(query.replace("%q", '"x"').replace("%f", "1")))

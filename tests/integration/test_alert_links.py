@@ -44,7 +44,7 @@ def running(ago_s: float, state: str = "IN_PROGRESS") -> Trace:
 
 @dataclass(frozen=True)
 class Case:
-    """What an alert is about in its environment (and version, where it is one of a version), and what it is not.
+    """What an alert is about in its application (and version, where it is one of a version), and what it is not.
     ``labels``: others that it has."""
 
     alert: str
@@ -174,15 +174,21 @@ def make(mlflow: Mlflow, case: Case, experiment: str, other: str) -> Made:
     about = set(mlflow.insert(experiment, with_labels(case.about)))
     mlflow.insert(experiment, with_labels([*case.not_about, *evaluated()]))
     mlflow.insert(experiment, with_labels(case.about, environment="elsewhere"))
+    mlflow.insert(other, with_labels(case.about))
     if case.of_version:
         mlflow.insert(experiment, with_labels(case.about, app_version="1.4.0"))
-        mlflow.insert(other, with_labels(case.about))
     return Made(experiment, version, about)
 
 
 def labels_of(case: Case, made: Made) -> dict[str, str]:
-    version = {"experiment": made.experiment, "version": made.version} if case.of_version else {}
-    return {"job": "exporter", "environment": case.environment, **version, **case.labels}
+    version = {"version": made.version} if case.of_version else {}
+    return {
+        "job": "exporter",
+        "experiment": made.experiment,
+        "environment": case.environment,
+        **version,
+        **case.labels,
+    }
 
 
 def as_firing(exporter_url: str, made: Sequence[tuple[Case, Made]]) -> str:
@@ -207,16 +213,16 @@ def as_firing(exporter_url: str, made: Sequence[tuple[Case, Made]]) -> str:
 
 def recorded(labels: Mapping[str, str]) -> Iterator[dict[str, Any]]:
     """The numbers that the texts of alerts ask for."""
-    where = {name: labels[name] for name in ("job", "environment")}
-    bucket = "environment_le:mlflow_trace_duration_seconds_bucket:increase1h"
+    where = {name: labels[name] for name in ("job", "experiment", "environment")}
+    bucket = "experiment_environment_le:mlflow_trace_duration_seconds_bucket:increase1h"
     for name, value, extra in (
-        ("environment:mlflow_objective_latency_seconds:max", LATENCY_S, {}),
+        ("experiment_environment:mlflow_objective_latency_seconds:max", LATENCY_S, {}),
         (bucket, 95, {"le": f"{LAST_EDGE_S}.0"}),
         (bucket, 100, {"le": "+Inf"}),
     ):
         yield {"record": name, "expr": f"vector({value})", "labels": {**where, **extra}}
     if "version" in labels:
-        of_version = {name: labels[name] for name in ("job", "experiment", "environment", "version")}
+        of_version = {**where, "version": labels["version"]}
         level = "experiment_environment_version:mlflow_"
         for name, value in (
             (f"{level}trace_duration_seconds_of_others:quantile_increase1h", OTHERS_P95_S),

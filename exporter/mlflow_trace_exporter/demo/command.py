@@ -135,6 +135,13 @@ def _stopped_by_signals(stopping: threading.Event) -> Iterator[None]:
             signal.signal(number, handler)
 
 
+def _place(labels: Mapping[str, str]) -> str:
+    """What an alert is about: an application, or the exporter and so all of them."""
+    if "environment" not in labels:
+        return "all environments"
+    return f"{labels['environment']} of {labels['experiment']}"
+
+
 class _Demo:
     def __init__(
         self,
@@ -258,8 +265,9 @@ class _Demo:
     def _print_news(self, elapsed_s: float) -> None:
         """Print each notification from Alertmanager, with details of those that page."""
         for each in self._monitoring.pager.news() if self._monitoring else ():
-            name, environment = each.labels["alertname"], each.labels.get("environment", "all environments")
-            head = f"{elapsed_s:.0f}s {each.receiver}: {each.status} {name} in {environment}"
+            head = (
+                f"{elapsed_s:.0f}s {each.receiver}: {each.status} {each.labels['alertname']} in {_place(each.labels)}"
+            )
             self._console.print(f"{head}: {each.annotations['summary']}")
             if each.receiver == "pager" and each.status == "firing":
                 self._console.print(f"    {each.annotations['description']}")

@@ -179,7 +179,38 @@ def test_rules_do_what_they_should(file: Path) -> None:
     ],
 )
 def test_who_is_told(labels: str, receivers: str) -> None:
-    file = packaged.prometheus("alertmanager.yml")
+    verify_route(packaged.prometheus("alertmanager.yml"), labels, receivers)
+
+
+@pytest.mark.parametrize(
+    ("labels", "receivers"),
+    [
+        ("team=checkout severity=critical environment=production data=traces", "checkout-pager,checkout"),
+        ("team=checkout severity=critical environment=staging data=traces", "checkout"),
+        ("team=checkout severity=info environment=production data=traces", "checkout"),
+        ("team=discovery severity=critical environment=production data=traces", "pager,team"),
+        ("severity=critical environment=production data=traces", "pager,team"),
+        ("severity=none alertname=MlflowTracesStale", "nobody"),
+    ],
+)
+def test_who_is_told_once_the_example_of_a_team_is_no_longer_a_comment(
+    labels: str, receivers: str, tmp_path: Path
+) -> None:
+    text = packaged.prometheus("alertmanager.yml").read_text()
+    example = re.compile(r"^( *)# - (?:matchers: \[team=|name: checkout).*(?:\n\1#   .*)*", re.MULTILINE)
+    file = tmp_path / "alertmanager.yml"
+    file.write_text(example.sub(lambda found: re.sub("^( *)# ", r"\1", found[0], flags=re.MULTILINE), text))
+    verify_route(file, labels, receivers)
+
+
+def verify_route(file: Path, labels: str, receivers: str) -> None:
     run("amtool", "check-config", file)
     command = ["config", "routes", "test", f"--config.file={file}", f"--verify.receivers={receivers}", *labels.split()]
     run("amtool", *command)
+
+
+def test_alerts_on_traces_are_grouped_and_inhibited_by_application() -> None:
+    config = yaml.safe_load(packaged.prometheus("alertmanager.yml").read_text())
+    assert config["route"]["group_by"] == ["job", "experiment", "environment"]
+    equal = [set(rule["equal"]) for rule in config["inhibit_rules"]]
+    assert all({"experiment", "environment"} <= names for names in equal if {"experiment", "environment"} & names)
