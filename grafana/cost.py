@@ -17,7 +17,11 @@ from grafana.panels import (
     traces_url,
 )
 
-_BY_NAME = "environment, version, trace_name"
+_VERSION = f"{q.APPLICATION}, version"
+_BY_NAME = f"{_VERSION}, trace_name"
+_NAME = "{{experiment}} {{environment}}"
+_NUMBERS = 4
+"""How many applications a panel of numbers shows."""
 _INPUT, _OUTPUT = q.TOKENS
 _READ, _CREATED = "mlflow_trace_cache_read_input_tokens_total", "mlflow_trace_cache_creation_input_tokens_total"
 
@@ -30,37 +34,52 @@ _IN, _READ_NOW, _CREATED_NOW = (q.by_series("rate", each) for each in (_INPUT, _
 _CACHED = f"({_READ_NOW} + {_CREATED_NOW})"
 _FITS = f"{_CACHED} <= 1.1 * {_IN}"
 _UNCACHED = f"sum by (job) (clamp_min({_IN} - {_CACHED}, 0) and {_FITS} or {_IN})"
-_ALL_INPUT = f"sum by (environment) ({_IN} >= {_CACHED} or {_FITS} or {_IN} + {_CACHED})"
+_ALL_INPUT = f"sum by ({q.APPLICATION}) ({_IN} >= {_CACHED} or {_FITS} or {_IN} + {_CACHED})"
 
-_HOURLY = f"environment:mlflow_trace_cost_usd:increase1h{{{q.RECORDED}}}"
-_THIS_MONTH = f"sum by (environment) (sum_over_time({_HOURLY}[{q.SHOWN}])) / 60"
+_HOURLY = f"experiment_environment:mlflow_trace_cost_usd:increase1h{{{q.RECORDED}}}"
 _REST_OF_MONTH_H = "(scalar(days_in_month()) * 24 - $__range_s / 3600)"
-_FORECAST = f"{_THIS_MONTH} + {_REST_OF_MONTH_H} * sum by (environment) (avg_over_time({_HOURLY}[7d]))"
 _MONTH = "now/M"
 
 
-def _cost_of_a_day(by: str = "environment") -> str:
-    return f"86400 * {q.added(q.COST, 'rate', by)}"
+def _this_month(by: str = "environment") -> str:
+    return f"sum by ({by}) (sum_over_time({_HOURLY}{q.SHOWN})) / 60"
+
+
+def _forecast(by: str = "environment") -> str:
+    return f"{_this_month(by)} + {_REST_OF_MONTH_H} * sum by ({by}) (avg_over_time({_HOURLY}[7d]))"
+
+
+def _cost_of_a_day(by: str = q.APPLICATION) -> str:
+    rank = q.added(q.COST, "increase", by, window=q.WHOLE)
+    return q.highest(f"86400 * {q.added(q.COST, 'rate', by)}", rank, by)
+
+
+def _share_without(field: str) -> str:
+    metric, selector = "mlflow_traces_missing_total", f'{q.TRACES}, field="{field}"'
+    share = q.ratio(q.rate(metric, selector=selector), q.rate("mlflow_traces_total"))
+    return q.highest(share, q.increase(metric, selector=selector, window=q.WHOLE))
 
 
 COST_VS_DAILY_OBJECTIVE = number(
     "24 h cost vs daily objective",
-    "The cost of the last 24 hours divided by the daily objective. Above 100 % the objective is missed. Without an"
-    " objective there is no data. Needs the recording rules.",
+    "The cost of the last 24 hours divided by the daily objective: the four applications and environments with the"
+    " highest. Above 100 % the objective is missed. Without an objective there is no data. Needs the recording rules.",
     "percentunit",
     Query(
-        f"max by (environment) (environment:mlflow_trace_cost_usd:increase1d{{{q.RECORDED}}})"
-        f" / ({q.objective('cost_usd_per_day')} > 0)",
-        "{{environment}}",
+        f"topk({_NUMBERS},"
+        f" max by ({q.APPLICATION}) (experiment_environment:mlflow_trace_cost_usd:increase1d{{{q.RECORDED}}})"
+        f" / ({q.objective('cost_usd_per_day')} > 0))",
+        _NAME,
     ),
     (0.75, 1),
 )
 
 MONTH_TO_DATE = number(
     "Month to date",
-    "Cost since the start of the month, in the time zone of this dashboard. Needs the recording rules.",
+    "Cost of all selected applications since the start of the month, in the time zone of this dashboard. Needs the"
+    " recording rules.",
     "currencyUSD",
-    Query(_THIS_MONTH, "{{environment}}"),
+    Query(_this_month(), "{{environment}}"),
     time_from=_MONTH,
 )
 
@@ -68,18 +87,20 @@ MONTHLY_FORECAST = number(
     "Monthly forecast",
     "The cost of this month if its remaining days cost as much as the last seven. Needs the recording rules.",
     "currencyUSD",
-    Query(_FORECAST, "{{environment}}"),
+    Query(_forecast(), "{{environment}}"),
     time_from=_MONTH,
 )
 
 FORECAST_VS_OBJECTIVE = number(
     "Monthly forecast vs objective",
-    "The forecast divided by the daily objective times the days of this month. Above 100 % the objective will be"
-    " missed. Without an objective there is no data. Needs the recording rules.",
+    "The forecast divided by the daily objective times the days of this month: the four applications and environments"
+    " with the highest. Above 100 % the objective will be missed. Without an objective there is no data. Needs the"
+    " recording rules.",
     "percentunit",
     Query(
-        f"({_FORECAST}) / (scalar(days_in_month()) * {q.objective('cost_usd_per_day')} > 0)",
-        "{{environment}}",
+        f"topk({_NUMBERS}, ({_forecast(q.APPLICATION)})"
+        f" / (scalar(days_in_month()) * {q.objective('cost_usd_per_day')} > 0))",
+        _NAME,
     ),
     (0.75, 1),
     time_from=_MONTH,
@@ -87,17 +108,19 @@ FORECAST_VS_OBJECTIVE = number(
 
 COST_PER_DAY = over_time(
     "Cost per day",
-    "The daily cost at the current pace, by environment. The dashed line is the objective.",
+    "The daily cost at the current pace. Of more than ten applications and environments, the most expensive. The dashed"
+    " line is the objective of an environment, if its applications have the same.",
     "currencyUSD",
-    Query(_cost_of_a_day(), "{{environment}}"),
-    Query(q.objective("cost_usd_per_day"), "{{environment}} objective", dashed=True),
+    Query(_cost_of_a_day(), _NAME),
+    Query(q.shared_objective("cost_usd_per_day"), "{{environment}} objective", dashed=True),
 )
 
 COST_PER_DAY_BY_VERSION = over_time(
     "Cost per day by version",
-    "The daily cost at the current pace, by version.",
+    "The daily cost at the current pace, by application, environment and version. Of more than ten, the most"
+    " expensive.",
     "currencyUSD",
-    Query(_cost_of_a_day("environment, version"), "{{environment}} {{version}}"),
+    Query(_cost_of_a_day(_VERSION), f"{_NAME} {{{{version}}}}"),
     stacked=True,
 )
 
@@ -118,36 +141,26 @@ CACHE_HIT_SHARE = over_time(
     "Cache hit share",
     "The share of all input that was read from the provider's cache. Higher is cheaper. A drop usually means that the"
     " beginning of a prompt has changed. Most MLflow integrations count cached tokens as input tokens. For a trace name"
-    " with more cached tokens than input tokens (mlflow.claude_code), the input is the sum of both.",
+    " with more cached tokens than input tokens (mlflow.claude_code), the input is the sum of both. Of more than ten"
+    " applications and environments, those with the most input.",
     "percentunit",
-    Query(q.ratio(q.rate(_READ), _ALL_INPUT), "{{environment}}"),
+    Query(q.highest(q.ratio(q.rate(_READ), _ALL_INPUT), q.increase(_INPUT, window=q.WHOLE)), _NAME),
 )
 
 WITHOUT_USAGE_OR_COST = over_time(
     "Without usage or cost",
-    "The share of traces without token usage, or without cost. The numbers on this dashboard are too low by that much.",
+    "The share of traces without token usage, or without cost. The numbers on this dashboard are too low by that much."
+    " Of more than ten applications and environments, those with the most such traces.",
     "percentunit",
-    Query(
-        q.ratio(
-            q.rate("mlflow_traces_missing_total", selector=f'{q.TRACES}, field="token_usage"'),
-            q.rate("mlflow_traces_total"),
-        ),
-        "{{environment}} usage",
-    ),
-    Query(
-        q.ratio(
-            q.rate("mlflow_traces_missing_total", selector=f'{q.TRACES}, field="cost"'),
-            q.rate("mlflow_traces_total"),
-        ),
-        "{{environment}} cost",
-    ),
+    Query(_share_without("token_usage"), f"{_NAME} usage"),
+    Query(_share_without("cost"), f"{_NAME} cost"),
 )
 
 TOP_SPENDERS = rows(
     "Top spenders",
     "Each version and trace name over the time range of the dashboard. Most MLflow integrations include cached tokens"
     " in the input tokens; mlflow.claude_code does not.",
-    ("environment", "version", "trace_name"),
+    ("experiment", "environment", "version", "trace_name"),
     Column("Cost", q.added(q.COST, "increase", _BY_NAME), "currencyUSD"),
     Column(
         "Cost per trace",
@@ -158,17 +171,15 @@ TOP_SPENDERS = rows(
     Column("From cache", q.increase(_READ, _BY_NAME)),
     Column("Output tokens", q.increase(_OUTPUT, _BY_NAME)),
     Column("Traces", q.increase("mlflow_traces_total", _BY_NAME)),
-    link=(
-        "Traces of this row",
-        traces_url(**OF_ROW),
-    ),
+    link=("Traces of this row", traces_url(**OF_ROW)),
+    first="Cost",
 )
 
 BOARD = Board(
     uid="mlflow-cost",
     title="MLflow traces: tokens and cost",
-    description="Tokens and cost by environment, version and trace name, compared with the objective.",
-    by=("experiment", "environment", "version", "trace_name"),
+    description="Tokens and cost by application, environment, version and trace name, compared with the objectives.",
+    by=("environment", "version", "trace_name"),
     panels=(
         line(6, COST_VS_DAILY_OBJECTIVE, MONTH_TO_DATE, MONTHLY_FORECAST, FORECAST_VS_OBJECTIVE),
         line(9, COST_PER_DAY, COST_PER_DAY_BY_VERSION),

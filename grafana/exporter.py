@@ -8,7 +8,7 @@ _EXPORTER = "mlflow_trace_exporter"
 
 
 def _increase(metric: str, by: str = "instance") -> str:
-    return f"sum by ({by}) (increase({metric}{{{q.OWN}}}[{q.SHOWN}]))"
+    return f"sum by ({by}) (increase({metric}{{{q.OWN}}}{q.SHOWN}))"
 
 
 MLFLOW = number(
@@ -106,7 +106,7 @@ VISIBILITY_DELAY = over_time(
     *(
         Query(
             f"histogram_quantile({share}, sum by (le) (rate("
-            f"mlflow_trace_visibility_delay_seconds_bucket{{{q.OWN}}}[{q.NOW}])))",
+            f"mlflow_trace_visibility_delay_seconds_bucket{{{q.OWN}}}{q.NOW})))",
             name,
         )
         for share, name in ((0.5, "p50"), (0.99, "p99"))

@@ -1,13 +1,15 @@
-"""Overview: is each environment healthy?"""
+"""Overview: which applications need attention?"""
 
 from grafana import queries as q
 from grafana.panels import (
     BLUE,
+    OF_APPLICATION,
     OF_ROW,
     OF_SERIES,
     ORANGE,
     RED,
     SKY,
+    TEAM,
     Board,
     Column,
     Query,
@@ -16,71 +18,123 @@ from grafana.panels import (
     over_time,
     rows,
     traces_url,
+    view,
 )
 
-_TRACES = q.increase("mlflow_traces_total")
-_ERRORS = q.increase("mlflow_trace_errors_total")
-_SLOW = q.increase("mlflow_trace_slow_total")
-_SLOW_OBJECTIVE = f"(1 - {q.objective('latency_ratio')})"
-_BY_NAME = "environment, version, trace_name"
+UID = "mlflow-overview"
+
+_BY_NAME = f"{q.APPLICATION}, version, trace_name"
+_NAME = "{{experiment}} {{environment}}"
 _QUANTILES = {"p50": (0.5, SKY), "p95": (0.95, BLUE), "p99": (0.99, RED)}
 
 
-_IN_PROGRESS = f"sum by (environment) (max without (instance, pod) (mlflow_traces_in_progress{{{q.PLACE}}}))"
+def _traces(window: str = q.SHOWN) -> str:
+    return q.increase("mlflow_traces_total", window=window)
 
-ENVIRONMENTS = rows(
-    "Environments",
-    "Each environment over the time range of the dashboard. The vs objective columns divide the share of failed, or"
-    " slow, traces by the share that the objective allows. Below 1 is good; from 1 on the objective is missed."
-    " Without an objective or without traces there is no data.",
-    ("environment",),
-    Column("Traces", _TRACES),
-    Column("Failed", q.ratio(_ERRORS, _TRACES), "percentunit"),
+
+def _errors(window: str = q.SHOWN) -> str:
+    return q.increase("mlflow_trace_errors_total", window=window)
+
+
+def _slow(window: str = q.SHOWN) -> str:
+    return q.increase("mlflow_trace_slow_total", window=window)
+
+
+def _error_budget(window: str = q.SHOWN, at: str = "") -> str:
+    allowed, least = q.objective("error_ratio", at), q.objective("min_traces", at)
+    return q.burned(_errors(window), _traces(window), f"({allowed} > 0)", least)
+
+
+def _slow_budget(window: str = q.SHOWN, at: str = "") -> str:
+    allowed, least = f"(1 - {q.objective('latency_ratio', at)} > 0)", q.objective("min_traces", at)
+    return q.burned(_slow(window), _traces(window), allowed, least)
+
+
+def _worst(used: str) -> str:
+    """The rank of an application by a budget. Those without an objective come last."""
+    return f"{used} or 0 * {_traces(q.WHOLE)}"
+
+
+_COST_PER_DAY = f"{q.added(q.COST, 'increase')} * 86400 / $__range_s"
+_COST_VS_OBJECTIVE = q.ratio(_COST_PER_DAY, q.objective("cost_usd_per_day"))
+_WORST = (
+    f"max by ({q.APPLICATION}) ("
+    f'label_replace({_error_budget()}, "of", "errors", "", "")'
+    f' or label_replace({_slow_budget()}, "of", "latency", "", "")'
+    f' or label_replace({_COST_VS_OBJECTIVE}, "of", "cost", "", "")'
+    ")"
+)
+_IN_PROGRESS, _IN_PROGRESS_AT_END = (
+    f"sum by ({q.APPLICATION}) (max without (instance, pod) (mlflow_traces_in_progress{{{q.PLACE}}}{at}))"
+    for at in ("", q.END)
+)
+_BUDGET = (0.75, 1)
+
+APPLICATIONS = rows(
+    "Applications",
+    "Each application (MLflow experiment) and environment over the time range of the dashboard, the worst first. Burned"
+    " is the number of failed, or slow, traces divided by the number that the objective allows; above 100 % the"
+    " objective is missed. As in alerts, an application with fewer traces than its min_traces is judged as if the"
+    " missing ones were good. Worst is the highest of the budgets and the cost, all relative to their objectives.",
+    ("experiment", "environment"),
+    Column("Worst", _WORST, "percentunit", _BUDGET),
+    Column("Error budget burned", _error_budget(), "percentunit", _BUDGET),
+    Column("Slow budget burned", _slow_budget(), "percentunit", _BUDGET),
+    Column("Cost vs objective", _COST_VS_OBJECTIVE, "percentunit", _BUDGET),
     Column(
-        "Failed vs objective",
-        q.ratio(q.ratio(_ERRORS, _TRACES), q.objective("error_ratio")),
-        "suffix: x",
-        (0.75, 1),
+        "Failed",
+        q.ratio(_errors(), _traces()),
+        "percentunit",
+        link=("Failed traces", traces_url("error", **OF_APPLICATION)),
     ),
-    Column("Slow vs objective", q.ratio(q.ratio(_SLOW, _TRACES), _SLOW_OBJECTIVE), "suffix: x", (0.75, 1)),
-    Column("p50", q.quantile(0.5, window=q.SHOWN), "s"),
+    Column(
+        "Slow",
+        f"{q.ratio(_slow(), _traces())} and {q.objective('latency_ratio')}",
+        "percentunit",
+        link=("Slow traces", traces_url("slow", **OF_APPLICATION)),
+    ),
     Column("p95", q.quantile(0.95, window=q.SHOWN), "s"),
-    Column("p99", q.quantile(0.99, window=q.SHOWN), "s"),
-    Column("Latency objective", q.objective("latency_seconds"), "s"),
-    Column("Tokens/s", f"{q.added(q.TOKENS, 'increase')} / $__range_s", "short"),
+    Column("Traces/s", f"{_traces()} / $__range_s", link=("Its traces", traces_url(**OF_APPLICATION))),
     Column("Cost/h", f"{q.added(q.COST, 'increase')} / $__range_s * 3600", "currencyUSD"),
-    Column("In progress", _IN_PROGRESS),
-    link=("Traces of this environment", traces_url(environment="${__data.fields.environment:percentencode}")),
+    link=view(UID),
+    first="Worst",
+    text=TEAM,
 )
 
 TRACES = over_time(
     "Traces",
-    "Finished traces per second, by environment. Traffic usually follows the time of day.",
+    "Finished traces per second. Traffic usually follows the time of day. Of more than ten applications and"
+    " environments, those with the most traces.",
     "suffix: /s",
-    Query(q.rate("mlflow_traces_total"), "{{environment}}"),
-    link=("Traces of this environment", traces_url(**OF_SERIES)),
+    Query(q.highest(q.rate("mlflow_traces_total"), _traces(q.WHOLE)), _NAME),
+    link=("Traces of this application", traces_url(**OF_SERIES)),
 )
 
 FAILED_TRACES = over_time(
     "Failed traces",
-    "The share of traces that failed. The dashed line is the objective of the environment.",
+    "The share of traces that failed. Of more than ten applications and environments, those that burned the most of"
+    " their error budget. The dashed line is the objective of an environment, if its applications have the same.",
     "percentunit",
     Query(
-        q.ratio(q.rate("mlflow_trace_errors_total"), q.rate("mlflow_traces_total")),
-        "{{environment}}",
+        q.highest(
+            q.ratio(q.rate("mlflow_trace_errors_total"), q.rate("mlflow_traces_total")),
+            _worst(_error_budget(q.WHOLE, q.END)),
+        ),
+        _NAME,
     ),
-    Query(q.objective("error_ratio"), "{{environment}} objective", dashed=True),
-    link=("Failed traces of this environment", traces_url("error", **OF_SERIES)),
+    Query(q.shared_objective("error_ratio"), "{{environment}} objective", dashed=True),
+    link=("Failed traces of this application", traces_url("error", **OF_SERIES)),
 )
 
 P95_LATENCY = over_time(
     "p95 latency",
-    "95 % of the traces took at most this long. The dashed line is the latency objective. The p95 is estimated from"
-    " histogram buckets.",
+    "95 % of the traces took at most this long, estimated from histogram buckets. Of more than ten applications and"
+    " environments, those that burned the most of their slow budget. The dashed line is the latency objective of an"
+    " environment, if its applications have the same.",
     "s",
-    Query(q.quantile(0.95), "{{environment}}", exemplars=True),
-    Query(q.objective("latency_seconds"), "{{environment}} objective", dashed=True),
-    link=("Slow traces of this environment", traces_url("slow", **OF_SERIES)),
+    Query(q.highest(q.quantile(0.95), _worst(_slow_budget(q.WHOLE, q.END))), _NAME, exemplars=True),
+    Query(q.shared_objective("latency_seconds"), "{{environment}} objective", dashed=True),
+    link=("Slow traces of this application", traces_url("slow", **OF_SERIES)),
 )
 
 LATENCY = over_time(
@@ -110,23 +164,25 @@ TOKENS = over_time(
 
 COST = over_time(
     "Cost",
-    "Cost per hour by environment, at the prices that MLflow knows. Traces without a price cost nothing.",
+    "Cost per hour, at the prices that MLflow knows. Traces without a price cost nothing. Of more than ten applications"
+    " and environments, the most expensive.",
     "currencyUSD",
-    Query(f"3600 * {q.added(q.COST, 'rate')}", "{{environment}}"),
+    Query(q.highest(f"3600 * {q.added(q.COST, 'rate')}", q.added(q.COST, "increase", window=q.WHOLE)), _NAME),
 )
 
 IN_PROGRESS = over_time(
     "In progress",
-    "Traces that have started and not ended. Some are normal; a number that only grows is not.",
+    "Traces that have started and not ended. Some are normal; a number that only grows is not. Of more than ten"
+    " applications and environments, those with the most at the end.",
     "short",
-    Query(_IN_PROGRESS, "{{environment}}"),
+    Query(q.highest(_IN_PROGRESS, _IN_PROGRESS_AT_END), _NAME),
     link=("Traces in progress", traces_url("in_progress", **OF_SERIES)),
 )
 
 VERSIONS_AND_TRACE_NAMES = rows(
     "Versions and trace names",
     "Each version and trace name over the time range of the dashboard.",
-    ("environment", "version", "trace_name"),
+    ("experiment", "environment", "version", "trace_name"),
     Column("Traces", q.increase("mlflow_traces_total", _BY_NAME)),
     Column(
         "Failed",
@@ -140,19 +196,18 @@ VERSIONS_AND_TRACE_NAMES = rows(
     Column("p95", q.quantile(0.95, _BY_NAME, window=q.SHOWN), "s"),
     Column("Tokens", q.added(q.TOKENS, "increase", _BY_NAME)),
     Column("Cost", q.added(q.COST, "increase", _BY_NAME), "currencyUSD"),
-    link=(
-        "Traces of this row",
-        traces_url(**OF_ROW),
-    ),
+    link=("Traces of this row", traces_url(**OF_ROW)),
+    first="Traces",
 )
 
 BOARD = Board(
-    uid="mlflow-overview",
+    uid=UID,
     title="MLflow traces: overview",
-    description="Is each environment healthy? Traffic, errors, latency, tokens and cost, compared with the objectives.",
-    by=("experiment", "environment", "version", "trace_name"),
+    description="Which applications need attention? Traffic, errors, latency, tokens and cost, compared with the"
+    " objectives.",
+    by=("environment", "version", "trace_name"),
     panels=(
-        line(7, ENVIRONMENTS),
+        line(8, APPLICATIONS),
         line(8, TRACES, FAILED_TRACES, P95_LATENCY),
         line(9, LATENCY, LATENCY_DISTRIBUTION),
         line(8, TOKENS, COST, IN_PROGRESS),

@@ -29,6 +29,10 @@ EXPORTER = "${exporter_url:raw}"
 """The exporter's address in a link: a variable, so that it is set once per dashboard."""
 
 
+Link = tuple[str, str]
+"""A title and a URL."""
+
+
 @dataclass(frozen=True)
 class Query:
     """A query of a panel and its legend. ``dashed`` marks the line that the others are compared with."""
@@ -48,6 +52,7 @@ class Column:
     unit: str = "short"
     limits: tuple[float, float] | None = None
     mappings: Mapping[str, str] = field(default_factory=dict)
+    link: Link | None = None
 
 
 AnyPanel = timeseries.Panel | stat.Panel | table.Panel | heatmap.Panel | bargauge.Panel
@@ -87,7 +92,7 @@ def over_time(
     unit: str,
     *asked: Query,
     colors: Mapping[str, str] | None = None,
-    link: tuple[str, str] | None = None,
+    link: Link | None = None,
     lines_at: Sequence[float] = (),
     stacked: bool = False,
 ) -> timeseries.Panel:
@@ -160,30 +165,55 @@ def by_bucket(title: str, description: str, *asked: Query, colors: Sequence[str]
 
 
 def rows(
-    title: str, description: str, by: Sequence[str], *columns: Column, link: tuple[str, str] | None = None
+    title: str,
+    description: str,
+    by: Sequence[str],
+    *columns: Column,
+    link: Link | None = None,
+    first: str = "",
+    text: tuple[str, str] | None = None,
 ) -> table.Panel:
-    """A table with a row for each set of the labels ``by``. The link is on the first of them."""
-    values = {f"Value #{_ref_id(at)}": column.title for at, column in enumerate(columns)}
-    values = {"Value": columns[0].title} if len(columns) == 1 else values
-    names = {label: label.replace("_", " ") for label in by}
-    order = {name: at for at, name in enumerate((*by, *values))}
+    """A table with a row for each set of the labels ``by``. The link is on the first of them.
+
+    ``first``: the title of the column whose highest value comes first. ``text``: a label to show after ``by``, and the
+    query that has it.
+    """
+    exprs = [column.expr for column in columns]
+    shown = {f"Value #{_ref_id(at)}": column.title for at, column in enumerate(columns)}
+    labels, hidden = list(by), ["Time"]
+    if text:
+        hidden.append(f"Value #{_ref_id(len(exprs))}")
+        labels.append(text[0])
+        exprs.append(text[1])
+    values = shown if len(exprs) > 1 else {"Value": columns[0].title}
+    names = {label: label.replace("_", " ") for label in labels}
     panel = (
         _with_head(table.Panel(), title, description, "short")
-        .targets([_instant(column.expr, at).format(PromQueryFormat.TABLE) for at, column in enumerate(columns)])
+        .targets([_instant(expr, at).format(PromQueryFormat.TABLE) for at, expr in enumerate(exprs)])
         .with_transformation(model.DataTransformerConfig(id_val="merge", options={}))
         .with_transformation(
             model.DataTransformerConfig(
                 id_val="organize",
-                options={"excludeByName": {"Time": True}, "indexByName": order, "renameByName": names | values},
+                options={
+                    "excludeByName": dict.fromkeys(hidden, True),
+                    "indexByName": {name: at for at, name in enumerate((*labels, *values))},
+                    "renameByName": names | values,
+                },
             )
         )
     )
+    for name in names.values():
+        panel.override_by_name(name, [_FILTERABLE, *(_links(link) if name == by[0] else ())])
     for column in columns:
         panel.override_by_name(column.title, _cells(column))
-    if link:
-        first = model.DynamicConfigValue(id_val="links", value=[{"title": link[0], "url": link[1]}])
-        panel.override_by_name(names[by[0]], [first])
-    return panel
+    return panel.sort_by([common.TableSortByFieldState().display_name(first).desc(True)]) if first else panel
+
+
+_FILTERABLE = model.DynamicConfigValue(id_val="custom.filterable", value=True)
+
+
+def _links(link: Link | None) -> list[model.DynamicConfigValue]:
+    return [model.DynamicConfigValue(id_val="links", value=[{"title": link[0], "url": link[1]}])] if link else []
 
 
 def distribution(title: str, description: str, expr: str) -> heatmap.Panel:
@@ -217,7 +247,7 @@ def _cells(column: Column) -> list[model.DynamicConfigValue]:
         ]
     if column.mappings:
         properties.append(model.DynamicConfigValue(id_val="mappings", value=[_texts(column.mappings)]))
-    return properties
+    return properties + _links(column.link)
 
 
 def _limits(limits: tuple[float, float] | None) -> build.ThresholdsConfig:
@@ -244,15 +274,34 @@ def traces_url(status: str = "", **labels: str) -> str:
     return f"{EXPORTER}/traces?{query}since=${{__from:date:seconds}}&end=${{__to:date:seconds}}"
 
 
-OF_ROW = {
+OF_APPLICATION = {
+    "experiment": "${__data.fields.experiment:percentencode}",
     "environment": "${__data.fields.environment:percentencode}",
+}
+"""The labels of the clicked row, in a table by application."""
+
+OF_ROW = OF_APPLICATION | {
     "version": "${__data.fields.version:percentencode}",
     "trace_name": '${__data.fields["trace name"]:percentencode}',
 }
-"""The labels of the clicked row, in a table by these three labels."""
+"""The same in a table by application, version and trace name."""
 
-OF_SERIES = {"environment": "${__field.labels.environment:percentencode}"}
-"""The environment of the clicked series."""
+OF_SERIES = {
+    "experiment": "${__field.labels.experiment:percentencode}",
+    "environment": "${__field.labels.environment:percentencode}",
+}
+"""The application of the clicked series."""
+
+_KEPT = "&".join(f"${{{variable}:queryparam}}" for variable in ("datasource", "job", "instance"))
+
+
+def view(uid: str) -> Link:
+    """The dashboard of the application of the clicked row, with the same time range."""
+    chosen = "&".join(f"var-{name}={value}" for name, value in OF_APPLICATION.items())
+    return "Only this application", f"/d/{uid}?{_KEPT}&{chosen}&${{__url_time_range}}"
+
+
+_FIRST_SEEN = "mlflow_trace_version_first_seen_timestamp_seconds"
 
 
 def _variable(name: str, query: str, description: str, sort: model.VariableSort) -> build.QueryVariable:
@@ -271,19 +320,21 @@ def _variable(name: str, query: str, description: str, sort: model.VariableSort)
 def version(name: str, description: str, *matchers: str) -> build.QueryVariable:
     """A variable with one version. The default is the newest version within the time range of the dashboard. `unknown`
     and `other` are left out because they cannot be compared."""
-    selector = ", ".join((q.PLACE, 'version!~"unknown|other"', *matchers))
-    first_seen = f"last_over_time(mlflow_trace_version_first_seen_timestamp_seconds{{{selector}}}[{q.SHOWN}])"
+    selector = ", ".join((q.ONE_PLACE, 'version!~"unknown|other"', *matchers))
+    first_seen = f"last_over_time({_FIRST_SEEN}{{{selector}}}{q.SHOWN})"
     query = f"query_result(sort_desc(min by (version) ({first_seen})))"
     made = _variable(name, query, description, model.VariableSort.DISABLED).multi(False).include_all(False)
     return made.regex(r'/^\{version="(.*)"\} \S+ \S+$/')  # query_result writes a series, its value and the time
 
 
-def _some_of(name: str, query: str, description: str) -> build.QueryVariable:
-    """A variable with several values. `All` of trace_name also matches series that do not have this label."""
-    everything = model.VariableOption(selected=True, text=["All"], value=["$__all"])
-    natural = model.VariableSort.NATURAL_ASC  # 1.10 after 1.9; before Grafana 10.3 in the order of Prometheus
-    made = _variable(name, query, description, natural).multi(True).include_all(True)
-    return made.all_value(".*" if name == "trace_name" else ".+").current(everything)
+_NATURAL = model.VariableSort.NATURAL_ASC  # 1.10 after 1.9; before Grafana 10.3 in the order of Prometheus
+
+
+def _some_of(name: str, query: str, description: str, everything: str | None = ".+") -> build.QueryVariable:
+    """A variable with some or all values. ``everything`` is what `All` matches; None: only the values on offer."""
+    all_of_them = model.VariableOption(selected=True, text=["All"], value=["$__all"])
+    made = _variable(name, query, description, _NATURAL).multi(True).include_all(True).current(all_of_them)
+    return made if everything is None else made.all_value(everything)
 
 
 def values_of(label: str, metric: str = "mlflow_traces_total", selector: str = "") -> str:
@@ -291,22 +342,47 @@ def values_of(label: str, metric: str = "mlflow_traces_total", selector: str = "
     return f"label_values({metric}{{{selector}}}, {label})" if selector else f"label_values({metric}, {label})"
 
 
+_INFO = "mlflow_objective_info"
+TEAM = (
+    "team",
+    f'topk by ({q.APPLICATION}) (1, group by ({q.APPLICATION}, team) ({_INFO}{{{q.PLACE}, team!=""}}))',
+)
+"""The team of each application, for ``rows``. If two exporters disagree, one of them is shown."""
+
 _LABELS = {
-    "experiment": "The MLflow experiment.",
     "environment": "The environment of the application, such as production.",
     "version": "The version of the application.",
     "trace_name": "The name of the trace.",
 }
 
 
-def _filters(by: Iterable[str]) -> Iterable[build.QueryVariable]:
-    """Variables for job, instance and the labels ``by``. Each offers the values that match the variables before it."""
+def _filters(by: Sequence[str], one_application: bool) -> Iterable[build.QueryVariable]:
+    """Variables for job, instance, team, experiment and the labels ``by``. Each offers the values that match the
+    variables before it."""
     yield _some_of("job", values_of("job", "mlflow_up"), "The job of the exporter in Prometheus.")
     yield _some_of("instance", values_of("instance", "mlflow_up", 'job=~"$job"'), "The instance of the exporter.")
-    selector = q.OWN
+    if not by:
+        return
+    yield _some_of("team", values_of("team", _INFO, q.OWN), "The team that the objectives name.", everything=".*")
+    yield _experiment(one_application)
+    selector = f"{q.OWN}, {q.ONE_EXPERIMENT if one_application else q.EXPERIMENT}"
     for name in by:
-        yield _some_of(name, values_of(name, selector=selector), _LABELS[name])
+        everything = ".*" if name == "trace_name" else ".+"  # series need not have a trace_name
+        yield _some_of(name, values_of(name, selector=selector), _LABELS[name], everything)
         selector += f', {name}=~"${name}"'
+
+
+def _experiment(only_one: bool) -> build.QueryVariable:
+    """A variable with the applications of the chosen teams. `All` means all of these, so it has no value of its own.
+
+    The second metric has no team, so that it matches only if all teams are chosen. It has the applications of exporters
+    without mlflow_objective_info.
+    """
+    known = f'{{__name__=~"{_INFO}|{_FIRST_SEEN}", {q.OWN}, team=~"$team"}}'
+    query, description = f"label_values({known}, experiment)", "The MLflow experiment: the application."
+    if only_one:
+        return _variable("experiment", query, description, _NATURAL).multi(False).include_all(False)
+    return _some_of("experiment", query, description, everything=None)
 
 
 def _exporter_url() -> build.ConstantVariable:
@@ -335,8 +411,9 @@ def line(height: int, *panels: AnyPanel, widths: Sequence[int] = ()) -> Line:
 
 @dataclass(frozen=True)
 class Board:
-    """A dashboard. ``by`` are the labels for its filters, after job and instance. Each filter narrows the values of the
-    next one."""
+    """A dashboard. ``by`` are the labels for its filters, after job, instance, team and experiment. Each filter narrows
+    the values of the next one. Without ``by`` it is not about applications. ``one_application``: exactly one experiment
+    is chosen."""
 
     uid: str
     title: str
@@ -345,6 +422,7 @@ class Board:
     panels: Sequence[Line]
     more_variables: Sequence[build.QueryVariable] = ()
     shown: str = "now-3h"
+    one_application: bool = False
 
 
 def dashboard(board: Board) -> build.Dashboard:
@@ -361,12 +439,13 @@ def dashboard(board: Board) -> build.Dashboard:
         .refresh("1m")
         .with_variable(build.DatasourceVariable("datasource").label("Data source").type("prometheus"))
     )
-    for variable in (*_filters(board.by), *board.more_variables, _exporter_url()):
+    filters = [*_filters(board.by, board.one_application), *board.more_variables]
+    for variable in (*filters, _exporter_url()):
         made.with_variable(variable)
-    names = ["job", "instance", *board.by, *(each.build().name for each in board.more_variables)]
+    names = [each.build().name for each in filters]
     for panel in _laid_out(board.panels):
         made.with_panel(_with_limits(panel, names))
-    return made.annotation(_deployments(set(board.by))).links([_others(), _exporter()])
+    return made.annotation(_deployments(board)).links([_others(), _exporter()])
 
 
 def _with_limits(panel: AnyPanel, variables: Iterable[str]) -> AnyPanel:
@@ -374,7 +453,9 @@ def _with_limits(panel: AnyPanel, variables: Iterable[str]) -> AnyPanel:
     panel = deepcopy(panel)  # or the next dashboard with this panel would have the note twice
     content = panel.build()
     asked = " ".join(target.expr for target in content.targets or [] if isinstance(target, Dataquery))
-    unused = [name for name in variables if not re.search(rf"\$\{{?{name}\b", asked)]
+    used = set(re.findall(r"\$\{?(\w+)", asked))
+    used |= {"team"} if "experiment" in used else set()  # a team narrows the experiments
+    unused = [name for name in variables if name not in used]
     return panel.description(f"{content.description} {not_filtered_by(unused)}") if unused else panel
 
 
@@ -389,21 +470,20 @@ def _laid_out(lines: Iterable[Line]) -> Iterable[AnyPanel]:
         y += each.height
 
 
-def _deployments(by: set[str]) -> build.AnnotationQuery:
-    labels = [f'{name}=~"${name}"' for name in ("experiment", "environment") if name in by]
-    selector = ", ".join((q.OWN, *labels, 'version!~"unknown|other"'))
-    first_seen = f"mlflow_trace_version_first_seen_timestamp_seconds{{{selector}}}"
+def _deployments(board: Board) -> build.AnnotationQuery:
+    place = (q.ONE_PLACE if board.one_application else q.PLACE) if board.by else q.OWN
+    first_seen = f'{_FIRST_SEEN}{{{place}, version!~"unknown|other"}}'
     made = (
         build.AnnotationQuery()
         .name("Deployments")
         .datasource(SOURCE)
         .enable(True)
         .icon_color(PURPLE)
-        .expr(f"1000 * min by (experiment, environment, version) ({first_seen})")
+        .expr(f"1000 * min by ({q.APPLICATION}, version) ({first_seen})")
         .step("60s")
         .use_value_for_time(True)
-        .title_format("{{version}} in {{environment}}")
-        .text_format("{{experiment}}: its first trace")
+        .title_format("{{experiment}}: {{version}} in {{environment}}")
+        .text_format("Its first trace")
         .tag_keys("version,environment")
     )
     made.build().placement = None  # type: ignore[assignment]  # the SDK would hide it in a menu  # in the row of controls, not in their menu

@@ -21,11 +21,11 @@ _COLORS = {"candidate": ORANGE, "baseline": BLUE}
 
 
 def _of(name: str) -> str:
-    return f'{q.PLACE}, version="${name}", trace_name=~"$trace_name"'
+    return f'{q.ONE_PLACE}, version="${name}", trace_name=~"$trace_name"'
 
 
 _EITHER = "version=~`${candidate:regex}|${baseline:regex}`"  # raw, because a version may contain a + or a parenthesis
-_BOTH = f'{q.PLACE}, {_EITHER}, trace_name=~"$trace_name"'
+_BOTH = f'{q.ONE_PLACE}, {_EITHER}, trace_name=~"$trace_name"'
 
 
 def _per_trace(metrics: tuple[str, str], name: str) -> str:
@@ -78,10 +78,13 @@ SUMMARY = rows(
     ),
     Column(
         "First seen",
-        f"1000 * min by (version) (mlflow_trace_version_first_seen_timestamp_seconds{{{q.PLACE}, {_EITHER}}})",
+        f"1000 * min by (version) (mlflow_trace_version_first_seen_timestamp_seconds{{{q.ONE_PLACE}, {_EITHER}}})",
         "dateTimeAsIso",
     ),
-    link=("Traces of this version", traces_url(version="${__data.fields.version:percentencode}")),
+    link=(
+        "Traces of this version",
+        traces_url(experiment="${experiment:percentencode}", version="${__data.fields.version:percentencode}"),
+    ),
 )
 
 TRACES = _lines(
@@ -136,8 +139,9 @@ COST_PER_TRACE = _lines(
 BOARD = Board(
     uid="mlflow-versions",
     title="MLflow traces: versions",
-    description="Two versions side by side: is the candidate worse than the baseline?",
-    by=("experiment", "environment", "trace_name"),
+    description="Two versions of an application side by side: is the candidate worse than the baseline?",
+    by=("environment", "trace_name"),
+    one_application=True,
     more_variables=(
         version("candidate", "The version to judge. By default the newest one."),
         version(

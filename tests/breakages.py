@@ -41,6 +41,7 @@ class Breakage:
 
 
 FAULTS = "tests/unit/counting/test_faults.py"
+MANY = "tests/unit/bundled/test_many_applications.py"
 HORIZON = "tests/unit/domain/test_horizon.py"
 ADMISSION = "tests/unit/domain/test_admission.py"
 INVARIANTS = "tests/unit/counting/test_invariants.py"
@@ -1167,8 +1168,8 @@ BREAKAGES = (
         "          * on (job, experiment, environment) group_left (team)\n"
         "          topk by (job, experiment, environment) (1, experiment_environment:mlflow_objective_info:max)",
         "experiment_environment:mlflow_trace_errors:burning5m\n"
-        "          * on (job, experiment, environment) group_left (team) "
-        "experiment_environment:mlflow_objective_info:max",
+        "          * on (job, experiment, environment) group_left (team)\n"
+        "          experiment_environment:mlflow_objective_info:max",
         f"{RULES} -k 'do_what and applications'",
     ),
     Breakage(
@@ -1387,6 +1388,34 @@ BREAKAGES = (
         "environment:mlflow_trace_cost_usd:increase1d",
         "environment:mlflow_trace_cost_usd:increase2d",
         "tests/e2e/test_dashboards.py -k what_there_is",
+    ),
+    Breakage(
+        "draw a line for each of many applications",
+        "grafana/dashboards/mlflow-overview.json",
+        "topk(10, sum by (experiment, environment) (max without (instance, pod) (mlflow_traces_in_progress",
+        "topk(1000, sum by (experiment, environment) (max without (instance, pod) (mlflow_traces_in_progress",
+        f"{MANY} -k ten_lines",
+    ),
+    Breakage(
+        "let lines come and go",
+        "grafana/dashboards/mlflow-overview.json",
+        ' @ end())))",',
+        ')))",',
+        f"{MANY} -k same_at_all_times",
+    ),
+    Breakage(
+        "show the worst application anywhere",
+        "grafana/dashboards/mlflow-overview.json",
+        '"displayName": "Worst"',
+        '"displayName": "Cost/h"',
+        f"{MANY} -k comes_first",
+    ),
+    Breakage(
+        "offer the experiments of all teams",
+        "grafana/dashboards/mlflow-objectives.json",
+        r', team=~\"$team\"}, experiment)",' + '\n     "refId"',
+        '}, experiment)",\n     "refId"',
+        f"{MANY} -k of_a_team",
     ),
     Breakage(
         "do not wait for the disk",

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,7 +15,7 @@ from mlflow_trace_exporter.commands.cli import cli
 from mlflow_trace_exporter.demo.monitoring import Stack
 from mlflow_trace_exporter.demo.processes import Processes, free_port
 from tests.e2e.test_rule_names import CHECKER, Parse, parse
-from tests.support.panels import DASHBOARDS, NATURAL, PANELS, Panel, filled, naturally, query_variables
+from tests.support.panels import DASHBOARDS, NATURAL, PANELS, Panel, column, filled, naturally, query_variables
 from tests.support.prometheus_api import PrometheusApi
 from tests.support.real import Exporter, Mlflow, Trace, eventually, now_ms, tool
 
@@ -53,24 +53,30 @@ def known() -> list[Trace]:
 
 
 def of_another_application() -> list[Trace]:
-    """Its newest version is neither the last of the alphabet nor known."""
-    versions = {"1.9": ("red", 90_000), "1.10": ("blue", 80_000), None: (None, 70_000)}
+    """Its newest version is neither the last of the alphabet nor known. In production, all of its traces fail."""
+    red = {"app_version": "1.9", "tenant": "red"}
+    blue = {"app_version": "1.10", "tenant": "blue"}
+    versions: Sequence[tuple[dict[str, str], int]] = ((red, 90_000), (blue, 80_000), ({}, 70_000))
     return [
-        Trace(
-            now_ms() - ago_ms,
-            name="batch",
-            tags={"environment": "dev", **({"app_version": version, "team": team} if version and team else {})},
-        )
-        for version, (team, ago_ms) in versions.items()
+        *(
+            Trace(now_ms() - ago_ms, name="batch", tags={"environment": "dev", **version})
+            for version, ago_ms in versions
+        ),
+        *(
+            Trace(now_ms() - 50_000, state="ERROR", name="batch", tags={"environment": "production", **red})
+            for _ in range(10)
+        ),
     ]
 
 
 @dataclass(frozen=True)
 class Asked:
-    """A Prometheus that has scraped the known traces, within ``range_s``, and those of the application ``other``."""
+    """A Prometheus that has scraped the known traces, of the application ``one``, within ``range_s``, and those of the
+    application ``other``."""
 
     url: str
     range_s: int
+    one: str
     other: str
 
     @property
@@ -78,8 +84,10 @@ class Asked:
         """What answers."""
         return PrometheusApi(self.url)
 
-    def values(self, expr: str, label: str) -> dict[str, float]:
-        found = self.api.query(filled(expr, CHOSEN, self.range_s, rate=f"{self.range_s}s"))
+    def values(self, expr: str, label: str, **chosen: str) -> dict[str, float]:
+        """The values by a label, by default of the application ``one``."""
+        variables = {**CHOSEN, "experiment": self.one, **chosen}
+        found = self.api.query(filled(expr, variables, self.range_s, rate=f"{self.range_s}s"))
         return {each["metric"].get(label, ""): float(each["value"][1]) for each in found}
 
     def options(self, variable: Mapping[str, Any], chosen: Mapping[str, str]) -> list[str]:
@@ -111,15 +119,18 @@ def asked(mlflow: Mlflow, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         "mlflow": {"tracking_uri": mlflow.uri, "experiments": [experiment, other]},
         "poll": {"interval": "1s", "start": "1h"},
         "series": {"zero_hold": "4s"},
-        "labels": {"extra": {"team": "tag.team"}},
+        "labels": {"extra": {"tenant": "tag.tenant"}},
         "objectives": [
+            {"experiment": other, "environment": "production", "error_ratio": "50%", "team": "search"},
+            {"experiment": other, "team": "search"},
             {
                 "environment": "production",
+                "team": "support",
                 "error_ratio": "5%",
                 "latency": "5s",
                 "latency_ratio": "95%",
                 "cost_usd_per_day": 100,
-            }
+            },
         ],
     }
     exporter = Exporter(directory, settings)
@@ -130,21 +141,21 @@ def asked(mlflow: Mlflow, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         processes.start_program("prometheus", command, {})
         processes.wait_until_ready(f"{stack.prometheus}/-/ready", lambda: False)
         prometheus = Asked(
-            stack.prometheus, range_s=600, other=other
+            stack.prometheus, range_s=600, one=experiment, other=other
         )  # longer than the tests take, on a busy machine too
         query = prometheus.api.query
         eventually(lambda: query("mlflow_up == 1"), "it scrapes")
         mlflow.log(experiment, *known())
         mlflow.log(other, *of_another_application())
-        eventually(lambda: query("sum(mlflow_traces_total) == 38"), "all is scraped", 60)
+        eventually(lambda: query("sum(mlflow_traces_total) == 48"), "all is scraped", 60)
         eventually(lambda: query("min(count_over_time(mlflow_traces_total[2m])) >= 25"), "it has a past", 60)
         for recorded in (
-            "environment:mlflow_trace_errors:increase1h > 3.9",
-            "environment:mlflow_trace_errors:ratio_increase3d > 0.1",
-            "environment:mlflow_trace_slow:ratio_increase3d > 0.05",
-            "environment:mlflow_trace_cost_usd:increase1d > 22",
-            'environment:mlflow_trace_cost_usd:increase1d{environment="staging"} > 3.7',
-            'ALERTS{alertstate="firing", alertname="MlflowErrorRatioHigh"}',
+            f'experiment_environment:mlflow_trace_errors:increase1h{{experiment="{experiment}"}} > 3.9',
+            f'experiment_environment:mlflow_trace_errors:ratio_increase3d{{experiment="{experiment}"}} > 0.1',
+            "experiment_environment:mlflow_trace_slow:ratio_increase3d > 0.05",
+            "experiment_environment:mlflow_trace_cost_usd:increase1d > 22",
+            'experiment_environment:mlflow_trace_cost_usd:increase1d{environment="staging"} > 3.7',
+            'ALERTS{alertstate="firing", alertname="MlflowErrorRatioHigh", team="support"}',
         ):
             eventually(partial(query, recorded), f"there is {recorded}", 60)
         eventually(lambda: query("mlflow_trace_exporter_audited_until_timestamp_seconds"), "an audit", 90)
@@ -164,27 +175,20 @@ def test_every_panel_shows_something(panel: Panel, asked: Asked) -> None:
     assert empty == []
 
 
-def column(uid: str, title: str, name: str) -> str:
-    """The query of a column of a table."""
-    (panel,) = [each for each in PANELS if (each.uid, each.title) == (uid, title)]
-    organize = panel.content["transformations"][1]["options"]
-    (value,) = [value for value, shown in organize["renameByName"].items() if shown == name]
-    return panel.queries[value.removeprefix("Value #")]
-
-
 BUDGETS = "30-day error budgets"
 
 
 @pytest.mark.parametrize(
     ("uid", "title", "name", "label", "expected"),
     [
-        ("mlflow-overview", "Environments", "Traces", "environment", {"production": 30, "staging": 5}),
-        ("mlflow-overview", "Environments", "Failed", "environment", {"production": 4 / 30, "staging": 0}),
-        ("mlflow-overview", "Environments", "Failed vs objective", "environment", {"production": 4 / 30 / 0.05}),
-        ("mlflow-overview", "Environments", "Slow vs objective", "environment", {"production": 2 / 30 / 0.05}),
-        ("mlflow-overview", "Environments", "Latency objective", "environment", {"production": 5}),
-        ("mlflow-overview", "Environments", "Tokens/s", "environment", {"production": 6, "staging": 0.225}),
-        ("mlflow-overview", "Environments", "Cost/h", "environment", {"production": 135, "staging": 22.5}),
+        ("mlflow-overview", "Applications", "Traces/s", "environment", {"production": 0.05, "staging": 5 / 600}),
+        ("mlflow-overview", "Applications", "Failed", "environment", {"production": 4 / 30, "staging": 0}),
+        ("mlflow-overview", "Applications", "Error budget burned", "environment", {"production": 4 / 1.5}),
+        ("mlflow-overview", "Applications", "Slow", "environment", {"production": 2 / 30}),
+        ("mlflow-overview", "Applications", "Slow budget burned", "environment", {"production": 2 / 1.5}),
+        ("mlflow-overview", "Applications", "Cost vs objective", "environment", {"production": 32.4}),
+        ("mlflow-overview", "Applications", "Worst", "environment", {"production": 32.4}),
+        ("mlflow-overview", "Applications", "Cost/h", "environment", {"production": 135, "staging": 22.5}),
         ("mlflow-objectives", BUDGETS, "Allowed to fail", "environment", {"production": 0.05}),
         ("mlflow-objectives", BUDGETS, "Failed", "environment", {"production": 4 / 30, "staging": 0}),
         ("mlflow-objectives", BUDGETS, "Error budget used", "environment", {"production": 4 / 1.5}),
@@ -227,7 +231,7 @@ def test_a_quantile_lies_in_its_bucket(asked: Asked) -> None:
 
 def test_a_deployment_is_marked_when_its_first_trace_started(asked: Asked) -> None:
     (annotation,) = DASHBOARDS["mlflow-overview"]["annotations"]["list"]
-    found = asked.api.query(filled(annotation["expr"], CHOSEN))
+    found = asked.api.query(filled(annotation["expr"], {**CHOSEN, "experiment": asked.one}))
     assert {(each["metric"]["environment"], each["metric"]["version"]) for each in found} == {
         (tags["environment"], tags["app_version"]) for tags in (OLD, NEW, STAGING)
     }
@@ -239,51 +243,114 @@ OFFERED = {
     "environment": ["dev", "production", "staging"],
     "version": ["1.4.0", NEW["app_version"], "1.9", "1.10", "unknown"],
     "trace_name": ["batch", "support"],
-    "candidate": [NEW["app_version"], OLD["app_version"], "1.10", "1.9"],
-    "baseline": [OLD["app_version"], "1.10", "1.9"],
-    "team": ["blue", "red", "unknown"],
+    "team": ["search", "support"],
+    "tenant": ["blue", "red", "unknown"],
 }
-"""What each variable offers while nothing is chosen: labels in natural order, versions the newest first."""
+"""What each variable offers while nothing is chosen, in natural order."""
+
+OF_ONE = {
+    "environment": ["production", "staging"],
+    "trace_name": ["support"],
+    "candidate": [NEW["app_version"], OLD["app_version"]],
+    "baseline": [OLD["app_version"]],
+}
+"""The same on the dashboard of versions, which is of one application: versions the newest first."""
 
 
 @pytest.mark.parametrize("uid", DASHBOARDS)
 def test_variables_have_the_values_that_there_are(uid: str, asked: Asked) -> None:
-    chosen: dict[str, str] = {}
+    is_of_one = uid == "mlflow-versions"
+    chosen = {"experiment": asked.one} if is_of_one else {}
+    expected = {
+        **OFFERED,
+        "experiment": sorted((asked.one, asked.other), key=naturally),
+        **(OF_ONE if is_of_one else {}),
+    }
     for variable in query_variables(DASHBOARDS[uid]):
-        offered = asked.options(variable, chosen)
-        expected = OFFERED.get(variable["name"])
-        assert offered == expected if expected else len(offered) == {"instance": 1, "experiment": 2}[variable["name"]]
+        name, offered = variable["name"], asked.options(variable, chosen)
+        assert offered == expected[name] if name in expected else len(offered) == 1, name
         if not variable["includeAll"]:
-            chosen[variable["name"]] = offered[0]
+            chosen.setdefault(name, offered[0])
+
+
+def test_a_team_has_its_applications(asked: Asked) -> None:
+    (variable,) = [each for each in query_variables(DASHBOARDS["mlflow-overview"]) if each["name"] == "experiment"]
+    assert asked.options(variable, {"team": "search"}) == [asked.other]
+    assert asked.options(variable, {"team": "support|search"}) == sorted((asked.one, asked.other), key=naturally)
+    assert "allValue" not in variable, "All must not be more than what is offered"
+
+
+def test_all_teams_have_the_applications_of_an_exporter_that_knows_no_team(asked: Asked) -> None:
+    (variable,) = [each for each in query_variables(DASHBOARDS["mlflow-overview"]) if each["name"] == "experiment"]
+    older = {**variable, "query": {"query": variable["query"]["query"].replace("mlflow_objective_info|", "")}}
+    assert len(asked.options(older, {})) == 2
+    assert asked.options(older, {"team": "search"}) == []
+
+
+@pytest.mark.parametrize(
+    ("uid", "title", "name", "one", "other"),
+    [
+        ("mlflow-overview", "Applications", "Worst", 32.4, 1),
+        ("mlflow-overview", "Applications", "Error budget burned", 4 / 1.5, 10 / (0.5 * 20)),
+        ("mlflow-objectives", BUDGETS, "Allowed to fail", 0.05, 0.5),
+        ("mlflow-objectives", BUDGETS, "Error budget used", 4 / 1.5, 2),
+        ("mlflow-cost", "Top spenders", "Traces", 30, 10),
+    ],
+)
+def test_each_application_has_its_own_number(
+    uid: str, title: str, name: str, one: float, other: float, asked: Asked
+) -> None:
+    """Also where both are in the same environment. In ``other`` fewer traces than min_traces have failed."""
+    expr = f"sum by (experiment) ({column(uid, title, name)})"
+    right = pytest.approx({asked.one: one, asked.other: other}, rel=0.1)
+    found = partial(asked.values, expr, "experiment", experiment=".+", environment="production")
+    eventually(lambda: found() == right, f"{name}: {one} and {other}, not {found()}", 120)
+
+
+def test_the_team_is_beside_its_application(asked: Asked) -> None:
+    (panel,) = [each for each in PANELS if each.title == "Applications"]
+    expr = panel.content["targets"][-1]["expr"]
+    found = asked.api.query(filled(expr, {"environment": "production"}))
+    teams = {each["metric"]["experiment"]: each["metric"]["team"] for each in found}
+    assert teams == {asked.one: "support", asked.other: "search"}
+
+
+def test_an_alert_is_that_of_its_application_and_team(asked: Asked) -> None:
+    (panel,) = [each for each in PANELS if each.title == "Firing alerts"]
+    for chosen in ({"experiment": asked.other}, {"team": "search"}):
+        found = asked.api.query(filled(panel.queries["A"], chosen))
+        assert {each["metric"].get("team", "search") for each in found} <= {"search"}, found
 
 
 def test_each_variable_is_narrowed_by_those_before_it(asked: Asked) -> None:
     of_versions = {each["name"]: each for each in query_variables(DASHBOARDS["mlflow-versions"])}
     chosen = {"experiment": asked.other}
     found = {name: asked.options(variable, {**chosen, "candidate": "1.10"}) for name, variable in of_versions.items()}
-    assert found["environment"] == ["dev"]
+    assert found["environment"] == ["dev", "production"]
     assert found["trace_name"] == ["batch"]
     assert (found["candidate"], found["baseline"]) == (["1.10", "1.9"], ["1.9"])
 
 
 def test_a_label_of_the_configuration_has_a_variable_that_filters(asked: Asked, tmp_path: Path) -> None:
-    (tmp_path / "exporter.yml").write_text("labels: {extra: {team: tag.team}}")
+    (tmp_path / "exporter.yml").write_text("labels: {extra: {tenant: tag.tenant}}")
     arguments = ["dashboards", f"--output={tmp_path / 'boards'}", f"--config.file={tmp_path / 'exporter.yml'}"]
     assert CliRunner().invoke(cli, arguments).exit_code == 0
     boards = {file.stem: json.loads(file.read_text()) for file in (tmp_path / "boards").iterdir()}
     for uid in ("mlflow-overview", "mlflow-objectives", "mlflow-versions", "mlflow-cost"):
-        team = next(each for each in query_variables(boards[uid]) if each["name"] == "team")
-        assert asked.options(team, {}) == OFFERED["team"]
-    traces = next(panel for panel in boards["mlflow-overview"]["panels"] if panel["title"] == "Environments")
-    expr = traces["targets"][0]["expr"]
-    for teams, expected in (("blue|red", {"dev": 2}), (".*", {"dev": 3, "production": 30, "staging": 5})):
-        found = asked.api.query(filled(expr, {"team": teams}, asked.range_s))
+        tenant = next(each for each in query_variables(boards[uid]) if each["name"] == "tenant")
+        assert asked.options(tenant, {"experiment": asked.other}) == OFFERED["tenant"]
+    traces = next(
+        panel for panel in boards["mlflow-overview"]["panels"] if panel["title"] == "Versions and trace names"
+    )
+    expr = f"sum by (environment) ({traces['targets'][0]['expr']})"
+    for tenants, expected in (("blue|red", {"dev": 2, "production": 10}), (".*", {"dev": 3, "production": 10})):
+        found = asked.api.query(filled(expr, {"tenant": tenants, "experiment": asked.other}, asked.range_s))
         counted = {each["metric"]["environment"]: float(each["value"][1]) for each in found}
         assert counted == pytest.approx(expected, rel=0.1), "within what Prometheus extrapolates"
 
 
 def test_nothing_is_shown_of_what_is_not_there(asked: Asked) -> None:
     """No traffic is no data, and not 0 % errors."""
-    for name in ("Failed", "Failed vs objective", "Slow vs objective", "p95"):
-        expr = column("mlflow-overview", "Environments", name)
+    for name in ("Failed", "Slow", "Error budget burned", "Slow budget burned", "p95"):
+        expr = column("mlflow-overview", "Applications", name)
         assert asked.api.query(filled(expr, range_s=3)) == [], name

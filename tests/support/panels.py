@@ -39,6 +39,16 @@ def panels() -> Iterator[Panel]:
 
 
 PANELS = list(panels())
+
+
+def column(uid: str, title: str, name: str) -> str:
+    """The query of a column of a table."""
+    (panel,) = [each for each in PANELS if (each.uid, each.title) == (uid, title)]
+    organize = panel.content["transformations"][1]["options"]
+    (value,) = [value for value, shown in organize["renameByName"].items() if shown == name]
+    return panel.queries[value.removeprefix("Value #")]
+
+
 NATURAL = 7
 """How Grafana sorts the values of a variable: as people sort versions."""
 
@@ -55,7 +65,7 @@ def query_variables(board: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 ALL_OF_IT = {
     **dict.fromkeys(("job", "instance", "experiment", "environment", "version"), ".+"),
-    "trace_name": ".*",
+    **dict.fromkeys(("team", "trace_name"), ".*"),  # an application may have no team, and series no trace_name
 }
 
 

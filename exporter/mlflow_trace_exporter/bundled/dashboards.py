@@ -66,7 +66,7 @@ def _with_filters(board: Json, labels: Sequence[str]) -> Json:
             panel["description"] += f" {not_filtered_by(list(names.values()))}"
     like = [each for each in variables if each["name"] in ("job", "instance", *TRACE_LABELS)]
     at = variables.index(like[-1]) + 1
-    matchers = [f'{each["name"]}=~"${each["name"]}"' for each in like]
+    matchers = [f'{each["name"]}{"=~" if each["multi"] else "="}"${each["name"]}"' for each in like]
     for label, name in names.items():
         query = f"label_values(mlflow_traces_total{{{', '.join(matchers)}}}, {label})"
         variables.insert(at, _variable(like[-1], name, label, query))

@@ -27,7 +27,7 @@ from tests.unit.bundled.test_rules import ALERTS, Rule
 boards = pytest.mark.parametrize("board", DASHBOARDS.values(), ids=lambda board: board["uid"])
 each_panel = pytest.mark.parametrize("panel", PANELS, ids=str)
 
-WITHOUT_INSTANCE = re.compile(r"environment:\w+:\w+|ALERTS")
+WITHOUT_INSTANCE = re.compile(r"experiment_environment:\w+:\w+|ALERTS")
 """An exception to target-instance-rule: what rules record is of all exporters of a job."""
 
 SELECTOR = re.compile(r"([a-zA-Z_:][\w:]*)\{([^}]*)\}")
@@ -110,7 +110,7 @@ def test_links_lead_to_the_exporter_that_one_variable_names(board: dict[str, Any
     assert "127.0.0.1" not in elsewhere
     urls = re.findall(r'"url": "([^"]+)"', elsewhere)
     assert urls
-    assert all(found.startswith("${exporter_url:raw}/") for found in urls)
+    assert all(found.startswith(("${exporter_url:raw}/", f"/d/{board['uid']}?")) for found in urls)
 
 
 @each_panel
@@ -160,8 +160,9 @@ def test_a_panel_knows_the_variables_that_it_uses(panel: Panel) -> None:
 
 
 def unused(board: dict[str, Any], panel: Mapping[str, Any]) -> list[str]:
-    """The labels of the variables that none of its queries has."""
+    """The labels of the variables that none of its queries has. A team is a choice of experiments."""
     used = used_in(*(target["expr"] for target in panel["targets"]))
+    used |= {"team"} if "experiment" in used else set()
     return [each["label"] for each in query_variables(board) if each["name"] not in used]
 
 
@@ -224,9 +225,13 @@ def test_cached_tokens_are_part_of_the_input_or_beside_it(
         for kind, tokens in (("input", all_input), ("cache_read_input", read), ("cache_creation_input", created))
         for of in ['job="j", instance="i", experiment="e", environment="production", version="1"']
     ]
-    found = {panel.title: filled(panel.queries["A"], rate="5m") for panel in PANELS if panel.uid == "mlflow-cost"}
+    found = {
+        panel.title: filled(panel.queries["A"], range_s=600, rate="5m")
+        for panel in PANELS
+        if panel.uid == "mlflow-cost"
+    }
     expected = (
-        ("Cache hit share", '{environment="production"}', share),
+        ("Cache hit share", '{experiment="e", environment="production"}', share),
         ("Tokens", '{job="j"}', uncached / 60),
     )
     nearest = 2**20  # a power of two, so that both sides round to the same number
@@ -313,7 +318,7 @@ def test_labels_of_the_configuration_have_variables(tmp_path: Path) -> None:
     for uid, board in found.items():
         extra = [name for name in variables(board) if name not in variables(DASHBOARDS[uid])]
         taken = "label_candidate" if uid == "mlflow-versions" else "candidate"
-        assert extra == ([] if uid == "mlflow-exporter" else ["team", taken, "team_name"])
+        assert extra == ([] if uid == "mlflow-exporter" else ["label_team", taken, "team_name"])
         assert len(variables(board)) == len(board["templating"]["list"])
         for panel in board["panels"]:
             used = used_in(*(target["expr"] for target in panel["targets"]))
@@ -332,7 +337,7 @@ def test_only_series_that_have_the_label_are_filtered_by_it(tmp_path: Path) -> N
         for panel in board["panels"]:
             for metric, matchers in SELECTOR.findall(" ".join(target["expr"] for target in panel["targets"])):
                 name = re.sub("_(bucket|count|sum)$", "", metric)
-                assert ('team=~"$team"' in matchers) is (name in have), metric
+                assert ('team=~"$label_team"' in matchers) is (name in have), metric
 
 
 def test_without_such_labels_they_are_as_they_stand_in_a_clone(tmp_path: Path) -> None:
