@@ -33,20 +33,18 @@ class WorkspaceReader:
         self._client = client
         self._selectors = tuple(selectors)
         self._now_ms = now_ms
-        self._has_workspaces: bool | None = None
-        self._asked_ms = 0
+        self._without_ms: int | None = None
+        """When the server last had no workspaces (Unix ms)."""
+        self._had_workspaces = False
         self._denied: set[str] = set()
         self.selected = NO_WORKSPACES
         """The workspaces of the last call of ``experiments``."""
 
     def experiments(self) -> list[Experiment]:
         """All active experiments of the selected workspaces. Raises PollError."""
-        if not self._ask_server():
-            if self._selectors:
-                raise PollError(Reason.CONFIGURATION, self._pointless())
-            self.selected = NO_WORKSPACES
-            return [replace(each, workspace=None) for each in self._client.experiments()]
-        listed = self._listed()
+        if not self._has_workspaces():
+            return self._without_workspaces()
+        listed = self._client.workspaces()
         names, unmatched = choose(listed, self._selectors)
         if not names and not unmatched:
             return self._of_default()
@@ -63,27 +61,29 @@ class WorkspaceReader:
             raise next(iter(denials.values()))
         return [each for experiments in found.values() for each in experiments]
 
-    def _ask_server(self) -> bool:
+    def _has_workspaces(self) -> bool:
         """Whether the server has workspaces. A server has none if it refuses the question, because it is older than
-        workspaces."""
-        is_recent = 0 <= self._now_ms() - self._asked_ms < SERVER_AGE_MS
-        if self._has_workspaces is None or not (self._has_workspaces or is_recent):
-            self._asked_ms = self._now_ms()
-            try:
-                self._has_workspaces = self._client.has_workspaces()
-            except PollError as error:
-                if error.reason in _NOT_ANSWERED:
-                    raise
-                self._has_workspaces = False
-        return self._has_workspaces
-
-    def _listed(self) -> tuple[str, ...]:
+        workspaces. But if it had some, a refusal comes from something else, such as a proxy, and is an error."""
+        if self._without_ms is not None and 0 <= self._now_ms() - self._without_ms < SERVER_AGE_MS:
+            return False
         try:
-            return self._client.workspaces()
+            self._had_workspaces = self._client.has_workspaces()
         except PollError as error:
-            if error.reason is Reason.CONFIGURATION:  # the server may have been replaced by one without workspaces
-                self._has_workspaces = None
-            raise
+            if self._had_workspaces or error.reason in _NOT_ANSWERED:
+                raise
+        return self._had_workspaces
+
+    def _without_workspaces(self) -> list[Experiment]:
+        if self._selectors:
+            raise PollError(
+                Reason.CONFIGURATION,
+                "mlflow.workspaces (by default MLFLOW_WORKSPACE) selects workspaces, but MLflow at"
+                f" {self._client.tracking_uri} has none; remove it, or start MLflow with --enable-workspaces",
+            )
+        found = [replace(each, workspace=None) for each in self._client.experiments()]
+        self._without_ms = self._now_ms()  # not earlier: a refusal of everything says nothing about workspaces
+        self.selected = NO_WORKSPACES
+        return found
 
     def _ask(self, name: str, is_listed: bool) -> list[Experiment] | PollError | None:
         """The experiments of a workspace, or why it cannot be read; None if it does not exist. Raises PollError if
@@ -119,12 +119,6 @@ class WorkspaceReader:
         for name in sorted(self._denied & {*found}):
             log.info("a workspace can be read again", extra={"workspace": name})
         self._denied = {*denials}
-
-    def _pointless(self) -> str:
-        return (
-            f"mlflow.workspaces (by default MLFLOW_WORKSPACE) selects workspaces, but MLflow at"
-            f" {self._client.tracking_uri} has none; remove it, or start MLflow with --enable-workspaces"
-        )
 
 
 def choose(listed: Sequence[str], selectors: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -96,7 +96,7 @@ def failure(uri: str) -> PollError:
         (400, "The plain HTTP request was sent to HTTPS port", Reason.CONFIGURATION, "uses TLS; write https://"),
         (400, "Client sent an HTTP request to an HTTPS server.", Reason.CONFIGURATION, "uses TLS; write https://"),
         (404, "no such page", Reason.CONFIGURATION, "does not have MLflow's API"),
-        (404, '{"error_code": "RESOURCE_DOES_NOT_EXIST"}', Reason.CONFIGURATION, "check MLFLOW_WORKSPACE and"),
+        (404, '{"error_code": "RESOURCE_DOES_NOT_EXIST"}', Reason.CONFIGURATION, "check mlflow.workspaces"),
         (405, "Method Not Allowed", Reason.CONFIGURATION, "does not have MLflow's API"),
         (407, "", Reason.CREDENTIALS, "the proxy for MLflow at"),
         (408, "", Reason.TIMEOUT, "did not answer in time"),

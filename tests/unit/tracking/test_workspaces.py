@@ -20,6 +20,7 @@ from mlflow_trace_exporter.tracking.experiments import Experiment
 from mlflow_trace_exporter.tracking.parsing import TraceInfo
 from mlflow_trace_exporter.tracking.pending import PendingAnswer
 from mlflow_trace_exporter.tracking.source import Lookup, MlflowSource
+from mlflow_trace_exporter.tracking.workspaces import SERVER_AGE_MS
 
 ALL = Window(0, 1_000)
 A_MINUTE_MS = 60_000
@@ -265,6 +266,43 @@ def test_a_server_that_does_not_answer_is_not_taken_for_one_without_workspaces(m
         with pytest.raises(PollError):
             Reading(server).names()
     assert len(Reading(server).names()) == 3
+
+
+def test_a_server_that_refuses_everything_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A proxy in front of it may ask for another login."""
+    server = Server(TEAMS)
+    reading = Reading(server)
+    with monkeypatch.context() as patch:
+        for question in ("has_workspaces", "experiments"):
+            patch.setattr(server, question, lambda *_: throw(denied()))
+        with pytest.raises(PollError):
+            reading.names()
+    assert len(reading.names()) == 3
+
+
+def test_a_refusal_does_not_take_the_workspaces_of_a_server_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its traces would be counted without their workspaces, and those of other workspaces not at all."""
+    server = Server(TEAMS)
+    reading = Reading(server)
+    reading.names()
+    with monkeypatch.context() as patch:
+        patch.setattr(server, "has_workspaces", partial(throw, missing()))
+        with pytest.raises(PollError):
+            reading.names()
+    assert len(reading.names()) == 3
+
+
+def test_a_server_that_gets_workspaces_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    server = Server(TEAMS)
+    reading = Reading(server)
+    with monkeypatch.context() as patch:
+        patch.setattr(server, "has_workspaces", lambda: False)
+        assert reading.names() == ["chatbot"]
+    assert reading.names() == ["chatbot"], "it is not asked every minute"
+    reading.clock.ms += SERVER_AGE_MS
+    assert len(reading.names()) == 3
+    monkeypatch.setattr(server, "has_workspaces", lambda: False)
+    assert reading.names() == ["chatbot"]
 
 
 def throw(error: Exception) -> bool:
