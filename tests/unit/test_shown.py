@@ -10,7 +10,7 @@ from mlflow_trace_exporter.tracking.failures import RefusedError, classify
 from mlflow_trace_exporter.tracking.mlflow_pages import MlflowPages
 from mlflow_trace_exporter.web import trace_page
 from mlflow_trace_exporter.web.status_page import Links, write
-from mlflow_trace_exporter.web.trace_list import PendingAnswer
+from mlflow_trace_exporter.web.trace_list import Question
 from mlflow_trace_exporter.web.trace_page import Found
 from tests.support.builders import BUILD, FAMILIES, RULES, record
 
@@ -36,7 +36,7 @@ def test_an_error_quotes_mlflow_in_one_line_that_can_be_shown() -> None:
 
 def test_a_page_of_traces_shows_what_can_be_shown_and_leads_to_the_real_one() -> None:
     traces = [record(trace_id=ODD[:-1], experiment=ODD, name=ODD, experiment_id="7")]
-    question = PendingAnswer.parse({"environment": ODD, "version": ODD}.items(), RULES.names, 1)
+    question = Question.parse({"environment": ODD, "version": ODD}.items(), RULES.names, 1)
     page = trace_page.write(
         question, Found(traces), RULES, MlflowPages("http://mlflow"), {"experiment": [ODD]}
     ).decode()

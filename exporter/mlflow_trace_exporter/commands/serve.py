@@ -119,7 +119,7 @@ class Service:
         is unavailable."""
         settings, source = self._settings, self._source
         rules, objectives = label_rules(settings), settings.all_objectives
-        question = trace_list.PendingAnswer.parse(query, rules.all_names, now_ms())
+        question = trace_list.Question.parse(query, rules.all_names, now_ms())
         has = source.features()
         searches = question.searches(rules, objectives, has.get(Feature.LIKE, False))
         steps = trace_list.steps(question, searches, has.get(Feature.END_TIME_FILTER, False))

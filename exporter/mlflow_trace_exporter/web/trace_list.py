@@ -58,7 +58,7 @@ PARAMETERS = ("status", *TIMES, *AMOUNTS, "missing")
 
 
 @dataclass(frozen=True, slots=True)
-class PendingAnswer:
+class Question:
     """Selects traces with these ``labels`` and of this ``kind`` (None: any) that start in [start_ms, end_ms). If
     ``since_ms`` is set, they must also be in progress, or have ended then or later.
 
@@ -78,7 +78,7 @@ class PendingAnswer:
     given: Mapping[str, str] = field(default_factory=dict, compare=False)
 
     @classmethod
-    def parse(cls, query: Iterable[tuple[str, str]], label_names: Sequence[str], now_ms: int) -> "PendingAnswer":
+    def parse(cls, query: Iterable[tuple[str, str]], label_names: Sequence[str], now_ms: int) -> "Question":
         """Parse the query of a URL. Times are Unix seconds, or written as in ``moments``. Without ``since`` and
         ``start`` the window is the hour before ``end``, or the last hour. Raises ValueError for an invalid query."""
         given = {name: value for name, value in query if value}
@@ -160,9 +160,9 @@ class Search:
     terms: Sequence[str]
 
 
-def steps(question: PendingAnswer, terms: Sequence[Sequence[str]], can_ask_for_ends: bool) -> list[list[Search]]:
+def steps(question: Question, terms: Sequence[Sequence[str]], can_ask_for_ends: bool) -> list[list[Search]]:
     """Plan the searches, step by step. Each step covers older start times than the one before, and the results of its
-    searches must be merged. ``terms`` come from ``PendingAnswer.searches``. The first step is fast and usually enough.
+    searches must be merged. ``terms`` come from ``Question.searches``. The first step is fast and usually enough.
 
     Example: ``since`` 12:00 first finds traces that started at 12:00 or later. The second step finds traces that
     started in the week before, and that ended at 12:00 or later or are in progress.
@@ -179,7 +179,7 @@ def steps(question: PendingAnswer, terms: Sequence[Sequence[str]], can_ask_for_e
 
 
 def answer(
-    question: PendingAnswer,
+    question: Question,
     newest: Iterable[TraceRecord],
     rules: LabelRules,
     objectives: Objectives,

@@ -18,7 +18,7 @@ from mlflow_trace_exporter.web.trace_list import (
     PARAMETERS,
     TIMES,
     Kind,
-    PendingAnswer,
+    Question,
     cost_of,
     tokens_of,
 )
@@ -76,7 +76,7 @@ def values_of(names: Sequence[str], groups: Iterable[Group]) -> dict[str, list[s
 
 
 def write(
-    question: PendingAnswer, found: Found, rules: LabelRules, pages: MlflowPages, known: Mapping[str, Sequence[str]]
+    question: Question, found: Found, rules: LabelRules, pages: MlflowPages, known: Mapping[str, Sequence[str]]
 ) -> bytes:
     """Render the page as HTML in UTF-8. ``known``: values to suggest, by label."""
     experiments = {record.experiment_id: record for record in found.records}
@@ -107,7 +107,7 @@ def _text(name: str) -> str:
     return name.replace("_", " ")
 
 
-def _conditions(question: PendingAnswer) -> list[tuple[str, str]]:
+def _conditions(question: Question) -> list[tuple[str, str]]:
     """The conditions of the query, as names and values."""
     labels = [(_text(name), value) for name, value in question.labels.items()]
     above = [(_AMOUNTS[name], f"{amount:,.6g}") for name, amount in question.above.items()]
@@ -115,7 +115,7 @@ def _conditions(question: PendingAnswer) -> list[tuple[str, str]]:
     return [*_times(question), *labels, *above, *missing]
 
 
-def _times(question: PendingAnswer) -> list[tuple[str, str]]:
+def _times(question: Question) -> list[tuple[str, str]]:
     name = "ended since" if question.kind in (Kind.OK, Kind.ERROR, Kind.SLOW) else "in progress, or ended since"
     since = [] if question.since_ms is None or question.kind is Kind.IN_PROGRESS else [(name, _time(question.since_ms))]
     start = [("started since", _time(question.start_ms))] if "start" in question.given else []
@@ -131,7 +131,7 @@ def _with_since(given: Mapping[str, str], since: str) -> str:
     return urlencode({**{name: value for name, value in given.items() if name not in TIMES}, "since": since})
 
 
-def _first_fields(question: PendingAnswer, known: Mapping[str, Sequence[str]]) -> list[Field]:
+def _first_fields(question: Question, known: Mapping[str, Sequence[str]]) -> list[Field]:
     kind = question.kind.value if question.kind else ""
     labels = [Field(name, text, _label(question, name), choices=_some(known, name)) for name, text in _LABELS.items()]
     return [
@@ -141,7 +141,7 @@ def _first_fields(question: PendingAnswer, known: Mapping[str, Sequence[str]]) -
     ]
 
 
-def _more_fields(question: PendingAnswer, extra: Sequence[str], known: Mapping[str, Sequence[str]]) -> list[Field]:
+def _more_fields(question: Question, extra: Sequence[str], known: Mapping[str, Sequence[str]]) -> list[Field]:
     times = {"start": question.start_ms, "end": question.end_ms}
     return [
         *(Field(name, _text(name), _label(question, name), choices=_some(known, name)) for name in extra),
@@ -154,7 +154,7 @@ def _more_fields(question: PendingAnswer, extra: Sequence[str], known: Mapping[s
     ]
 
 
-def _label(question: PendingAnswer, name: str) -> str:
+def _label(question: Question, name: str) -> str:
     return "other" if name in question.others else question.labels.get(name, "")
 
 

@@ -16,7 +16,7 @@ from mlflow_trace_exporter.domain.trace import ORPHAN_MS, Cost, State, TokenUsag
 from mlflow_trace_exporter.domain.traffic import Traffic
 from mlflow_trace_exporter.tracking.mlflow_pages import MlflowPages
 from mlflow_trace_exporter.web import runbook, trace_list, trace_page
-from mlflow_trace_exporter.web.trace_list import HOUR_MS, MAX_ROWS, Kind, PendingAnswer, Search
+from mlflow_trace_exporter.web.trace_list import HOUR_MS, MAX_ROWS, Kind, Question, Search
 from mlflow_trace_exporter.web.trace_page import Found
 from tests.support.builders import RULES, record
 
@@ -27,15 +27,15 @@ WEEK_MS = 7 * 24 * HOUR_MS
 STAGING = {"environment": "staging", "app_version": "1.5.0"}
 
 
-def ask(**query: str) -> PendingAnswer:
-    return PendingAnswer.parse(query.items(), RULES.names, NOW_MS)
+def ask(**query: str) -> Question:
+    return Question.parse(query.items(), RULES.names, NOW_MS)
 
 
-def found(question: PendingAnswer, *records: TraceRecord, objectives: Objectives = OBJECTIVES) -> list[str]:
+def found(question: Question, *records: TraceRecord, objectives: Objectives = OBJECTIVES) -> list[str]:
     return [each.trace_id for each in trace_list.answer(question, records, RULES, objectives, APPLICATION)]
 
 
-def searches(question: PendingAnswer, objectives: Objectives = OBJECTIVES) -> list[list[str]]:
+def searches(question: Question, objectives: Objectives = OBJECTIVES) -> list[list[str]]:
     return question.searches(RULES, objectives)
 
 
@@ -55,7 +55,7 @@ def test_an_hour_of_everything_is_asked_for_unless_it_is_said() -> None:
 def test_all_that_can_be_said() -> None:
     question = ask(environment="production", version="", status="error", start="1789990000", end="1789990060.5")
     asked = {"environment": "production"}
-    assert question == PendingAnswer(asked, [], Kind.ERROR, None, 1_789_990_000_000, 1_789_990_060_500)
+    assert question == Question(asked, [], Kind.ERROR, None, 1_789_990_000_000, 1_789_990_060_500)
     keys = ("environment", "deployment.environment.name", "deployment.environment")
     assert searches(question) == [["trace.status = 'ERROR'", f"tag.`{key}` LIKE '%production%'"] for key in keys]
     assert ask(experiment="chatbot").experiment == "chatbot"
@@ -263,7 +263,7 @@ def test_no_more_is_taken_than_is_shown_or_can_be_looked_at() -> None:
     assert len(trace_list.answer(ask(), endless(), RULES, OBJECTIVES, APPLICATION)) == taken == MAX_ROWS
 
 
-def write(question: PendingAnswer, *records: TraceRecord, **options: Any) -> str:
+def write(question: Question, *records: TraceRecord, **options: Any) -> str:
     pages = MlflowPages("http://mlflow")
     rules = options.pop("rules", RULES)
     return trace_page.write(question, Found(records, **options), rules, pages, {"version": ["<1>"]}).decode()
@@ -308,7 +308,7 @@ def test_the_form_holds_what_was_asked_for() -> None:
         "missing": "cost",
         "end": "1789999999",
     }
-    question = PendingAnswer.parse(query.items(), rules.names, NOW_MS)
+    question = Question.parse(query.items(), rules.names, NOW_MS)
     page = write(question, rules=rules)
     fields = dict(re.findall(r'<input name="(\w+)"[^>]* value="([^"]*)"', page))
     assert fields == {
@@ -326,7 +326,7 @@ def test_the_form_holds_what_was_asked_for() -> None:
     }
     assert re.findall(r'<option value="(\w+)" selected>', page) == ["ok", "cost"]
     asked = {**query, **{name: html.unescape(value) for name, value in fields.items()}}
-    assert PendingAnswer.parse(asked.items(), rules.names, NOW_MS) == question, "what it sends asks for the same"
+    assert Question.parse(asked.items(), rules.names, NOW_MS) == question, "what it sends asks for the same"
     (day,) = re.findall(r'href="traces\?([^"]*)">day<', page)
     assert dict(parse_qsl(html.unescape(day))) == {
         **{name: value for name, value in query.items() if name not in ("since", "end")},
