@@ -97,7 +97,7 @@ def status() -> bytes:
 def failed_traces() -> bytes:
     """What the link of an alert leads to."""
     query = {"environment": "production", "status": "error", "since": "1h"}
-    question = trace_list.PendingAnswer.parse(query.items(), RULES.names, NOW_MS)
+    question = trace_list.Question.parse(query.items(), RULES.names, NOW_MS)
     newest = sorted(traces(), key=lambda each: -each.start_ms)
     rows = trace_list.answer(question, newest, RULES, Objectives(), frozenset({Traffic.APPLICATION}))
     pages = MlflowPages("http://mlflow:5000", None)
