@@ -188,7 +188,9 @@ class Reader:
         if self._horizon == Horizon.at(self._horizon.origin_ms) and self._horizon.origin_ms > now.earliest_ms:
             self.tally.commit(Horizon.at(now.earliest_ms))  # nothing is read yet, and our clock was ahead before
         self._take_back(now.latest_ms)
-        self._experiments = self._source.experiments()
+        before, self._experiments = self._experiments, self._source.experiments()
+        if before.keys() - self._experiments.keys():
+            self._recent.clear()  # MLflow's counts no longer include what is known of these experiments
         self._origins.learn(self._experiments, now, self._horizon, self._settings.limits.overlap_ms)
 
     def _take_back(self, latest_ms: int) -> None:

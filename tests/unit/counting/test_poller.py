@@ -253,3 +253,22 @@ def test_experiments_of_two_workspaces_with_the_same_name_are_counted_apart(
     assert rig.labels() == {(f"{name}/chatbot", "production", "1.0", "unknown") for name in ("a", "b")}
     assert rig.reading.experiments == ("a/chatbot", "b/chatbot")
     assert rig.reading.created_s.keys() == {"a/chatbot", "b/chatbot"}
+
+
+def test_traces_of_an_experiment_that_is_no_longer_read_do_not_stand_for_others(make_rig: Callable[..., Rig]) -> None:
+    """MLflow counts as many traces in that second as are known, but they are not the same."""
+    mlflow = SimulatedMlflow(page_size=3)
+    other = replace(CHATBOT, experiment_id="2", name="other")
+    mlflow.selected = {**mlflow.selected, "2": other}
+    rig = make_rig(mlflow)
+    rig.tick()
+    at_ms = mlflow.clock_ms - EPOCH_MS
+    for number in range(5):
+        mlflow.change(mlflow.trace(at_ms + number), experiment_id="2", experiment="other")
+    rig.settle()
+    assert rig.traces == 5
+    mlflow.selected = {CHATBOT.experiment_id: CHATBOT}
+    for number in range(5):
+        mlflow.trace(at_ms + number)
+    rig.tick()
+    assert rig.reading.pending == 5
