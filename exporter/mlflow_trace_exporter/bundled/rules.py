@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import yaml
@@ -57,13 +58,18 @@ def for_operator(links: Links, labels: Mapping[str, str]) -> str:
 
 def alerts_with(metric: str) -> list[str]:
     """The alerts that use a metric in their expression, or a series that is recorded from it."""
-    groups = yaml.safe_load(for_prometheus(Links()))["groups"]
-    rules = [rule for group in groups for rule in group["rules"]]
+    rules = _rules()
     names, before = {metric, *(f"{metric}_{each}" for each in ("bucket", "count", "sum"))}, 0
     while len(names) > before:
         before = len(names)
         names |= {rule["record"] for rule in rules if "record" in rule and _series_in(rule["expr"]) & names}
     return sorted({rule["alert"] for rule in rules if "alert" in rule and _series_in(rule["expr"]) & names})
+
+
+@cache
+def _rules() -> list[dict[str, Any]]:
+    """All rules, which take some time to parse."""
+    return [rule for group in yaml.safe_load(for_prometheus(Links()))["groups"] for rule in group["rules"]]
 
 
 def _series_in(expr: str) -> set[str]:
