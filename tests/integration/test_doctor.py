@@ -246,7 +246,7 @@ def test_what_alerts_need_is_told_if_it_is_left_out(mlflow: Mlflow, tmp_path: Pa
     less = said(mlflow, tmp_path, experiment, metrics={"exclude": ["mlflow_tokens_per_trace", "mlflow_trace_cache_*"]})
     warnings = [line.strip() for line in less.splitlines() if "metrics.exclude" in line]
     assert warnings == [
-        "warning: metrics.exclude: without mlflow_tokens_per_trace these alerts cannot fire:"
+        "config       warning: metrics.exclude: without mlflow_tokens_per_trace these alerts cannot fire:"
         " MlflowVersionUsesMoreTokens"
     ]
     histogram, counters = 2 * (11 + 3), 2
