@@ -108,8 +108,8 @@ FORECAST_VS_OBJECTIVE = number(
 
 COST_PER_DAY = over_time(
     "Cost per day",
-    "The daily cost at the current pace. Of more than ten applications and environments, the most expensive. The dashed"
-    " line is the objective of an environment, if its applications have the same.",
+    "The daily cost at the current pace. To stay readable, the graph shows at most ten applications and environments:"
+    " the most expensive. The dashed line is the objective of an environment, if its applications have the same.",
     "currencyUSD",
     Query(_cost_of_a_day(), _NAME),
     Query(q.shared_objective("cost_usd_per_day"), "{{environment}} objective", dashed=True),
@@ -117,8 +117,8 @@ COST_PER_DAY = over_time(
 
 COST_PER_DAY_BY_VERSION = over_time(
     "Cost per day by version",
-    "The daily cost at the current pace, by application, environment and version. Of more than ten, the most"
-    " expensive.",
+    "The daily cost at the current pace, by application, environment and version. To stay readable, the graph shows at"
+    " most ten of these: the most expensive.",
     "currencyUSD",
     Query(_cost_of_a_day(_VERSION), f"{_NAME} {{{{version}}}}"),
     stacked=True,
@@ -140,9 +140,9 @@ TOKENS = over_time(
 CACHE_HIT_SHARE = over_time(
     "Cache hit share",
     "The share of all input that was read from the provider's cache. Higher is cheaper. A drop usually means that the"
-    " beginning of a prompt has changed. Most MLflow integrations count cached tokens as input tokens. For a trace name"
-    " with more cached tokens than input tokens (mlflow.claude_code), the input is the sum of both. Of more than ten"
-    " applications and environments, those with the most input.",
+    " beginning of a prompt has changed. Most MLflow integrations count cached tokens as input tokens. For a trace"
+    " name with more cached tokens than input tokens (mlflow.claude_code), the input is the sum of both. To stay"
+    " readable, the graph shows at most ten applications and environments: those with the most input.",
     "percentunit",
     Query(q.highest(q.ratio(q.rate(_READ), _ALL_INPUT), q.increase(_INPUT, window=q.WHOLE)), _NAME),
 )
@@ -150,7 +150,7 @@ CACHE_HIT_SHARE = over_time(
 WITHOUT_USAGE_OR_COST = over_time(
     "Without usage or cost",
     "The share of traces without token usage, or without cost. The numbers on this dashboard are too low by that much."
-    " Of more than ten applications and environments, those with the most such traces.",
+    " To stay readable, the graph shows at most ten applications and environments: those with the most such traces.",
     "percentunit",
     Query(_share_without("token_usage"), f"{_NAME} usage"),
     Query(_share_without("cost"), f"{_NAME} cost"),

@@ -104,8 +104,8 @@ BUDGETS = rows(
 _HOW_FAST = (
     "How many times faster than sustainable the budget burns, over four windows. At 1 it lasts for 30 days. Dashed"
     " lines are the rates at which alerts fire: 14.4 over an hour and 6 over six hours page; 3 over a day and 1 over"
-    " three days warn. Of more than five applications and environments, those that burn the fastest at the end, for"
-    " each window."
+    " three days warn. To stay readable, the graph shows at most five applications and environments: those that burn"
+    " the fastest at the end, for each window."
 )
 
 ERROR_BURN_RATE = _burn_rate(
@@ -124,7 +124,8 @@ LATENCY_BURN_RATE = _burn_rate(
 
 FAILED_TRACES = over_time(
     "Failed traces",
-    "Failed traces per minute, by application, environment and version. Of more than ten, those with the most.",
+    "Failed traces per minute, by application, environment and version. To stay readable, the graph shows at most ten"
+    " of these: those with the most.",
     "suffix: /min",
     _per_minute("mlflow_trace_errors_total"),
     stacked=True,
@@ -134,7 +135,7 @@ FAILED_TRACES = over_time(
 SLOW_TRACES = over_time(
     "Slow traces",
     "Traces per minute that were slower than the objective, by application, environment and version. Without a latency"
-    " objective there are none. Of more than ten, those with the most.",
+    " objective there are none. To stay readable, the graph shows at most ten of these: those with the most.",
     "suffix: /min",
     _per_minute("mlflow_trace_slow_total"),
     stacked=True,

@@ -103,8 +103,8 @@ APPLICATIONS = rows(
 
 TRACES = over_time(
     "Traces",
-    "Finished traces per second. Traffic usually follows the time of day. Of more than ten applications and"
-    " environments, those with the most traces.",
+    "Finished traces per second. Traffic usually follows the time of day. To stay readable, the graph shows at most"
+    " ten applications and environments: those with the most traces.",
     "suffix: /s",
     Query(q.highest(q.rate("mlflow_traces_total"), _traces(q.WHOLE)), _NAME),
     link=("Traces of this application", traces_url(**OF_SERIES)),
@@ -112,8 +112,9 @@ TRACES = over_time(
 
 FAILED_TRACES = over_time(
     "Failed traces",
-    "The share of traces that failed. Of more than ten applications and environments, those that burned the most of"
-    " their error budget. The dashed line is the objective of an environment, if its applications have the same.",
+    "The share of traces that failed. To stay readable, the graph shows at most ten applications and environments:"
+    " those that burned the most of their error budget. The dashed line is the objective of an environment, if its"
+    " applications have the same.",
     "percentunit",
     Query(
         q.highest(
@@ -128,9 +129,9 @@ FAILED_TRACES = over_time(
 
 P95_LATENCY = over_time(
     "p95 latency",
-    "95 % of the traces took at most this long, estimated from histogram buckets. Of more than ten applications and"
-    " environments, those that burned the most of their slow budget. The dashed line is the latency objective of an"
-    " environment, if its applications have the same.",
+    "95 % of the traces took at most this long, estimated from histogram buckets. To stay readable, the graph shows at"
+    " most ten applications and environments: those that burned the most of their slow budget. The dashed line is the"
+    " latency objective of an environment, if its applications have the same.",
     "s",
     Query(q.highest(q.quantile(0.95), _worst(_slow_budget(q.WHOLE, q.END))), _NAME, exemplars=True),
     Query(q.shared_objective("latency_seconds"), "{{environment}} objective", dashed=True),
@@ -164,16 +165,16 @@ TOKENS = over_time(
 
 COST = over_time(
     "Cost",
-    "Cost per hour, at the prices that MLflow knows. Traces without a price cost nothing. Of more than ten applications"
-    " and environments, the most expensive.",
+    "Cost per hour, at the prices that MLflow knows. Traces without a price cost nothing. To stay readable, the graph"
+    " shows at most ten applications and environments: the most expensive.",
     "currencyUSD",
     Query(q.highest(f"3600 * {q.added(q.COST, 'rate')}", q.added(q.COST, "increase", window=q.WHOLE)), _NAME),
 )
 
 IN_PROGRESS = over_time(
     "In progress",
-    "Traces that have started and not ended. Some are normal; a number that only grows is not. Of more than ten"
-    " applications and environments, those with the most at the end.",
+    "Traces that have started and not ended. Some are normal; a number that only grows is not. To stay readable, the"
+    " graph shows at most ten applications and environments: those with the most at the end.",
     "short",
     Query(q.highest(_IN_PROGRESS, _IN_PROGRESS_AT_END), _NAME),
     link=("Traces in progress", traces_url("in_progress", **OF_SERIES)),

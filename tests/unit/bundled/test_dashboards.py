@@ -331,6 +331,13 @@ def test_labels_of_the_configuration_have_variables(tmp_path: Path) -> None:
                 )
 
 
+def test_such_a_variable_is_narrowed_as_the_others_are(tmp_path: Path) -> None:
+    for uid, board in written(tmp_path, "{region: tag.region}").items():
+        if uid != "mlflow-exporter":
+            narrowed = variables(board)["region"]["query"]["query"]
+            assert ('experiment="$experiment"' in narrowed) is (uid == "mlflow-versions"), narrowed
+
+
 def test_only_series_that_have_the_label_are_filtered_by_it(tmp_path: Path) -> None:
     have = {family.name for family in FAMILIES if "trace_name" in family.label_names}
     for board in written(tmp_path, "{team: tag.team}").values():
