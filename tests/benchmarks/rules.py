@@ -60,8 +60,8 @@ GROUP = re.compile(r"^  - name: (?P<name>.+)\n(?:    interval: (?P<minutes>\d+)m
 DEFAULT_INTERVAL_S = 30
 FAILING_FOR_S = {"healthy": 0, "all fail": 2.5 * HOUR_S}
 """For how long all applications have failed in each state. After two and a half hours all pages on errors fire."""
-WATCH_S = 260.0
-"""Twice the longest interval, and some more."""
+WATCH_S = 400.0
+"""Longer than the longest interval, and than alerts are held back."""
 
 Labels = tuple[tuple[str, str], ...]
 
