@@ -109,25 +109,6 @@ FILE = CaseFile(
             ),
         ),
         Case(
-            "cost is compared with the objective of each application",
-            "1m",
-            [
-                A.objective("production", 1500, "cheap", "research", cost_usd_per_day=10, min_traces=20),
-                A.objective("production", 1500, "dear", "sales", cost_usd_per_day=100, min_traces=20),
-                A.version(
-                    "production", "1", "cheap", traces="0+1x1500", input_cost="0+0.01x1500", output_cost="0x1500"
-                ),
-                A.version("production", "1", "dear", traces="0+1x1500", input_cost="0+0.06x1500", output_cost="0x1500"),
-            ],
-            (
-                ask(
-                    'group by (experiment, team) (ALERTS{alertstate="firing",alertname=~"MlflowCost.*"})',
-                    "25h",
-                    one(experiment="cheap", team="research"),
-                ),
-            ),
-        ),
-        Case(
             "the same versions in two applications - 1.5.0 is worse in one of them, and better in the other",
             "1m",
             [

@@ -110,5 +110,22 @@ FILE = CaseFile(
                 ),
             ),
         ),
+        Case(
+            "cost is compared with the objective of each application",
+            "5m",
+            [
+                A.objective("production", 300, "cheap", "research", cost_usd_per_day=10, min_traces=20),
+                A.objective("production", 300, "dear", "sales", cost_usd_per_day=100, min_traces=20),
+                A.version("production", "1", "cheap", traces="0+5x300", input_cost="0+0.05x300", output_cost="0x300"),
+                A.version("production", "1", "dear", traces="0+5x300", input_cost="0+0.3x300", output_cost="0x300"),
+            ],
+            (
+                ask(
+                    'group by (experiment, team) (ALERTS{alertstate="firing",alertname=~"MlflowCost.*"})',
+                    "25h",
+                    one(experiment="cheap", team="research"),
+                ),
+            ),
+        ),
     ),
 )

@@ -143,7 +143,7 @@ def test_the_rules_have_a_past_of_their_own(asked: Asked, tmp_path: Path) -> Non
         [tool("promtool"), "tsdb", "dump", tmp_path / "blocks"], check=True, capture_output=True, text=True
     )
     recorded = {line.split('__name__="')[1].split('"')[0] for line in dump.stdout.splitlines()}
-    assert "experiment_environment_version_le:mlflow_trace_duration_seconds_bucket:increase5m" in recorded, sorted(
+    assert "experiment_environment_version_le:mlflow_trace_duration_seconds_bucket:increase1h" in recorded, sorted(
         recorded
     )
 

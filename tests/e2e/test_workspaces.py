@@ -55,8 +55,8 @@ def test_links_into_mlflow_lead_to_the_workspace_that_is_read(mlflow: Mlflow, tm
     exporter = Exporter(tmp_path, {"mlflow": {"tracking_uri": mlflow.uri}, "poll": {"interval": "1s", "start": "1h"}})
     with exporter.running():
         eventually(lambda: exporter.samples().get("mlflow_up"), "it has polled")
-        pages = [requests.get(f"{exporter.url}/{path}", timeout=10).text for path in ("", "traces")]
-        redirect = requests.get(f"{exporter.url}/trace/{trace_id}", allow_redirects=False, timeout=10)
+        pages = [requests.get(f"{exporter.url}/{path}", timeout=60).text for path in ("", "traces")]
+        redirect = requests.get(f"{exporter.url}/trace/{trace_id}", allow_redirects=False, timeout=60)
     links = [html.unescape(link) for page in pages for link in re.findall(rf'href="({mlflow.uri}[^"]*)"', page)]
     of_trace = f"{mlflow.uri}/#/experiments/{mlflow.experiment_id(experiment)}/traces/{trace_id}?workspace={WORKSPACE}"
     assert len(links) == 3, "MLflow, the trace, and all traces"
@@ -273,7 +273,7 @@ def test_a_workspace_that_is_denied_or_appears_later_loses_nothing(teams: Teams,
         teams.users.let_read_all("exporter", "team-c")
         (trace_id,) = teams.log("team-c", "chatbot", 1)
         eventually(lambda: traces_of(exporter) == teams.logged, "what team-b lacks is found, and team-c", 180)
-        link = requests.get(f"{exporter.url}/trace/{trace_id}", allow_redirects=False, timeout=10)
+        link = requests.get(f"{exporter.url}/trace/{trace_id}", allow_redirects=False, timeout=60)
         assert link.headers["Location"].endswith(f"/traces/{trace_id}?workspace=team-c")
         exporter.process.kill()
     with exporter.running():

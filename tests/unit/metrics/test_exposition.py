@@ -18,6 +18,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 from prometheus_client.registry import Collector
 
 from mlflow_trace_exporter.domain.labels import clean
+from mlflow_trace_exporter.domain.objectives import Objective
 from mlflow_trace_exporter.domain.trace import State, TokenUsage
 from mlflow_trace_exporter.domain.triage import Batch
 from mlflow_trace_exporter.metrics.exposition import PROMETHEUS, WANTED_S, Exposition, Format
@@ -357,6 +358,7 @@ def test_series_with_an_experiment_have_its_workspace_if_the_server_has_workspac
         SNAPSHOT.status.reading,  # type: ignore[type-var]  # it is there
         running={(name, "production"): 1 for name in experiments},
         created_s=dict.fromkeys(experiments, 1.0),
+        objectives={(name, "production"): Objective() for name in experiments},
         first_seen_s={(name, "production", "1.4.0"): 1.0 for name in experiments},
     )
     status = replace(STATUS, reading=reading)
