@@ -33,13 +33,14 @@ SIZES = {"status": (1040, 890), "traces": (1040, 590)}
 SHARES = (  # traces, and how many of them fail
     ("tideline-search", "production", "1.4.0", 60, 0.0),
     ("tideline-support", "production", "1.4.0", 200, 0.01),
+    ("tideline-orders", "production", "2.1.0", 58, 0.02),
     ("tideline-support", "production", "1.5.0", 100, 0.06),
     ("tideline-support", "staging", "1.5.0", 34, 0.03),
 )
 
 
 def traces() -> Iterator[TraceRecord]:
-    """The traces of two applications, over the last hour."""
+    """The traces of three applications, over the last hour."""
     dice = Random(1)
     for experiment, environment, version, amount, failing in SHARES:
         for _ in range(amount):
@@ -65,7 +66,7 @@ def status() -> bytes:
     now_s = NOW_MS / 1000
     counted = increments(*traces())
     reading = Reading(
-        experiments=("tideline-search", "tideline-support"),
+        experiments=("tideline-orders", "tideline-search", "tideline-support"),
         objectives={},
         interval_s=15,
         complete_until_s=now_s - 7_200,
