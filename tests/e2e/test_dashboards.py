@@ -156,8 +156,9 @@ def asked(mlflow: Mlflow, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
             "experiment_environment:mlflow_trace_cost_usd:increase1d > 22",
             'experiment_environment:mlflow_trace_cost_usd:increase1d{environment="staging"} > 3.7',
             'ALERTS{alertstate="firing", alertname="MlflowErrorRatioHigh", team="support"}',
+            "sum_over_time(experiment_environment:mlflow_trace_errors:increase1h[1h:1m]) > 3",
         ):
-            eventually(partial(query, recorded), f"there is {recorded}", 60)
+            eventually(partial(query, recorded), f"there is {recorded}", 90)
         eventually(lambda: query("mlflow_trace_exporter_audited_until_timestamp_seconds"), "an audit", 90)
         yield prometheus
 
