@@ -261,7 +261,7 @@ needs at least 15, 7, 4 or 3 bad traces; it never needs fewer than 3, however st
 there because increase() extrapolates: one trace may look like slightly more than 1.)
 
 While there is no fresh data, a burning budget stays burning. MlflowTracesStale inhibits the notification that the
-alert is resolved, and nobody knows whether it is.""",
+alert is resolved, because it may not be.""",
             (record for kind in KINDS for record in _burning(kind)),
         ),
         *(alert for kind in KINDS for alert in _budget_burn(kind)),

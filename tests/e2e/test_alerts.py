@@ -206,7 +206,7 @@ def test_mlflow_is_killed_and_what_depends_on_it_is_inhibited(tmp_path: Path) ->
             assert alerts["MlflowTracesStale"]["receivers"] == [{"name": "nobody"}]
             quiet = "absent_over_time(experiment_environment:mlflow_trace_errors:ratio_increase5m[10s])"
             eventually(lambda: watch.prometheus.query(quiet), "the short window of the page is empty", 60)
-            assert watch.state("MlflowErrorBudgetBurn") == "suppressed", "it has not ended: nobody knows"
+            assert watch.state("MlflowErrorBudgetBurn") == "suppressed", "it is not known to have ended"
             mlflow.start()
             eventually(lambda: watch.notified("pager", "MlflowErrorBudgetBurn", "resolved"), "the page is resolved", 90)
             eventually(lambda: watch.notified("team", "MlflowUnreachable", "resolved"), "it is resolved", 90)

@@ -148,7 +148,7 @@ def test_exit_code_3_where_traces_do_not_tell_what_is_asked(mlflow: Mlflow, tmp_
         [Trace(now_ms() - 60_000, None, tags=tags)] * 30 + [Trace(now_ms() - 60_000, 9_000, tags=tags)],
     )
     done = checked.run(tmp_path, "--environment=unmeasured", "--p95=5s", "--error-rate=5%")
-    assert done.exit_code == 3, "nobody knows how long they took"
+    assert done.exit_code == 3, "their durations are unknown"
     too_few, within, _ = done.stdout.splitlines()
     name = f"{checked.experiment} in unmeasured"
     assert too_few.startswith(

@@ -18,7 +18,8 @@ from mlflow_trace_exporter.listed import few
 from mlflow_trace_exporter.metrics.families import MISSING
 from mlflow_trace_exporter.metrics.meter import Meter
 from mlflow_trace_exporter.reports.check import look
-from mlflow_trace_exporter.settings.config import PERSONAL, Config
+from mlflow_trace_exporter.settings.config import Config
+from mlflow_trace_exporter.settings.label_keys import PERSONAL
 from mlflow_trace_exporter.shown import is_fit
 from mlflow_trace_exporter.tracking.source import MlflowSource
 from mlflow_trace_exporter.wiring import label_rules, ms, now_ms, open_meter, open_source
