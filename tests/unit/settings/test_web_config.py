@@ -89,7 +89,7 @@ def test_a_change_that_cannot_be_used_or_opens_the_door_is_not_taken(
     file.write_text(change)
     assert web.settings() is before
     assert web.settings() is before
-    assert len(caplog.records) == 1, "it is said, once"
+    assert len(caplog.records) == 1, "one line in the log"
     file.unlink()
     assert web.settings() is before
     shutil.copy(FILES / "users.good.yml", file)

@@ -159,8 +159,16 @@ def test_a_refusal_says_what_mlflow_reports() -> None:
 
 
 def test_a_request_that_is_dropped_ends() -> None:
-    with endless.server(again_and_again(UNTIL_CLOSED, b" ", 0.02)) as uri:
-        Client(uri).begin_search(["1"], "").drop()
+    begun = threading.Event()
+
+    def answer(out: BufferedIOBase, over: threading.Event) -> None:
+        begun.set()
+        again_and_again(UNTIL_CLOSED, b" ", 0.02)(out, over)
+
+    with endless.server(answer) as uri:
+        pending = Client(uri).begin_search(["1"], "")
+        assert begun.wait(60), "it is sent"  # before, Python may be about to connect, and complain of the socket
+        pending.drop()
         assert nothing_is_left_behind(), "and the server is still sending"
 
 
