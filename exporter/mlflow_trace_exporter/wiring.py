@@ -3,7 +3,6 @@
 import time
 from collections.abc import Iterator
 from datetime import timedelta
-from fnmatch import fnmatchcase
 from typing import Literal
 
 from mlflow_trace_exporter.addresses import without_credentials
@@ -12,10 +11,10 @@ from mlflow_trace_exporter.counting.reader import PollSettings
 from mlflow_trace_exporter.counting.release import SeriesSettings
 from mlflow_trace_exporter.domain.admission import Caps
 from mlflow_trace_exporter.domain.clocks import PLAUSIBLE_MS
+from mlflow_trace_exporter.domain.globs import is_name, matches
 from mlflow_trace_exporter.domain.horizon import Limits
 from mlflow_trace_exporter.domain.labels import LabelRules
 from mlflow_trace_exporter.domain.moments import text
-from mlflow_trace_exporter.domain.objectives import WILDCARDS
 from mlflow_trace_exporter.errors import UserError
 from mlflow_trace_exporter.metrics.families import trace_families
 from mlflow_trace_exporter.metrics.meter import Meter
@@ -54,7 +53,7 @@ def mlflow_pages(settings: Config) -> MlflowPages:
     """Links to MLflow's pages."""
     url = settings.web.mlflow_ui_url or without_credentials(settings.mlflow.tracking_uri).rstrip("/")
     match settings.mlflow.workspaces:
-        case (name,) if not WILDCARDS & set(name):
+        case (name,) if is_name(name):
             return MlflowPages(url, name)
     return MlflowPages(url)
 
@@ -87,7 +86,7 @@ def label_rules(settings: Config) -> LabelRules:
 
 def excluded(settings: Config) -> frozenset[str]:
     """The names of the metrics that are not exposed."""
-    return frozenset(name for name in EXCLUDABLE for each in settings.metrics.exclude if fnmatchcase(name, each))
+    return frozenset(name for name in EXCLUDABLE for each in settings.metrics.exclude if matches(each, name))
 
 
 def warnings_about(settings: Config) -> Iterator[str]:

@@ -13,8 +13,8 @@ import click
 
 from mlflow_trace_exporter import logs
 from mlflow_trace_exporter.commands import flags, output
+from mlflow_trace_exporter.domain.globs import ANY
 from mlflow_trace_exporter.domain.labels import PLACE_LABELS
-from mlflow_trace_exporter.domain.objectives import ANY
 from mlflow_trace_exporter.errors import PollError, UserError
 from mlflow_trace_exporter.listed import did_you_mean, few
 from mlflow_trace_exporter.settings import config

@@ -280,7 +280,8 @@ class Reader:
         parts = [due_now[at : at + PENDING_AT_ONCE] for at in range(0, len(due_now), PENDING_AT_ONCE)]
         lookups = [self._lookup(part) for part in parts]
         for part, lookup, by_id in zip(parts, lookups, self._source.get(lookups), strict=True):
-            others = [each for each in part if not self._can_ask_for(each)]
+            asked = set(lookup.trace_ids)
+            others = [each for each in part if each.trace_id not in asked]
             found = [*by_id, *self._find_by_start(others)]
             there = {record.trace_id for record in found}
             self._store(found, self._horizon, gone=[each for each in lookup.trace_ids if each not in there])

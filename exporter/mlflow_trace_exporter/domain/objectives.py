@@ -6,17 +6,12 @@ a threshold is set in the configuration and nowhere else.
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from fnmatch import fnmatchcase
 from functools import lru_cache, partial
 
 from mlflow_trace_exporter.domain.admission import Group
+from mlflow_trace_exporter.domain.globs import ANY, is_name, matches
 from mlflow_trace_exporter.domain.labels import PLACE_LABELS, clean
 from mlflow_trace_exporter.shown import shown
-
-WILDCARDS = frozenset("*?[")
-
-ANY = "*"
-"""The pattern of all names."""
 
 MAX_CACHED = 10_000
 """For how many applications and environments the objective is remembered, because each trace needs it."""
@@ -27,17 +22,7 @@ def pattern(text: str) -> str:
     a glob is not truncated, because it can be longer than what it matches. Raises ValueError if blank."""
     if not text.strip():
         raise ValueError("is empty; write a name, or a glob of names")
-    return shown(text.strip()) if WILDCARDS & set(text) else clean(text)
-
-
-def is_name(pattern: str) -> bool:
-    """Whether a pattern is certainly no glob."""
-    return not WILDCARDS & set(pattern)
-
-
-def matches(pattern: str, name: str) -> bool:
-    """Whether a pattern is this name, or a glob that matches it. So the name `chat[v2]` matches itself."""
-    return pattern in (ANY, name) or fnmatchcase(name, pattern)
+    return clean(text) if is_name(text) else shown(text.strip())
 
 
 def _covers(pattern: str, other: str) -> bool:

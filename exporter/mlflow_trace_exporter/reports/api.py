@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mlflow_trace_exporter import wiring
+from mlflow_trace_exporter.domain.globs import ANY
 from mlflow_trace_exporter.domain.moments import Moment, asked_ms
-from mlflow_trace_exporter.domain.objectives import ANY, Objective, Objectives
+from mlflow_trace_exporter.domain.objectives import Objective, Objectives
 from mlflow_trace_exporter.domain.trace import State
 from mlflow_trace_exporter.errors import ArgumentError, UserError
 from mlflow_trace_exporter.reports import arguments, presence, report

@@ -7,9 +7,10 @@ from enum import Enum
 from itertools import product
 
 from mlflow_trace_exporter.domain.admission import Group
+from mlflow_trace_exporter.domain.globs import ANY, is_name
 from mlflow_trace_exporter.domain.labels import PLACE_LABELS, Labels
 from mlflow_trace_exporter.domain.moments import utc
-from mlflow_trace_exporter.domain.objectives import ANY, Objective, Objectives, is_name
+from mlflow_trace_exporter.domain.objectives import Objective, Objectives
 from mlflow_trace_exporter.reports.report import Tally
 from mlflow_trace_exporter.tracking.query import Library, Progress, Query, no_progress
 

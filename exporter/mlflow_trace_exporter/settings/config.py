@@ -4,7 +4,6 @@ import os
 import re
 from collections.abc import Mapping
 from datetime import timedelta
-from fnmatch import fnmatchcase
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -26,8 +25,9 @@ from pydantic import model_validator as validates_model
 
 from mlflow_trace_exporter.addresses import without_credentials
 from mlflow_trace_exporter.domain.durations import parse_duration
+from mlflow_trace_exporter.domain.globs import ANY, matches
 from mlflow_trace_exporter.domain.labels import ENVIRONMENT, VERSION, clean
-from mlflow_trace_exporter.domain.objectives import ANY, Objective, Objectives, pattern
+from mlflow_trace_exporter.domain.objectives import Objective, Objectives, pattern
 from mlflow_trace_exporter.domain.traffic import Traffic
 from mlflow_trace_exporter.errors import UserError
 from mlflow_trace_exporter.listed import did_you_mean
@@ -107,7 +107,7 @@ def _start(value: object) -> timedelta | Literal["now", "earliest"]:
 def _exclusion(value: object) -> str:
     if not isinstance(value, str):
         raise ValueError(f"{as_written(value)} is not a metric; write a name or a glob, as in mlflow_tokens_*")
-    if not any(fnmatchcase(name, value) for name in EXCLUDABLE):
+    if not any(matches(value, name) for name in EXCLUDABLE):
         meant = did_you_mean(value, EXCLUDABLE) or f"; they are {', '.join(EXCLUDABLE)}"
         raise ValueError(f"{value!r} is none of the metrics about traces{meant}")
     return value

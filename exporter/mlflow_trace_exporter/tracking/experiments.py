@@ -3,8 +3,8 @@
 import logging
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
 
+from mlflow_trace_exporter.domain.globs import matches
 from mlflow_trace_exporter.domain.labels import clean
 from mlflow_trace_exporter.domain.workspaces import SEPARATOR, qualified
 from mlflow_trace_exporter.listed import did_you_mean, few
@@ -104,7 +104,7 @@ def select(active: Sequence[Experiment], selectors: Sequence[str], workspaces: W
     chosen = [each for matches in found.values() for each in matches] if selectors else active
     return Selection(
         {each.experiment_id: each for each in chosen},
-        tuple(selector for selector, matches in found.items() if not matches),
+        tuple(selector for selector, selected in found.items() if not selected),
         tuple(sorted(each.unique_name for each in active)),
         workspaces,
     )
@@ -119,4 +119,4 @@ def created_s(experiments: Iterable[Experiment], shown_labels: Container[str]) -
 
 def _selects(selector: str, experiment: Experiment) -> bool:
     names = (experiment.name, *([experiment.unique_name] if SEPARATOR in selector else []))
-    return selector in (experiment.experiment_id, *names) or any(fnmatchcase(name, selector) for name in names)
+    return selector == experiment.experiment_id or any(matches(selector, name) for name in names)

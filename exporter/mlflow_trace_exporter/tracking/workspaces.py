@@ -3,9 +3,8 @@
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from fnmatch import fnmatchcase
 
-from mlflow_trace_exporter.domain.objectives import WILDCARDS
+from mlflow_trace_exporter.domain.globs import is_name, matches
 from mlflow_trace_exporter.errors import PollError, Reason
 from mlflow_trace_exporter.tracking import filters
 from mlflow_trace_exporter.tracking.client import Client
@@ -127,12 +126,10 @@ def choose(listed: Sequence[str], selectors: Sequence[str]) -> tuple[tuple[str, 
     names, and the globs that match none. Pure."""
     if not selectors:
         return tuple(listed), ()
-    matches = {selector: _matches(listed, selector) for selector in selectors}
-    names = dict.fromkeys(name for found in matches.values() for name in found)
-    return tuple(names), tuple(selector for selector, found in matches.items() if not found)
+    found = {selector: _selected(listed, selector) for selector in selectors}
+    names = dict.fromkeys(name for selected in found.values() for name in selected)
+    return tuple(names), tuple(selector for selector, selected in found.items() if not selected)
 
 
-def _matches(listed: Sequence[str], selector: str) -> list[str]:
-    if not WILDCARDS & set(selector):
-        return [selector]
-    return [name for name in listed if fnmatchcase(name, selector)]
+def _selected(listed: Sequence[str], selector: str) -> list[str]:
+    return [selector] if is_name(selector) else [name for name in listed if matches(selector, name)]

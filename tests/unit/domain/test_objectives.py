@@ -4,8 +4,9 @@ from dataclasses import replace
 
 import pytest
 
+from mlflow_trace_exporter.domain.globs import is_name
 from mlflow_trace_exporter.domain.labels import PLACE_LABELS
-from mlflow_trace_exporter.domain.objectives import NONE, Objective, Objectives, is_name
+from mlflow_trace_exporter.domain.objectives import NONE, Objective, Objectives
 from mlflow_trace_exporter.metrics.families import trace_families
 from mlflow_trace_exporter.metrics.meter import Meter
 from mlflow_trace_exporter.metrics.model import Cell
