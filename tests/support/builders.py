@@ -3,8 +3,9 @@
 from typing import Any
 
 from mlflow_trace_exporter.domain.admission import Caps
+from mlflow_trace_exporter.domain.groups import Group
 from mlflow_trace_exporter.domain.horizon import Limits
-from mlflow_trace_exporter.domain.labels import LabelRules
+from mlflow_trace_exporter.domain.labels import TRACE_LABELS, LabelRules
 from mlflow_trace_exporter.domain.objectives import Objectives
 from mlflow_trace_exporter.domain.trace import Cost, State, TokenUsage, TraceRecord
 from mlflow_trace_exporter.domain.traffic import Traffic
@@ -21,6 +22,11 @@ CAPS = Caps(values=200, series=100_000)
 METER = Meter(FAMILIES, RULES, CAPS, frozenset({Traffic.APPLICATION}), OBJECTIVES)
 LIMITS = Limits(lateness_ms=7_200_000, audit_horizon_ms=86_400_000, margin_ms=300_000, overlap_ms=120_000)
 BUILD = Build("0.0.0", "3.11.0", "3.17.2")
+
+
+def group(*values: str) -> Group:
+    """The group with these label values: a place, or traces of a version and name."""
+    return Group(TRACE_LABELS[: len(values)], values)
 
 
 def increments(*records: TraceRecord, meter: Meter = METER) -> Increments:

@@ -7,6 +7,7 @@ from pathlib import Path
 from mlflow_trace_exporter.counting.ledger_schema import digest
 
 GROUP = '["chatbot","production","1.4.0","support"]'
+SHAPE = '[["experiment","environment","version","trace_name"],[]]'
 
 SCHEMA_4 = """
 CREATE TABLE done (trace_id TEXT PRIMARY KEY, start_ms INTEGER NOT NULL, amounts INTEGER);
@@ -37,6 +38,7 @@ INSERT INTO pending VALUES ('tr-9', 700000, '1', 'chatbot', 'production', 1, 1, 
 INSERT INTO totals VALUES ('mlflow_trace_exporter_ledger_resets_total', '[]', '', 0, 0),
   ('mlflow_traces_total', '{GROUP}', '', 2, 0), ('mlflow_trace_input_cost_usd_total', '{GROUP}', '', 0.5, 0.25);
 INSERT INTO groups VALUES ('{GROUP}', 5000, 1), ('["chatbot","production"]', 5000, 2);
+INSERT INTO shapes VALUES ('mlflow_traces_total', '{SHAPE}'), ('mlflow_trace_input_cost_usd_total', '{SHAPE}');
 INSERT INTO versions VALUES ('["chatbot","production","1.4.0"]', 1000);
 INSERT INTO experiments VALUES ('1', 5, 0);
 INSERT INTO horizon VALUES (1, 0, 1000000000000, 100000000000, 6000000, 5400000);
@@ -61,7 +63,13 @@ PRAGMA user_version = 5;
 """
 """The ids as digests, with what each trace is counted with."""
 
+TO_SCHEMA_6 = f"""{TO_SCHEMA_5}
+CREATE TABLE workspaces (name TEXT PRIMARY KEY) WITHOUT ROWID;
+PRAGMA user_version = 6;
+"""
+
 _CHANGE = {
+    6: TO_SCHEMA_6,
     5: TO_SCHEMA_5,
     4: "",
     3: "ALTER TABLE horizon DROP COLUMN forgotten_ms; PRAGMA user_version = 3;",

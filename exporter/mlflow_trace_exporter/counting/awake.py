@@ -8,9 +8,10 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
 
-from mlflow_trace_exporter.domain.admission import Group
+from mlflow_trace_exporter.domain.groups import NO_GROUP, Group
+from mlflow_trace_exporter.domain.labels import LabelValues
 from mlflow_trace_exporter.metrics.model import Cell, TraceFamily
-from mlflow_trace_exporter.metrics.series import BySeries, Draft, LabelValues, Numbers, SeriesTotals
+from mlflow_trace_exporter.metrics.series import BySeries, Draft, Numbers, SeriesTotals
 
 
 class Stage(IntEnum):
@@ -53,7 +54,7 @@ class Awake:
     groups: Mapping[Group, GroupState] = field(default_factory=dict)
     shown: SeriesTotals = field(default_factory=dict)
     held: SeriesTotals = field(default_factory=dict)
-    first_ms: Mapping[Group, int | None] = field(default_factory=dict)
+    first_ms: Mapping[LabelValues, int | None] = field(default_factory=dict)
 
     def has(self, cell: Cell) -> bool:
         """Whether the series of a cell is shown, and so in the ledger."""
@@ -80,7 +81,7 @@ class Awake:
                     )
         return replace(self, shown=shown.result(), held=held.result())
 
-    def with_active(self, active_ms: Mapping[Group, int], first_ms: Mapping[Group, int]) -> "Awake":
+    def with_active(self, active_ms: Mapping[Group, int], first_ms: Mapping[LabelValues, int]) -> "Awake":
         """A copy with the times of increments to groups and versions. A group that was asleep is held."""
         stages = {group: self.groups[group].stage if group in self.groups else Stage.HELD for group in active_ms}
         states = {group: GroupState(ms, stages[group]) for group, ms in active_ms.items()}
@@ -112,7 +113,7 @@ class Awake:
         return replace(self, groups=groups, shown=shown.result(), held=held.result())
 
     def _is_awake(self, group: Group) -> bool:
-        return not group or group in self.groups
+        return group == NO_GROUP or group in self.groups
 
     def _is_held(self, group: Group) -> bool:
         return group in self.groups and self.groups[group].stage is Stage.HELD

@@ -11,12 +11,13 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
-from mlflow_trace_exporter.counting.ledger_connection import Connection, LedgerDamagedError, dump, load
+from mlflow_trace_exporter.counting.ledger_connection import Connection, LedgerDamagedError, load
 from mlflow_trace_exporter.counting.ledger_schema import digest
-from mlflow_trace_exporter.counting.ledger_totals import Totals
-from mlflow_trace_exporter.domain.admission import Group
+from mlflow_trace_exporter.counting.ledger_totals import Totals, key_of
+from mlflow_trace_exporter.domain.groups import Group
 from mlflow_trace_exporter.domain.growth import Amounts, Counted
 from mlflow_trace_exporter.domain.horizon import BUCKET_MS, Horizon, Kind, Pass, Window
+from mlflow_trace_exporter.domain.labels import LabelValues
 from mlflow_trace_exporter.domain.trace import TraceRecord
 from mlflow_trace_exporter.domain.triage import LONGEST_WAIT_MS, Batch, Known, Pending
 from mlflow_trace_exporter.metrics.model import Cell
@@ -76,7 +77,7 @@ class Ledger:
         """Look up trace ids."""
         marks = ",".join("?" * len(trace_ids))  # not json_each, which truncates an id at a NUL
         ids = {digest(trace_id): trace_id for trace_id in trace_ids}
-        columns = f"digest, labels, {', '.join(_READ)}"
+        columns = f"digest, names, labels, {', '.join(_READ)}"
         query = f"SELECT {columns} FROM done LEFT JOIN groups ON id = group_id WHERE digest IN ({marks})"  # noqa: S608 - no values
         done = self._db.rows(query, *ids)
         pending = self._db.rows(f"SELECT * FROM pending WHERE trace_id IN ({marks})", *trace_ids)  # noqa: S608 - no values
@@ -148,7 +149,7 @@ class Ledger:
         batch: Batch | None = None,
         amounts: Mapping[Cell, float] | None = None,
         active_ms: Mapping[Group, int] | None = None,
-        first_ms: Mapping[Group, int] | None = None,
+        first_ms: Mapping[LabelValues, int] | None = None,
         groups: Mapping[str, Group] | None = None,
     ) -> None:
         """Store a batch, the ``amounts`` that it adds, and the ``horizon`` in one transaction.
@@ -194,7 +195,9 @@ class Ledger:
         )
 
     def _group_id(self, group: Group | None) -> int | None:
-        rows = [] if group is None else self._db.rows("SELECT id FROM groups WHERE labels = ?", dump(group))
+        if group is None:
+            return None
+        rows = self._db.rows("SELECT id FROM groups WHERE names = ? AND labels = ?", *key_of(group))
         return rows[0][0] if rows else None
 
     def _retire(self, horizon: Horizon) -> None:
@@ -232,9 +235,9 @@ def _counted_now(record: TraceRecord, group: Group | None) -> tuple[str, Counted
 
 
 def _counted(row: tuple[Any, ...]) -> Counted:
-    _, labels, start_ms, failed, *counts, seen = row
+    _, names, labels, start_ms, failed, *counts, seen = row
     amounts = None if failed is None else Amounts(bool(failed), *counts)
-    return Counted(start_ms, None if labels is None else load(labels), amounts, seen)
+    return Counted(start_ms, None if labels is None else Group(load(names), load(labels)), amounts, seen)
 
 
 _PENDING_ROW = attrgetter(*(field.name for field in fields(Pending)))

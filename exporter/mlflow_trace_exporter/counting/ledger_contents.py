@@ -12,7 +12,7 @@ from math import isfinite
 from typing import Any
 
 from mlflow_trace_exporter.domain.horizon import BUCKET_MS, Kind
-from mlflow_trace_exporter.domain.labels import VERSION_LABELS
+from mlflow_trace_exporter.domain.labels import PLACE_LABELS, VERSION_LABELS
 from mlflow_trace_exporter.metrics.families import LEDGER_RESETS
 from mlflow_trace_exporter.metrics.model import SUM
 
@@ -90,8 +90,15 @@ def _passes_fit(db: sqlite3.Connection) -> bool:
 
 
 def _groups_fit(db: sqlite3.Connection) -> bool:
-    rows = db.execute("SELECT labels, stage FROM groups").fetchall()
-    return all(_is_texts(json.loads(labels)) and stage in range(_STAGES) for labels, stage in rows)
+    rows = db.execute("SELECT names, labels, stage FROM groups").fetchall()
+    return all(
+        _is_group(json.loads(names), json.loads(labels)) and stage in range(_STAGES) for names, labels, stage in rows
+    )
+
+
+def _is_group(names: Any, labels: Any) -> bool:
+    begins_with_place = _is_texts(names) and tuple(names[: len(PLACE_LABELS)]) == PLACE_LABELS
+    return begins_with_place and _is_texts(labels) and len(labels) == len(names)
 
 
 def _versions_fit(db: sqlite3.Connection) -> bool:

@@ -24,7 +24,7 @@ from mlflow_trace_exporter.counting.ledger_file import (
     user_errors,
 )
 from mlflow_trace_exporter.counting.ledger_schema import SCHEMA_VERSION, version_of
-from mlflow_trace_exporter.domain.admission import Group
+from mlflow_trace_exporter.domain.groups import Group
 from mlflow_trace_exporter.errors import UserError, what_failed
 from mlflow_trace_exporter.metrics.families import TRACES
 
@@ -153,9 +153,9 @@ def label_sets(path: Path) -> LabelSets | None:
     with _only_read(path) as db, suppress(sqlite3.DatabaseError, LedgerDamagedError, ValueError):
         if version_of(db) == SCHEMA_VERSION:
             shape = db.execute("SELECT shape FROM shapes WHERE family = ?", (TRACES,)).fetchone()
-            groups = db.execute("SELECT labels FROM groups WHERE stage != ?", (Stage.ASLEEP,)).fetchall()
+            groups = db.execute("SELECT names, labels FROM groups WHERE stage != ?", (Stage.ASLEEP,)).fetchall()
             names = json.loads(shape[0])[0] if shape else ()
-            return LabelSets(tuple(names), tuple(load(labels) for (labels,) in groups))
+            return LabelSets(tuple(names), tuple(Group(load(each), load(labels)) for each, labels in groups))
     return None
 
 

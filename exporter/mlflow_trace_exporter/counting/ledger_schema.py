@@ -14,7 +14,7 @@ log = logging.getLogger(__name__)
 APPLICATION_ID = 0x4D54_4578
 """Marks a SQLite file as a ledger of this program ("MTEx")."""
 
-SCHEMA_VERSION = 6
+SCHEMA_VERSION = 7
 
 _DONE = """
 CREATE TABLE done (digest BLOB NOT NULL UNIQUE, start_ms INTEGER NOT NULL, group_id INTEGER, failed INTEGER,
@@ -26,6 +26,11 @@ CREATE INDEX done_by_start ON done (start_ms);
 _WORKSPACES = "CREATE TABLE workspaces (name TEXT PRIMARY KEY) WITHOUT ROWID;\n"
 
 _GROUPS = """
+CREATE TABLE groups (id INTEGER PRIMARY KEY, names TEXT NOT NULL, labels TEXT NOT NULL, active_ms INTEGER NOT NULL,
+  stage INTEGER NOT NULL, UNIQUE (labels, names));
+"""
+
+_GROUPS_BEFORE = """
 CREATE TABLE groups (id INTEGER PRIMARY KEY, labels TEXT NOT NULL UNIQUE, active_ms INTEGER NOT NULL,
   stage INTEGER NOT NULL);
 """
@@ -67,7 +72,7 @@ PRAGMA user_version = 4;
 ALTER TABLE groups RENAME TO groups_before;
 ALTER TABLE done RENAME TO done_before;
 DROP INDEX done_by_start;
-{_GROUPS} {_DONE}
+{_GROUPS_BEFORE} {_DONE}
 INSERT INTO groups (labels, active_ms, stage) SELECT labels, active_ms, stage FROM groups_before;
 INSERT INTO done (digest, start_ms, seen)
   SELECT digest(trace_id), start_ms, amounts FROM done_before ORDER BY start_ms;
@@ -76,6 +81,17 @@ DROP TABLE done_before;
 PRAGMA user_version = 5;
 """,  # noqa: S608 - no values; schema 4 kept a checksum of the amounts, and the ids as text
     5: f"{_WORKSPACES} PRAGMA user_version = 6;",
+    6: f"""
+ALTER TABLE groups RENAME TO groups_before;
+{_GROUPS}
+INSERT INTO groups SELECT id, iif(json_array_length(labels) = 2, '["experiment","environment"]', names), labels,
+  active_ms, stage FROM groups_before LEFT JOIN
+  (SELECT json_extract(shape, '$[0]') AS names FROM shapes WHERE family = 'mlflow_traces_total')
+  WHERE json_array_length(labels) IN (2, json_array_length(names));
+DROP TABLE groups_before;
+UPDATE done SET group_id = NULL WHERE group_id NOT IN (SELECT id FROM groups);
+PRAGMA user_version = 7;
+""",  # noqa: S608 - no values; until schema 6, only the series of traces and places were in groups
 }
 """The migration from each earlier schema to the next one."""
 

@@ -6,9 +6,10 @@ from itertools import groupby
 
 from mlflow_trace_exporter.counting.awake import Awake, GroupState, Stage, Stored
 from mlflow_trace_exporter.counting.ledger_connection import Connection, dump, load
-from mlflow_trace_exporter.domain.admission import Group
+from mlflow_trace_exporter.domain.groups import Group
+from mlflow_trace_exporter.domain.labels import LabelValues
 from mlflow_trace_exporter.metrics.model import Cell, TraceFamily
-from mlflow_trace_exporter.metrics.series import LabelValues, SeriesTotals, by_series
+from mlflow_trace_exporter.metrics.series import SeriesTotals, by_series
 
 
 class Totals:
@@ -29,12 +30,12 @@ class Totals:
         """The totals that may be exposed. What has not changed since the last call is the same object."""
         return self._awake.shown
 
-    def first_seen(self) -> Mapping[Group, int]:
+    def first_seen(self) -> Mapping[LabelValues, int]:
         """When the first trace of each version started (Unix ms), by VERSION_LABELS, if known."""
         return {version: ms for version, ms in self._awake.first_ms.items() if ms is not None}
 
     def add(
-        self, amounts: Mapping[Cell, float], active_ms: Mapping[Group, int], first_ms: Mapping[Group, int]
+        self, amounts: Mapping[Cell, float], active_ms: Mapping[Group, int], first_ms: Mapping[LabelValues, int]
     ) -> Awake:
         """Add to totals inside a transaction. ``active_ms``: the groups with increments, and the current time (Unix
         ms). ``first_ms``: the earliest start of a trace by VERSION_LABELS. Returns what to ``keep`` after COMMIT."""
@@ -51,9 +52,9 @@ class Totals:
             ),
         )
         self._db.each(
-            "INSERT INTO groups (labels, active_ms, stage) VALUES (?1, ?2, ?3)"
-            " ON CONFLICT DO UPDATE SET active_ms = ?2, stage = iif(stage = ?4, ?3, stage)",
-            [(dump(group), ms, Stage.HELD, Stage.ASLEEP) for group, ms in active_ms.items()],
+            "INSERT INTO groups (names, labels, active_ms, stage) VALUES (?1, ?2, ?3, ?4)"
+            " ON CONFLICT DO UPDATE SET active_ms = ?3, stage = iif(stage = ?5, ?4, stage)",
+            [(*key_of(group), ms, Stage.HELD, Stage.ASLEEP) for group, ms in active_ms.items()],
         )
         self._db.each(
             "INSERT INTO versions VALUES (?, ?) ON CONFLICT DO UPDATE SET first_ms = min(first_ms, excluded.first_ms)",
@@ -115,9 +116,9 @@ class Totals:
 
     def _forget_groups(self, families: Iterable[TraceFamily]) -> None:
         """Keep only the groups of unchanged families, because the others have values of other labels."""
-        lengths = {len(family.labels) for family in families}
-        gone = [(dump(group),) for group in self._states() if len(group) not in lengths]
-        self._db.each("DELETE FROM groups WHERE labels = ?", gone)
+        names = {family.labels for family in families}
+        gone = [key_of(group) for group in self._states() if group.names not in names]
+        self._db.each("DELETE FROM groups WHERE names = ? AND labels = ?", gone)
         self._db.execute("UPDATE done SET group_id = NULL WHERE group_id NOT IN (SELECT id FROM groups)")
 
     def _begin(self, families: tuple[TraceFamily, ...]) -> None:
@@ -143,7 +144,8 @@ class Totals:
     def _set_stages(self, stages: Mapping[Group, Stage], at_rest: Iterable[tuple[str, LabelValues]]) -> None:
         """Store the stages of groups. The series ``at_rest`` will return at the values that they have now."""
         self._db.each(
-            "UPDATE groups SET stage = ? WHERE labels = ?", [(stage, dump(group)) for group, stage in stages.items()]
+            "UPDATE groups SET stage = ? WHERE names = ? AND labels = ?",
+            [(stage, *key_of(group)) for group, stage in stages.items()],
         )
         self._db.each(
             "UPDATE totals SET slept = value WHERE family = ? AND labels = ?",
@@ -169,8 +171,16 @@ class Totals:
 
     def _states(self) -> dict[Group, GroupState]:
         """All groups."""
-        rows = self._db.rows("SELECT labels, active_ms, stage FROM groups")
-        return {load(labels): GroupState(active_ms, Stage(stage)) for labels, active_ms, stage in rows}
+        rows = self._db.rows("SELECT names, labels, active_ms, stage FROM groups")
+        return {
+            Group(load(names), load(labels)): GroupState(active_ms, Stage(stage))
+            for names, labels, active_ms, stage in rows
+        }
+
+
+def key_of(group: Group) -> tuple[str, str]:
+    """The columns ``names`` and ``labels`` of a group."""
+    return dump(group.names), dump(group.values)
 
 
 def _retired(family: str, shape: str) -> str:

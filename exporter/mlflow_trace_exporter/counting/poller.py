@@ -10,7 +10,7 @@ from mlflow_trace_exporter.counting.ledger import Ledger
 from mlflow_trace_exporter.counting.ledger_connection import LedgerDamagedError
 from mlflow_trace_exporter.counting.reader import PollSettings, Reader
 from mlflow_trace_exporter.counting.release import Gate
-from mlflow_trace_exporter.domain.admission import Group
+from mlflow_trace_exporter.domain.groups import Group
 from mlflow_trace_exporter.errors import PollError, Reason
 from mlflow_trace_exporter.metrics.meter import Meter
 from mlflow_trace_exporter.metrics.series import SeriesExemplars, SeriesTotals, with_exemplars

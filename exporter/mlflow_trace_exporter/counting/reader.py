@@ -34,7 +34,6 @@ from mlflow_trace_exporter.domain.horizon import (
     forget,
     taken_back,
 )
-from mlflow_trace_exporter.domain.labels import VERSION_LABELS
 from mlflow_trace_exporter.domain.moments import text
 from mlflow_trace_exporter.domain.trace import TraceRecord
 from mlflow_trace_exporter.domain.triage import Pending
@@ -145,7 +144,7 @@ class Reader:
         """The progress of reading. Raises PollError if the ledger cannot be read."""
         totals = self._ledger.totals
         groups, series = totals.groups(), totals.shown()
-        shown = {group[: len(VERSION_LABELS)] for group in groups}
+        shown = {group.version for group in groups}
         none_running = dict.fromkeys(series.get(ABANDONED, ()), 0)  # in all places where traces were seen
         first_ms = first_closing_ms(self._horizon, self._settings.limits)
         return Reading(
@@ -165,7 +164,7 @@ class Reader:
             audited_until_s=None if self._auditor.audited_ms is None else self._auditor.audited_ms / 1000,
             unaccounted=self._auditor.unaccounted,
             clock_difference_s=self._clock_difference_s,
-            created_s=created_s(self._experiments.values(), {group[0] for group in groups}),
+            created_s=created_s(self._experiments.values(), {group.values[0] for group in groups}),
             counts_from_s=self._horizon.origin_ms / 1000,
             first_complete_s=None if first_ms is None else first_ms / 1000,
             workspaces=self._source.workspaces(),

@@ -20,7 +20,7 @@ from math import inf
 
 from mlflow_trace_exporter.counting.awake import GroupState, Stage
 from mlflow_trace_exporter.counting.ledger_totals import Totals
-from mlflow_trace_exporter.domain.admission import Group
+from mlflow_trace_exporter.domain.groups import Group
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,17 +8,15 @@ The admitted values are those of the groups that are exposed, so they survive a 
 goes to sleep its values make room for others. Otherwise old versions would use up the cap for good.
 """
 
-from collections.abc import Callable, Iterable, Sequence, Set
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Set
 from dataclasses import dataclass
-from itertools import starmap
 
+from mlflow_trace_exporter.domain.groups import Group
 from mlflow_trace_exporter.domain.labels import PLACE_LABELS, UNKNOWN, Labels
 
 OTHER = "other"
 """Replaces a label value that is not admitted."""
-
-Group = tuple[str, ...]
-"""The label values that all series about the same traces share: those of all labels, or of PLACE_LABELS only."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +29,7 @@ class Caps:
 
 @dataclass(frozen=True, slots=True)
 class Admitted:
-    """The group in which a trace is counted, its labels, and the names of the labels whose value became ``other``."""
+    """The group in which something is counted, its labels, and the names of the labels whose value became ``other``."""
 
     group: Group
     labels: Labels
@@ -39,18 +37,15 @@ class Admitted:
 
 
 class Admission:
-    """Admits label values in addition to those of the groups in ``shown``. A group holds label values in the order of
-    ``names``, or only the first of them. ``series_of`` returns the number of series that a group has."""
+    """Admits label values in addition to those of the groups in ``shown``. ``series_of`` returns the number of series
+    that a group has."""
 
-    def __init__(
-        self, names: Sequence[str], shown: Iterable[Group], caps: Caps, series_of: Callable[[Group], int]
-    ) -> None:
-        self._names = tuple(names)
+    def __init__(self, shown: Iterable[Group], caps: Caps, series_of: Callable[[Group], int]) -> None:
         self._caps = caps
         self._series_of = series_of
         self._groups: set[Group] = set()
         self._admitted: dict[Group, Admitted] = {}
-        self._values: tuple[set[str], ...] = tuple({UNKNOWN, OTHER} for _ in names)
+        self._values: defaultdict[str, set[str]] = defaultdict(lambda: {UNKNOWN, OTHER})
         self.series = 0
         """The number of series that the groups have."""
         for group in shown:
@@ -61,9 +56,9 @@ class Admission:
         """All groups, with those that were admitted."""
         return self._groups
 
-    def admit(self, labels: Labels) -> Admitted:
-        """The labels to count a trace with, given its own labels."""
-        own = self._values_of(labels, self._names)
+    def admit(self, labels: Labels, names: tuple[str, ...]) -> Admitted:
+        """The labels to count something with in series that have labels of these ``names``, given its own labels."""
+        own = Group(names, tuple(labels[name] for name in names))
         found = self._admitted.get(own) or self._admit(own)
         if not found.overflowed:  # of these there are no more than groups
             self._admitted[own] = found
@@ -71,40 +66,34 @@ class Admission:
 
     def _admit(self, own: Group) -> Admitted:
         group = self._fitting(own)
-        names = [name for name, value, before in zip(self._names, group, own, strict=True) if value != before]
-        return Admitted(group, dict(zip(self._names, group, strict=True)), tuple(names))
+        changed = zip(own.names, group.values, own.values, strict=True)
+        overflowed = tuple(name for name, value, before in changed if value != before)
+        return Admitted(group, dict(zip(own.names, group.values, strict=True)), overflowed)
 
     def place(self, labels: Labels) -> tuple[str, str]:
         """The labels ``experiment`` and ``environment`` for a trace that is not counted (yet)."""
-        experiment, environment = self._fitting(self._values_of(labels, PLACE_LABELS))
+        experiment, environment = self.admit(labels, PLACE_LABELS).group.values
         return experiment, environment
 
-    def _values_of(self, labels: Labels, names: Sequence[str]) -> Group:
-        return tuple(labels[name] for name in names)
-
     def _fitting(self, own: Group) -> Group:
-        group = tuple(starmap(self._value, enumerate(own)))
+        group = Group(own.names, tuple(map(self._value, own.names, own.values)))
         if group in self._groups:
             return group
         if self.series + self._cost(group) > self._caps.series:
-            group = (OTHER,) * len(own)  # may exceed the cap, because there is only one such group
+            group = Group(own.names, (OTHER,) * len(own.names))  # may exceed the cap, but there is only one of it
         self._add(group)
         return group
 
-    def _value(self, at: int, value: str) -> str:
-        known = self._values[at]
+    def _value(self, name: str, value: str) -> str:
+        known = self._values[name]
         # unknown and other do not count towards the cap
         return value if value in known or len(known) - 2 < self._caps.values else OTHER
 
     def _cost(self, group: Group) -> int:
-        return sum(self._series_of(each) for each in _with_place(group) - self._groups)
+        return sum(self._series_of(each) for each in {group, group.place} - self._groups)
 
     def _add(self, group: Group) -> None:
         self.series += self._cost(group)
-        self._groups |= _with_place(group)
-        for known, value in zip(self._values, group, strict=False):  # a place has only the first labels
-            known.add(value)
-
-
-def _with_place(group: Group) -> set[Group]:
-    return {group, group[: len(PLACE_LABELS)]}
+        self._groups |= {group, group.place}
+        for name, value in zip(group.names, group.values, strict=True):
+            self._values[name].add(value)

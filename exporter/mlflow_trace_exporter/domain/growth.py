@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 from zlib import crc32
 
-from mlflow_trace_exporter.domain.admission import Group
+from mlflow_trace_exporter.domain.groups import Group
 from mlflow_trace_exporter.domain.trace import Cost, State, TokenUsage, TraceRecord
 
 NANO = 10**9

@@ -27,6 +27,9 @@ TRACE_LABELS = (*VERSION_LABELS, "trace_name")
 Labels = Mapping[str, str]
 """The label values of a trace by label name."""
 
+LabelValues = tuple[str, ...]
+"""The label values of a series, in the order of its label names."""
+
 
 @dataclass(frozen=True, slots=True)
 class LabelSource:

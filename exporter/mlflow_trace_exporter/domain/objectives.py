@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
 
-from mlflow_trace_exporter.domain.admission import Group
 from mlflow_trace_exporter.domain.globs import ANY, is_name, matches
-from mlflow_trace_exporter.domain.labels import PLACE_LABELS, clean
+from mlflow_trace_exporter.domain.groups import Group
+from mlflow_trace_exporter.domain.labels import LabelValues, clean
 from mlflow_trace_exporter.shown import shown
 
 MAX_CACHED = 10_000
@@ -99,10 +99,10 @@ class Objectives:
         """All latency objectives."""
         return [each.latency_s for each in self.all if each.latency_s is not None]
 
-    def by_place(self, groups: Iterable[Group]) -> Mapping[Group, Objective]:
+    def by_place(self, groups: Iterable[Group]) -> Mapping[LabelValues, Objective]:
         """The objectives of these groups by PLACE_LABELS, and of each application and environment that the
         configuration names without a glob: they have an objective before they have traces."""
-        places = {group[: len(PLACE_LABELS)] for group in groups}
+        places = {group.place.values for group in groups}
         named = {(each.experiment, each.environment) for each in self.all}
         places |= {place for place in named if all(map(is_name, place))}
         return {place: self.of(*place) for place in sorted(places)}

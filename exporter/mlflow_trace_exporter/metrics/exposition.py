@@ -22,10 +22,11 @@ from prometheus_client.openmetrics.exposition import generate_latest as encode_o
 from prometheus_client.registry import Collector
 
 from mlflow_trace_exporter.accept import qualities
+from mlflow_trace_exporter.domain.labels import LabelValues
 from mlflow_trace_exporter.domain.workspaces import WorkspaceLabel
 from mlflow_trace_exporter.metrics.model import TraceFamily
 from mlflow_trace_exporter.metrics.sample_lines import SampleLines
-from mlflow_trace_exporter.metrics.series import Exemplars, LabelValues, Numbers, SeriesExemplars, SeriesTotals
+from mlflow_trace_exporter.metrics.series import Exemplars, Numbers, SeriesExemplars, SeriesTotals
 from mlflow_trace_exporter.metrics.status import STATUS_FAMILIES, Samples, Snapshot, Status, StatusFamily
 
 

@@ -126,7 +126,7 @@ def _table(
             "mlflow_trace_slow_total",
             "Finished traces slower than their latency objective, from polls of MLflow.",
             _slow(objectives),
-            applies=lambda group: objectives.latency_s(*group[: len(PLACE_LABELS)]) is not None,
+            applies=lambda group: objectives.latency_s(*group.place.values) is not None,
         ),
         TraceFamily(
             "mlflow_trace_duration_seconds",

@@ -4,9 +4,10 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
-from mlflow_trace_exporter.domain.admission import Admission, Admitted, Caps, Group
+from mlflow_trace_exporter.domain.admission import Admission, Admitted, Caps
+from mlflow_trace_exporter.domain.groups import Group
 from mlflow_trace_exporter.domain.growth import Change
-from mlflow_trace_exporter.domain.labels import PLACE_LABELS, VERSION_LABELS, LabelRules
+from mlflow_trace_exporter.domain.labels import PLACE_LABELS, LabelRules, LabelValues
 from mlflow_trace_exporter.domain.objectives import Objectives
 from mlflow_trace_exporter.domain.trace import TraceRecord
 from mlflow_trace_exporter.domain.traffic import Traffic, traffic_of
@@ -27,7 +28,7 @@ class Increments:
     amounts: Mapping[Cell, float] = field(default_factory=dict)
     groups: tuple[Group, ...] = ()
     group_of: Mapping[str, Group] = field(default_factory=dict)
-    first_ms: Mapping[Group, int] = field(default_factory=dict)
+    first_ms: Mapping[LabelValues, int] = field(default_factory=dict)
     exemplars: Mapping[Cell, Exemplar] = field(default_factory=dict)
     overflowed: Mapping[str, int] = field(default_factory=dict)
     left_out: Mapping[Traffic, int] = field(default_factory=dict)
@@ -54,7 +55,7 @@ class Meter:
 
     def admission(self, shown: Iterable[Group]) -> Admission:
         """An ``Admission`` for new label values, given the groups that are exposed."""
-        return Admission(self.rules.names, shown, self.caps, self._series_of)
+        return Admission(shown, self.caps, self._series_of)
 
     def place(self, record: TraceRecord, admission: Admission) -> Place:
         """The place of a trace that is not counted yet."""
@@ -65,7 +66,7 @@ class Meter:
         included with 0."""
         sums = _Sums(self, admission)
         for each in (*(each for each in batch.pending if each.running), *batch.abandoned):
-            sums.groups[each.experiment, each.environment] = None
+            sums.groups[Group(PLACE_LABELS, (each.experiment, each.environment))] = None
         for record in batch.ended:
             sums.open(record)
         for record in batch.counted:
@@ -89,11 +90,12 @@ class _Sums:
     def __init__(self, meter: Meter, admission: Admission) -> None:
         self._meter = meter
         self._admission = admission
+        self._names = meter.rules.names
         self._amounts: dict[Group, dict[_Key, float]] = {}
         self._exemplars: dict[tuple[Group, _Key], Exemplar] = {}
         self._group_of: dict[str, Group] = {}
-        self._first_ms: dict[Group, int] = {}
-        self._overflowed = Counter(dict.fromkeys(meter.rules.names, 0))
+        self._first_ms: dict[LabelValues, int] = {}
+        self._overflowed = Counter(dict.fromkeys(self._names, 0))
         self._left_out = Counter(dict.fromkeys(Traffic, 0))
         self.groups: dict[Group, None] = {}  # an ordered set
 
@@ -113,8 +115,7 @@ class _Sums:
         if admitted.overflowed:
             self._overflowed.update(admitted.overflowed)
         self._group_of[record.trace_id] = group
-        version = group[: len(VERSION_LABELS)]
-        self._first_ms[version] = min(record.start_ms, self._first_ms.get(version, record.start_ms))
+        self._first_ms[group.version] = min(record.start_ms, self._first_ms.get(group.version, record.start_ms))
         sums = self._sums_of(group)
         for at, family in enumerate(self._meter.families):
             observations = family.observe(record, labels)
@@ -136,7 +137,7 @@ class _Sums:
         assert before is not None, "a trace without amounts cannot grow"
         assert after is not None, "a trace without amounts cannot grow"
         group = change.before.group or self._admit(change.record).group
-        labels = dict(zip(self._meter.rules.names, group, strict=True))
+        labels = dict(zip(group.names, group.values, strict=True))
         sums = self._sums_of(group)
         for at, family in enumerate(self._meter.families):
             if family.is_of(group):
@@ -162,11 +163,11 @@ class _Sums:
         )
 
     def _admit(self, record: TraceRecord) -> Admitted:
-        return self._admission.admit(self._meter.rules.values(record))
+        return self._admission.admit(self._meter.rules.values(record), self._names)
 
     def _sums_of(self, group: Group) -> dict[_Key, float]:
         if group not in self._amounts:
-            self.groups |= dict.fromkeys((group, group[: len(PLACE_LABELS)]))
+            self.groups |= dict.fromkeys((group, group.place))
             self._amounts[group] = {}
         return self._amounts[group]
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from prometheus_client.utils import floatToGoString
 
-from mlflow_trace_exporter.domain.admission import Group
+from mlflow_trace_exporter.domain.groups import NO_GROUP, Group
 from mlflow_trace_exporter.domain.labels import PLACE_LABELS, TRACE_LABELS, Labels
 from mlflow_trace_exporter.domain.trace import PLAIN_ID, TraceRecord
 
@@ -81,7 +81,7 @@ class TraceFamily:
 
     def is_of(self, group: Group) -> bool:
         """Whether this family has series for a group."""
-        return len(self.labels) == len(group) and (self.applies is None or self.applies(group))
+        return self.labels == group.names and (self.applies is None or self.applies(group))
 
     @property
     def is_of_groups(self) -> bool:
@@ -99,14 +99,14 @@ class TraceFamily:
         return (len(self.own_label[1]) if self.own_label else 1) * self.samples_per_series
 
     def group_of(self, labels: tuple[str, ...]) -> Group:
-        """The group of the series with these labels; () if this family is not about groups."""
-        return labels[: len(self.labels)] if self.is_of_groups else ()
+        """The group of the series with these labels; NO_GROUP if this family is not about groups."""
+        return Group(self.labels, labels[: len(self.labels)]) if self.is_of_groups else NO_GROUP
 
     def labels_of(self, group: Group) -> Iterable[tuple[str, ...]]:
         """The labels of all series that a group can have in this family; none if the family has other labels."""
-        if len(self.labels) == len(group):
+        if self.labels == group.names:
             for own in self.own_label[1] if self.own_label else ("",):
-                yield self._with_own(group, own)
+                yield self._with_own(group.values, own)
 
     def cells_of(self, group: Group) -> Iterable[Cell]:
         """All cells of this family for a group; none if it has no series for it."""
@@ -116,8 +116,8 @@ class TraceFamily:
                     yield Cell(self.name, labels, part)
 
     def cell(self, group: Group, own: str, part: str) -> Cell:
-        """A cell of a group."""
-        return Cell(self.name, self._with_own(group[: len(self.labels)], own), part)
+        """A cell of a group, or of its place if this family is about places."""
+        return Cell(self.name, self._with_own(group.values[: len(self.labels)], own), part)
 
     def bucket_of(self, value: float) -> str:
         """The bucket of an observation. Upper edges are inclusive."""

@@ -6,8 +6,9 @@ from itertools import accumulate
 
 from prometheus_client.utils import floatToGoString
 
+from mlflow_trace_exporter.domain.labels import LabelValues
 from mlflow_trace_exporter.domain.workspaces import WorkspaceLabel
-from mlflow_trace_exporter.metrics.series import Exemplars, LabelValues, Numbers
+from mlflow_trace_exporter.metrics.series import Exemplars, Numbers
 
 _number = lru_cache(maxsize=10_000)(floatToGoString)
 """Writes a number. It is cached, because small counts are frequent."""

@@ -7,12 +7,10 @@ So a comparison with ``is`` shows whether a series, or a whole family, is unchan
 from collections.abc import Iterable, Mapping
 from typing import Generic, TypeVar
 
+from mlflow_trace_exporter.domain.labels import LabelValues
 from mlflow_trace_exporter.metrics.model import Cell, Exemplar, TraceFamily, later
 
 T = TypeVar("T")
-
-LabelValues = tuple[str, ...]
-"""The label values of a series, in the order of ``TraceFamily.label_names``."""
 
 BySeries = Mapping[str, Mapping[LabelValues, T]]
 """A value for each series, by the name of its family and its labels."""

@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from mlflow_trace_exporter.domain.admission import Group
-from mlflow_trace_exporter.domain.labels import PLACE_LABELS, VERSION_LABELS
+from mlflow_trace_exporter.domain.groups import Group
+from mlflow_trace_exporter.domain.labels import PLACE_LABELS, VERSION_LABELS, LabelValues
 from mlflow_trace_exporter.domain.objectives import Objective
 from mlflow_trace_exporter.errors import Reason
 from mlflow_trace_exporter.metrics.model import TraceFamily
@@ -37,7 +37,7 @@ class Reading:
     """
 
     experiments: tuple[str, ...]
-    objectives: Mapping[Group, Objective]
+    objectives: Mapping[LabelValues, Objective]
     interval_s: float
     complete_until_s: float
     behind: bool
@@ -158,7 +158,7 @@ def _objective(name: str, meaning: str, read: Callable[[Objective], float | None
     return StatusFamily(f"mlflow_objective_{name}", "gauge", help_text, samples, PLACE_LABELS)
 
 
-def _objectives(status: Status) -> Iterable[tuple[Group, Objective]]:
+def _objectives(status: Status) -> Iterable[tuple[LabelValues, Objective]]:
     return status.reading.objectives.items() if status.reading else ()
 
 

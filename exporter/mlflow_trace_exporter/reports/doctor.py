@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 
 from mlflow_trace_exporter.counting.ledger_look import LabelSets, label_sets
-from mlflow_trace_exporter.domain.admission import Group
+from mlflow_trace_exporter.domain.groups import Group
 from mlflow_trace_exporter.domain.horizon import AHEAD_MS, Window
 from mlflow_trace_exporter.domain.labels import UNKNOWN, clean
 from mlflow_trace_exporter.domain.moments import text
@@ -182,7 +182,7 @@ def series(sample: Sample, meter: Meter, now: LabelSets | None) -> Iterator[str]
         admission = meter.admission(now.groups)
         before = admission.series
         for group in sample.label_sets:
-            admission.admit(dict(zip(names, group, strict=True)))
+            admission.admit(dict(zip(group.names, group.values, strict=True)), group.names)
         new = _count(sample.label_sets.keys() - {*now.groups}, "label set")
         yield f"ledger       {before:,} series are exposed now; with {new} more they are {admission.series:,} {limit}"
     elif now is not None and now.names:
@@ -190,7 +190,7 @@ def series(sample: Sample, meter: Meter, now: LabelSets | None) -> Iterator[str]
             f"ledger       its labels are {', '.join(now.names)}: with {', '.join(names)} all series about traces start"
             " at 0, and those of now end"
         )
-    rows = [(f"{count:,}", *group, _mark(group, now if is_same else None)) for group, count in _most(sample)]
+    rows = [(f"{count:,}", *group.values, _mark(group, now if is_same else None)) for group, count in _most(sample)]
     yield from _table(("traces", *names, ""), rows)
     if more := len(sample.label_sets) - len(rows):
         yield f"and {more:,} more label sets"

@@ -6,9 +6,8 @@ from datetime import datetime
 from enum import Enum
 from itertools import product
 
-from mlflow_trace_exporter.domain.admission import Group
 from mlflow_trace_exporter.domain.globs import ANY, is_name
-from mlflow_trace_exporter.domain.labels import PLACE_LABELS, Labels
+from mlflow_trace_exporter.domain.labels import PLACE_LABELS, Labels, LabelValues
 from mlflow_trace_exporter.domain.moments import utc
 from mlflow_trace_exporter.domain.objectives import Objective, Objectives
 from mlflow_trace_exporter.reports.report import Tally
@@ -96,8 +95,8 @@ def health(
     have traces: if no application in an environment has, or no environment of an application, the result says so.
     Raises PollError.
     """
-    found: dict[Group, Tally] = {}
-    checked: dict[Group, Objective] = {}
+    found: dict[LabelValues, Tally] = {}
+    checked: dict[LabelValues, Objective] = {}
     for names, objectives in asked.items():
         for labels in _to_read(names, objectives):
             of_it = replace(query, labels={**query.labels, **labels})
@@ -126,7 +125,7 @@ def _to_read(names: Names, objectives: Objectives) -> Iterator[Labels]:
         yield {label: name for label, name in zip(PLACE_LABELS, place, strict=True) if name is not None}
 
 
-def _expected(names: Names, objectives: Objectives) -> Iterator[tuple[Group, Objective]]:
+def _expected(names: Names, objectives: Objectives) -> Iterator[tuple[LabelValues, Objective]]:
     """The applications and environments that are named, with ANY in place of a glob."""
     for each in objectives.all:
         if each.has_threshold:
@@ -134,11 +133,11 @@ def _expected(names: Names, objectives: Objectives) -> Iterator[tuple[Group, Obj
             yield tuple(name or (pattern if is_name(pattern) else ANY) for name, pattern in patterns), each
 
 
-def _is_among(place: Group, found: Iterable[Group]) -> bool:
+def _is_among(place: LabelValues, found: Iterable[LabelValues]) -> bool:
     return any(all(name in (ANY, other) for name, other in zip(place, each, strict=True)) for each in found)
 
 
-def judge(place: Group, objective: Objective, tally: Tally, days: float) -> EnvironmentHealth:
+def judge(place: LabelValues, objective: Objective, tally: Tally, days: float) -> EnvironmentHealth:
     """Compare the traces of an application in an environment, which span ``days``, with an objective."""
     experiment, environment = place
     checks = tuple(_checks(tally, objective, days))

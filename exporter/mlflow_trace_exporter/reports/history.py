@@ -13,8 +13,8 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import chain, count
 
-from mlflow_trace_exporter.domain.admission import Group
-from mlflow_trace_exporter.domain.labels import PLACE_LABELS, VERSION_LABELS
+from mlflow_trace_exporter.domain.groups import Group
+from mlflow_trace_exporter.domain.labels import LabelValues
 from mlflow_trace_exporter.domain.objectives import Objective
 from mlflow_trace_exporter.domain.trace import TraceRecord
 from mlflow_trace_exporter.domain.triage import Batch
@@ -86,7 +86,7 @@ class History:
         self._totals: dict[Cell, float] = {}
         self._shown: dict[Group, tuple[str, ...]] = {}
         self._active_ms: dict[Group, int] = {}
-        self._first_ms: dict[Group, int] = {}
+        self._first_ms: dict[LabelValues, int] = {}
         self._gauges: tuple[str, ...] = ()
 
     def lines(self, records: Iterable[TraceRecord]) -> Iterator[str]:
@@ -123,7 +123,7 @@ class History:
     def _add(self, ended: list[TraceRecord], at_ms: int) -> dict[Group, tuple[str, ...]]:
         """Count traces. Returns the new series with their values before these traces."""
         increments = self._meter.measure(Batch(counted=tuple(ended)), self._admission)
-        groups = [group for group in increments.groups if len(group) > len(PLACE_LABELS)]
+        groups = [group for group in increments.groups if not group.is_place]
         for group in groups:
             for cell in self._cells(group):
                 self._totals.setdefault(cell, 0)
@@ -151,7 +151,7 @@ class History:
             self._render_gauges()
 
     def _render_gauges(self) -> None:
-        versions = {group[: len(VERSION_LABELS)] for group in self._shown}
+        versions = {group.version for group in self._shown}
         first_seen_s = {version: self._first_ms[version] / 1000 for version in sorted(versions)}
         status = _status(self._meter.objectives.by_place(self._shown), first_seen_s)
         metrics = exposition.status_metrics(_gauges(), status, self._workspaces)
@@ -180,7 +180,7 @@ def _gauges() -> list[StatusFamily]:
     return [family for family in STATUS_FAMILIES if family.name.startswith(GAUGES)]
 
 
-def _status(objectives: Mapping[Group, Objective], first_seen_s: Mapping[Group, float]) -> Status:
+def _status(objectives: Mapping[LabelValues, Objective], first_seen_s: Mapping[LabelValues, float]) -> Status:
     """A status with only these values set."""
     reading = Reading(
         experiments=(),

@@ -4,8 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from threading import Lock
 
-from mlflow_trace_exporter.domain.admission import Group
-from mlflow_trace_exporter.domain.labels import VERSION_LABELS
+from mlflow_trace_exporter.domain.labels import LabelValues
 from mlflow_trace_exporter.metrics.exposition import trace_metrics
 from mlflow_trace_exporter.metrics.families import LATE
 from mlflow_trace_exporter.metrics.overview import Row, rows
@@ -133,13 +132,12 @@ def _of_totals(snapshot: Snapshot) -> Iterator[Fact]:
     yield Fact("Late", f"{late:,.0f}", meaning, "bad" if late else "")
 
 
-def _last_ms(snapshot: Snapshot) -> dict[Group, int]:
+def _last_ms(snapshot: Snapshot) -> dict[LabelValues, int]:
     """When a trace of each version was last counted, by VERSION_LABELS."""
-    last: dict[Group, int] = {}
+    last: dict[LabelValues, int] = {}
     for group, active_ms in snapshot.active_ms.items():
-        if len(group) > len(VERSION_LABELS):
-            key = group[: len(VERSION_LABELS)]
-            last[key] = max(active_ms, last.get(key, 0))
+        if not group.is_place:
+            last[group.version] = max(active_ms, last.get(group.version, 0))
     return last
 
 

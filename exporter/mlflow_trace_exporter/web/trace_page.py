@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from urllib.parse import urlencode
 
-from mlflow_trace_exporter.domain.admission import Group
+from mlflow_trace_exporter.domain.groups import Group
 from mlflow_trace_exporter.domain.labels import LabelRules
 from mlflow_trace_exporter.domain.moments import utc
 from mlflow_trace_exporter.domain.trace import State, TraceRecord
@@ -69,10 +69,10 @@ class Field:
     choices: Sequence[str] = ()
 
 
-def values_of(names: Sequence[str], groups: Iterable[Group]) -> dict[str, list[str]]:
+def values_of(names: tuple[str, ...], groups: Iterable[Group]) -> dict[str, list[str]]:
     """The known values of each label, from the series of traces."""
-    of_traces = [group for group in groups if len(group) == len(names)]
-    return {name: sorted({group[at] for group in of_traces}) for at, name in enumerate(names)}
+    of_traces = [group.values for group in groups if group.names == names]
+    return {name: sorted({values[at] for values in of_traces}) for at, name in enumerate(names)}
 
 
 def write(

@@ -15,7 +15,7 @@ from mlflow_trace_exporter.counting.ledger_look import Outlook, examine, outlook
 from mlflow_trace_exporter.counting.release import Gate, SeriesSettings
 from mlflow_trace_exporter.domain.growth import Amounts, Change, Counted, change_of
 from mlflow_trace_exporter.domain.horizon import BUCKET_MS, Horizon, Kind, Pass, Window
-from mlflow_trace_exporter.domain.labels import PLACE_LABELS, LabelRules, LabelSource
+from mlflow_trace_exporter.domain.labels import LabelRules, LabelSource
 from mlflow_trace_exporter.domain.objectives import Objective, Objectives
 from mlflow_trace_exporter.domain.trace import State, TokenUsage, TraceRecord
 from mlflow_trace_exporter.domain.triage import Batch, Known, Pending
@@ -24,7 +24,7 @@ from mlflow_trace_exporter.metrics.families import LEDGER_RESETS, trace_families
 from mlflow_trace_exporter.metrics.model import Cell
 from mlflow_trace_exporter.metrics.series import series_totals
 from mlflow_trace_exporter.settings.config import Buckets
-from tests.support.builders import FAMILIES, METER, increments, record
+from tests.support.builders import FAMILIES, METER, group, increments, record
 from tests.support.old_ledgers import write_ledger
 
 HORIZON = Horizon(1, 2, 3, 0, {Kind.FRESH: Pass(4, 5, Window(6, 7, 8))})
@@ -167,14 +167,16 @@ def test_a_family_that_begins_inside_a_group_is_shown_at_0_first(ledger: Ledger)
     ledger.commit(HORIZON, Batch(counted=(record(),)), before, dict.fromkeys(made.groups, 1))
     ledger.totals.stage(made.groups, [])
     assert ledger.totals.adopt(FAMILIES) == []
-    group, place = made.groups
+    version, place = made.groups
     assert {each: state.stage for each, state in ledger.totals.groups().items()} == {
-        group: Stage.HELD,
+        version: Stage.HELD,
         place: Stage.RELEASED,
     }
     shown = {name: series for name, series in ledger.totals.shown().items() if name != LEDGER_RESETS}
-    assert shown == {**series_totals(FAMILIES, before), FAMILIES[0].name: {group: (0,)}}, "others stay as they are"
-    assert totals(ledger)[Cell(FAMILIES[0].name, made.groups[0])] == 0
+    assert shown == {**series_totals(FAMILIES, before), FAMILIES[0].name: {version.values: (0,)}}, (
+        "others stay as they are"
+    )
+    assert totals(ledger)[Cell(FAMILIES[0].name, made.groups[0].values)] == 0
 
 
 def test_a_counter_that_applies_to_more_groups_than_before_is_there_at_0(ledger: Ledger) -> None:
@@ -182,7 +184,7 @@ def test_a_counter_that_applies_to_more_groups_than_before_is_there_at_0(ledger:
     ledger.totals.adopt(FAMILIES)
     made = increments(record(tags={"environment": "staging", "app_version": "1"}))
     ledger.commit(HORIZON, Batch(counted=(record(),)), made.amounts, dict.fromkeys(made.groups, 1))
-    slow = Cell("mlflow_trace_slow_total", made.groups[0])
+    slow = Cell("mlflow_trace_slow_total", made.groups[0].values)
     assert slow not in ledger.totals.all()
     edges = Buckets()
     everywhere = Objectives((Objective(environment="*", latency_s=5.0),))
@@ -198,15 +200,15 @@ def test_a_version_is_first_seen_at_its_earliest_start(ledger: Ledger) -> None:
     assert ledger.totals.first_seen() == {("chatbot", "production", "1.4.0"): 300}
 
 
-@pytest.mark.parametrize("schema", [2, 3, 4, 5])
+@pytest.mark.parametrize("schema", [2, 3, 4, 5, 6])
 def test_a_ledger_of_an_earlier_schema_continues(path: Path, schema: int) -> None:
     write_ledger(path, schema)
-    group = ("chatbot", "production", "1.4.0", "support")
+    labels = ("chatbot", "production", "1.4.0", "support")
     with closing(Ledger(path)) as ledger:
         fresh = Pass(1_000_000_000_001, 10**11, Window(2 * 10**11, 1_000_172_800_000, 999_999_880_000))
         assert ledger.horizon() == Horizon(0, 10**12, 10**11, 6_000_000, {Kind.FRESH: fresh}, 5_400_000)
-        cost = Cell("mlflow_trace_input_cost_usd_total", group)
-        assert totals(ledger) == {Cell("mlflow_traces_total", group): 2, cost: 0.5}
+        cost = Cell("mlflow_trace_input_cost_usd_total", labels)
+        assert totals(ledger) == {Cell("mlflow_traces_total", labels): 2, cost: 0.5}
         assert ledger._db.rows("SELECT slept FROM totals WHERE family = ?", cost.family) == [(0.25,)]
         found = ledger.known(["tr-1", "it's", "tr-given-up", "tr-9", "tr-2"])
         assert found == Known(
@@ -214,11 +216,13 @@ def test_a_ledger_of_an_earlier_schema_continues(path: Path, schema: int) -> Non
             {"tr-9": WAITING},
         )
         ledger.totals.adopt(FAMILIES)
-        assert ledger.totals.groups() == {group: GroupState(5_000, Stage.HELD)}, "it gets the series that it lacks"
-        assert ledger.totals.first_seen() == ({} if schema == 2 else {group[:3]: 1_000})
+        assert ledger.totals.groups() == {group(*labels): GroupState(5_000, Stage.HELD)}, (
+            "it gets the series that it lacks"
+        )
+        assert ledger.totals.first_seen() == ({} if schema == 2 else {labels[:3]: 1_000})
 
 
-@pytest.mark.parametrize("schema", [2, 3, 4, 5])
+@pytest.mark.parametrize("schema", [2, 3, 4, 5, 6])
 def test_a_copy_of_an_earlier_ledger_is_kept_until_the_first_commit(path: Path, schema: int) -> None:
     write_ledger(path, schema)
     copy = path.with_name(f"ledger.db.schema-{schema}")
@@ -265,7 +269,7 @@ def test_groups_of_other_labels_are_forgotten(ledger: Ledger) -> None:
     ledger.commit(HORIZON, Batch(counted=(record(),)), made.amounts, dict.fromkeys(made.groups, 1))
     with_team = trace_families((1.0,), (1.0,), LabelRules(extra=(("team", (LabelSource("tag", "team"),)),)))
     assert FAMILIES[0].name in ledger.totals.adopt(with_team)
-    assert list(ledger.totals.groups()) == [group for group in made.groups if len(group) == len(PLACE_LABELS)]
+    assert list(ledger.totals.groups()) == [each for each in made.groups if each.is_place]
 
 
 def test_fault_22_a_second_process_learns_which_process_holds_the_ledger(path: Path) -> None:
@@ -428,7 +432,7 @@ def test_fault_21_a_newer_schema_is_refused(path: Path) -> None:
     Ledger(path).close()
     with closing(sqlite3.connect(path)) as db, db:
         db.execute("PRAGMA user_version = 99")
-    with pytest.raises(UserError, match="has schema 99, but this version of the exporter supports schema 6"):
+    with pytest.raises(UserError, match="has schema 99, but this version of the exporter supports schema 7"):
         Ledger(path)
 
 

@@ -24,7 +24,7 @@ NUMBERS = count()
 
 
 def admission(values: int = 3, series: int = 10_000) -> Admission:
-    return Admission(TRACE_LABELS, (), Caps(values, series), lambda group: COSTS[len(group)])
+    return Admission((), Caps(values, series), lambda group: COSTS[len(group.names)])
 
 
 def labels(version: str = "1", name: str = "chat", environment: str = "production") -> dict[str, str]:
@@ -44,41 +44,45 @@ def add(mlflow: SimulatedMlflow, version: str, name: str = "chat", **fields: Any
 
 def test_values_up_to_the_cap_are_admitted_and_stay_so() -> None:
     here = admission(values=3)
-    found = [here.admit(labels(version=str(number))).labels["version"] for number in (1, 2, 3, 4, 5, 2, 4)]
+    found = [
+        here.admit(labels(version=str(number)), TRACE_LABELS).labels["version"] for number in (1, 2, 3, 4, 5, 2, 4)
+    ]
     assert found == ["1", "2", "3", OTHER, OTHER, "2", OTHER]
-    assert here.admit(labels(version="9")).overflowed == ("version",)
-    assert here.admit(labels(version="1")).overflowed == ()
+    assert here.admit(labels(version="9"), TRACE_LABELS).overflowed == ("version",)
+    assert here.admit(labels(version="1"), TRACE_LABELS).overflowed == ()
 
 
 def test_unknown_and_other_need_no_room() -> None:
     here = admission(values=1)
-    found = [here.admit(labels(version=version)) for version in ("unknown", "other", "1", "2")]
+    found = [here.admit(labels(version=version), TRACE_LABELS) for version in ("unknown", "other", "1", "2")]
     assert [each.labels["version"] for each in found] == ["unknown", "other", "1", "other"]
     assert [each.overflowed for each in found] == [(), (), (), ("version",)]
 
 
 def test_each_label_has_its_own_cap() -> None:
     here = admission(values=1)
-    here.admit(labels(version="1", name="chat"))
-    assert here.admit(labels(version="2", name="chat")).labels == labels(version=OTHER, name="chat")
-    assert here.admit(labels(version="1", name="faq")).overflowed == ("trace_name",)
+    here.admit(labels(version="1", name="chat"), TRACE_LABELS)
+    assert here.admit(labels(version="2", name="chat"), TRACE_LABELS).labels == labels(version=OTHER, name="chat")
+    assert here.admit(labels(version="1", name="faq"), TRACE_LABELS).overflowed == ("trace_name",)
 
 
 def test_beyond_the_limit_of_series_all_labels_are_other() -> None:
     here = admission(values=100, series=200)
-    assert here.admit(labels()).overflowed == ()
+    assert here.admit(labels(), TRACE_LABELS).overflowed == ()
     assert here.series == COSTS[4] + COSTS[2]
-    assert here.admit(labels(version="2")).overflowed == (), "its place is there already, and it fits"
-    beyond = here.admit(labels(version="3"))
+    assert here.admit(labels(version="2"), TRACE_LABELS).overflowed == (), "its place is there already, and it fits"
+    beyond = here.admit(labels(version="3"), TRACE_LABELS)
     assert set(beyond.labels.values()) == {OTHER}
     assert beyond.overflowed == TRACE_LABELS
-    assert here.admit(labels()).overflowed == (), "existing values stay admitted"
+    assert here.admit(labels(), TRACE_LABELS).overflowed == (), "existing values stay admitted"
     assert here.series == 2 * (COSTS[4] + COSTS[2]) + COSTS[4]
 
 
 def test_a_million_values_use_no_memory() -> None:
     here = admission(values=50)
-    overflowed = sum(bool(here.admit(labels(version=str(number))).overflowed) for number in range(1_000_000))
+    overflowed = sum(
+        bool(here.admit(labels(version=str(number)), TRACE_LABELS).overflowed) for number in range(1_000_000)
+    )
     assert overflowed == 1_000_000 - 50
     assert here.series == 51 * COSTS[4] + COSTS[2]
 
@@ -87,7 +91,7 @@ def test_the_predicted_number_of_series_is_right() -> None:
     here = meter().admission(())
     made = increments(record(), record(trace_id="2", state=State.ERROR, tags={"environment": "staging"}))
     for group in made.groups:
-        here.admit(dict(zip(TRACE_LABELS, group, strict=False))) if len(group) == 4 else None
+        here.admit(dict(zip(group.names, group.values, strict=True)), group.names)
     counts = sum(1 for cell in made.amounts if cell.part == "+Inf")  # beside each stands a _count
     assert here.series == len(made.amounts) + counts
 

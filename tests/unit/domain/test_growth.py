@@ -9,9 +9,9 @@ from mlflow_trace_exporter.domain.trace import Cost, State, TokenUsage, TraceRec
 from mlflow_trace_exporter.domain.triage import Batch
 from mlflow_trace_exporter.metrics.families import CHANGED, CORRECTED, events
 from mlflow_trace_exporter.metrics.model import SUM
-from tests.support.builders import METER, increments, record
+from tests.support.builders import METER, group, increments, record
 
-GROUP = ("chatbot", "production", "1.4.0", "support")
+GROUP = group("chatbot", "production", "1.4.0", "support")
 
 
 def counted(trace: TraceRecord) -> Counted:
@@ -27,7 +27,7 @@ def added(before: Counted, *reads: TraceRecord) -> dict[tuple[str, ...], float]:
             continue
         before = change.after
         batch = Batch(changed=(change,))
-        made = METER.measure(batch, METER.admission(()), [GROUP, GROUP[:2]])
+        made = METER.measure(batch, METER.admission(()), [GROUP, GROUP.place])
         for cell, amount in {**made.amounts, **events(batch, made)}.items():
             if amount and cell.part in ("", SUM):
                 key = (cell.family.removeprefix("mlflow_"), *cell.labels[4:])
@@ -122,7 +122,7 @@ def test_the_series_that_counted_a_trace_get_what_it_grew_by() -> None:
     change = change_of(more, counted(before))
     assert change is not None
     made = METER.measure(Batch(changed=(change,)), METER.admission(()))
-    assert made.groups == (GROUP, GROUP[:2])
+    assert made.groups == (GROUP, GROUP.place)
 
 
 def test_without_those_series_the_labels_of_now_are_used() -> None:
@@ -131,7 +131,7 @@ def test_without_those_series_the_labels_of_now_are_used() -> None:
     change = change_of(record(tags={"environment": "staging"}), before)
     assert change is not None
     made = METER.measure(Batch(changed=(change,)), METER.admission(()))
-    assert made.groups[0] == ("chatbot", "staging", "unknown", "support")
+    assert made.groups[0] == group("chatbot", "staging", "unknown", "support")
 
 
 TOKENS = st.none() | st.integers(0, 10**12)

@@ -11,7 +11,7 @@ from mlflow_trace_exporter.metrics.families import trace_families
 from mlflow_trace_exporter.metrics.meter import Meter
 from mlflow_trace_exporter.metrics.model import Cell
 from mlflow_trace_exporter.settings.config import Config
-from tests.support.builders import CAPS, METER, RULES, increments, record
+from tests.support.builders import CAPS, METER, RULES, group, increments, record
 
 SLOW = "mlflow_trace_slow_total"
 PRODUCTION = Objective(environment="production", error_ratio=0.02, latency_s=3.0, latency_ratio=0.99)
@@ -116,13 +116,16 @@ def test_an_objective_is_of_the_label_that_a_trace_gets(name: str, raw: str | No
 def test_the_first_of_two_objectives_with_the_same_cleaned_name_wins() -> None:
     found = configured("production", " production ", "prod*")
     place = ("chatbot", "production")
-    assert {name: each.error_ratio for name, each in found.by_place([place]).items()} == {place: 0.01}
+    assert {name: each.error_ratio for name, each in found.by_place([group(*place)]).items()} == {place: 0.01}
 
 
 def test_each_exposed_application_and_those_that_are_named_are_exposed() -> None:
     named = ("chatbot", "production")
     assert BY_APPLICATION.by_place([]) == {named: CHATBOT}
-    groups = [("search-eu", "test"), ("search-eu", "test", "1", "chat"), ("mail", "test", "1", "chat")]
+    groups = [
+        group(*each)
+        for each in (("search-eu", "test"), ("search-eu", "test", "1", "chat"), ("mail", "test", "1", "chat"))
+    ]
     assert BY_APPLICATION.by_place(groups) == {named: CHATBOT, ("mail", "test"): NONE, ("search-eu", "test"): TEAM}
 
 

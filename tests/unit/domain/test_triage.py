@@ -18,7 +18,7 @@ from mlflow_trace_exporter.domain.triage import (
     triage,
     unseen,
 )
-from tests.support.builders import METER, record
+from tests.support.builders import METER, group, record
 
 END_MS = 2_500
 MINUTE_MS = 60_000
@@ -147,7 +147,7 @@ def test_a_trace_whose_root_has_a_parent_elsewhere_is_counted_once_it_no_longer_
 
 def test_a_trace_that_is_done_with_is_a_duplicate_and_reported_if_it_changed() -> None:
     trace = record()
-    counted = Counted(trace.start_ms, ("chatbot", "production", "1.4.0", "support"), Amounts.of(trace))
+    counted = Counted(trace.start_ms, group("chatbot", "production", "1.4.0", "support"), Amounts.of(trace))
     known = Known({"tr-1": counted}, {})
     assert after([replace(trace, seen_ms=99, tags={}, name="new")], known) == Batch(duplicates=1)
     failed = replace(trace, state=State.ERROR)

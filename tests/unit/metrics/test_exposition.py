@@ -17,7 +17,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 from prometheus_client.registry import Collector
 
-from mlflow_trace_exporter.domain.labels import clean
+from mlflow_trace_exporter.domain.labels import LabelValues, clean
 from mlflow_trace_exporter.domain.objectives import Objective
 from mlflow_trace_exporter.domain.trace import State, TokenUsage
 from mlflow_trace_exporter.domain.triage import Batch
@@ -25,10 +25,10 @@ from mlflow_trace_exporter.metrics.exposition import PROMETHEUS, WANTED_S, Expos
 from mlflow_trace_exporter.metrics.families import events
 from mlflow_trace_exporter.metrics.model import exemplar_of
 from mlflow_trace_exporter.metrics.sample_lines import SampleLines
-from mlflow_trace_exporter.metrics.series import Exemplars, LabelValues, Numbers, by_series, series_totals
+from mlflow_trace_exporter.metrics.series import Exemplars, Numbers, by_series, series_totals
 from mlflow_trace_exporter.metrics.status import STATUS_FAMILIES, Reading, Reload, Snapshot, Status
 from mlflow_trace_exporter.web.status_page import Links, write
-from tests.support.builders import BUILD, FAMILIES, OBJECTIVES, increments, record
+from tests.support.builders import BUILD, FAMILIES, OBJECTIVES, group, increments, record
 
 GOLDEN = Path(__file__).with_name("golden")
 
@@ -53,7 +53,7 @@ STATUS = Status(
     reload=Reload(successful=False, success_s=1_790_000_000.0),
     reading=Reading(
         experiments=("chatbot",),
-        objectives=OBJECTIVES.by_place([("chatbot", "production"), ("chatbot", "staging", "1", "chat")]),
+        objectives=OBJECTIVES.by_place([group("chatbot", "production"), group("chatbot", "staging", "1", "chat")]),
         interval_s=15.0,
         complete_until_s=1_789_992_600.0,
         behind=False,

@@ -14,9 +14,10 @@ from prometheus_client.openmetrics.exposition import generate_latest as encode_o
 from prometheus_client.registry import Collector
 from prometheus_client.samples import Exemplar as ExemplarSample
 
+from mlflow_trace_exporter.domain.labels import LabelValues
 from mlflow_trace_exporter.metrics.model import Exemplar, TraceFamily
 from mlflow_trace_exporter.metrics.sample_lines import SampleLines
-from mlflow_trace_exporter.metrics.series import Exemplars, LabelValues, Numbers
+from mlflow_trace_exporter.metrics.series import Exemplars, Numbers
 from tests.support.builders import FAMILIES
 
 TEXTS = st.text(st.one_of(st.characters(exclude_categories=["Cs"]), st.sampled_from('\\\n"{},=')))
