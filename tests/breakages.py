@@ -439,7 +439,7 @@ BREAKAGES = (
     ),
     Breakage(
         "reject a page with half an emoji",
-        "tracking/parsing.py",
+        "tracking/json_text.py",
         "            return msgspec.convert(json.loads(text), self._kind)\n",
         "            raise\n",
         f"{RECORDS} -k read_alike",
@@ -453,14 +453,14 @@ BREAKAGES = (
     ),
     Breakage(
         "lose the tokens of a total that is not split",
-        "tracking/parsing.py",
+        "tracking/amounts.py",
         "    elif rest > 0 and not given:\n        given = rest\n",
         "",
         f"{RECORDS} -k total",
     ),
     Breakage(
         "lose the cost of a total that is not split",
-        "tracking/parsing.py",
+        "tracking/amounts.py",
         "        given = (given or 0.0) + rest\n",
         "        pass\n",
         f"{RECORDS} -k total",

@@ -10,7 +10,7 @@ from typing import Any
 from mlflow_trace_exporter.domain.labels import UNKNOWN, clean
 from mlflow_trace_exporter.errors import ArgumentError
 from mlflow_trace_exporter.listed import did_you_mean
-from mlflow_trace_exporter.tracking.parsing import MAX_AMOUNT
+from mlflow_trace_exporter.tracking.amounts import MAX_AMOUNT
 
 MAX_SECONDS = MAX_AMOUNT // 1000
 """Longer durations are treated as missing, see parsing.py."""

@@ -23,7 +23,8 @@ from mlflow_trace_exporter.errors import PollError
 from mlflow_trace_exporter.tracking import bounded
 from mlflow_trace_exporter.tracking.experiments import Experiment
 from mlflow_trace_exporter.tracking.failures import classify
-from mlflow_trace_exporter.tracking.parsing import Json, TraceInfo, TracePage
+from mlflow_trace_exporter.tracking.json_text import Json
+from mlflow_trace_exporter.tracking.parsing import TraceInfo, TracePage
 from mlflow_trace_exporter.tracking.pending import PendingAnswer
 from mlflow_trace_exporter.tracking.transport import Answer, ask, checked, text_of
 

@@ -1,43 +1,15 @@
 """Converts MLflow's JSON to the domain types. Pure; does not import mlflow."""
 
-import json
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Any, Generic, TypeVar
 
 import msgspec
 
-from mlflow_trace_exporter.domain.trace import Cost, State, TokenUsage, TraceRecord
+from mlflow_trace_exporter.domain.trace import State, TraceRecord
+from mlflow_trace_exporter.tracking.amounts import MAX_AMOUNT, cost_of, usage_of
 from mlflow_trace_exporter.tracking.experiments import Experiment
-
-T = TypeVar("T")
-
-MAX_AMOUNT = 10**12
-"""The limit for tokens, cost in USD and duration in ms (31 years) of one trace. A larger, wrong value would spoil a
-counter for good."""
-
-ROUNDING = 1e-9
-"""The relative difference that is tolerated between a total and the sum of its parts."""
-
-
-class Json(Generic[T]):
-    """Reads JSON texts as values of a type.
-
-    msgspec is fast, but it rejects some texts that MLflow can return, such as NaN and escapes of lone surrogates.
-    Python's own parser reads those.
-    """
-
-    def __init__(self, kind: type[T]) -> None:
-        self._kind = kind
-        self._decode = msgspec.json.Decoder(kind).decode
-
-    def read(self, text: str) -> T:
-        """The value in a JSON text. Raises ValueError or RecursionError if the text is not JSON or not of the type."""
-        try:
-            return self._decode(text)
-        except (ValueError, RecursionError):
-            return msgspec.convert(json.loads(text), self._kind)
+from mlflow_trace_exporter.tracking.json_text import object_in
 
 
 # gc=False: values that are read from JSON have no cycles, so the garbage collector need not visit them
@@ -103,8 +75,8 @@ def to_record(found: TraceInfo, experiments: Mapping[str, Experiment], seen_ms: 
         name=tags.get("mlflow.traceName"),
         user=metadata.get("mlflow.trace.user"),
         session=metadata.get("mlflow.trace.session"),
-        usage=_usage(metadata.get("mlflow.trace.tokenUsage")),
-        cost=_cost(metadata.get("mlflow.trace.cost")),
+        usage=usage_of(object_in(metadata.get("mlflow.trace.tokenUsage"))),
+        cost=cost_of(object_in(metadata.get("mlflow.trace.cost"))),
         tags=tags,
         metadata=metadata,
         experiment_tags=experiment.tags if experiment else {},
@@ -135,63 +107,3 @@ def _duration_ms(text: object) -> int | None:
         return None
     duration_ms = int(found[1]) * 1000 + int((found[2] or "").ljust(3, "0")[:3])
     return duration_ms if duration_ms <= MAX_AMOUNT else None
-
-
-def _usage(text: str | None) -> TokenUsage | None:
-    """Parse the token usage. If the total exceeds the sum of input and output, the rest belongs to the one that is
-    missing or 0, and to the input if both are. If neither is, the rest is ignored: Gemini's total includes thinking
-    tokens."""
-    found = _object(text)
-    given, made = _tokens(found.get("input_tokens")), _tokens(found.get("output_tokens"))
-    total = _tokens(found.get("total_tokens"))
-    rest = (total or 0) - (given or 0) - (made or 0)
-    if given is None and made is None:
-        given = total
-    elif rest > 0 and not given:
-        given = rest
-    elif rest > 0 and not made:
-        made = rest
-    if given is None and made is None:
-        return None
-    return TokenUsage(
-        input=given,
-        output=made,
-        cache_read_input=_tokens(found.get("cache_read_input_tokens")),
-        cache_creation_input=_tokens(found.get("cache_creation_input_tokens")),
-    )
-
-
-def _cost(text: str | None) -> Cost | None:
-    """Parse the cost. If the total exceeds the sum of input and output, the rest is added to the input. If MLflow does
-    not split the total, this is all of it."""
-    found = _object(text)
-    given, made = _amount(found.get("input_cost")), _amount(found.get("output_cost"))
-    total = _amount(found.get("total_cost"))
-    rest = (total or 0.0) - (given or 0.0) - (made or 0.0)
-    if given is None and made is None:
-        given = total
-    elif total and rest > ROUNDING * total:
-        given = (given or 0.0) + rest
-    return None if given is None and made is None else Cost(input_usd=given, output_usd=made)
-
-
-_ANYTHING: Json[Any] = Json(object)
-
-
-def _object(text: str | None) -> dict[str, Any]:
-    try:
-        found = _ANYTHING.read(text) if text else None
-    except (ValueError, RecursionError):
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
-def _tokens(value: object) -> int | None:
-    amount = _amount(value)
-    return None if amount is None or amount != int(amount) else int(amount)
-
-
-def _amount(value: object) -> float | None:
-    if value is None or isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    return value if 0 <= value <= MAX_AMOUNT else None  # NaN and infinities fail the comparison

@@ -9,8 +9,10 @@ import pytest
 
 from mlflow_trace_exporter.domain.trace import Cost, State, TokenUsage, TraceRecord
 from mlflow_trace_exporter.tracking import parsing
+from mlflow_trace_exporter.tracking.amounts import MAX_AMOUNT
 from mlflow_trace_exporter.tracking.experiments import Experiment
-from mlflow_trace_exporter.tracking.parsing import MAX_AMOUNT, Json, TraceInfo, TracePage
+from mlflow_trace_exporter.tracking.json_text import Json
+from mlflow_trace_exporter.tracking.parsing import TraceInfo, TracePage
 
 TRACE = Json(TraceInfo)
 
