@@ -29,8 +29,8 @@ class State(Enum):
 
 @dataclass(frozen=True, slots=True)
 class TokenUsage:
-    """Tokens of all LLM calls of a trace. None means unknown, which is not zero. If MLflow has only a total, it is
-    ``input``.
+    """Tokens of one LLM call, or of all LLM calls of a trace. None means unknown, which is not zero. If MLflow has only
+    a total, it is ``input``.
 
     Most of MLflow's integrations include cached tokens in ``input``. ``mlflow.claude_code`` does not, and neither does
     Bedrock's before MLflow 3.16.1: there the two cache counts can exceed ``input``.
@@ -44,8 +44,8 @@ class TokenUsage:
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """Cost of all LLM calls of a trace in USD, as computed by MLflow. None means unknown. ``input_usd`` includes costs
-    that MLflow does not split."""
+    """Cost of one LLM call, or of all LLM calls of a trace, in USD, as computed by MLflow. None means unknown.
+    ``input_usd`` includes costs that MLflow does not split."""
 
     input_usd: float | None = None
     output_usd: float | None = None
