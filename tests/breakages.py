@@ -63,6 +63,8 @@ PATTERNS = "tests/unit/domain/test_patterns.py"
 QUERY = "tests/unit/tracking/test_query.py"
 SOURCE = "tests/integration/test_source.py"
 RECORDS = "tests/unit/tracking/test_parsing.py"
+CALLS = "tests/unit/domain/test_calls.py"
+SPANS = "tests/unit/tracking/test_span_parsing.py"
 ANSWERS = "tests/unit/tracking/test_source.py"
 SCANNING = "tests/unit/tracking/test_scanning.py"
 SLICES = "tests/unit/tracking/test_slices.py"
@@ -1879,6 +1881,69 @@ BREAKAGES = (
         "            observations = family.observe(record, labels)",
         "            observations = () if family.name in self._meter.excluded else family.observe(record, labels)",
         "tests/unit/test_wiring.py",
+    ),
+    Breakage(
+        "count each span of a call",
+        "domain/calls.py",
+        "    if any(call.span.span_type not in _EMBEDDERS for call in under):\n        return False\n",
+        "",
+        f"{CALLS} -k nested",
+    ),
+    Breakage(
+        "take an answer for an embedding",
+        "domain/calls.py",
+        "(generated and call.span.span_type in _EMBEDDERS)",
+        "False",
+        f"{CALLS} -k embedding",
+    ),
+    Breakage(
+        "lose the spans of a circle",
+        "domain/calls.py",
+        "(*children[None], *spans.values())",
+        "children[None]",
+        f"{CALLS} -k circles",
+    ),
+    Breakage(
+        "give the tokens of two models to one",
+        "domain/calls.py",
+        "    if len({(call.provider, call.model) for call in able}) != 1:\n        return ()\n",
+        "",
+        f"{CALLS} -k several_models",
+    ),
+    Breakage(
+        "count a sum beside its parts",
+        "domain/calls.py",
+        "_has_tokens(usage) and not any(_has_tokens(call.usage) for call in under)",
+        "_has_tokens(usage)",
+        f"{CALLS} -k repeats",
+    ),
+    Breakage(
+        "take the first event that was kept for that of the first chunk",
+        "tracking/span_parsing.py",
+        "ONCE | EACH if len(events) != KEPT_EVENTS else ONCE",
+        "ONCE | EACH",
+        f"{SPANS} -k kept",
+    ),
+    Breakage(
+        "lose all attributes for one that is odd",
+        "tracking/attributes.py",
+        "        pieces = attempt(_PIECES, raw) or []\n",
+        "        pieces: list[Raw] = []\n",
+        f"{SPANS} -k odd",
+    ),
+    Breakage(
+        "believe that a span took 10,000 years",
+        "tracking/span_parsing.py",
+        "0 <= found - start_ns <= MAX_AMOUNT * NS_PER_MS",
+        "0 <= found - start_ns",
+        f"{SPANS} -k without_an_end",
+    ),
+    Breakage(
+        "decode the prompts",
+        "tracking/attributes.py",
+        "{each.key: each.value for each in _ATTRIBUTES.read(raw)}",
+        "{each.key: each.value for each in _ATTRIBUTES.read(raw) if value_in(each.value)}",
+        f"{SPANS} -k prompts",
     ),
 )
 
