@@ -9,8 +9,8 @@ goes to sleep its values make room for others. Otherwise old versions would use 
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Set
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Set
+from dataclasses import dataclass, field
 
 from mlflow_trace_exporter.domain.groups import Group
 from mlflow_trace_exporter.domain.labels import PLACE_LABELS, UNKNOWN, Labels
@@ -21,10 +21,16 @@ OTHER = "other"
 
 @dataclass(frozen=True, slots=True)
 class Caps:
-    """``values``: the maximum number of values per label. ``series``: the maximum number of series in total."""
+    """``values``: the maximum number of values per label, except for those ``of_label``. ``series``: the maximum number
+    of series in total."""
 
     values: int
     series: int
+    of_label: Mapping[str, int] = field(default_factory=dict)
+
+    def of(self, label: str) -> int:
+        """The maximum number of values of a label."""
+        return self.of_label.get(label, self.values)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +93,7 @@ class Admission:
     def _value(self, name: str, value: str) -> str:
         known = self._values[name]
         # unknown and other do not count towards the cap
-        return value if value in known or len(known) - 2 < self._caps.values else OTHER
+        return value if value in known or len(known) - 2 < self._caps.of(name) else OTHER
 
     def _cost(self, group: Group) -> int:
         return sum(self._series_of(each) for each in {group, group.place} - self._groups)

@@ -19,14 +19,16 @@ import math
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from mlflow_trace_exporter.domain.labels import clean
 from mlflow_trace_exporter.domain.spans import CALL_TYPES, CHAT_TYPES, NS, Call, Inside, Span, Step
-from mlflow_trace_exporter.domain.trace import Cost, TokenUsage
+from mlflow_trace_exporter.domain.usage import Cost, TokenUsage
 
 Difference = Literal["tokens", "cost"]
 """What the calls of a trace and MLflow's sum for the trace can differ in."""
+
+DIFFERENCES: tuple[Difference, ...] = get_args(Difference)
 
 USD_ROUNDING = 1e-9
 """The difference in USD that is tolerated between sums of the same costs, in any order."""

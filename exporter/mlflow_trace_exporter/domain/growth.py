@@ -12,12 +12,16 @@ Not every change can be added. A counter cannot decrease, and a histogram cannot
 The amounts then stay as counted, and the trace is reported as changed.
 """
 
+from collections.abc import Sequence, Set
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 from zlib import crc32
 
+from mlflow_trace_exporter.domain.calls import inside
 from mlflow_trace_exporter.domain.groups import Group
-from mlflow_trace_exporter.domain.trace import Cost, State, TokenUsage, TraceRecord
+from mlflow_trace_exporter.domain.spans import Inside, Span
+from mlflow_trace_exporter.domain.trace import State, TraceRecord
+from mlflow_trace_exporter.domain.usage import Cost, TokenUsage
 
 NANO = 10**9
 """Nano-USD per USD. The ledger keeps cost in whole nano-USD, which is compact and exact enough for differences."""
@@ -89,34 +93,70 @@ class Counted:
 
     ``group``: the label values of the series that count it, None if they no longer exist. ``amounts``: what it was
     counted with, None if it was not counted (given up, or other traffic) or was counted before amounts were kept.
-    ``seen``: the ``checksum`` of the trace when it was last read, if it differs from what was counted.
+    ``seen``: the ``checksum`` of the trace when it was last read, if it differs from what was counted. ``span_ids``:
+    the spans that are counted; None if they were not read, or if MLflow marked the trace as complete.
     """
 
     start_ms: int
     group: Group | None = None
     amounts: Amounts | None = None
     seen: int | None = None
+    span_ids: frozenset[str] | None = None
+
+
+def span_ids_of(record: TraceRecord) -> frozenset[str] | None:
+    """``Counted.span_ids`` of a trace that is counted now."""
+    if record.finalized or record.inside is None:
+        return None
+    calls, steps = record.inside.calls, record.inside.steps
+    return frozenset((*(call.span_id for call in calls), *(step.span_id for step in steps)))
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
     """A difference between a trace and what the ledger knows about it (``before``). ``after`` is what the ledger should
-    know from now on."""
+    know from now on. ``late``: what came late inside the trace."""
 
     record: TraceRecord
     before: Counted
     after: Counted
+    late: Inside | None = None
 
     @property
     def grew(self) -> bool:
         """Whether the trace adds something to its counters."""
-        return self.before.amounts != self.after.amounts
+        return self.before.amounts != self.after.amounts or self.late is not None
 
     @property
     def is_beyond_correction(self) -> bool:
         """Whether some of the change cannot be added to a counter."""
         moved = self.after.start_ms != self.before.start_ms and self.after.amounts is not None
         return moved or self.after.seen is not None
+
+
+def with_late_spans(change: Change, spans: Sequence[Span]) -> Change:
+    """The change with what came late inside the trace, given the spans that it has now."""
+    known = change.before.span_ids or frozenset()
+    late = late_inside(spans, known)
+    if late == Inside():
+        return change
+    after = replace(change.after, span_ids=known | {span.span_id for span in spans})
+    return replace(change, after=after, late=late)
+
+
+def late_inside(spans: Sequence[Span], counted: Set[str]) -> Inside:
+    """The calls and steps that the spans with the ids ``counted`` did not show.
+
+    A late span can turn out to be the call that a span above it was counted as. It is that call, and not another one.
+    """
+    before, now = inside([span for span in spans if span.span_id in counted]), inside(spans)
+    ids = {call.span_id for call in now.calls}
+    late = [call for call in now.calls if call.span_id not in counted]
+    for moved in (call for call in before.calls if call.span_id not in ids):
+        same = next((call for call in late if call.usage == moved.usage), None) or next(iter(late), None)
+        if same is not None:
+            late.remove(same)
+    return Inside(tuple(late), tuple(step for step in now.steps if step.span_id not in counted))
 
 
 def change_of(record: TraceRecord, before: Counted) -> Change | None:

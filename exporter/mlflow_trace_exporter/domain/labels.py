@@ -24,6 +24,21 @@ VERSION_LABELS = (*PLACE_LABELS, "version")
 TRACE_LABELS = (*VERSION_LABELS, "trace_name")
 """The labels of every series that counts traces; labels added by the configuration follow them."""
 
+CALL_LABELS = (*VERSION_LABELS, "provider", "model")
+"""The labels of every series that counts calls of models."""
+
+CALL_ERROR_LABELS = (*CALL_LABELS, "error_type")
+"""The labels of the series that counts failed calls of models."""
+
+STEP_LABELS = (*VERSION_LABELS, "span_type", "span_name")
+"""The labels of every series that counts other spans."""
+
+LABELS_INSIDE = (CALL_LABELS, CALL_ERROR_LABELS, STEP_LABELS)
+"""The labels of all series about the inside of traces."""
+
+INSIDE_NAMES = tuple(dict.fromkeys((*CALL_ERROR_LABELS, *STEP_LABELS)))[len(VERSION_LABELS) :]
+"""The labels that only series about the inside of traces have."""
+
 Labels = Mapping[str, str]
 """The label values of a trace by label name."""
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from mlflow_trace_exporter.domain.trace import Cost, TokenUsage
+from mlflow_trace_exporter.domain.usage import Cost, TokenUsage
 
 UNKNOWN_TYPE = "UNKNOWN"
 """MLflow's type of a span that has none."""

@@ -1,13 +1,15 @@
 """The domain model of an MLflow trace.
 
-This is the waist of the program: the code before it knows MLflow, the code after it knows only these frozen values. The
-module imports nothing but the standard library.
+This is the waist of the program: the code before it knows MLflow, the code after it knows only these frozen values.
 """
 
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+
+from mlflow_trace_exporter.domain.spans import Inside
+from mlflow_trace_exporter.domain.usage import Cost, TokenUsage
 
 PLAIN_ID = re.compile(r"[\w.:/-]{1,200}", re.ASCII)
 """Ids that need no quoting anywhere. MLflow generates only such ids, but accepts any id from a client."""
@@ -28,30 +30,6 @@ class State(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class TokenUsage:
-    """Tokens of one LLM call, or of all LLM calls of a trace. None means unknown, which is not zero. If MLflow has only
-    a total, it is ``input``.
-
-    Most of MLflow's integrations include cached tokens in ``input``. ``mlflow.claude_code`` does not, and neither does
-    Bedrock's before MLflow 3.16.1: there the two cache counts can exceed ``input``.
-    """
-
-    input: int | None = None
-    output: int | None = None
-    cache_read_input: int | None = None
-    cache_creation_input: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Cost:
-    """Cost of one LLM call, or of all LLM calls of a trace, in USD, as computed by MLflow. None means unknown.
-    ``input_usd`` includes costs that MLflow does not split."""
-
-    input_usd: float | None = None
-    output_usd: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class TraceRecord:
     """A trace as it was read at one moment.
 
@@ -59,7 +37,8 @@ class TraceRecord:
     trace (for a counted trace: when it first did), by the source's clock. All are Unix milliseconds. ``finalized`` is
     MLflow's own mark. ``experiment`` is unique on the server: where the server has workspaces, it begins with that of
     the trace, see ``workspaces.qualified``. ``experiment_tags`` are those that its experiment had then. Tags and
-    metadata can contain user input, so ``repr`` and therefore log lines omit them.
+    metadata can contain user input, so ``repr`` and therefore log lines omit them. ``inside`` is None if its spans
+    were not read.
     """
 
     trace_id: str
@@ -79,6 +58,7 @@ class TraceRecord:
     metadata: Mapping[str, str] = field(default_factory=dict, repr=False)
     experiment_tags: Mapping[str, str] = field(default_factory=dict, repr=False)
     workspace: str | None = None
+    inside: Inside | None = None
 
     @property
     def duration_s(self) -> float | None:

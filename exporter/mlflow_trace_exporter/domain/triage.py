@@ -103,6 +103,17 @@ class Batch:
     late: int = 0
     reopened: int = 0
 
+    def counting(self, records: Sequence[TraceRecord], later: Mapping[str, Pending]) -> "Batch":
+        """This batch with only ``records`` counted now, which are its own with more about them. Its other traces to
+        count stay pending as they are, or as in ``later`` (by id)."""
+        waiting = {record.trace_id for record in self.counted} - {record.trace_id for record in records}
+        return replace(
+            self,
+            counted=tuple(records),
+            pending=(*self.pending, *later.values()),
+            gone=tuple(trace_id for trace_id in self.gone if trace_id not in waiting),
+        )
+
 
 class Verdict(Enum):
     """The decision on a trace that is not done with."""
@@ -113,12 +124,17 @@ class Verdict(Enum):
 
 
 def triage(
-    records: Sequence[TraceRecord], known: Known, closed_ms: int, place_of: Callable[[TraceRecord], Place]
+    records: Sequence[TraceRecord],
+    known: Known,
+    closed_ms: int,
+    place_of: Callable[[TraceRecord], Place],
+    counts: bool = True,
 ) -> Batch:
-    """Decide on traces, each id once. Start times before ``closed_ms`` are closed."""
+    """Decide on traces, each id once. Start times before ``closed_ms`` are closed. If not ``counts``, final traces are
+    not counted yet, but due for a check at once."""
     again = [record for record in records if record.trace_id in known.done]
     new = [record for record in records if record.trace_id not in known.done]
-    at_once = [record for record in new if record.trace_id not in known.pending and _was_sent(record)]
+    at_once = [record for record in new if counts and record.trace_id not in known.pending and _was_sent(record)]
     counted_at_once = {record.trace_id for record in at_once}
     looked_at = [
         (record, look_at(record, known.pending.get(record.trace_id), place_of(record)))
@@ -126,6 +142,8 @@ def triage(
         if record.trace_id not in counted_at_once
     ]
     verdicts = [(judge(record, known.pending.get(at.trace_id), at), record, at) for record, at in looked_at]
+    if not counts:
+        verdicts = [_deferred(*each) for each in verdicts]
     waiting = [(record, at) for verdict, record, at in verdicts if verdict is Verdict.WAIT]
     changes = (change_of(record, known.done[record.trace_id]) for record in again)
     return Batch(
@@ -143,6 +161,12 @@ def triage(
         duplicates=len(again),
         late=sum(record.start_ms < closed_ms for record in new if record.trace_id not in known.pending),
     )
+
+
+def _deferred(verdict: Verdict, record: TraceRecord, at: Pending) -> tuple[Verdict, TraceRecord, Pending]:
+    if verdict is not Verdict.COUNT:
+        return verdict, record, at
+    return Verdict.WAIT, record, replace(at, next_ms=record.seen_ms)
 
 
 def unseen(pending: Sequence[Pending], now_ms: int) -> Batch:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from mlflow_trace_exporter.domain.calls import Difference, differs, inside
 from mlflow_trace_exporter.domain.spans import Call, Inside, Span, Step
-from mlflow_trace_exporter.domain.trace import Cost, TokenUsage
+from mlflow_trace_exporter.domain.usage import Cost, TokenUsage
 
 S = 10**9
 START_NS = 1_800_000_000 * S

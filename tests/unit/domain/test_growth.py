@@ -5,8 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlflow_trace_exporter.domain.growth import MAX_NANO, Amounts, Counted, change_of
-from mlflow_trace_exporter.domain.trace import Cost, State, TokenUsage, TraceRecord
+from mlflow_trace_exporter.domain.trace import State, TraceRecord
 from mlflow_trace_exporter.domain.triage import Batch
+from mlflow_trace_exporter.domain.usage import Cost, TokenUsage
 from mlflow_trace_exporter.metrics.families import CHANGED, CORRECTED, events
 from mlflow_trace_exporter.metrics.model import SUM
 from tests.support.builders import METER, group, increments, record

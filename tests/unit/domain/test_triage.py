@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 
 from mlflow_trace_exporter.domain.growth import Amounts, Counted, change_of
-from mlflow_trace_exporter.domain.trace import ORPHAN_MS, Cost, State, TokenUsage, TraceRecord
+from mlflow_trace_exporter.domain.trace import ORPHAN_MS, State, TraceRecord
 from mlflow_trace_exporter.domain.triage import (
     FILL_MS,
     GIVE_UP_MS,
@@ -18,6 +18,7 @@ from mlflow_trace_exporter.domain.triage import (
     triage,
     unseen,
 )
+from mlflow_trace_exporter.domain.usage import Cost, TokenUsage
 from tests.support.builders import METER, group, record
 
 END_MS = 2_500
