@@ -1,5 +1,6 @@
 """Values that many tests need."""
 
+from dataclasses import replace
 from typing import Any
 
 from mlflow_trace_exporter.domain.admission import Caps
@@ -7,9 +8,11 @@ from mlflow_trace_exporter.domain.groups import Group
 from mlflow_trace_exporter.domain.horizon import Limits
 from mlflow_trace_exporter.domain.labels import TRACE_LABELS, LabelRules
 from mlflow_trace_exporter.domain.objectives import Objectives
-from mlflow_trace_exporter.domain.trace import Cost, State, TokenUsage, TraceRecord
+from mlflow_trace_exporter.domain.spans import Span
+from mlflow_trace_exporter.domain.trace import State, TraceRecord
 from mlflow_trace_exporter.domain.traffic import Traffic
 from mlflow_trace_exporter.domain.triage import Batch
+from mlflow_trace_exporter.domain.usage import Cost, TokenUsage
 from mlflow_trace_exporter.metrics.families import trace_families
 from mlflow_trace_exporter.metrics.meter import Increments, Meter
 from mlflow_trace_exporter.metrics.status import Build
@@ -20,6 +23,10 @@ OBJECTIVES = Objectives(tuple(each.as_objective() for each in Config().objective
 FAMILIES = trace_families(Buckets().duration_seconds, Buckets().tokens, objectives=OBJECTIVES)
 CAPS = Caps(values=200, series=100_000)
 METER = Meter(FAMILIES, RULES, CAPS, frozenset({Traffic.APPLICATION}), OBJECTIVES)
+FAMILIES_WITH_SPANS = trace_families(
+    Buckets().duration_seconds, Buckets().tokens, objectives=OBJECTIVES, with_spans=True
+)
+METER_WITH_SPANS = replace(METER, families=FAMILIES_WITH_SPANS, step_types=Config().spans.types)
 LIMITS = Limits(lateness_ms=7_200_000, audit_horizon_ms=86_400_000, margin_ms=300_000, overlap_ms=120_000)
 BUILD = Build("0.0.0", "3.11.0", "3.17.2")
 
@@ -32,6 +39,33 @@ def group(*values: str) -> Group:
 def increments(*records: TraceRecord, meter: Meter = METER) -> Increments:
     """What these traces add, in one batch, where no series are yet."""
     return meter.measure(Batch(counted=records), meter.admission(()))
+
+
+def span(number: int, parent: int | None = None, **fields: Any) -> Span:
+    """A call of gpt-4o for 100 and 20 tokens that takes half a second, but for what is said otherwise."""
+    defaults: dict[str, Any] = {
+        "span_id": f"{number:016x}",
+        "parent_id": None if parent is None else f"{parent:016x}",
+        "name": "Completions",
+        "span_type": "CHAT_MODEL",
+        "start_ns": 1_000_000_000 + number,
+        "end_ns": 1_500_000_000 + number,
+        "model": "gpt-4o",
+        "provider": "openai",
+        "usage": TokenUsage(input=100, output=20),
+        "cost": Cost(input_usd=0.25, output_usd=0.5),
+    }
+    return Span(**{**defaults, **fields})
+
+
+def step(number: int, parent: int | None = None, **fields: Any) -> Span:
+    """A span of a tool that is no call, but for what is said otherwise."""
+    plain: dict[str, Any] = {
+        "span_type": "TOOL",
+        "name": "search",
+        **dict.fromkeys(("model", "provider", "usage", "cost")),
+    }
+    return span(number, parent, **{**plain, **fields})
 
 
 def record(**fields: Any) -> TraceRecord:

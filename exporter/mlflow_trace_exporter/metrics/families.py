@@ -8,8 +8,10 @@ from dataclasses import replace
 
 from mlflow_trace_exporter.domain.labels import PLACE_LABELS, TRACE_LABELS, UNKNOWN, LabelRules, Labels
 from mlflow_trace_exporter.domain.objectives import Objectives
-from mlflow_trace_exporter.domain.trace import Cost, State, TokenUsage, TraceRecord
+from mlflow_trace_exporter.domain.trace import State, TraceRecord
 from mlflow_trace_exporter.domain.triage import Batch
+from mlflow_trace_exporter.domain.usage import Cost, TokenUsage
+from mlflow_trace_exporter.metrics.inside import inside_families
 from mlflow_trace_exporter.metrics.meter import Increments
 from mlflow_trace_exporter.metrics.model import Cell, Observations, TraceFamily
 
@@ -27,10 +29,13 @@ LEDGER_RESETS = "mlflow_trace_exporter_ledger_resets_total"
 NO_OBJECTIVES = Objectives()
 LABELS_BY_DEFAULT = LabelRules()
 
+DIFFERING = "mlflow_trace_exporter_differing_traces_total"
 OVERFLOW = "mlflow_trace_exporter_label_overflow_total"
 LEFT_OUT = "mlflow_trace_exporter_left_out_traces_total"
 
 MISSING_FIELDS = ("token_usage", "cost", "user", "session", "environment", "version", "duration")
+MISSING_SPANS = "spans"
+"""The further field of MISSING if spans are read."""
 
 _CACHED = "Most MLflow integrations also count cached tokens as input tokens, but mlflow.claude_code does not."
 
@@ -53,8 +58,12 @@ def _has_label(name: str, record: TraceRecord, labels: Labels, rules: LabelRules
     return labels[name] != UNKNOWN and (name not in rules.defaults or rules.has(name, record))
 
 
-def _missing(rules: LabelRules) -> Callable[[TraceRecord, Labels], Observations]:
-    return lambda record, labels: [(name, 1) for name in missing_fields(record, labels, rules)]
+def _missing(rules: LabelRules, with_spans: bool) -> Callable[[TraceRecord, Labels], Observations]:
+    def observe(record: TraceRecord, labels: Labels) -> Observations:
+        fields = missing_fields(record, labels, rules)
+        return [(name, 1) for name in (*fields, *([MISSING_SPANS] if with_spans and record.inside is None else []))]
+
+    return observe
 
 
 def _duration(record: TraceRecord, _: Labels) -> Observations:
@@ -99,17 +108,21 @@ def trace_families(
     token_edges: tuple[float, ...],
     rules: LabelRules = LABELS_BY_DEFAULT,
     objectives: Objectives = NO_OBJECTIVES,
+    with_spans: bool = False,
 ) -> tuple[TraceFamily, ...]:
     """The table of all metrics over traces, with the histogram edges, the labels and the objectives of the
-    configuration."""
-    return tuple(
-        replace(family, labels=rules.names) if family.labels == TRACE_LABELS else family
-        for family in _table(objectives.with_edges(duration_edges_s), token_edges, rules, objectives)
-    )
+    configuration. ``with_spans``: and over what is inside them."""
+    table = _table(objectives.with_edges(duration_edges_s), token_edges, rules, objectives, with_spans)
+    of_traces = (replace(each, labels=rules.names) if each.labels == TRACE_LABELS else each for each in table)
+    return (*of_traces, *(inside_families(duration_edges_s) if with_spans else ()))
 
 
 def _table(
-    duration_edges_s: tuple[float, ...], token_edges: tuple[float, ...], rules: LabelRules, objectives: Objectives
+    duration_edges_s: tuple[float, ...],
+    token_edges: tuple[float, ...],
+    rules: LabelRules,
+    objectives: Objectives,
+    with_spans: bool,
 ) -> tuple[TraceFamily, ...]:
     return (
         TraceFamily(
@@ -177,8 +190,8 @@ def _table(
         TraceFamily(
             MISSING,
             "Finished traces that lack a field or have an unreadable value for it, from polls of MLflow.",
-            _missing(rules),
-            own_label=("field", MISSING_FIELDS),
+            _missing(rules, with_spans),
+            own_label=("field", (*MISSING_FIELDS, *([MISSING_SPANS] if with_spans else []))),
         ),
         TraceFamily(
             "mlflow_trace_visibility_delay_seconds",
@@ -242,6 +255,16 @@ def _table(
             _nothing,
             labels=("class",),
         ),
+        *([_differing()] if with_spans else []),
+    )
+
+
+def _differing() -> TraceFamily:
+    return TraceFamily(
+        DIFFERING,
+        "Traces whose calls of models do not add up to the tokens or the cost that MLflow reports for the trace.",
+        _nothing,
+        labels=("amount",),
     )
 
 
@@ -255,6 +278,7 @@ def events(batch: Batch, increments: Increments) -> dict[Cell, float]:
         Cell(REOPENED, ()): batch.reopened,
         **{Cell(OVERFLOW, (label,)): count for label, count in increments.overflowed.items()},
         **{Cell(LEFT_OUT, (traffic.value,)): count for traffic, count in increments.left_out.items()},
+        **{Cell(DIFFERING, (amount,)): count for amount, count in increments.differing.items()},
     }
     for each in batch.abandoned:
         cell = Cell(ABANDONED, (each.experiment, each.environment))

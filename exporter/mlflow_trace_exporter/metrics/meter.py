@@ -1,17 +1,27 @@
 """Measures what batches of traces add to the totals. Pure."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from mlflow_trace_exporter.domain.admission import Admission, Admitted, Caps
+from mlflow_trace_exporter.domain.calls import DIFFERENCES, Difference, differs
 from mlflow_trace_exporter.domain.groups import Group
 from mlflow_trace_exporter.domain.growth import Change
-from mlflow_trace_exporter.domain.labels import PLACE_LABELS, LabelRules, LabelValues
+from mlflow_trace_exporter.domain.labels import (
+    INSIDE_NAMES,
+    LABELS_INSIDE,
+    PLACE_LABELS,
+    LabelRules,
+    Labels,
+    LabelValues,
+)
 from mlflow_trace_exporter.domain.objectives import Objectives
+from mlflow_trace_exporter.domain.spans import Inside
 from mlflow_trace_exporter.domain.trace import TraceRecord
 from mlflow_trace_exporter.domain.traffic import Traffic, traffic_of
 from mlflow_trace_exporter.domain.triage import Batch, Place
+from mlflow_trace_exporter.metrics.inside import parts
 from mlflow_trace_exporter.metrics.model import SUM, Cell, Exemplar, Observations, TraceFamily, exemplar_of, later
 
 
@@ -22,7 +32,8 @@ class Increments:
     ``groups``: the groups with increments, or with traces that will be counted soon. ``group_of``: the group of each
     counted trace, by id. ``first_ms``: the earliest start of a trace (Unix ms) by VERSION_LABELS.
     ``overflowed``: the number of traces by the label whose value was not admitted. ``left_out``: the number of traces
-    that are not counted, by the kind of their traffic.
+    that are not counted, by the kind of their traffic. ``differing``: the number of traces by the amount in which they
+    differ from the sum of their calls.
     """
 
     amounts: Mapping[Cell, float] = field(default_factory=dict)
@@ -32,13 +43,15 @@ class Increments:
     exemplars: Mapping[Cell, Exemplar] = field(default_factory=dict)
     overflowed: Mapping[str, int] = field(default_factory=dict)
     left_out: Mapping[Traffic, int] = field(default_factory=dict)
+    differing: Mapping[Difference, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Meter:
     """Measures batches with the labels, kinds of traffic and objectives of the configuration.
 
-    Families whose names are ``excluded`` are measured, but not exposed.
+    Families whose names are ``excluded`` are measured, but not exposed. ``step_types``: the types of spans that have
+    series, besides calls of models; None if spans are not read.
     """
 
     families: tuple[TraceFamily, ...]
@@ -47,6 +60,7 @@ class Meter:
     traffic: frozenset[Traffic]
     objectives: Objectives
     excluded: frozenset[str] = frozenset()
+    step_types: frozenset[str] | None = None
 
     @property
     def exposed(self) -> tuple[TraceFamily, ...]:
@@ -95,8 +109,15 @@ class _Sums:
         self._exemplars: dict[tuple[Group, _Key], Exemplar] = {}
         self._group_of: dict[str, Group] = {}
         self._first_ms: dict[LabelValues, int] = {}
-        self._overflowed = Counter(dict.fromkeys(self._names, 0))
+        self._families: defaultdict[tuple[str, ...], list[tuple[int, TraceFamily]]] = defaultdict(list)
+        for at, family in enumerate(meter.families):
+            self._families[family.labels if family.labels in LABELS_INSIDE else self._names].append((at, family))
+        labels = self._names if meter.step_types is None else (*self._names, *INSIDE_NAMES)
+        self._overflowed = Counter(dict.fromkeys(labels, 0))
         self._left_out = Counter(dict.fromkeys(Traffic, 0))
+        self._differing: Counter[Difference] = Counter(
+            {} if meter.step_types is None else dict.fromkeys(DIFFERENCES, 0)
+        )
         self.groups: dict[Group, None] = {}  # an ordered set
 
     def open(self, record: TraceRecord) -> None:
@@ -111,23 +132,38 @@ class _Sums:
             self._left_out[traffic] += 1
             return
         admitted = self._admit(record)
+        group = admitted.group
+        self._group_of[record.trace_id] = group
+        self._first_ms[group.version] = min(record.start_ms, self._first_ms.get(group.version, record.start_ms))
+        self._observe(admitted, record, record, record.end_ms)
+        if record.inside is not None:
+            self._differing.update(differs(record.usage, record.cost, record.inside.calls))
+            self._count_inside(record, record.inside, admitted.labels)
+
+    def _count_inside(self, record: TraceRecord, inside: Inside, of_trace: Labels) -> None:
+        """Add calls and steps of a trace, which has the labels ``of_trace``."""
+        for part in parts(inside, of_trace, self._meter.step_types or ()):
+            self._observe(self._admission.admit(part.labels, part.names), part.what, record, part.what.end_ms)
+
+    def _observe(self, admitted: Admitted, what: object, record: TraceRecord, end_ms: int | None) -> None:
+        """Add ``what`` to the series of its group: a trace, or something inside it that ended at ``end_ms``."""
         group, labels = admitted.group, admitted.labels
         if admitted.overflowed:
             self._overflowed.update(admitted.overflowed)
-        self._group_of[record.trace_id] = group
-        self._first_ms[group.version] = min(record.start_ms, self._first_ms.get(group.version, record.start_ms))
         sums = self._sums_of(group)
-        for at, family in enumerate(self._meter.families):
-            observations = family.observe(record, labels)
+        for at, family in self._families[group.names]:
+            observations = family.observe(what, labels)
             if observations:
                 _add(sums, at, family, observations)
                 if family.has_exemplars:
-                    self._note_exemplars(group, at, record, observations)
+                    self._note_exemplars(group, at, record, observations, end_ms)
 
-    def _note_exemplars(self, group: Group, at: int, record: TraceRecord, observations: Observations) -> None:
-        exemplar = exemplar_of(record)
-        if exemplar is not None:
-            for own, value in observations:
+    def _note_exemplars(
+        self, group: Group, at: int, record: TraceRecord, observations: Observations, end_ms: int | None
+    ) -> None:
+        for own, value in observations:
+            exemplar = exemplar_of(record, value, end_ms)
+            if exemplar is not None:
                 key = (group, (at, own, self._meter.families[at].bucket_of(value)))
                 self._exemplars[key] = later(exemplar, self._exemplars.get(key))
 
@@ -139,10 +175,12 @@ class _Sums:
         group = change.before.group or self._admit(change.record).group
         labels = dict(zip(group.names, group.values, strict=True))
         sums = self._sums_of(group)
-        for at, family in enumerate(self._meter.families):
+        for at, family in self._families[self._names]:
             if family.is_of(group):
                 grown = family.growth(before.put_into(change.record), after.put_into(change.record), labels)
                 _add(sums, at, family, grown)
+        if change.late is not None:
+            self._count_inside(change.record, change.late, labels)
 
     def increments(self, begun: Collection[Group]) -> Increments:
         """The sums by cell. See ``Meter.measure``."""
@@ -160,6 +198,7 @@ class _Sums:
             {families[at].cell(group, own, part): each for (group, (at, own, part)), each in self._exemplars.items()},
             self._overflowed,
             self._left_out,
+            self._differing,
         )
 
     def _admit(self, record: TraceRecord) -> Admitted:

@@ -7,7 +7,7 @@ so they survive a restart. status.py has the metrics about the exporter itself, 
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from prometheus_client.utils import floatToGoString
 
@@ -47,16 +47,17 @@ Observations = Sequence[tuple[str, float]]
 
 @dataclass(frozen=True, slots=True)
 class TraceFamily:
-    """A counter, or a histogram if it has bucket edges, over traces.
+    """A counter, or a histogram if it has bucket edges, over traces or over what is inside them.
 
-    ``own_label`` is a label that this family has in addition to ``labels``, with all its possible values. A series for
+    ``labels`` tell what it is about. ``observe`` gets a trace, or a call or step of one, and the labels of its series.
+    ``own_label`` is a label that this family has in addition, with all its possible values. A series for
     each value exists from the first trace on, so the error counter exists before the first error.
     ``applies`` decides which groups have series; None: all groups.
     """
 
     name: str
     help: str
-    observe: Callable[[TraceRecord, Labels], Observations]
+    observe: Callable[[Any, Labels], Observations]
     labels: tuple[str, ...] = TRACE_LABELS
     own_label: tuple[str, tuple[str, ...]] | None = None
     edges: tuple[float, ...] = ()
@@ -140,13 +141,14 @@ MAX_EXEMPLAR_LENGTH = 128 - len("trace_id")
 """OpenMetrics limits the names and values of an exemplar's labels to 128 characters."""
 
 
-def exemplar_of(record: TraceRecord) -> Exemplar | None:
-    """Convert a finished trace to an exemplar. None if its id is too long or needs quoting, or if its end is in the
-    future, because Prometheus would reject later exemplars as out of order."""
+def exemplar_of(record: TraceRecord, value: float, end_ms: int | None) -> Exemplar | None:
+    """The exemplar of something in a finished trace that ended at ``end_ms`` (Unix ms). None if the id of the trace is
+    too long or needs quoting, or if the end is unknown or in the future, because Prometheus would reject later
+    exemplars as out of order."""
     plain = PLAIN_ID.fullmatch(record.trace_id) and len(record.trace_id) <= MAX_EXEMPLAR_LENGTH
-    if not plain or record.duration_s is None or record.end_ms is None or record.end_ms > record.seen_ms:
+    if not plain or end_ms is None or end_ms > record.seen_ms:
         return None
-    return Exemplar(record.trace_id, record.duration_s, record.end_ms / 1000)
+    return Exemplar(record.trace_id, value, end_ms / 1000)
 
 
 def later(one: Exemplar, other: Exemplar | None) -> Exemplar:

@@ -19,8 +19,9 @@ from prometheus_client.registry import Collector
 
 from mlflow_trace_exporter.domain.labels import LabelValues, clean
 from mlflow_trace_exporter.domain.objectives import Objective
-from mlflow_trace_exporter.domain.trace import State, TokenUsage
+from mlflow_trace_exporter.domain.trace import State
 from mlflow_trace_exporter.domain.triage import Batch
+from mlflow_trace_exporter.domain.usage import TokenUsage
 from mlflow_trace_exporter.metrics.exposition import PROMETHEUS, WANTED_S, Exposition, Format
 from mlflow_trace_exporter.metrics.families import events
 from mlflow_trace_exporter.metrics.model import exemplar_of
@@ -288,7 +289,8 @@ def test_exemplars_are_in_openmetrics_only_and_keep_their_time(exposition: Expos
     ],
 )
 def test_which_traces_can_be_exemplars(fields: dict[str, object], has: bool) -> None:
-    exemplar = exemplar_of(record(**fields))
+    trace = record(**fields)
+    exemplar = exemplar_of(trace, 1.5, trace.end_ms)
     assert (exemplar is not None) is has
 
 

@@ -4,7 +4,8 @@ from dataclasses import replace
 import pytest
 
 from mlflow_trace_exporter.domain.labels import LabelRules
-from mlflow_trace_exporter.domain.trace import Cost, State, TokenUsage, TraceRecord
+from mlflow_trace_exporter.domain.trace import State, TraceRecord
+from mlflow_trace_exporter.domain.usage import Cost, TokenUsage
 from mlflow_trace_exporter.metrics.families import MISSING_FIELDS, trace_families
 from mlflow_trace_exporter.metrics.model import SUM, Cell, histogram_quantile
 from tests.support.builders import METER, increments, record

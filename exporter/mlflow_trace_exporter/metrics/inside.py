@@ -1,0 +1,136 @@
+"""The table of all metrics over what is inside traces: calls of models, and other spans. Pure.
+
+Each metric family is one row here and is declared nowhere else.
+"""
+
+from collections.abc import Callable, Collection, Iterator
+from typing import NamedTuple
+
+from mlflow_trace_exporter.domain.labels import (
+    CALL_ERROR_LABELS,
+    CALL_LABELS,
+    STEP_LABELS,
+    VERSION_LABELS,
+    Labels,
+    clean,
+)
+from mlflow_trace_exporter.domain.spans import Call, Inside, Step
+from mlflow_trace_exporter.domain.usage import Cost, TokenUsage
+from mlflow_trace_exporter.metrics.model import Observations, TraceFamily
+
+CALL_DURATION = "mlflow_llm_call_duration_seconds"
+CALL_ERRORS = "mlflow_llm_call_errors_total"
+STEP_DURATION = "mlflow_span_duration_seconds"
+
+
+class Part(NamedTuple):
+    """Something inside a trace, and the labels of the series that count it."""
+
+    names: tuple[str, ...]
+    labels: Labels
+    what: Call | Step
+
+
+def parts(inside: Inside, of_trace: Labels, step_types: Collection[str]) -> Iterator[Part]:
+    """What is counted of a trace, besides the trace itself. ``of_trace``: the labels of its series."""
+    version = {name: of_trace[name] for name in VERSION_LABELS}
+    for call in inside.calls:
+        labels = {**version, "provider": call.provider, "model": call.model}
+        yield Part(CALL_LABELS, labels, call)
+        if call.failed:
+            yield Part(CALL_ERROR_LABELS, {**labels, "error_type": clean(call.error_type)}, call)
+    for step in inside.steps:
+        if step.span_type in step_types:
+            labels = {**version, "span_type": clean(step.span_type), "span_name": clean(step.name)}
+            yield Part(STEP_LABELS, labels, step)
+
+
+def _duration(what: Call | Step, _: Labels) -> Observations:
+    return [] if what.duration_s is None else [("error" if what.failed else "ok", what.duration_s)]
+
+
+def _first_chunk(call: Call, _: Labels) -> Observations:
+    return [] if call.first_chunk_s is None else [("", call.first_chunk_s)]
+
+
+def _tokens(field: str) -> Callable[[Call, Labels], Observations]:
+    return lambda call, _: [("", getattr(call.usage or TokenUsage(), field) or 0)]
+
+
+def _cost(field: str) -> Callable[[Call, Labels], Observations]:
+    return lambda call, _: [("", getattr(call.cost or Cost(), field) or 0)]
+
+
+def inside_families(duration_edges_s: tuple[float, ...]) -> tuple[TraceFamily, ...]:
+    """The table of all metrics over what is inside traces, with the histogram edges of the configuration."""
+    return (
+        TraceFamily(
+            CALL_DURATION,
+            "Duration of calls of models, from the spans of finished traces.",
+            _duration,
+            labels=CALL_LABELS,
+            own_label=("status", ("ok", "error")),
+            edges=duration_edges_s,
+            has_exemplars=True,
+        ),
+        TraceFamily(
+            CALL_ERRORS,
+            "Failed calls of models by the type of the error, from the spans of finished traces.",
+            lambda *_: [("", 1)],
+            labels=CALL_ERROR_LABELS,
+        ),
+        TraceFamily(
+            "mlflow_llm_time_to_first_chunk_seconds",
+            "Time from the start of a streamed call to its first chunk, from the spans of finished traces.",
+            _first_chunk,
+            labels=CALL_LABELS,
+            edges=duration_edges_s,
+        ),
+        TraceFamily(
+            "mlflow_llm_input_tokens_total",
+            "Input tokens of calls of models, from the spans of finished traces.",
+            _tokens("input"),
+            labels=CALL_LABELS,
+        ),
+        TraceFamily(
+            "mlflow_llm_output_tokens_total",
+            "Output tokens of calls of models, from the spans of finished traces.",
+            _tokens("output"),
+            labels=CALL_LABELS,
+        ),
+        TraceFamily(
+            "mlflow_llm_cache_read_input_tokens_total",
+            "Tokens that calls of models read from the provider's cache, from the spans of finished traces.",
+            _tokens("cache_read_input"),
+            labels=CALL_LABELS,
+        ),
+        TraceFamily(
+            "mlflow_llm_cache_creation_input_tokens_total",
+            "Tokens that calls of models wrote to the provider's cache, from the spans of finished traces.",
+            _tokens("cache_creation_input"),
+            labels=CALL_LABELS,
+        ),
+        TraceFamily(
+            "mlflow_llm_input_cost_usd_total",
+            "Input cost of calls of models in USD, including costs that MLflow does not split, from the spans of"
+            " finished traces.",
+            _cost("input_usd"),
+            labels=CALL_LABELS,
+        ),
+        TraceFamily(
+            "mlflow_llm_output_cost_usd_total",
+            "Output cost of calls of models in USD, from the spans of finished traces.",
+            _cost("output_usd"),
+            labels=CALL_LABELS,
+        ),
+        TraceFamily(
+            STEP_DURATION,
+            "Duration of tools, retrievers, agents and other spans that are not calls of models, from the spans of"
+            " finished traces.",
+            _duration,
+            labels=STEP_LABELS,
+            own_label=("status", ("ok", "error")),
+            edges=duration_edges_s,
+            has_exemplars=True,
+        ),
+    )
