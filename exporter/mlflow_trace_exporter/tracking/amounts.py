@@ -5,7 +5,7 @@ An amount that cannot be right is treated as missing: the trace or call that it 
 
 from collections.abc import Mapping
 
-from mlflow_trace_exporter.domain.trace import Cost, TokenUsage
+from mlflow_trace_exporter.domain.usage import Cost, TokenUsage
 
 MAX_AMOUNT = 10**12
 """The limit for tokens, cost in USD and duration in ms (31 years) of one trace or span. A larger, wrong value would

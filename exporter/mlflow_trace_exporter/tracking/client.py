@@ -19,6 +19,7 @@ import mlflow.version
 from mlflow.environment_variables import MLFLOW_HTTP_REQUEST_MAX_RETRIES, MLFLOW_HTTP_REQUEST_TIMEOUT
 
 from mlflow_trace_exporter.addresses import without_credentials
+from mlflow_trace_exporter.domain.spans import Span
 from mlflow_trace_exporter.errors import PollError
 from mlflow_trace_exporter.tracking import bounded
 from mlflow_trace_exporter.tracking.experiments import Experiment
@@ -26,6 +27,7 @@ from mlflow_trace_exporter.tracking.failures import classify
 from mlflow_trace_exporter.tracking.json_text import Json
 from mlflow_trace_exporter.tracking.parsing import TraceInfo, TracePage
 from mlflow_trace_exporter.tracking.pending import PendingAnswer
+from mlflow_trace_exporter.tracking.span_parsing import spans_of
 from mlflow_trace_exporter.tracking.transport import Answer, ask, checked, text_of
 
 CLIENT_VERSION: str = mlflow.version.VERSION
@@ -51,6 +53,7 @@ CLOCK_AGE_S = 300
 """How long a reading of the server's clock is extrapolated with ours before the clock is read again."""
 
 _SEARCH = "/api/3.0/mlflow/traces/search"
+_SPANS = "/api/3.0/mlflow/traces/batchGet"
 _METRICS = "/api/3.0/mlflow/traces/metrics"
 _EXPERIMENTS = "/api/2.0/mlflow/experiments/search"
 _SERVER_INFO = "/api/3.0/mlflow/server-info"
@@ -119,6 +122,12 @@ class Client:
             **({"page_token": page_token} if page_token else {}),
         }
         return self._begin(_SEARCH, question, _found, workspace=workspace)
+
+    def begin_spans(
+        self, trace_ids: Sequence[str], workspace: str | None = None
+    ) -> PendingAnswer[Mapping[str, tuple[Span, ...]]]:
+        """Send a request for the spans of traces, by trace id, and do not wait for the response."""
+        return self._begin(_SPANS, {"trace_ids": trace_ids}, _spans, workspace=workspace, method="GET")
 
     def count(
         self, experiment_ids: Sequence[str], first_ms: int, last_ms: int, step_s: int, workspace: str | None = None
@@ -206,11 +215,13 @@ class Client:
         read: Callable[[Answer], T],
         until_s: float | None = None,
         workspace: str | None = None,
+        method: str = "POST",
     ) -> PendingAnswer[T]:
         """Send a request. Its response is read into memory, but not parsed until somebody waits for the answer: threads
         that compute at the same time slow each other down."""
         with self.errors_classified(endpoint):
-            under_way = self._send(endpoint, "POST", until_s, workspace, json=question)
+            content = {"params" if method == "GET" else "json": question}
+            under_way = self._send(endpoint, method, until_s, workspace, **content)
 
         def answer() -> T:
             with self.errors_classified(endpoint):
@@ -281,6 +292,10 @@ def _found(answer: Answer) -> FoundTraces:
     if len(page.traces) > PAGE_SIZE:
         raise ValueError(f"{len(page.traces)} traces were returned, but at most {PAGE_SIZE} were requested")
     return FoundTraces(tuple(page.traces), page.next_page_token or None, answer.arrived_s)
+
+
+def _spans(answer: Answer) -> Mapping[str, tuple[Span, ...]]:
+    return spans_of(text_of(answer))
 
 
 def _experiments(answer: Mapping[str, Any]) -> tuple[dict[str, Experiment], str | None]:

@@ -14,6 +14,7 @@ class Feature(Enum):
     NOT_IN = "not_in"
     TRACE_METRICS = "trace_metrics"
     LIKE = "like"
+    SPANS = "spans"
 
     @property
     def without(self) -> str:
@@ -29,6 +30,8 @@ _WITHOUT = {
     Feature.TRACE_METRICS: "MLflow's own trace counts are unavailable (this needs MLflow 3.10 and no mlflow.filter):"
     " traces that become visible late are found only when their start times are closed or retired, after poll.lateness"
     " or poll.audit_horizon",
+    Feature.SPANS: "MLflow does not return the spans of several traces at once (this needs MLflow 3.6): metrics of"
+    " models, tools and other spans are missing",
     Feature.LIKE: "MLflow cannot search for part of a tag (this needs MLflow 3.6): reports, health checks and /traces"
     " for one environment, version or user read all traces of that time, which takes longer",
 }

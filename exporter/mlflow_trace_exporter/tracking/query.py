@@ -4,16 +4,17 @@ import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from heapq import merge
-from itertools import groupby
+from itertools import groupby, tee
 
 from mlflow_trace_exporter.domain.horizon import Window
 from mlflow_trace_exporter.domain.labels import UNKNOWN, LabelRules, Labels, LabelSource, clean
 from mlflow_trace_exporter.domain.trace import State, TraceRecord
 from mlflow_trace_exporter.domain.traffic import Traffic, traffic_of
-from mlflow_trace_exporter.errors import NotUnderstoodError
+from mlflow_trace_exporter.errors import NotUnderstoodError, UserError
 from mlflow_trace_exporter.tracking.features import Feature
 from mlflow_trace_exporter.tracking.scanning import Page
 from mlflow_trace_exporter.tracking.source import MlflowSource
+from mlflow_trace_exporter.tracking.span_source import with_inside
 
 USER_KEY = "mlflow.trace.user"
 
@@ -131,16 +132,27 @@ class Library:
     rules: LabelRules
     traffic: frozenset[Traffic]
 
-    def read(self, query: Query, progress: Progress = no_progress) -> Iterator[tuple[TraceRecord, Labels]]:
-        """The matching traces with their labels, ordered by start, read a page at a time. Raises PollError."""
+    def read(
+        self, query: Query, progress: Progress = no_progress, inside: bool = False
+    ) -> Iterator[tuple[TraceRecord, Labels]]:
+        """The matching traces with their labels, ordered by start, read a page at a time; with what is ``inside`` them
+        if asked for. Raises PollError, and UserError if the server cannot return that."""
         try:
-            yield from self._read(query, progress)
+            found = self._read(query, progress)
+            yield from self._with_inside(found) if inside else found
         except NotUnderstoodError as error:
             raise (error.perhaps("the filter", query.filter_string) if query.filter_string else error) from None
 
     def searches(self, query: Query) -> list[list[str]]:
         """The searches for a query that this server supports. See ``Query.searches``. Raises PollError."""
         return query.searches(self.rules, self.source.features().get(Feature.LIKE, False))
+
+    def _with_inside(self, found: Iterable[tuple[TraceRecord, Labels]]) -> Iterator[tuple[TraceRecord, Labels]]:
+        if self.source.features().get(Feature.SPANS) is False:
+            raise UserError(Feature.SPANS.without)
+        for_records, for_labels = tee(found)
+        records = with_inside(self.source.spans, (record for record, _ in for_records))
+        yield from zip(records, (labels for _, labels in for_labels), strict=True)
 
     def _read(self, query: Query, progress: Progress) -> Iterator[tuple[TraceRecord, Labels]]:
         searches = self.searches(query)

@@ -23,6 +23,7 @@ from mlflow_trace_exporter.tracking.parsing import to_record
 from mlflow_trace_exporter.tracking.pending import PendingAnswer, answers, together
 from mlflow_trace_exporter.tracking.scanning import Found, Page, Scan, Tokens
 from mlflow_trace_exporter.tracking.slices import STEP_MS, Extent, Known
+from mlflow_trace_exporter.tracking.span_source import SpanAnswer, SpanSource
 from mlflow_trace_exporter.tracking.workspaces import WorkspaceReader
 
 log = logging.getLogger(__name__)
@@ -81,6 +82,10 @@ class Source(Protocol):
         one."""
         ...
 
+    def spans(self, records: Sequence[TraceRecord]) -> Iterator[SpanAnswer]:
+        """The spans of these traces, in parts, see ``SpanSource.read``. Requires Feature.SPANS."""
+        ...
+
     def counts(self, window: Window, step_ms: int, experiment_ids: Sequence[str]) -> Mapping[int, int]:
         """The number of traces of these experiments that start in the window, by steps of ``step_ms`` (whole seconds)
         since 1970. Requires Feature.TRACE_METRICS."""
@@ -92,6 +97,7 @@ class MlflowSource:
 
     ``selectors`` are experiment ids, names or globs of names. Without selectors all active experiments are read.
     ``workspaces`` are names or globs of names, see ``WorkspaceReader``. What comes from several is merged here.
+    ``with_spans``: whether spans will be read.
     ``filter_string`` is an MLflow search filter that all traces must match. ``now_ms`` is our own clock.
     """
 
@@ -102,6 +108,7 @@ class MlflowSource:
         selectors: Sequence[str] = (),
         filter_string: str | None = None,
         workspaces: Sequence[str] = (),
+        with_spans: bool = False,
     ) -> None:
         self.client = client
         self._own_ms = now_ms
@@ -110,9 +117,11 @@ class MlflowSource:
         self._workspaces = WorkspaceReader(client, workspaces, now_ms)
         self._selection: Selection | None = None
         self._selection_ms = 0
+        self._needed = tuple(each for each in Feature if with_spans or each is not Feature.SPANS)
         self._features: dict[Feature, bool] = {}
         self._features_ms = 0
         self._max_excluded = MAX_EXCLUDED
+        self.spans = SpanSource(client).read
 
     def clocks(self) -> Clocks:
         """See ``Source.clocks``."""
@@ -146,7 +155,7 @@ class MlflowSource:
         """See ``Source.features``. Each feature is tried once. A missing one is tried again after FEATURES_AGE_MS."""
         now_ms, chosen = self._own_ms(), self._chosen()
         again = not 0 <= now_ms - self._features_ms < FEATURES_AGE_MS
-        for feature in Feature if chosen else ():
+        for feature in self._needed if chosen else ():
             before = self._features.get(feature)
             if before is None or (again and not before):
                 self._features[feature], self._features_ms = self._has(feature, *_by_workspace(chosen)[0]), now_ms
@@ -361,26 +370,32 @@ class MlflowSource:
             raise
 
     def _has(self, feature: Feature, workspace: str | None, experiment_ids: Sequence[str]) -> bool:
-        search = partial(self.client.search, experiment_ids, workspace=workspace)
+        if feature is Feature.TRACE_METRICS and self._filter is not None:
+            return False  # counts do not support filters
         try:
-            match feature:
-                case Feature.END_TIME_FILTER:
-                    search(f"{filters.NOTHING} AND trace.end_time_ms >= 0")
-                case Feature.NOT_IN:
-                    search(f"{filters.NOTHING} AND trace.request_id NOT IN ('tr-1','tr-2')")
-                case Feature.LIKE:
-                    search(f"{filters.NOTHING} AND tag.environment LIKE '%a%'")
-                case Feature.TRACE_METRICS:
-                    self.client.count(experiment_ids, 0, 0, 60, workspace)
-                    return self._filter is None  # counts do not support filters
+            self._try(feature, workspace, experiment_ids)
         except NotUnderstoodError:
             return False
         except PollError as error:
             answered = error.reason not in (Reason.UNREACHABLE, Reason.TIMEOUT, Reason.THROTTLED)
-            if feature is Feature.TRACE_METRICS and answered:
+            if feature in (Feature.TRACE_METRICS, Feature.SPANS) and answered:
                 return False
             raise
         return True
+
+    def _try(self, feature: Feature, workspace: str | None, experiment_ids: Sequence[str]) -> None:
+        search = partial(self.client.search, experiment_ids, workspace=workspace)
+        match feature:
+            case Feature.END_TIME_FILTER:
+                search(f"{filters.NOTHING} AND trace.end_time_ms >= 0")
+            case Feature.NOT_IN:
+                search(f"{filters.NOTHING} AND trace.request_id NOT IN ('tr-1','tr-2')")
+            case Feature.LIKE:
+                search(f"{filters.NOTHING} AND tag.environment LIKE '%a%'")
+            case Feature.TRACE_METRICS:
+                self.client.count(experiment_ids, 0, 0, 60, workspace)
+            case Feature.SPANS:
+                self.client.begin_spans(["tr-1"], workspace).answer()
 
 
 _NOTHING = PendingAnswer(lambda: Found(Extent.of((), more=False), tuple), lambda: None)

@@ -13,7 +13,7 @@ from msgspec import Raw
 
 from mlflow_trace_exporter.domain.labels import UNKNOWN
 from mlflow_trace_exporter.domain.spans import NS, NS_PER_MS, UNKNOWN_TYPE, Span
-from mlflow_trace_exporter.domain.trace import TokenUsage
+from mlflow_trace_exporter.domain.usage import TokenUsage
 from mlflow_trace_exporter.tracking.amounts import MAX_AMOUNT, amount, cost_of, usage_of
 from mlflow_trace_exporter.tracking.attributes import Attributes, Pieces, attempt, label, value_in, whole
 

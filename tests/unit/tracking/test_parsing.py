@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from mlflow_trace_exporter.domain.trace import Cost, State, TokenUsage, TraceRecord
+from mlflow_trace_exporter.domain.trace import State, TraceRecord
+from mlflow_trace_exporter.domain.usage import Cost, TokenUsage
 from mlflow_trace_exporter.tracking import parsing
 from mlflow_trace_exporter.tracking.amounts import MAX_AMOUNT
 from mlflow_trace_exporter.tracking.experiments import Experiment

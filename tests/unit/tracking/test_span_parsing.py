@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from mlflow_trace_exporter.domain.calls import inside
 from mlflow_trace_exporter.domain.spans import Span
-from mlflow_trace_exporter.domain.trace import Cost, TokenUsage
+from mlflow_trace_exporter.domain.usage import Cost, TokenUsage
 from mlflow_trace_exporter.tracking.span_parsing import KEPT_EVENTS, PROVIDERS, spans_of
 
 START_NS, END_NS = 1_800_000_000_000_000_000, 1_800_000_001_500_000_000
