@@ -35,8 +35,9 @@ from mlflow_trace_exporter.domain.admission import Caps
 from mlflow_trace_exporter.domain.growth import Amounts
 from mlflow_trace_exporter.domain.horizon import BUCKET_MS, Horizon, Limits
 from mlflow_trace_exporter.domain.objectives import Objective, Objectives
-from mlflow_trace_exporter.domain.trace import State, TokenUsage, TraceRecord
+from mlflow_trace_exporter.domain.trace import State, TraceRecord
 from mlflow_trace_exporter.domain.triage import Batch
+from mlflow_trace_exporter.domain.usage import TokenUsage
 from mlflow_trace_exporter.errors import PollError, Reason
 from mlflow_trace_exporter.metrics.families import ABANDONED, LATE, REOPENED, trace_families
 from mlflow_trace_exporter.metrics.meter import Meter

@@ -8,7 +8,9 @@ from typing import NoReturn, TypeVar
 
 from mlflow_trace_exporter.domain.clocks import Clocks
 from mlflow_trace_exporter.domain.horizon import Window
-from mlflow_trace_exporter.domain.trace import Cost, State, TokenUsage, TraceRecord
+from mlflow_trace_exporter.domain.spans import Span
+from mlflow_trace_exporter.domain.trace import State, TraceRecord
+from mlflow_trace_exporter.domain.usage import Cost, TokenUsage
 from mlflow_trace_exporter.errors import PollError, Reason
 from mlflow_trace_exporter.tracking.experiments import Experiment
 from mlflow_trace_exporter.tracking.features import Feature
@@ -16,6 +18,7 @@ from mlflow_trace_exporter.tracking.pending import PendingAnswer, answers
 from mlflow_trace_exporter.tracking.scanning import Found, Page, Scan, Tokens
 from mlflow_trace_exporter.tracking.slices import STEP_MS, Extent, Known
 from mlflow_trace_exporter.tracking.source import MAX_EXCLUDED, Lookup
+from mlflow_trace_exporter.tracking.span_source import SpanAnswer
 
 T = TypeVar("T")
 
@@ -23,6 +26,9 @@ EPOCH_MS = 1_790_000_000_000 // 600_000 * 600_000
 """When the simulation begins; on the edge of a bucket, so that tests can reckon from it."""
 
 CHATBOT = Experiment("1", "chatbot", EPOCH_MS - 30 * 24 * 3_600_000)
+
+
+SPANS_AT_ONCE = 100
 
 
 class SimulatedMlflow:
@@ -41,6 +47,7 @@ class SimulatedMlflow:
         self.max_excluded = MAX_EXCLUDED
         self.traces: dict[str, TraceRecord] = {}
         self.visible_ms: dict[str, int] = {}
+        self.spans_of: dict[str, tuple[Span, ...]] = {}
         self.selected = {CHATBOT.experiment_id: CHATBOT}
         self.lacks: set[Feature] = set()
         self.requests = 0
@@ -137,6 +144,15 @@ class SimulatedMlflow:
         self._answer()
         inside = [record for record in self.visible() if _inside(record, lookup.window)]
         return [self._as_seen(record) for record in inside if record.trace_id in lookup.trace_ids]
+
+    def spans(self, records: Sequence[TraceRecord]) -> Iterator[SpanAnswer]:
+        """MLflow does not return traces of which not all spans are there."""
+        for at in range(0, len(records), SPANS_AT_ONCE):
+            self._answer()
+            asked = tuple(records[at : at + SPANS_AT_ONCE])
+            there = {record.trace_id for record in self.visible()} & self.spans_of.keys()
+            found = {record.trace_id: self.spans_of[record.trace_id] for record in asked if record.trace_id in there}
+            yield SpanAnswer(asked, found)
 
     def counts(self, window: Window, step_ms: int, experiment_ids: Sequence[str]) -> Mapping[int, int]:
         self._answer()

@@ -15,12 +15,15 @@ from mlflow_trace_exporter.counting.ledger_connection import Connection, LedgerD
 from mlflow_trace_exporter.counting.ledger_schema import digest
 from mlflow_trace_exporter.counting.ledger_totals import Totals, key_of
 from mlflow_trace_exporter.domain.groups import Group
-from mlflow_trace_exporter.domain.growth import Amounts, Counted
+from mlflow_trace_exporter.domain.growth import Amounts, Counted, span_ids_of
 from mlflow_trace_exporter.domain.horizon import BUCKET_MS, Horizon, Kind, Pass, Window
 from mlflow_trace_exporter.domain.labels import LabelValues
 from mlflow_trace_exporter.domain.trace import TraceRecord
 from mlflow_trace_exporter.domain.triage import LONGEST_WAIT_MS, Batch, Known, Pending
 from mlflow_trace_exporter.metrics.model import Cell
+
+SPAN_ID_BYTES = 8
+"""The length of a span id of OpenTelemetry."""
 
 DUE_AT_ONCE = 10_000
 """The maximum number of due traces that are returned at once; the rest is returned the next time."""
@@ -84,9 +87,9 @@ class Ledger:
         return Known({ids[row[0]]: _counted(row) for row in done}, {row[0]: _pending(row) for row in pending})
 
     def due(self, now_ms: int) -> list[Pending]:
-        """Up to DUE_AT_ONCE pending traces that are due for a check, longest overdue first. A trace whose next check is
+        """Up to DUE_AT_ONCE pending traces that are due for a check, latest start first. A trace whose next check is
         further away than LONGEST_WAIT_MS was postponed by a clock that was ahead, so it is due as well."""
-        query = "SELECT * FROM pending WHERE next_ms <= ? OR next_ms > ? ORDER BY next_ms LIMIT ?"
+        query = "SELECT * FROM pending WHERE next_ms <= ? OR next_ms > ? ORDER BY start_ms DESC LIMIT ?"
         return [_pending(row) for row in self._db.rows(query, now_ms, now_ms + LONGEST_WAIT_MS, DUE_AT_ONCE)]
 
     def next_check_ms(self) -> int | None:
@@ -179,16 +182,12 @@ class Ledger:
         self._db.each(
             _INSERT_DONE,
             [
-                (digest(trace_id), ids[counted.group], counted.start_ms, *(counted.amounts or _NO_AMOUNTS), None)
+                (digest(trace_id), ids[counted.group], *_read_of(counted))
                 for trace_id, counted in done
                 if counted.start_ms >= forgotten_ms
             ],
         )
-        changes = [(each.after, digest(each.record.trace_id)) for each in batch.changed]
-        self._db.each(
-            _UPDATE_DONE,
-            [(after.start_ms, *(after.amounts or _NO_AMOUNTS), after.seen, key) for after, key in changes],
-        )
+        self._db.each(_UPDATE_DONE, [(*_read_of(each.after), digest(each.record.trace_id)) for each in batch.changed])
         self._db.each(
             "INSERT OR REPLACE INTO pending VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             map(_PENDING_ROW, batch.pending),
@@ -222,7 +221,7 @@ class Ledger:
 
 
 _NO_AMOUNTS = (None,) * len(Amounts._fields)
-_READ = ("start_ms", *Amounts._fields, "seen")
+_READ = ("start_ms", *Amounts._fields, "seen", "spans")
 """The columns that a later read can change."""
 
 _INSERT_DONE = f"INSERT INTO done (digest, group_id, {', '.join(_READ)}) VALUES (?, ?{', ?' * len(_READ)})"  # noqa: S608 - no values
@@ -231,13 +230,26 @@ _UPDATE_DONE = f"UPDATE done SET {', '.join(f'{name} = ?' for name in _READ)} WH
 
 def _counted_now(record: TraceRecord, group: Group | None) -> tuple[str, Counted]:
     """The id of a trace and what it is counted with now. A trace without a group adds nothing to any series."""
-    return record.trace_id, Counted(record.start_ms, group, None if group is None else Amounts.of(record))
+    if group is None:
+        return record.trace_id, Counted(record.start_ms)
+    return record.trace_id, Counted(record.start_ms, group, Amounts.of(record), span_ids=span_ids_of(record))
+
+
+def _read_of(counted: Counted) -> tuple[Any, ...]:
+    """The values of the columns _READ."""
+    spans = None if counted.span_ids is None else b"".join(map(bytes.fromhex, sorted(counted.span_ids)))
+    return counted.start_ms, *(counted.amounts or _NO_AMOUNTS), counted.seen, spans
 
 
 def _counted(row: tuple[Any, ...]) -> Counted:
-    _, names, labels, start_ms, failed, *counts, seen = row
+    _, names, labels, start_ms, failed, *counts, seen, spans = row
     amounts = None if failed is None else Amounts(bool(failed), *counts)
-    return Counted(start_ms, None if labels is None else Group(load(names), load(labels)), amounts, seen)
+    group = None if labels is None else Group(load(names), load(labels))
+    return Counted(start_ms, group, amounts, seen, None if spans is None else _span_ids(spans))
+
+
+def _span_ids(spans: bytes) -> frozenset[str]:
+    return frozenset(spans[at : at + SPAN_ID_BYTES].hex() for at in range(0, len(spans), SPAN_ID_BYTES))
 
 
 _PENDING_ROW = attrgetter(*(field.name for field in fields(Pending)))

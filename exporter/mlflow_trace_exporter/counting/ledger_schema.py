@@ -19,7 +19,7 @@ SCHEMA_VERSION = 7
 _DONE = """
 CREATE TABLE done (digest BLOB NOT NULL UNIQUE, start_ms INTEGER NOT NULL, group_id INTEGER, failed INTEGER,
   duration_ms INTEGER, input INTEGER, output INTEGER, cache_read_input INTEGER, cache_creation_input INTEGER,
-  input_nano_usd INTEGER, output_nano_usd INTEGER, seen INTEGER);
+  input_nano_usd INTEGER, output_nano_usd INTEGER, seen INTEGER{spans});
 CREATE INDEX done_by_start ON done (start_ms);
 """
 
@@ -36,7 +36,8 @@ CREATE TABLE groups (id INTEGER PRIMARY KEY, labels TEXT NOT NULL UNIQUE, active
 """
 
 SCHEMA = f"""
-{_DONE}CREATE TABLE pending (trace_id TEXT PRIMARY KEY, start_ms INTEGER NOT NULL, experiment_id TEXT NOT NULL,
+{_DONE.format(spans=", spans BLOB")}
+CREATE TABLE pending (trace_id TEXT PRIMARY KEY, start_ms INTEGER NOT NULL, experiment_id TEXT NOT NULL,
   experiment TEXT NOT NULL, environment TEXT NOT NULL, running INTEGER NOT NULL, first_ms INTEGER NOT NULL,
   changed_ms INTEGER NOT NULL, next_ms INTEGER NOT NULL, form INTEGER NOT NULL) WITHOUT ROWID;
 CREATE INDEX pending_by_next ON pending (next_ms);
@@ -72,7 +73,7 @@ PRAGMA user_version = 4;
 ALTER TABLE groups RENAME TO groups_before;
 ALTER TABLE done RENAME TO done_before;
 DROP INDEX done_by_start;
-{_GROUPS_BEFORE} {_DONE}
+{_GROUPS_BEFORE} {_DONE.format(spans="")}
 INSERT INTO groups (labels, active_ms, stage) SELECT labels, active_ms, stage FROM groups_before;
 INSERT INTO done (digest, start_ms, seen)
   SELECT digest(trace_id), start_ms, amounts FROM done_before ORDER BY start_ms;
@@ -90,6 +91,7 @@ INSERT INTO groups SELECT id, iif(json_array_length(labels) = 2, '["experiment",
   WHERE json_array_length(labels) IN (2, json_array_length(names));
 DROP TABLE groups_before;
 UPDATE done SET group_id = NULL WHERE group_id NOT IN (SELECT id FROM groups);
+ALTER TABLE done ADD COLUMN spans BLOB;
 PRAGMA user_version = 7;
 """,  # noqa: S608 - no values; until schema 6, only the series of traces and places were in groups
 }

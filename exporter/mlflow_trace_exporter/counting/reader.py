@@ -17,6 +17,7 @@ from mlflow_trace_exporter.counting.ledger import Ledger
 from mlflow_trace_exporter.counting.origins import Origins
 from mlflow_trace_exporter.counting.recent import Recent
 from mlflow_trace_exporter.counting.release import SeriesSettings
+from mlflow_trace_exporter.counting.span_reader import SpanReader
 from mlflow_trace_exporter.counting.tally import Tally
 from mlflow_trace_exporter.domain.clocks import Clocks
 from mlflow_trace_exporter.domain.horizon import (
@@ -91,7 +92,8 @@ class Reader:
         self._clock_s = clock_s
         self._retired: deque[tuple[float, int]] = deque()
         """Retired marks whose ids may not be forgotten yet, with the times (``clock_s``) at which they were noted."""
-        self.tally = Tally(ledger, meter, settings.origin_ms)
+        spans = None if meter.step_types is None else SpanReader(source)
+        self.tally = Tally(ledger, meter, settings.origin_ms, spans)
         self._origins = Origins(ledger)
         self._auditor = Auditor(source, ledger, self.tally, self._origins, settings.limits, go_on)
         self._experiments: Mapping[str, Experiment] = {}
@@ -100,6 +102,7 @@ class Reader:
         self._next_check_s = inf
         self._clock_difference_s: float | None = None
         self._said_readable = False
+        self._has_backlog = False
         self._turns: deque[Chore] = deque((Kind.CLOSING, Kind.RETIRING, Scope.OPEN, Scope.CLOSED))
 
     def tick(self) -> None:
@@ -152,7 +155,7 @@ class Reader:
             objectives=self._meter.objectives.by_place(groups),
             interval_s=self._settings.interval_s,
             complete_until_s=self._horizon.closed_ms / 1000,
-            behind=self._is_behind(),
+            behind=self._is_behind() or self._has_backlog,
             pending=self._ledger.pending(),
             running={**none_running, **self._ledger.running()},
             first_seen_s={labels: ms / 1000 for labels, ms in totals.first_seen().items() if labels in shown},
@@ -273,9 +276,11 @@ class Reader:
         return self._recent.inside(window, self._source.clocks().earliest_ms)
 
     def _look_again(self, now_ms: int) -> bool:
-        """Check the pending traces that are due, as many as time permits. Returns whether to continue."""
+        """Check the pending traces that are due, as many as time permits, the latest first, so that new traces do not
+        wait for a backlog. Returns whether to continue."""
         deadline_s = monotonic() + self._settings.interval_s
-        due_now = sorted(self._ledger.due(now_ms), key=lambda each: each.start_ms)
+        self._has_backlog = False
+        due_now = self._ledger.due(now_ms)
         parts = [due_now[at : at + PENDING_AT_ONCE] for at in range(0, len(due_now), PENDING_AT_ONCE)]
         lookups = [self._lookup(part) for part in parts]
         for part, lookup, by_id in zip(parts, lookups, self._source.get(lookups), strict=True):
@@ -283,12 +288,14 @@ class Reader:
             others = [each for each in part if each.trace_id not in asked]
             found = [*by_id, *self._find_by_start(others)]
             there = {record.trace_id for record in found}
-            self._store(found, self._horizon, gone=[each for each in lookup.trace_ids if each not in there])
+            gone = [each for each in lookup.trace_ids if each not in there]
+            self._has_backlog = not self._store(found, self._horizon, gone, deadline_s)
             if unfound := [each for each in others if each.trace_id not in there]:
                 self.tally.store_unseen(unfound, now_ms)
             if not self._go_on():
                 return False
             if monotonic() > deadline_s:
+                self._has_backlog |= part is not parts[-1]
                 break
         return True
 
@@ -313,11 +320,18 @@ class Reader:
         experiment that is not selected may reappear with its experiment."""
         return pending.experiment_id in self._experiments and can_be_asked_for(pending.trace_id)
 
-    def _store(self, records: Sequence[TraceRecord], horizon: Horizon, gone: Sequence[str] = ()) -> None:
-        self.tally.store(records, horizon, gone)
+    def _store(
+        self,
+        records: Sequence[TraceRecord],
+        horizon: Horizon,
+        gone: Sequence[str] = (),
+        spans_until_s: float | None = None,
+    ) -> bool:
+        is_whole = self.tally.store(records, horizon, gone, spans_until_s)
         self._recent.forget(gone)
         if self._features.get(Feature.END_TIME_FILTER, True) and self.tally.now_ms is not None:
             self._recent.note(records, self.tally.now_ms - self._settings.limits.overlap_ms)
+        return is_whole
 
     @property
     def _horizon(self) -> Horizon:

@@ -5,10 +5,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from mlflow_trace_exporter.counting.ledger import Ledger
+from mlflow_trace_exporter.counting.span_reader import SpanReader
 from mlflow_trace_exporter.domain.admission import Admission
 from mlflow_trace_exporter.domain.horizon import Horizon
 from mlflow_trace_exporter.domain.trace import TraceRecord
-from mlflow_trace_exporter.domain.triage import Batch, Pending, triage, unseen
+from mlflow_trace_exporter.domain.traffic import traffic_of
+from mlflow_trace_exporter.domain.triage import Batch, Known, Pending, triage, unseen
 from mlflow_trace_exporter.metrics.families import events
 from mlflow_trace_exporter.metrics.meter import Meter
 from mlflow_trace_exporter.metrics.model import Cell, Exemplar, later
@@ -19,10 +21,12 @@ log = logging.getLogger(__name__)
 class Tally:
     """Adds traces to a ledger. ``horizon`` is the progress of reading at the last commit. Methods raise PollError."""
 
-    def __init__(self, ledger: Ledger, meter: Meter, origin_ms: int) -> None:
-        """``origin_ms``: the start time from which a new ledger counts. Later restarts use the stored one."""
+    def __init__(self, ledger: Ledger, meter: Meter, origin_ms: int, spans: SpanReader | None = None) -> None:
+        """``origin_ms``: the start time from which a new ledger counts. Later restarts use the stored one. ``spans``:
+        None if spans are not counted."""
         self._ledger = ledger
         self._meter = meter
+        self._spans = spans
         self.now_ms: int | None = None
         """When the current tick began, by the earlier clock; None before the first tick that reached MLflow."""
         self.exemplars: dict[Cell, Exemplar] = {}
@@ -42,12 +46,26 @@ class Tally:
         taken, self.exemplars = self.exemplars, {}
         return taken
 
-    def store(self, records: Sequence[TraceRecord], horizon: Horizon, gone: Sequence[str] = ()) -> None:
+    def store(
+        self,
+        records: Sequence[TraceRecord],
+        horizon: Horizon,
+        gone: Sequence[str] = (),
+        spans_until_s: float | None = None,
+    ) -> bool:
         """Count traces that are final and not counted yet, and store those that are not final as pending. ``gone`` are
-        the ids of pending traces that were deleted."""
+        the ids of pending traces that were deleted. Returns whether all of this was done.
+
+        ``spans_until_s``: until when (monotonic clock) spans may be read. If spans are counted, traces whose spans are
+        not read then are not counted yet, and without ``spans_until_s`` no trace is.
+        """
         known = self._ledger.known([record.trace_id for record in records])
         admission = self._take_admission()
-        batch = triage(records, known, horizon.closed_ms, lambda record: self._meter.place(record, admission))
+        counts = self._spans is None or spans_until_s is not None
+        batch = triage(records, known, horizon.closed_ms, lambda record: self._meter.place(record, admission), counts)
+        final = len(batch.counted)
+        if self._spans is not None:
+            batch = self._with_spans(self._spans, batch, known, spans_until_s)
         self._commit(horizon, replace(batch, gone=(*batch.gone, *gone)), admission)
         log.debug(
             "page read",
@@ -57,6 +75,23 @@ class Tally:
             log.info("traces became visible late", extra={"traces": batch.late})
         for each in batch.abandoned:
             log.warning("gave up on a trace that did not end", extra={"trace_id": each.trace_id})
+        return len(batch.counted) == final
+
+    def _with_spans(self, spans: SpanReader, batch: Batch, known: Known, until_s: float | None) -> Batch:
+        """The batch with what is inside its traces. Those of traffic that is not counted are not asked for."""
+        batch = replace(batch, changed=spans.changes(batch.changed))
+        if until_s is None:
+            return batch
+        with_spans = [record for record in batch.counted if traffic_of(record) in self._meter.traffic]
+        asked = {record.trace_id for record in with_spans}
+        completed = spans.complete(with_spans, until_s)
+        others = [record for record in batch.counted if record.trace_id not in asked]
+        later = {
+            each: replace(known.pending[each], next_ms=next_ms)
+            for each, next_ms in completed.later.items()
+            if each in known.pending
+        }
+        return batch.counting([*completed.records, *others], later)
 
     def store_unseen(self, pending: Sequence[Pending], now_ms: int) -> None:
         """Postpone pending traces that cannot be checked, or give up on them. Their places were admitted when they were

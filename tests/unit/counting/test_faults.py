@@ -10,8 +10,9 @@ import pytest
 from mlflow_trace_exporter.counting.ledger import Ledger
 from mlflow_trace_exporter.counting.recent import GROWING_AGAIN_MS
 from mlflow_trace_exporter.domain.horizon import Window
-from mlflow_trace_exporter.domain.trace import State, TokenUsage
+from mlflow_trace_exporter.domain.trace import State
 from mlflow_trace_exporter.domain.triage import GIVE_UP_MS
+from mlflow_trace_exporter.domain.usage import TokenUsage
 from mlflow_trace_exporter.errors import PollError, Reason
 from mlflow_trace_exporter.metrics.families import ABANDONED, CHANGED, CORRECTED, DUPLICATES, LATE, REOPENED
 from mlflow_trace_exporter.tracking.experiments import Experiment

@@ -17,8 +17,9 @@ from mlflow_trace_exporter.domain.growth import Amounts, Change, Counted, change
 from mlflow_trace_exporter.domain.horizon import BUCKET_MS, Horizon, Kind, Pass, Window
 from mlflow_trace_exporter.domain.labels import LabelRules, LabelSource
 from mlflow_trace_exporter.domain.objectives import Objective, Objectives
-from mlflow_trace_exporter.domain.trace import State, TokenUsage, TraceRecord
+from mlflow_trace_exporter.domain.trace import State, TraceRecord
 from mlflow_trace_exporter.domain.triage import Batch, Known, Pending
+from mlflow_trace_exporter.domain.usage import TokenUsage
 from mlflow_trace_exporter.errors import PollError, Reason, UserError
 from mlflow_trace_exporter.metrics.families import LEDGER_RESETS, trace_families
 from mlflow_trace_exporter.metrics.model import Cell

@@ -1,0 +1,99 @@
+"""Reads what is inside traces that are about to be counted.
+
+A trace is counted once, with its spans. So it waits for spans that have not all arrived, or that MLflow cannot return
+at the moment, but not for long: after ``PATIENCE_MS`` it is counted without them, and reported as missing its spans.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from time import monotonic
+
+from mlflow_trace_exporter.domain.growth import Change, with_late_spans
+from mlflow_trace_exporter.domain.horizon import BUCKET_MS, Window
+from mlflow_trace_exporter.domain.spans import Span
+from mlflow_trace_exporter.domain.trace import TraceRecord
+from mlflow_trace_exporter.tracking.features import Feature
+from mlflow_trace_exporter.tracking.source import Lookup, Source
+from mlflow_trace_exporter.tracking.span_source import DENIED, SpanAnswer, with_spans
+
+PATIENCE_MS = 120_000
+"""How long after its end a trace waits for its spans. MLflow stores them within seconds of the trace, except while it
+is overloaded."""
+
+AGAIN_MS = 15_000
+"""When they are asked for again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Completed:
+    """``records``: the traces that can be counted, with what is inside them if that is known. ``later``: when to check
+    those again that wait for their spans (Unix ms), by id. What is in neither was not reached in time."""
+
+    records: tuple[TraceRecord, ...] = ()
+    later: Mapping[str, int] = field(default_factory=dict)
+
+
+class SpanReader:
+    """Reads spans from ``source``. Methods raise PollError if MLflow cannot be read."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+
+    def complete(self, records: Sequence[TraceRecord], until_s: float) -> Completed:
+        """Put what is inside them into as many of these traces as can be read until then (monotonic clock), the latest
+        first."""
+        if not self._can_read():
+            return Completed(tuple(records))
+        completed: list[TraceRecord] = []
+        later: dict[str, int] = {}
+        for answer in self._source.spans(sorted(records, key=lambda each: -each.start_ms)):
+            found = {record.trace_id: answer.found.get(record.trace_id) for record in answer.asked}
+            without = [record for record in answer.asked if found[record.trace_id] is None]
+            now_ms = self._source.clocks().earliest_ms
+            waits = self._that_wait(answer, without, now_ms)
+            later |= dict.fromkeys(waits, now_ms + AGAIN_MS)
+            here = (record for record in answer.asked if record.trace_id not in waits)
+            completed += (with_spans(record, found[record.trace_id]) for record in here)
+            if monotonic() > until_s:
+                break
+        return Completed(tuple(completed), later)
+
+    def _that_wait(self, answer: SpanAnswer, without: Sequence[TraceRecord], now_ms: int) -> frozenset[str]:
+        """The ids of those traces ``without`` spans that wait for them: they exist, and have ended just now.
+
+        A refusal can mean that the credentials are no longer valid. Then the lookup raises PollError.
+        """
+        young = [record for record in without if now_ms - (record.end_ms or record.start_ms) < PATIENCE_MS]
+        asked = young if answer.error is None else without
+        if answer.final or not asked:
+            return frozenset()
+        there = {record.trace_id for record in self._look_up(asked)}
+        if answer.error is not None and answer.error.reason in DENIED:
+            return frozenset()
+        return frozenset(record.trace_id for record in young if record.trace_id in there)
+
+    def _look_up(self, records: Sequence[TraceRecord]) -> Iterator[TraceRecord]:
+        starts_ms = [record.start_ms for record in records]
+        window = Window(min(starts_ms) - BUCKET_MS, max(starts_ms) + BUCKET_MS)
+        ids = [record.trace_id for record in records]
+        for found in self._source.get([Lookup(ids, window, frozenset(record.experiment_id for record in records))]):
+            yield from found
+
+    def changes(self, changes: Sequence[Change]) -> tuple[Change, ...]:
+        """The changes that can be stored, with what came late inside the traces. The others are found again by the next
+        read of their trace."""
+        unread = {each.record.trace_id: each for each in changes if each.before.span_ids is not None}
+        if not unread or not self._can_read():
+            return tuple(changes)
+        found: dict[str, tuple[Span, ...]] = {}
+        for answer in self._source.spans([each.record for each in unread.values()]):
+            found |= answer.found
+        return tuple(
+            with_late_spans(each, found[each.record.trace_id]) if each.record.trace_id in unread else each
+            for each in changes
+            if each.record.trace_id not in unread.keys() - found.keys()
+        )
+
+    def _can_read(self) -> bool:
+        features: Mapping[Feature, bool] = self._source.features()
+        return features.get(Feature.SPANS, False)
