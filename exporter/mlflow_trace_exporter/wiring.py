@@ -31,22 +31,31 @@ def now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-def open_source(settings: Config, retries: int = 0) -> MlflowSource:
-    """Create the source of traces. Sends no request to MLflow yet."""
+def open_source(settings: Config, retries: int = 0, with_spans: bool = False) -> MlflowSource:
+    """Create the source of traces. ``with_spans``: spans will be read, even if they are not counted. Sends no request
+    to MLflow yet."""
     timeout = settings.mlflow.timeout
     prepare_client(timeout.total_seconds() if timeout else None, retries)
     client = Client(settings.mlflow.tracking_uri)
-    mlflow = settings.mlflow
-    return MlflowSource(client, now_ms, mlflow.experiments, mlflow.filter, mlflow.workspaces)
+    mlflow, spans = settings.mlflow, with_spans or settings.spans.enabled
+    return MlflowSource(
+        client,
+        now_ms,
+        mlflow.experiments,
+        mlflow.filter,
+        mlflow.workspaces,
+        with_spans=spans,
+    )
 
 
 RETRIES = 2
 """How often a command repeats a request that MLflow did not answer."""
 
 
-def open_library(settings: Config) -> Library:
-    """Create the library: the traces as commands read them."""
-    return Library(open_source(settings, RETRIES), label_rules(settings), settings.mlflow.traffic)
+def open_library(settings: Config, with_spans: bool = False) -> Library:
+    """Create the library: the traces as commands read them. ``with_spans``: see ``open_source``."""
+    source = open_source(settings, RETRIES, with_spans)
+    return Library(source, label_rules(settings), settings.mlflow.traffic)
 
 
 def mlflow_pages(settings: Config) -> MlflowPages:
@@ -60,14 +69,16 @@ def mlflow_pages(settings: Config) -> MlflowPages:
 
 def open_meter(settings: Config) -> Meter:
     """Create the meter, which turns traces into metrics."""
-    rules, objectives = label_rules(settings), settings.all_objectives
+    rules, objectives, spans = label_rules(settings), settings.all_objectives, settings.spans
+    buckets = settings.buckets
     return Meter(
-        trace_families(settings.buckets.duration_seconds, settings.buckets.tokens, rules, objectives),
+        trace_families(buckets.duration_seconds, buckets.tokens, rules, objectives, with_spans=spans.enabled),
         rules,
-        Caps(settings.labels.max_values, settings.series.limit),
+        Caps(settings.labels.max_values, settings.series.limit, {"span_name": spans.max_names}),
         settings.mlflow.traffic,
         objectives,
         excluded(settings),
+        spans.types if spans.enabled else None,
     )
 
 

@@ -28,6 +28,7 @@ from mlflow_trace_exporter.domain.durations import parse_duration
 from mlflow_trace_exporter.domain.globs import ANY, matches
 from mlflow_trace_exporter.domain.labels import ENVIRONMENT, VERSION, clean
 from mlflow_trace_exporter.domain.objectives import Objective, Objectives, pattern
+from mlflow_trace_exporter.domain.spans import CALL_TYPES
 from mlflow_trace_exporter.domain.traffic import Traffic
 from mlflow_trace_exporter.errors import UserError
 from mlflow_trace_exporter.listed import did_you_mean
@@ -38,7 +39,7 @@ from mlflow_trace_exporter.settings.yaml_file import Section, place_of
 from mlflow_trace_exporter.shown import as_written, shown
 
 DEFAULT_TRACKING_URI = "http://127.0.0.1:5000"
-EXCLUDABLE = tuple(family.name for family in trace_families((1.0,), (1.0,)) if family.is_of_groups)
+EXCLUDABLE = tuple(family.name for family in trace_families((1.0,), (1.0,), with_spans=True) if family.is_of_groups)
 """The metrics about traces."""
 
 MAX_EDGES = 100
@@ -143,6 +144,16 @@ def _traffic(value: object) -> frozenset[Traffic]:
     return frozenset(map(Traffic, names))
 
 
+def _span_types(value: object) -> frozenset[str]:
+    names = [value] if isinstance(value, str) else value
+    if not isinstance(names, list) or not all(isinstance(name, str) and name.strip() for name in names):
+        raise ValueError(f"{as_written(value)} is not a list of span types, as in [TOOL, RETRIEVER]")
+    for name in names:
+        if name.upper() in CALL_TYPES:
+            raise ValueError(f"{name} is the type of calls of models, which have metrics of their own; leave it out")
+    return frozenset(name.strip().upper() for name in names)
+
+
 def _edges(value: object) -> tuple[float, ...]:
     given = value if isinstance(value, list) else []
     edges = [each for each in given if isinstance(each, int | float) and not isinstance(each, bool)]
@@ -182,6 +193,7 @@ Start = Annotated[timedelta | Literal["now", "earliest"], PlainValidator(_start)
 NamePattern = Annotated[StrictStr, AfterValidator(pattern)]
 Ratio = Annotated[float, PlainValidator(parse_ratio)]
 TrafficClasses = Annotated[frozenset[Traffic], PlainValidator(_traffic)]
+SpanTypes = Annotated[frozenset[str], PlainValidator(_span_types)]
 Exclusion = Annotated[str, PlainValidator(_exclusion)]
 Edges = Annotated[tuple[float, ...], PlainValidator(_edges)]
 FilePath = Annotated[Path, PlainValidator(_path)]
@@ -249,6 +261,15 @@ class Metrics(Section):
     """Which metrics about traces are not exposed. They are counted nevertheless."""
 
     exclude: Annotated[tuple[Exclusion, ...], BeforeValidator(_names)] = ()
+
+
+class Spans(Section):
+    """Whether the spans of traces are read, the types of those that have metrics besides calls of models, and how many
+    names they can have."""
+
+    enabled: StrictBool = False
+    types: SpanTypes = frozenset({"TOOL", "RETRIEVER", "AGENT"})
+    max_names: Annotated[StrictInt, Field(ge=1, le=100_000)] = 100
 
 
 class Buckets(Section):
@@ -320,6 +341,7 @@ class Config(Section):
     poll: Poll = Field(default_factory=Poll)
     labels: Labels = Field(default_factory=Labels)
     metrics: Metrics = Field(default_factory=Metrics)
+    spans: Spans = Field(default_factory=Spans)
     buckets: Buckets = Field(default_factory=Buckets)
     series: Series = Field(default_factory=Series)
     objectives: tuple[ObjectiveOf, ...] = (
