@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
 from threading import Lock, Thread
@@ -17,6 +18,7 @@ from mlflow_trace_exporter.addresses import without_credentials
 from mlflow_trace_exporter.counting.ledger import Ledger
 from mlflow_trace_exporter.counting.ledger_connection import LedgerDamagedError
 from mlflow_trace_exporter.counting.poller import Clock, Poller
+from mlflow_trace_exporter.domain.labels import INSIDE_NAMES, LABELS_INSIDE
 from mlflow_trace_exporter.errors import PollError, UserError
 from mlflow_trace_exporter.metrics.exposition import Exposition
 from mlflow_trace_exporter.metrics.status import Build, Reload, Snapshot, Status
@@ -26,6 +28,7 @@ from mlflow_trace_exporter.settings.web_config import WebConfigFile
 from mlflow_trace_exporter.tracking.client import CLIENT_VERSION
 from mlflow_trace_exporter.tracking.features import Feature
 from mlflow_trace_exporter.tracking.source import MlflowSource
+from mlflow_trace_exporter.tracking.span_source import with_inside
 from mlflow_trace_exporter.web import server, trace_list, trace_page
 from mlflow_trace_exporter.web.routes import Site, application
 from mlflow_trace_exporter.web.trace_search import Newest
@@ -119,14 +122,17 @@ class Service:
         is unavailable."""
         settings, source = self._settings, self._source
         rules, objectives = label_rules(settings), settings.all_objectives
-        question = trace_list.Question.parse(query, rules.all_names, now_ms())
+        inside_names = INSIDE_NAMES if settings.spans.enabled else ()
+        question = trace_list.Question.parse(query, rules.all_names, now_ms(), inside_names)
         has = source.features()
         searches = question.searches(rules, objectives, has.get(Feature.LIKE, False))
         steps = trace_list.steps(question, searches, has.get(Feature.END_TIME_FILTER, False))
         newest = Newest(source, steps, question.experiment)
-        records = trace_list.answer(question, newest, rules, objectives, settings.mlflow.traffic)
+        look_inside = partial(with_inside, source.spans)
+        records = trace_list.answer(question, newest, rules, objectives, settings.mlflow.traffic, look_inside)
         found = trace_page.Found(records, newest.ended_early)
-        known = trace_page.values_of(rules.names, self.exposition.snapshot.active_ms)
+        label_sets = (*(LABELS_INSIDE if inside_names else ()), rules.names)
+        known = trace_page.values_of(label_sets, self.exposition.snapshot.active_ms)
         return trace_page.write(question, found, rules, mlflow_pages(settings), known)
 
     def _use(self, settings: Config) -> bool:

@@ -8,7 +8,7 @@ refers to the end of a trace, not to its start: a trace that takes hours never b
 hour. A trace in progress is in any such window.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from itertools import islice
@@ -16,13 +16,14 @@ from math import isfinite
 
 from mlflow_trace_exporter.domain.admission import OTHER
 from mlflow_trace_exporter.domain.horizon import AHEAD_MS, Window
-from mlflow_trace_exporter.domain.labels import PLACE_LABELS, LabelRules, Labels, clean
+from mlflow_trace_exporter.domain.labels import PLACE_LABELS, UNKNOWN, VERSION_LABELS, LabelRules, Labels, clean
 from mlflow_trace_exporter.domain.moments import LATEST_MS, unix_ms
 from mlflow_trace_exporter.domain.objectives import Objectives
 from mlflow_trace_exporter.domain.trace import State, TraceRecord
 from mlflow_trace_exporter.domain.traffic import Traffic, traffic_of
 from mlflow_trace_exporter.domain.triage import GIVE_UP_MS
 from mlflow_trace_exporter.metrics.families import MISSING_FIELDS, missing_fields
+from mlflow_trace_exporter.metrics.inside import parts
 from mlflow_trace_exporter.shown import shown
 from mlflow_trace_exporter.tracking.query import label_searches
 
@@ -63,8 +64,8 @@ class Question:
     ``since_ms`` is set, they must also be in progress, or have ended then or later.
 
     ``others``: labels that were queried as `other`, which matches any value. ``above``: lower bounds by AMOUNTS, in
-    seconds, tokens and USD. ``missing``: the field that a trace lacks, one of MISSING_FIELDS, or "". ``given``: the
-    query as it was read.
+    seconds, tokens and USD. ``missing``: the field that a trace lacks, one of MISSING_FIELDS, or "". ``inside``: labels
+    of a call or step that a trace must have inside. ``given``: the query as it was read.
     """
 
     labels: Mapping[str, str]
@@ -75,15 +76,23 @@ class Question:
     end_ms: int
     above: Mapping[str, float] = field(default_factory=dict)
     missing: str = ""
+    inside: Mapping[str, str] = field(default_factory=dict)
     given: Mapping[str, str] = field(default_factory=dict, compare=False)
 
     @classmethod
-    def parse(cls, query: Iterable[tuple[str, str]], label_names: Sequence[str], now_ms: int) -> "Question":
+    def parse(
+        cls,
+        query: Iterable[tuple[str, str]],
+        label_names: Sequence[str],
+        now_ms: int,
+        inside_names: Sequence[str] = (),
+    ) -> "Question":
         """Parse the query of a URL. Times are Unix seconds, or written as in ``moments``. Without ``since`` and
-        ``start`` the window is the hour before ``end``, or the last hour. Raises ValueError for an invalid query."""
+        ``start`` the window is the hour before ``end``, or the last hour. ``inside_names``: the labels of calls and
+        steps, if spans are read. Raises ValueError for an invalid query."""
         given = {name: value for name, value in query if value}
-        if unknown := sorted(set(given) - {*PARAMETERS, *label_names}):
-            known = ", ".join((*PARAMETERS, *label_names))
+        if unknown := sorted(set(given) - {*PARAMETERS, *label_names, *inside_names}):
+            known = ", ".join((*PARAMETERS, *label_names, *inside_names))
             raise ValueError(f"unknown parameter {unknown[0]!r}; known parameters are {known}")
         _require("status", given.get("status"), [kind.value for kind in Kind])
         _require("missing", given.get("missing"), MISSING_FIELDS)
@@ -94,7 +103,7 @@ class Question:
         if since_ms is None and "start" not in times:
             since_ms = min(now_ms, end_ms) - HOUR_MS
         return cls(
-            labels={name: value for name, value in values.items() if value != OTHER},
+            labels={name: value for name, value in values.items() if value != OTHER and name in label_names},
             others=[name for name, value in values.items() if value == OTHER],
             kind=Kind(given["status"]) if "status" in given else None,
             since_ms=since_ms,
@@ -102,6 +111,7 @@ class Question:
             end_ms=end_ms,
             above={name: _amount(name, given[name]) for name in AMOUNTS if name in given},
             missing=given.get("missing", ""),
+            inside={name: value for name, value in values.items() if value != OTHER and name not in label_names},
             given={name: shown(value) for name, value in given.items()},
         )
 
@@ -184,9 +194,10 @@ def answer(
     rules: LabelRules,
     objectives: Objectives,
     traffic: frozenset[Traffic],
+    look_inside: Callable[[Iterable[TraceRecord]], Iterator[TraceRecord]] = iter,
 ) -> list[TraceRecord]:
     """The first MAX_ROWS matching traces of ``newest``, which is read no further than necessary. ``traffic``: the kinds
-    of traces that are counted."""
+    of traces that are counted. ``look_inside`` returns traces with what is inside them."""
 
     def place_of(values: Labels) -> Iterator[str]:
         """What its objective is looked up by: `other`, as when it was counted, if that is asked for."""
@@ -203,7 +214,20 @@ def answer(
             and _is_of(question.kind, record, objectives.latency_s(*place_of(values)))
         )
 
-    return list(islice(_once(filter(is_asked_for, newest)), MAX_ROWS))
+    found = _once(filter(is_asked_for, newest))
+    if question.inside:
+        found = (record for record in look_inside(found) if _has_inside(record, question.inside))
+    return list(islice(found, MAX_ROWS))
+
+
+def _has_inside(record: TraceRecord, labels: Labels) -> bool:
+    """Whether there is a call or step with these labels inside a trace."""
+    if record.inside is None:
+        return False
+    of_version = dict.fromkeys(VERSION_LABELS, UNKNOWN)
+    types = {each.span_type for each in record.inside.steps}
+    found = parts(record.inside, of_version, types)
+    return any(all(part.labels.get(name) == value for name, value in labels.items()) for part in found)
 
 
 def _once(records: Iterable[TraceRecord]) -> Iterator[TraceRecord]:

@@ -1,11 +1,11 @@
 """The page with a list of traces and its filter form. Needs no JavaScript. The template escapes all values."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from urllib.parse import urlencode
 
 from mlflow_trace_exporter.domain.groups import Group
-from mlflow_trace_exporter.domain.labels import LabelRules
+from mlflow_trace_exporter.domain.labels import INSIDE_NAMES, LabelRules
 from mlflow_trace_exporter.domain.moments import utc
 from mlflow_trace_exporter.domain.trace import State, TraceRecord
 from mlflow_trace_exporter.metrics.families import MISSING_FIELDS
@@ -69,10 +69,13 @@ class Field:
     choices: Sequence[str] = ()
 
 
-def values_of(names: tuple[str, ...], groups: Iterable[Group]) -> dict[str, list[str]]:
-    """The known values of each label, from the series of traces."""
-    of_traces = [group.values for group in groups if group.names == names]
-    return {name: sorted({values[at] for values in of_traces}) for at, name in enumerate(names)}
+def values_of(label_sets: Iterable[tuple[str, ...]], groups: Collection[Group]) -> dict[str, list[str]]:
+    """The known values of each label, from the series with these label names. The last that has the label counts."""
+    return {
+        name: sorted({group.values[at] for group in groups if group.names == names})
+        for names in label_sets
+        for at, name in enumerate(names)
+    }
 
 
 def write(
@@ -99,7 +102,7 @@ def write(
         fields=_first_fields(question, known),
         more=_more_fields(question, extra, known),
         filtered=bool(question.given),
-        more_asked=bool({*question.given} & {*extra, *AMOUNTS, "missing", "start", "end"}),
+        more_asked=bool({*question.given} & {*extra, *INSIDE_NAMES, *AMOUNTS, "missing", "start", "end"}),
     )
 
 
@@ -112,7 +115,8 @@ def _conditions(question: Question) -> list[tuple[str, str]]:
     labels = [(_text(name), value) for name, value in question.labels.items()]
     above = [(_AMOUNTS[name], f"{amount:,.6g}") for name, amount in question.above.items()]
     missing = [("without", _text(question.missing))] if question.missing else []
-    return [*_times(question), *labels, *above, *missing]
+    inside = [(_text(name), value) for name, value in question.inside.items()]
+    return [*_times(question), *labels, *inside, *above, *missing]
 
 
 def _times(question: Question) -> list[tuple[str, str]]:
@@ -145,6 +149,11 @@ def _more_fields(question: Question, extra: Sequence[str], known: Mapping[str, S
     times = {"start": question.start_ms, "end": question.end_ms}
     return [
         *(Field(name, _text(name), _label(question, name), choices=_some(known, name)) for name in extra),
+        *(
+            Field(name, _text(name), question.inside.get(name, ""), choices=_some(known, name))
+            for name in INSIDE_NAMES
+            if name in known and name not in extra
+        ),
         *(Field(name, _AMOUNTS[name], question.given.get(name, ""), "number") for name in AMOUNTS),
         Field("missing", "without", question.missing, "select", MISSING_FIELDS),
         *(

@@ -2,23 +2,25 @@
 
 import html
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Any
 from urllib.parse import parse_qsl
 
 import pytest
 
+from mlflow_trace_exporter.domain.calls import inside
 from mlflow_trace_exporter.domain.horizon import AHEAD_MS, Window
-from mlflow_trace_exporter.domain.labels import LabelRules, LabelSource
+from mlflow_trace_exporter.domain.labels import INSIDE_NAMES, LabelRules, LabelSource
 from mlflow_trace_exporter.domain.objectives import Objective, Objectives
-from mlflow_trace_exporter.domain.trace import ORPHAN_MS, Cost, State, TokenUsage, TraceRecord
+from mlflow_trace_exporter.domain.trace import ORPHAN_MS, State, TraceRecord
 from mlflow_trace_exporter.domain.traffic import Traffic
+from mlflow_trace_exporter.domain.usage import Cost, TokenUsage
 from mlflow_trace_exporter.tracking.mlflow_pages import MlflowPages
 from mlflow_trace_exporter.web import runbook, trace_list, trace_page
 from mlflow_trace_exporter.web.trace_list import HOUR_MS, MAX_ROWS, Kind, Question, Search
 from mlflow_trace_exporter.web.trace_page import Found
-from tests.support.builders import RULES, record
+from tests.support.builders import RULES, record, span, step
 
 NOW_MS = 1_790_000_000_000
 OBJECTIVES = Objectives((Objective(environment="production", latency_s=5.0),))
@@ -221,6 +223,30 @@ def test_labels_are_those_of_the_metrics() -> None:
     assert found(ask(environment="production"), *traces) == ["tr-1", "tr-3"]
     assert found(ask(environment="production", trace_name="billing"), *traces) == ["tr-3"]
     assert found(ask(version="other"), *traces) == ["tr-1", "tr-2", "tr-3"], "any version may be counted as other"
+
+
+def test_what_is_inside_traces_can_be_asked_for() -> None:
+    traces = [at(trace_id="openai", inside=inside([span(1), step(2)])), at(trace_id="without"), at(trace_id="other")]
+    traces[2] = replace(traces[2], inside=inside([span(1, model="claude", provider="anthropic", failed=True)]))
+    looked_at: list[str] = []
+
+    def look_inside(records: Iterable[TraceRecord]) -> Iterator[TraceRecord]:
+        for each in records:
+            looked_at.append(each.trace_id)
+            yield each
+
+    def found_with(**query: str) -> list[str]:
+        question = Question.parse(query.items(), RULES.names, NOW_MS, INSIDE_NAMES)
+        answer = trace_list.answer(question, traces, RULES, OBJECTIVES, APPLICATION, look_inside)
+        return [each.trace_id for each in answer]
+
+    assert found_with(model="gpt-4o") == ["openai"]
+    assert found_with(provider="anthropic", error_type="unknown") == ["other"]
+    assert found_with(provider="openai", model="claude") == [], "both of the same call"
+    assert found_with(span_name="search", span_type="TOOL", environment="production") == ["openai"]
+    assert found_with(model="gpt-4o", environment="staging") == []
+    assert found_with(model="other") == ["openai", "without", "other"], "any"
+    assert len(looked_at) == 4 * 3, "only what matches otherwise"
 
 
 def test_slow_is_slower_than_the_objective_where_there_is_one() -> None:
