@@ -86,7 +86,7 @@ def run(settings: Config, span: Span, output: Path, target: Mapping[str, str], p
     library, meter = wiring.open_library(settings), wiring.open_meter(settings)
     library.source.require_experiments()
     history = History(meter, span, target, wiring.ms(settings.series.ttl), library.source.workspaces())
-    found = library.read(Query(span.since_ms, span.until_ms), progress)
+    found = library.read(Query(span.since_ms, span.until_ms), progress, inside=settings.spans.enabled)
     with _file_at(output) as file:
         for piece in history.lines(record for record, _ in found):
             file.write(piece)

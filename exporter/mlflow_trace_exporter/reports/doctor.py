@@ -10,18 +10,22 @@ from mlflow_trace_exporter.domain.groups import Group
 from mlflow_trace_exporter.domain.horizon import AHEAD_MS, Window
 from mlflow_trace_exporter.domain.labels import UNKNOWN, clean
 from mlflow_trace_exporter.domain.moments import text
-from mlflow_trace_exporter.domain.trace import ORPHAN_MS, State, TokenUsage, TraceRecord
+from mlflow_trace_exporter.domain.trace import ORPHAN_MS, State, TraceRecord
 from mlflow_trace_exporter.domain.traffic import Traffic, traffic_of
 from mlflow_trace_exporter.domain.triage import Batch
+from mlflow_trace_exporter.domain.usage import TokenUsage
 from mlflow_trace_exporter.errors import PollError, UserError
 from mlflow_trace_exporter.listed import few
 from mlflow_trace_exporter.metrics.families import MISSING
 from mlflow_trace_exporter.metrics.meter import Meter
+from mlflow_trace_exporter.reports import inside
 from mlflow_trace_exporter.reports.check import look
 from mlflow_trace_exporter.settings.config import Config
 from mlflow_trace_exporter.settings.label_keys import PERSONAL
 from mlflow_trace_exporter.shown import is_fit
+from mlflow_trace_exporter.tracking.features import Feature
 from mlflow_trace_exporter.tracking.source import MlflowSource
+from mlflow_trace_exporter.tracking.span_source import with_inside
 from mlflow_trace_exporter.wiring import label_rules, ms, now_ms, open_meter, open_source
 
 MAX_VALUES_SHOWN = 5
@@ -76,17 +80,19 @@ class Sample:
 def doctor(settings: Config, most: int, say: Callable[[str], None]) -> None:
     """Run ``check``, read the ``most`` latest traces, and pass advice and findings to ``say``. Raises UserError as
     ``check`` does."""
-    source, meter = open_source(settings), open_meter(settings)
+    source, meter = open_source(settings, with_spans=True), open_meter(settings)
     look(source, settings, say)
     at_ms = now_ms()
     try:
         found = islice(source.newest(Window(0, at_ms + AHEAD_MS)), most)
         sample = examine(found, meter, max(settings.buckets.duration_seconds), at_ms)
+        look_inside = _inside(source, sample, settings)
         off_ms = _clock_difference_ms(source)
     except PollError as error:
         raise UserError(str(error)) from None
     say("")
-    for line in [*advice(sample, settings, off_ms)] or ["nothing needs to change"]:
+    about_inside = inside.advice(look_inside) if look_inside else ()
+    for line in [*advice(sample, settings, off_ms), *about_inside] or ["nothing needs to change"]:
         say(f"- {line}")
     say("")
     for line in findings(sample, settings, off_ms):
@@ -95,6 +101,19 @@ def doctor(settings: Config, most: int, say: Callable[[str], None]) -> None:
         say("")
         for line in series(sample, meter, label_sets(settings.ledger.path)):
             say(line)
+    if look_inside:
+        say("")
+        for line in inside.findings(look_inside, settings.spans.enabled):
+            say(line)
+
+
+def _inside(source: MlflowSource, sample: Sample, settings: Config) -> inside.InsideSample | None:
+    """What is inside the counted traces of a sample, whether or not the exporter is configured to count it; None if
+    there are none or MLflow cannot return it."""
+    if not sample.ended or not source.features().get(Feature.SPANS):
+        return None
+    counting_spans = settings.model_copy(update={"spans": settings.spans.model_copy(update={"enabled": True})})
+    return inside.sample(list(with_inside(source.spans, sample.counted)), open_meter(counting_spans))
 
 
 def examine(found: Iterable[TraceRecord], meter: Meter, last_edge_s: float, at_ms: int) -> Sample:

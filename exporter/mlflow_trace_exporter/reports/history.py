@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from itertools import chain, count
 
 from mlflow_trace_exporter.domain.groups import Group
-from mlflow_trace_exporter.domain.labels import LabelValues
+from mlflow_trace_exporter.domain.labels import LABELS_INSIDE, LabelValues
 from mlflow_trace_exporter.domain.objectives import Objective
 from mlflow_trace_exporter.domain.trace import TraceRecord
 from mlflow_trace_exporter.domain.triage import Batch
@@ -78,7 +78,7 @@ class History:
         self.written = Written()
         self._meter, self._span, self._ttl_ms = meter, span, ttl_ms
         self._workspaces = workspaces
-        self._families = tuple(each for each in meter.exposed if each.labels == meter.rules.names)
+        self._families = tuple(each for each in meter.exposed if each.labels in (meter.rules.names, *LABELS_INSIDE))
         self._target = ",".join(f'{name}="{_escaped(value)}"' for name, value in target.items())
         self._admission = meter.admission(())
         self._running: list[tuple[int, int, TraceRecord]] = []

@@ -10,7 +10,8 @@ from typing import Any
 from mlflow_trace_exporter.domain.labels import Labels, clean
 from mlflow_trace_exporter.domain.moments import utc
 from mlflow_trace_exporter.domain.quantiles import Quantiles
-from mlflow_trace_exporter.domain.trace import Cost, State, TokenUsage, TraceRecord
+from mlflow_trace_exporter.domain.trace import State, TraceRecord
+from mlflow_trace_exporter.domain.usage import Cost, TokenUsage
 from mlflow_trace_exporter.tracking.query import Library, Progress, Query, no_progress
 
 MAX_ROWS = 100_000
