@@ -16,8 +16,9 @@ from tempfile import TemporaryDirectory
 
 from mlflow_trace_exporter.domain.moments import unix_ms
 from mlflow_trace_exporter.domain.objectives import Objectives
-from mlflow_trace_exporter.domain.trace import Cost, State, TokenUsage, TraceRecord
+from mlflow_trace_exporter.domain.trace import State, TraceRecord
 from mlflow_trace_exporter.domain.traffic import Traffic
+from mlflow_trace_exporter.domain.usage import Cost, TokenUsage
 from mlflow_trace_exporter.metrics.series import series_totals
 from mlflow_trace_exporter.metrics.status import Build, Reading, Snapshot, Status
 from mlflow_trace_exporter.tracking.mlflow_pages import MlflowPages

@@ -20,7 +20,19 @@ from typing import Any
 import pytest
 
 import mlflow_trace_exporter
-from tests.benchmarks import catch_up, delays, late_spans, ledger, memory, reports, rules, scrapes, sustained, ticks
+from tests.benchmarks import (
+    catch_up,
+    delays,
+    late_spans,
+    ledger,
+    memory,
+    reports,
+    rules,
+    scrapes,
+    spans,
+    sustained,
+    ticks,
+)
 from tests.benchmarks.figures import Figure, Setting, as_json, say, table
 
 SUBJECTS: dict[str, Callable[[Setting], Iterator[Figure]]] = {
@@ -33,6 +45,7 @@ SUBJECTS: dict[str, Callable[[Setting], Iterator[Figure]]] = {
     "reports": reports.figures,
     "memory": memory.figures,
     "scrapes": scrapes.figures,
+    "spans": spans.figures,
     "rules": rules.figures,
 }
 

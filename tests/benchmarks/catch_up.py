@@ -112,9 +112,11 @@ def costs(found: list[Caught], number: int) -> Iterator[Figure]:
     yield Figure("catch-up, peak memory", max(each.peak_mb for each in found), "MB")
 
 
-def caught_up(store: Store, experiment: str, number: int, directory: Path) -> Caught:
-    """Start `serve` with an empty ledger, and wait until it shows all traces."""
-    config = {"mlflow": {"tracking_uri": store.uri, "experiments": [experiment]}, "poll": {"start": "earliest"}}
+def caught_up(store: Store, experiment: str, number: int, directory: Path, calls: int | None = None) -> Caught:
+    """Start `serve` with an empty ledger, and wait until it shows all traces. ``calls``: how many calls of models their
+    spans have; None: spans are not read."""
+    mlflow = {"tracking_uri": store.uri, "experiments": [experiment]}
+    config = {"mlflow": mlflow, "poll": {"start": "earliest"}, "spans": {"enabled": calls is not None}}
     exporter = Exporter(directory, config)
     with exporter.running():
         pid = exporter.process.pid
@@ -122,6 +124,7 @@ def caught_up(store: Store, experiment: str, number: int, directory: Path) -> Ca
         found = eventually(lambda: now if (now := look(exporter)).total >= number else None, "all is counted", 600)
         cpu, mlflow_cpu, peak_mb = cpu_s(pid), cpu_of_session_s(store.pid), resident_mb(pid, at_its_peak=True)
         assert found.total == number, f"{found.total} of {number} traces are counted"
+        assert not calls or found.value("mlflow_llm_call_duration_seconds_count") == calls, "all spans are counted"
         assert found.of_exporter("poll_errors_total") == 0, exporter.log()
     took_s = found.at_s - started_s(exporter.log())
     say(f"catch-up: {number:,} traces in {took_s:.1f} s")

@@ -7,7 +7,7 @@ and the others have a tenth of them. Then three hours pass, so that their start 
 
 from collections.abc import Iterator
 
-from mlflow_trace_exporter.domain.trace import Cost, TokenUsage
+from mlflow_trace_exporter.domain.usage import Cost, TokenUsage
 from tests.benchmarks.figures import Figure, Setting, at_most, say
 from tests.support.builders import record
 from tests.support.rig import HOUR_MS, INTERVAL_MS, MINUTE_MS, Rig

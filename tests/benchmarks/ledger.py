@@ -13,7 +13,8 @@ from typing import Any
 from mlflow_trace_exporter.counting.ledger import Ledger
 from mlflow_trace_exporter.counting.tally import Tally
 from mlflow_trace_exporter.domain.horizon import Window
-from mlflow_trace_exporter.domain.trace import Cost, State, TokenUsage, TraceRecord
+from mlflow_trace_exporter.domain.trace import State, TraceRecord
+from mlflow_trace_exporter.domain.usage import Cost, TokenUsage
 from tests.benchmarks.figures import Figure, Setting, at_most, median, quantile, say
 from tests.support.builders import METER, record
 from tests.support.rig import DAY_MS, HOUR_MS

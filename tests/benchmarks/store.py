@@ -127,14 +127,17 @@ import sys, mlflow
 _, uri, experiment_id, spans, size = sys.argv
 mlflow.set_tracking_uri(uri)
 mlflow.set_experiment(experiment_id=experiment_id)
+USAGE = {"input_tokens": 100, "output_tokens": 20, "total_tokens": 120}
 def fill(span):
     span.set_inputs({"question": "x" * (int(size) // 2)})
     span.set_outputs({"answer": "y" * (int(size) // 2)})
 with mlflow.start_span("support") as root:
     fill(root)
     for number in range(1, int(spans)):
-        with mlflow.start_span(f"step {number}") as span:
+        with mlflow.start_span(f"step {number}", span_type=("TOOL", "LLM")[number % 2]) as span:
             fill(span)
+            if number % 2:
+                span.set_attributes({"mlflow.llm.model": "gpt-4o", "mlflow.chat.tokenUsage": USAGE})
 mlflow.flush_trace_async_logging()
 """
 
