@@ -36,8 +36,8 @@ class Objective:
     glob of them (see ``pattern``), and the ``team`` that owns them ("": unknown).
 
     At most ``error_ratio`` of their traces may fail. At least ``latency_ratio`` of them must take no longer than
-    ``latency_s``. A day may cost ``cost_usd_per_day``. None: no threshold. A ratio over fewer than ``min_traces`` is
-    not significant.
+    ``latency_s``. Of their streamed calls of models, 95 % must have their first chunk within ``first_chunk_s``. A day
+    may cost ``cost_usd_per_day``. None: no threshold. A ratio over fewer than ``min_traces`` is not significant.
     """
 
     experiment: str = ANY
@@ -46,13 +46,15 @@ class Objective:
     error_ratio: float | None = None
     latency_s: float | None = None
     latency_ratio: float | None = None
+    first_chunk_s: float | None = None
     cost_usd_per_day: float | None = None
     min_traces: int = 20
 
     @property
     def has_threshold(self) -> bool:
         """Whether it limits anything. If not, it only names a team."""
-        return any(each is not None for each in (self.error_ratio, self.latency_s, self.cost_usd_per_day))
+        limits = (self.error_ratio, self.latency_s, self.first_chunk_s, self.cost_usd_per_day)
+        return any(each is not None for each in limits)
 
     @property
     def has_name(self) -> bool:
@@ -110,6 +112,11 @@ class Objectives:
     def with_edges(self, edges_s: Iterable[float]) -> tuple[float, ...]:
         """Bucket edges of a duration histogram plus each latency objective, so that slow traces are counted exactly."""
         return tuple(sorted({*edges_s, *self.latencies_s}))
+
+    def with_first_chunk_edges(self, edges_s: Iterable[float]) -> tuple[float, ...]:
+        """The same for a histogram of times to the first chunk, with the objectives of these."""
+        first_chunks_s = (each.first_chunk_s for each in self.all if each.first_chunk_s is not None)
+        return tuple(sorted({*edges_s, *first_chunks_s}))
 
     def never_used(self) -> Iterator[tuple[int, int]]:
         """The positions of objectives that can certainly never be used, each with the position of an earlier one that

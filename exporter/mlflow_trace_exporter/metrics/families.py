@@ -114,7 +114,8 @@ def trace_families(
     configuration. ``with_spans``: and over what is inside them."""
     table = _table(objectives.with_edges(duration_edges_s), token_edges, rules, objectives, with_spans)
     of_traces = (replace(each, labels=rules.names) if each.labels == TRACE_LABELS else each for each in table)
-    return (*of_traces, *(inside_families(duration_edges_s) if with_spans else ()))
+    first_chunk_edges_s = objectives.with_first_chunk_edges(duration_edges_s)
+    return (*of_traces, *(inside_families(duration_edges_s, first_chunk_edges_s) if with_spans else ()))
 
 
 def _table(

@@ -61,7 +61,9 @@ def _cost(field: str) -> Callable[[Call, Labels], Observations]:
     return lambda call, _: [("", getattr(call.cost or Cost(), field) or 0)]
 
 
-def inside_families(duration_edges_s: tuple[float, ...]) -> tuple[TraceFamily, ...]:
+def inside_families(
+    duration_edges_s: tuple[float, ...], first_chunk_edges_s: tuple[float, ...]
+) -> tuple[TraceFamily, ...]:
     """The table of all metrics over what is inside traces, with the histogram edges of the configuration."""
     return (
         TraceFamily(
@@ -84,7 +86,7 @@ def inside_families(duration_edges_s: tuple[float, ...]) -> tuple[TraceFamily, .
             "Time from the start of a streamed call to its first chunk, from the spans of finished traces.",
             _first_chunk,
             labels=CALL_LABELS,
-            edges=duration_edges_s,
+            edges=first_chunk_edges_s,
         ),
         TraceFamily(
             "mlflow_llm_input_tokens_total",

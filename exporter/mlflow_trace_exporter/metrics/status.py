@@ -249,6 +249,11 @@ STATUS_FAMILIES = (
         lambda objective: objective.latency_ratio,
     ),
     _objective(
+        "first_chunk_seconds",
+        "Maximum time from the start of a streamed call of a model to its first chunk, in seconds, for 95 % of them.",
+        lambda objective: objective.first_chunk_s,
+    ),
+    _objective(
         "cost_usd_per_day",
         "Maximum cost per day, in USD.",
         lambda objective: objective.cost_usd_per_day,

@@ -297,14 +297,16 @@ class ObjectiveOf(Section):
     error_ratio: Ratio | None = None
     latency: Annotated[Duration, _at_least("1ms")] | None = None
     latency_ratio: Ratio = 0.95
+    first_chunk: Annotated[Duration, _at_least("1ms")] | None = None
     cost_usd_per_day: Annotated[float, Field(gt=0, le=MAX_EDGE)] | None = None
     min_traces: Annotated[StrictInt, Field(ge=1)] = 20
 
     @validates_model(mode="after")
     def _says_something(self) -> "ObjectiveOf":
         """Validation across keys."""
-        if all(each is None for each in (self.error_ratio, self.latency, self.cost_usd_per_day, self.team)):
-            raise ValueError("name at least one of error_ratio, latency, cost_usd_per_day and team")
+        said = (self.error_ratio, self.latency, self.first_chunk, self.cost_usd_per_day, self.team)
+        if all(each is None for each in said):
+            raise ValueError("name at least one of error_ratio, latency, first_chunk, cost_usd_per_day and team")
         return self
 
     def as_objective(self) -> Objective:
@@ -316,6 +318,7 @@ class ObjectiveOf(Section):
             error_ratio=self.error_ratio,
             latency_s=self.latency.total_seconds() if self.latency else None,
             latency_ratio=self.latency_ratio if self.latency else None,
+            first_chunk_s=self.first_chunk.total_seconds() if self.first_chunk else None,
             cost_usd_per_day=self.cost_usd_per_day,
             min_traces=self.min_traces,
         )

@@ -67,6 +67,16 @@ def test_an_environment_may_have_none() -> None:
     assert not Objective(team="search").has_threshold
 
 
+def test_a_time_to_the_first_chunk_is_a_threshold_and_an_edge_of_its_own_histogram() -> None:
+    (found,) = Config.model_validate({"objectives": [{"first_chunk": "1500ms", "team": "search"}]}).all_objectives.all
+    assert found == Objective(team="search", first_chunk_s=1.5)
+    assert found.has_threshold
+    families = trace_families((1.0, 2.0), (1.0,), objectives=Objectives((found,)), with_spans=True)
+    edges = {family.name: family.edges for family in families if family.name.endswith("_seconds")}
+    assert edges["mlflow_llm_time_to_first_chunk_seconds"] == (1.0, 1.5, 2.0)
+    assert edges["mlflow_trace_duration_seconds"] == edges["mlflow_llm_call_duration_seconds"] == (1.0, 2.0)
+
+
 def configured(*names: str, key: str = "environment") -> Objectives:
     """The objectives of a configuration with the error ratios 1 %, 2 % and so on."""
     each = [{key: name, "error_ratio": at / 100} for at, name in enumerate(names, 1)]

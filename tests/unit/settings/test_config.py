@@ -341,7 +341,7 @@ polling: {}
         ("mlflow: {traffic: [apps]}", "line 1, mlflow.traffic: name at least one of application, evaluation,"),
         (
             "objectives: [{environment: a}]",
-            "line 1, objectives.0: name at least one of error_ratio, latency, cost_usd_per_day and team",
+            "line 1, objectives.0: name at least one of error_ratio, latency, first_chunk, cost_usd_per_day and team",
         ),
         (
             "objectives: [{environment: '', error_ratio: 1%}]",
