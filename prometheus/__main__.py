@@ -4,12 +4,13 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from prometheus import exporter, objectives, promtool, recording, traces, versions
+from prometheus import exporter, models, objectives, promtool, recording, traces, versions
 from prometheus.rule import File
 
 RULES = (
     recording.FILE,
     File("mlflow-alerts.yml", objectives.HEAD, (objectives.GROUP, versions.GROUP, traces.GROUP)),
+    models.FILE,
     exporter.FILE,
 )
 

@@ -79,6 +79,12 @@ VERSION = Level(("experiment", "environment", "version"))
 OBJECTIVE = APPLICATION
 """The level of objectives, and of alerts on traces. An application is an MLflow experiment."""
 
+JOB = Level(())
+PROVIDER = Level(("provider",))
+MODEL = Level(("provider", "model"))
+APPLICATION_MODEL = Level(("experiment", "environment", "provider", "model"))
+SPAN = Level(("experiment", "environment", "span_type", "span_name"))
+
 SUMMED = (APPLICATION, ENVIRONMENT)
 """The levels above versions, each the sum of the one before it."""
 
@@ -91,6 +97,14 @@ TRACES_WITHOUT_TOKENS = "mlflow_traces_without_tokens"
 DURATION = "mlflow_trace_duration_seconds"
 BUCKETS = f"{DURATION}_bucket"
 BEYOND_BUCKETS = f"{DURATION}_beyond_buckets"
+CALLS = "mlflow_llm_calls"
+CALL_ERRORS = "mlflow_llm_call_errors"
+CALL_DURATION = "mlflow_llm_call_duration_seconds"
+FIRST_CHUNK = "mlflow_llm_time_to_first_chunk_seconds"
+STREAMED_CALLS = "mlflow_llm_streamed_calls"
+SPANS = "mlflow_spans"
+SPAN_ERRORS = "mlflow_span_errors"
+SPAN_DURATION = "mlflow_span_duration_seconds"
 IN_PROGRESS = "mlflow_traces_in_progress"
 ABANDONED = "mlflow_traces_abandoned"
 
@@ -102,6 +116,7 @@ BURNS = (Burn("14.4", "1h", "5m"), Burn("6", "6h", "30m"), Burn("3", "1d", "2h")
 PAGES, WARNINGS = BURNS[:2], BURNS[2:]
 
 LATENCY_LIMIT = OBJECTIVE.series("mlflow_objective_latency_seconds", "max")
+FIRST_CHUNK_LIMIT = OBJECTIVE.series("mlflow_objective_first_chunk_seconds", "max")
 COST_LIMIT = OBJECTIVE.series("mlflow_objective_cost_usd_per_day", "max")
 MIN_TRACES = OBJECTIVE.series("mlflow_objective_min_traces", "max")
 TEAM = OBJECTIVE.series("mlflow_objective_info", "max")
@@ -131,6 +146,12 @@ def increase(counter: str, window: str) -> str:
 def divided(part: str, whole: str) -> str:
     """A ratio; no result where the whole is 0."""
     return f"{part} / ({whole} > 0)"
+
+
+def twice(ratio: str) -> str:
+    """Twice a ratio, but never more than three quarters of the way from the ratio to 100 %."""
+    cap = f"(3 + {ratio}) / 4"
+    return f"(2 * {ratio} < {cap} or {cap})"
 
 
 def too_many(kind: Kind, limit: str, *windows: str) -> str:

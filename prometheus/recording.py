@@ -83,6 +83,7 @@ def _objectives() -> Iterator[Record]:
         ("mlflow_objective_error_ratio", "", "mlflow_objective_error_ratio"),
         ("mlflow_objective_slow_ratio", "1 - ", "mlflow_objective_latency_ratio"),
         ("mlflow_objective_latency_seconds", "", "mlflow_objective_latency_seconds"),
+        ("mlflow_objective_first_chunk_seconds", "", "mlflow_objective_first_chunk_seconds"),
         ("mlflow_objective_cost_usd_per_day", "", "mlflow_objective_cost_usd_per_day"),
         ("mlflow_objective_min_traces", "", "mlflow_objective_min_traces"),
     )

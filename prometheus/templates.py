@@ -91,6 +91,15 @@ def search(condition: str, level: Level, window: str) -> str:
     return f"{condition}{_tags(level)}\nAND trace.end_time_ms > {ended} AND trace.timestamp_ms > {started}"
 
 
+def search_failed_span(level: Level, window: str) -> str:
+    """A filter for mlflow.search_traces: traces that ended in a window, with a failed span of the name in the label
+    `span_name`."""
+    named = (
+        f"{{{{ if not (match \"{_NAMED}\" $labels.span_name) }}}} AND span.name = '{label('span_name')}'{{{{ end }}}}"
+    )
+    return search(f"span.status = 'ERROR'{named}", level, window)
+
+
 def search_before(condition: str, level: Level, window: str) -> str:
     """A filter for mlflow.search_traces: traces that started longer ago than a window."""
     return f"{condition}{_tags(level)}\nAND trace.timestamp_ms < {_ago(window, in_ms=True)}"

@@ -55,6 +55,15 @@ _METRICS = {
     "buckets": ("mlflow_trace_duration_seconds_bucket", "le"),
     "in_progress": ("mlflow_traces_in_progress", ""),
     "abandoned": ("mlflow_traces_abandoned_total", ""),
+    "calls": ("mlflow_llm_call_duration_seconds_count", "status"),
+    "call_buckets": ("mlflow_llm_call_duration_seconds_bucket", "le"),
+    "call_errors": ("mlflow_llm_call_errors_total", "error_type"),
+    "first_chunk_buckets": ("mlflow_llm_time_to_first_chunk_seconds_bucket", "le"),
+    "streamed_calls": ("mlflow_llm_time_to_first_chunk_seconds_count", ""),
+    "spans": ("mlflow_span_duration_seconds_count", "status"),
+    "recorded_error_ratio": ("experiment_environment:mlflow_objective_error_ratio:max", ""),
+    "recorded_first_chunk_seconds": ("experiment_environment:mlflow_objective_first_chunk_seconds:max", ""),
+    "recorded_min_traces": ("experiment_environment:mlflow_objective_min_traces:max", ""),
 }
 """Metrics by their names in these tests, and the label that is the metric's own."""
 
@@ -105,6 +114,25 @@ class Target:
         labels = {"experiment": experiment, "environment": environment, "version": version}
         return self._series(labels | ({"trace_name": trace_name} if trace_name else {}), values)
 
+    def model(
+        self,
+        model: str,
+        provider: str = "openai",
+        experiment: str = "chatbot",
+        environment: str = "production",
+        **values: Values,
+    ) -> Iterator[Series]:
+        """What is counted by provider and model."""
+        labels = {"experiment": experiment, "environment": environment, "version": "1"}
+        return self._series({**labels, "provider": provider, "model": model}, values)
+
+    def span(
+        self, span_name: str, span_type: str = "TOOL", experiment: str = "chatbot", **values: Values
+    ) -> Iterator[Series]:
+        """What is counted by type and name of a span."""
+        labels = {"experiment": experiment, "environment": "production", "version": "1"}
+        return self._series({**labels, "span_type": span_type, "span_name": span_name}, values)
+
     def experiment(self, experiment: str, created: str) -> Iterator[Series]:
         """When an experiment was created."""
         return self._series({"experiment": experiment}, {"created": created})
@@ -113,7 +141,7 @@ class Target:
         own = {"job": self.job, "instance": self.instance, **self.more}
         for name, each in values.items():
             metric, label = _METRICS[name]
-            status = {"status": "ok"} if name == "buckets" else {}
+            status = {"status": "ok"} if name in ("buckets", "call_buckets") else {}
             for key, text in {"": each}.items() if isinstance(each, str) else each.items():
                 more = {label: key} if label else {}
                 yield {"series": f"{metric}{_selector({**own, **labels, **more, **status})}", "values": text}
@@ -195,11 +223,13 @@ class CaseFile:
     head: str
     evaluation_interval: str
     cases: tuple[Case, ...]
+    rules: str = "*.yml"
+    """The files of rules that are evaluated."""
 
     def text(self, groups: Iterable[str]) -> str:
         """The file as YAML; rules are evaluated in the order of the ``groups``."""
         head = {
-            "rule_files": ["../rules/*.yml"],
+            "rule_files": [f"../rules/{self.rules}"],
             "evaluation_interval": self.evaluation_interval,
             "group_eval_order": _Block(groups),
         }

@@ -11,7 +11,7 @@ import pytest
 from mlflow_trace_exporter.demo.processes import fetch
 from tests.support.promql import TARGET, Checker, Labels, Node, UnknownNameError, exported
 from tests.support.real import Prometheus
-from tests.unit.bundled.test_rules import ALERTS, RECORDED, Rule
+from tests.unit.bundled.test_rules import ALERTS, LEVELS, OF_ALL_APPLICATIONS, RECORDED, Rule
 
 Parse = Callable[[str], Node]
 
@@ -34,7 +34,8 @@ def declared(rule: Rule) -> Labels:
     """The labels that a recorded series says it has by its level, and the team, which has a series of its own."""
     level, metric, _ = rule["record"].split(":")
     team = {"team"} if metric == "mlflow_objective_info" else set()
-    return frozenset({"job", *level.split("_"), *rule.get("labels", {}), *team})
+    bucket = {"le"} if level.endswith("_le") else set()
+    return frozenset({"job", *LEVELS[level.removesuffix("_le")], *bucket, *rule.get("labels", {}), *team})
 
 
 ALERTING = {"ALERTS": TARGET | {"alertname", "alertstate", "severity", "experiment", "environment", "version", "team"}}
@@ -55,7 +56,7 @@ def test_alerts_use_what_there_is(rule: Rule, parse: Parse) -> None:
         TARGET if "absent_over_time(" in rule["expr"] else frozenset()
     )  # what is absent has no labels, and the text knows
     assert used <= labels | maybe
-    if rule["labels"].get("data") == "traces":
+    if rule["labels"].get("data") == "traces" and rule["alert"] not in OF_ALL_APPLICATIONS:
         assert labels >= {"job", "experiment", "environment", "team"}, "it goes to the team of its application"
     queries = re.findall(r'(?:printf|query) ("(?:[^"\\]|\\.)+")', texts)
     for query in (json.loads(each) for each in queries if "(" in each or "{" in each):

@@ -21,6 +21,20 @@ RULES = sorted(packaged.prometheus("rules").glob("*.yml"))
 PROMTOOL_TESTS = sorted(packaged.prometheus("tests").glob("*.yml"))
 SEVERITIES = {"critical", "warning", "info", "none"}
 
+LEVELS = {
+    "environment": ("environment",),
+    "experiment_environment": ("experiment", "environment"),
+    "experiment_environment_version": ("experiment", "environment", "version"),
+    "provider": ("provider",),
+    "provider_model": ("provider", "model"),
+    "experiment_environment_provider_model": ("experiment", "environment", "provider", "model"),
+    "experiment_environment_span_type_span_name": ("experiment", "environment", "span_type", "span_name"),
+}
+"""The labels of recorded series, by the first part of their names."""
+
+OF_ALL_APPLICATIONS = ("MlflowProviderFails", "MlflowProviderSlow", "MlflowModelFails", "MlflowModelSlow")
+"""Alerts on traces that have no experiment, environment and team."""
+
 Rule = Mapping[str, Any]
 
 
@@ -76,10 +90,11 @@ def test_the_runbook_knows_no_alert_that_there_is_not() -> None:
 @pytest.mark.parametrize("name", sorted({rule["record"] for rule in RECORDED}))
 def test_names_of_recorded_series(name: str) -> None:
     level, metric, operation = name.split(":")
-    assert level.removesuffix("_le") in ("environment", "experiment_environment", "experiment_environment_version")
+    assert level.removesuffix("_le") in LEVELS
     assert metric.startswith("mlflow_")
     assert re.fullmatch(
-        r"(max|min1h|burn|burning|burning5m|z_increase1h|(\w+_)?increase(5m|30m|1h|2h|6h|1d|3d))", operation
+        r"(max|min1h|burn|burning|burning5m|failing|slow|z_increase1h|(\w+_)?increase(5m|10m|30m|1h|2h|6h|1d|3d))",
+        operation,
     )
 
 
@@ -175,6 +190,9 @@ def test_rules_do_what_they_should(file: Path) -> None:
         ("severity=warning environment=production data=traces", "team"),
         ("severity=info", "team"),
         ("severity=warning alertname=MlflowUnreachable", "team"),
+        ("severity=critical alertname=MlflowProviderFails provider=openai data=traces", "pager,team"),
+        ("severity=warning alertname=MlflowModelFails provider=openai model=gpt-4o data=traces", "team"),
+        ("severity=info alertname=MlflowNewModel provider=openai environment=production data=traces", "team"),
         ("severity=none alertname=MlflowTracesStale", "nobody"),
     ],
 )
@@ -211,6 +229,6 @@ def verify_route(file: Path, labels: str, receivers: str) -> None:
 
 def test_alerts_on_traces_are_grouped_and_inhibited_by_application() -> None:
     config = yaml.safe_load(packaged.prometheus("alertmanager.yml").read_text())
-    assert config["route"]["group_by"] == ["job", "experiment", "environment"]
+    assert config["route"]["group_by"] == ["job", "experiment", "environment", "provider"]
     equal = [set(rule["equal"]) for rule in config["inhibit_rules"]]
     assert all({"experiment", "environment"} <= names for names in equal if {"experiment", "environment"} & names)
