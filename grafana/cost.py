@@ -15,6 +15,7 @@ from grafana.panels import (
     over_time,
     rows,
     traces_url,
+    view,
 )
 
 _VERSION = f"{q.APPLICATION}, version"
@@ -161,7 +162,12 @@ TOP_SPENDERS = rows(
     "Each version and trace name over the time range of the dashboard. Most MLflow integrations include cached tokens"
     " in the input tokens; mlflow.claude_code does not.",
     ("experiment", "environment", "version", "trace_name"),
-    Column("Cost", q.added(q.COST, "increase", _BY_NAME), "currencyUSD"),
+    Column(
+        "Cost",
+        q.added(q.COST, "increase", _BY_NAME),
+        "currencyUSD",
+        link=view("mlflow-models", "Its models and tools"),
+    ),
     Column(
         "Cost per trace",
         q.ratio(q.added(q.COST, "increase", _BY_NAME), q.increase("mlflow_traces_total", _BY_NAME)),

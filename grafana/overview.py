@@ -95,7 +95,12 @@ APPLICATIONS = rows(
     ),
     Column("p95", q.quantile(0.95, window=q.SHOWN), "s"),
     Column("Traces/s", f"{_traces()} / $__range_s", link=("Its traces", traces_url(**OF_APPLICATION))),
-    Column("Cost/h", f"{q.added(q.COST, 'increase')} / $__range_s * 3600", "currencyUSD"),
+    Column(
+        "Cost/h",
+        f"{q.added(q.COST, 'increase')} / $__range_s * 3600",
+        "currencyUSD",
+        link=view("mlflow-models", "Its models and tools"),
+    ),
     link=view(UID),
     first="Worst",
     text=TEAM,

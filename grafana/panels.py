@@ -295,10 +295,10 @@ OF_SERIES = {
 _KEPT = "&".join(f"${{{variable}:queryparam}}" for variable in ("datasource", "job", "instance"))
 
 
-def view(uid: str) -> Link:
-    """The dashboard of the application of the clicked row, with the same time range."""
+def view(uid: str, title: str = "Only this application") -> Link:
+    """A dashboard of the application of the clicked row, with the same time range."""
     chosen = "&".join(f"var-{name}={value}" for name, value in OF_APPLICATION.items())
-    return "Only this application", f"/d/{uid}?{_KEPT}&{chosen}&${{__url_time_range}}"
+    return title, f"/d/{uid}?{_KEPT}&{chosen}&${{__url_time_range}}"
 
 
 _FIRST_SEEN = "mlflow_trace_version_first_seen_timestamp_seconds"
@@ -337,7 +337,10 @@ def _some_of(name: str, query: str, description: str, everything: str | None = "
     return made if everything is None else made.all_value(everything)
 
 
-def values_of(label: str, metric: str = "mlflow_traces_total", selector: str = "") -> str:
+_TRACES = "mlflow_traces_total"
+
+
+def values_of(label: str, metric: str = _TRACES, selector: str = "") -> str:
     """The query for all values of a label."""
     return f"label_values({metric}{{{selector}}}, {label})" if selector else f"label_values({metric}, {label})"
 
@@ -349,11 +352,16 @@ TEAM = (
 )
 """The team of each application, for ``rows``. If two exporters disagree, one of them is shown."""
 
+_CALLS = "mlflow_llm_call_duration_seconds_count"
 _LABELS = {
     "environment": "The environment of the application, such as production.",
     "version": "The version of the application.",
     "trace_name": "The name of the trace.",
+    "provider": "The provider of the model.",
+    "model": "The model.",
 }
+_METRICS = dict.fromkeys(("provider", "model"), _CALLS)
+"""The metric that has the values of a label, if it is not the number of traces."""
 
 
 def _filters(by: Sequence[str], one_application: bool) -> Iterable[build.QueryVariable]:
@@ -368,7 +376,8 @@ def _filters(by: Sequence[str], one_application: bool) -> Iterable[build.QueryVa
     selector = f"{q.OWN}, {q.ONE_EXPERIMENT if one_application else q.EXPERIMENT}"
     for name in by:
         everything = ".*" if name == "trace_name" else ".+"  # series need not have a trace_name
-        yield _some_of(name, values_of(name, selector=selector), _LABELS[name], everything)
+        values = values_of(name, _METRICS.get(name, _TRACES), selector)
+        yield _some_of(name, values, _LABELS[name], everything)
         selector += f', {name}=~"${name}"'
 
 

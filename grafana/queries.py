@@ -32,6 +32,9 @@ VERSION = f'{PLACE}, version=~"$version"'
 TRACES = f'{VERSION}, trace_name=~"$trace_name"'
 """Selects metrics of traces."""
 
+MODEL = f'{PLACE}, provider=~"$provider", model=~"$model"'
+"""Selects metrics of calls of models."""
+
 RECORDED = f'job=~"$job", {EXPERIMENT}, {_ENVIRONMENT}'
 """Selects recorded series by experiment and environment."""
 
@@ -78,11 +81,17 @@ def ratio(part: str, whole: str) -> str:
     return f"{part} / ({whole} > 0)"
 
 
-def quantile(q: float, by: str = APPLICATION, selector: str = TRACES, window: str = NOW) -> str:
-    """A quantile of the durations, in seconds; no result without traces, where it would be NaN."""
+def quantile(
+    q: float,
+    by: str = APPLICATION,
+    selector: str = TRACES,
+    window: str = NOW,
+    histogram: str = "mlflow_trace_duration_seconds",
+) -> str:
+    """A quantile of durations, by default those of traces, in seconds; no result without any, where it would be NaN."""
     labels = f"le, {by}" if by else "le"
     function = "rate" if window == NOW else "increase"
-    buckets = _sum(function, "mlflow_trace_duration_seconds_bucket", window, labels, selector)
+    buckets = _sum(function, f"{histogram}_bucket", window, labels, selector)
     return f"histogram_quantile({q}, {buckets}) >= 0"
 
 

@@ -18,7 +18,8 @@ ASKED_AT = "2h"
 GRAPHS = [
     panel
     for panel in PANELS
-    if panel.content["type"] == "timeseries" and panel.uid in ("mlflow-overview", "mlflow-objectives", "mlflow-cost")
+    if panel.content["type"] == "timeseries"
+    and panel.uid in ("mlflow-overview", "mlflow-objectives", "mlflow-cost", "mlflow-models")
 ]
 TITLE = "Applications"
 
@@ -45,14 +46,17 @@ def check(folder: Path, given: Iterable[Mapping[str, str]], asked: Sequence[Mapp
 
 
 def of_fourteen_applications(expr: str) -> Iterator[dict[str, str]]:
-    """All series that a query could select, of fourteen applications, each in two environments."""
-    for metric, matchers in dict(SELECTOR.findall(expr)).items():
-        chosen = dict(re.findall(r'(\w+)="([^"$]+)"', matchers))
+    """All series that a query could select, of fourteen applications, each in two environments and with a model and a
+    tool of its own."""
+    selected = {(metric, *re.findall(r'(\w+)="([^"$]+)"', matchers)) for metric, matchers in SELECTOR.findall(expr)}
+    for metric, *matchers in sorted(selected):
+        chosen = dict(matchers)
         edges = ("0.5", "1", "+Inf") if metric.endswith("_bucket") else (None,)
         for at, environment, edge in product(range(1, 15), ("production", "staging"), edges):
             labels = {"experiment": f"app-{at}", "environment": environment, "version": "1", "trace_name": "t"}
+            labels |= {"provider": "p", "model": f"m-{at}", "span_type": "TOOL", "span_name": f"s-{at}"}
             is_share = "objective" in metric or "ratio" in metric
-            yield series(metric, 0.5 if is_share else at, **labels, **chosen, **({"le": edge} if edge else {}))
+            yield series(metric, 0.5 if is_share else at, **(labels | chosen), **({"le": edge} if edge else {}))
 
 
 @pytest.mark.parametrize("panel", GRAPHS, ids=str)
@@ -110,6 +114,8 @@ def panel_of(uid: str, title: str) -> Mapping[str, Any]:
         ("mlflow-overview", "Versions and trace names", "Traces"),
         ("mlflow-objectives", "30-day error budgets", "Error budget used"),
         ("mlflow-cost", "Top spenders", "Cost"),
+        ("mlflow-models", "Models", "Cost"),
+        ("mlflow-models", "Tools and other spans", "Failures"),
     ],
 )
 def test_the_highest_comes_first(uid: str, title: str, first: str) -> None:
@@ -147,7 +153,9 @@ def test_a_row_leads_to_its_traces() -> None:
         )
 
 
-@pytest.mark.parametrize("uid", ["mlflow-overview", "mlflow-objectives", "mlflow-versions", "mlflow-cost"])
+@pytest.mark.parametrize(
+    "uid", ["mlflow-overview", "mlflow-objectives", "mlflow-versions", "mlflow-cost", "mlflow-models"]
+)
 def test_the_dashboard_is_of_the_experiments_of_a_team(uid: str) -> None:
     names = [each["name"] for each in query_variables(DASHBOARDS[uid])]
     assert names[:4] == ["job", "instance", "team", "experiment"]
