@@ -223,8 +223,9 @@ class CaseFile:
     head: str
     evaluation_interval: str
     cases: tuple[Case, ...]
-    rules: str = "*.yml"
-    """The files of rules that are evaluated."""
+    rules: str = "mlflow-[^m]*.yml"
+    """The files of rules that are evaluated: by default all but those about the inside of traces, because evaluating
+    rules takes time, and most cases have no such series."""
 
     def text(self, groups: Iterable[str]) -> str:
         """The file as YAML; rules are evaluated in the order of the ``groups``."""
