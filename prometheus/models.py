@@ -27,7 +27,7 @@ from prometheus.promql import (
     with_team,
 )
 from prometheus.rule import Alert, File, Group, Record, Severity
-from prometheus.templates import DURATION, PERCENT, WHOLE, asked, each, label, own, since, value
+from prometheus.templates import DURATION, MILLI, PERCENT, WHOLE, asked, each, label, own, since, value
 
 HIGH = 0.1
 """The share of failed calls from which on a model can be failing."""
@@ -192,6 +192,8 @@ def _is_slow(subject: _Subject) -> Alert:
         level,
         f"{{{{ $each.Labels.model }}}}, {{{{ $each.Value | {DURATION} }}}}",
     )
+    usual = f"min({own(MODEL.series(calls.DURATION_OF_WEEK, calls.P95), level)} and on ({MODEL.by}) {_SLOW})"
+    too_long = asked(f"{SLOWER} * {usual}", level, MILLI)
     return Alert(
         alert=alert,
         expr=expr,
@@ -206,6 +208,7 @@ def _is_slow(subject: _Subject) -> Alert:
             f"""\
 Calls of {subject.it} in the last half hour were {value('printf "%.1f"')} times as slow as in the week before.
 The p95 of those that succeeded:{p95}.""",
+            f"duration_above={too_long}",
             since(WINDOW),
         ),
     )

@@ -29,7 +29,7 @@ def _fired(job: str, description: str, status: str, since: int, severity: str = 
         summary=f"Calls of a {'model' if model else 'provider'} {'fail' if status else 'are slower than usual'}.",
         description=description,
         dashboard=f"mlflow-models?{variables}" + (f"&var-model={model}" if model else ""),
-        traces=f"{status}since={since}",
+        traces=f"{status or 'duration_above=3.500&'}since={since}",
     )
 
 

@@ -17,6 +17,7 @@ from mlflow_trace_exporter.bundled import rules
 from mlflow_trace_exporter.demo.processes import fetch
 from tests.integration.test_trace_list import ids
 from tests.support.real import Exporter, Mlflow, Prometheus, Trace, eventually, now_ms
+from tests.unit.bundled.test_rules import OF_ALL_APPLICATIONS
 
 MINUTE, HOUR, DAY = 60, 3_600, 86_400
 LATENCY_S, OTHERS_P95_S, OTHERS_TOKENS, LAST_EDGE_S = 5, 2, 500, 600
@@ -45,12 +46,14 @@ def running(ago_s: float, state: str = "IN_PROGRESS") -> Trace:
 @dataclass(frozen=True)
 class Case:
     """What an alert is about in its application (and version, where it is one of a version), and what it is not.
-    ``labels``: others that it has."""
+    ``labels``: others that it has. ``failed_span``: the name of the span that failed in the first of the traces that it
+    is about, if it is about a span."""
 
     alert: str
     about: Sequence[Trace]
     not_about: Sequence[Trace]
     labels: Mapping[str, str] = field(default_factory=dict)
+    failed_span: str = ""
 
     @property
     def key(self) -> tuple[str, str]:
@@ -61,8 +64,15 @@ class Case:
         return f"prod & é={self.alert} {self.labels.get('burn_rate', '')}".rstrip()
 
     @property
+    def of_all_applications(self) -> bool:
+        return self.alert in OF_ALL_APPLICATIONS
+
+    @property
     def of_version(self) -> bool:
         return "Version" in self.alert
+
+
+OPENAI = {"provider": "openai", "model": "gpt-4o"}
 
 
 def burn(rate: str, window: str) -> dict[str, str]:
@@ -134,6 +144,23 @@ def cases() -> list[Case]:
             [ended(10, LAST_EDGE_S + 1), failed(50 * MINUTE, HOUR)],
             [*well, ended(10, LAST_EDGE_S), ended(2 * HOUR, LAST_EDGE_S + 1)],
         ),
+        *(
+            Case(f"Mlflow{name}Fails", [failed(10)], [*well, failed(20 * MINUTE)], OPENAI)
+            for name in ("Provider", "Model")
+        ),
+        *(
+            Case(f"Mlflow{name}Slow", [ended(20 * MINUTE, 3)], [ended(40 * MINUTE, 3), ended(MINUTE, 2)], OPENAI)
+            for name in ("Provider", "Model")
+        ),
+        Case("MlflowNewModel", [ended(MINUTE), failed(MINUTE)], [ended(20 * MINUTE)], OPENAI),
+        Case("MlflowFirstChunkLate", [ended(MINUTE), failed(20 * MINUTE)], [ended(40 * MINUTE)]),
+        Case(
+            "MlflowToolFails",
+            [ended(MINUTE), ended(20 * MINUTE)],
+            [ended(40 * MINUTE)],
+            {"span_type": "TOOL", "span_name": "search"},
+            failed_span="search",
+        ),
     ]
 
 
@@ -147,16 +174,20 @@ class Shown:
     urls: Mapping[str, str]
     listed: set[str]
     searched: set[str] | None
-    about: set[str]
+    made: "Made"
+    of_all_applications: bool
 
 
 @dataclass(frozen=True)
 class Made:
-    """The experiment of a case, its version, and the ids of its traces."""
+    """The experiment of a case, its version, and the ids of its traces: what it is about, what a search has to find,
+    and what it is not about."""
 
     experiment: str
     version: str
     about: set[str]
+    to_find: set[str]
+    not_about: set[str]
 
 
 def make(mlflow: Mlflow, case: Case, experiment: str, other: str) -> Made:
@@ -171,17 +202,24 @@ def make(mlflow: Mlflow, case: Case, experiment: str, other: str) -> Made:
             replace(each, tags={**tags, **each.tags, **others}, metadata={**each.metadata, **named}) for each in traces
         ]
 
-    about = set(mlflow.insert(experiment, with_labels(case.about)))
-    mlflow.insert(experiment, with_labels([*case.not_about, *evaluated()]))
+    about = mlflow.insert(experiment, with_labels(case.about))
+    not_about = mlflow.insert(experiment, with_labels([*case.not_about, *evaluated()]))
+    if case.failed_span:
+        mlflow.insert_span(experiment, about[0], case.failed_span, "ERROR")
+        mlflow.insert_span(experiment, about[1], case.failed_span, "OK")
+        mlflow.insert_span(experiment, about[1], "another", "ERROR")
+        mlflow.insert_span(experiment, not_about[0], case.failed_span, "ERROR")
     mlflow.insert(experiment, with_labels(case.about, environment="elsewhere"))
     mlflow.insert(other, with_labels(case.about))
     if case.of_version:
         mlflow.insert(experiment, with_labels(case.about, app_version="1.4.0"))
-    return Made(experiment, version, about)
+    return Made(experiment, version, set(about), set(about[:1] if case.failed_span else about), set(not_about))
 
 
 def labels_of(case: Case, made: Made) -> dict[str, str]:
     version = {"version": made.version} if case.of_version else {}
+    if case.of_all_applications:
+        return {"job": "exporter", **case.labels}
     return {
         "job": "exporter",
         "experiment": made.experiment,
@@ -213,7 +251,7 @@ def as_firing(exporter_url: str, made: Sequence[tuple[Case, Made]]) -> str:
 
 def recorded(labels: Mapping[str, str]) -> Iterator[dict[str, Any]]:
     """The numbers that the texts of alerts ask for."""
-    where = {name: labels[name] for name in ("job", "experiment", "environment")}
+    where = {name: labels[name] for name in ("job", "experiment", "environment") if name in labels}
     bucket = "experiment_environment_le:mlflow_trace_duration_seconds_bucket:increase1h"
     for name, value, extra in (
         ("experiment_environment:mlflow_objective_latency_seconds:max", LATENCY_S, {}),
@@ -221,6 +259,10 @@ def recorded(labels: Mapping[str, str]) -> Iterator[dict[str, Any]]:
         (bucket, 100, {"le": "+Inf"}),
     ):
         yield {"record": name, "expr": f"vector({value})", "labels": {**where, **extra}}
+    if "model" in labels:
+        of_model = {name: labels[name] for name in ("job", "provider", "model")}
+        for name, value in (("duration_seconds_of_week:quantile_increase30m", OTHERS_P95_S / 2), ("slowdown:slow", 3)):
+            yield {"record": f"provider_model:mlflow_llm_call_{name}", "expr": f"vector({value})", "labels": of_model}
     if "version" in labels:
         of_version = {**where, "version": labels["version"]}
         level = "experiment_environment_version:mlflow_"
@@ -264,7 +306,8 @@ def shown(mlflow: Mlflow, tmp_path_factory: pytest.TempPathFactory) -> dict[tupl
                 texts[case.key],
                 set(ids(requests.get(texts[case.key]["traces_url"], timeout=30).text)),
                 searched(mlflow, experiment, texts[case.key].get("search_traces")),
-                traces.about,
+                traces,
+                case.of_all_applications,
             )
             for case, traces in made
         }
@@ -284,6 +327,11 @@ def test_the_links_of_an_alert_show_what_it_is_about(
     key: tuple[str, str], shown: Mapping[tuple[str, str], Shown]
 ) -> None:
     found = shown[key]
-    assert found.about
-    assert found.listed == found.about, found.urls["traces_url"]
-    assert found.searched in (None, found.about), found.urls["search_traces"]
+    made = found.made
+    assert made.about
+    if found.of_all_applications:  # those of the other cases, too
+        assert found.listed >= made.about, found.urls["traces_url"]
+        assert not found.listed & made.not_about
+    else:
+        assert found.listed == made.about, found.urls["traces_url"]
+    assert found.searched in (None, made.to_find), found.urls["search_traces"]
