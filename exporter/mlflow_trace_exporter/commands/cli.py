@@ -299,9 +299,9 @@ def demo(duration: timedelta | None, rate: float, scenario: str, data_dir: Path,
     absent = [name for name in ("openai", "flask") if importlib.util.find_spec(name) is None]
     if absent:
         raise UserError("the demo needs more packages: in a clone, `make demo` or pip install '.[demo]'")
-    from mlflow_trace_exporter.demo import command  # needs those packages
+    from mlflow_trace_exporter.demo import command, options  # need those packages
 
-    command.run(command.Options(duration, rate, scenario == "incident", data_dir, **ports))
+    command.run(options.Options(duration, rate, scenario == "incident", data_dir, **ports))
 
 
 def _check(settings: config.Config) -> None:
