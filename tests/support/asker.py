@@ -17,15 +17,16 @@ import mlflow
 from openai import OpenAI
 
 from mlflow_trace_exporter.demo.chatbot import Chatbot, Conversation, KnowledgeBaseError, Release
+from mlflow_trace_exporter.demo.providers import Model
 
 RELEASES = {"production": Release("2.1.0", 0.01, 0.1), "staging": Release("2.2.0", 0.02, 0.3)}
 USERS = ("ada", "ben", "cleo")
 
 
-def ask(client: OpenAI, path: str) -> dict[str, Any]:
+def ask(model: Model, path: str) -> dict[str, Any]:
     """Somebody asks something somewhere."""
     environment, user = random.choice(list(RELEASES)), random.choice(USERS)
-    chatbot = Chatbot(client, "gpt-4o-mini", environment, RELEASES[environment])
+    chatbot = Chatbot(model, model, environment, RELEASES[environment])
     conversation = Conversation(user, f"{user}-{random.randrange(3)}")
     began, failed = time.monotonic(), False
     try:
@@ -44,11 +45,11 @@ def ask(client: OpenAI, path: str) -> dict[str, Any]:
 def main() -> None:
     mlflow.set_experiment(sys.argv[1])
     mlflow.openai.autolog()
-    client = OpenAI(max_retries=0, timeout=30)
+    model = Model("gpt-4o-mini", OpenAI(max_retries=0, timeout=30))
     with ThreadPoolExecutor(24) as pool:
         for line in sys.stdin:
             paths = [path for path, number in json.loads(line).items() for _ in range(number)]
-            answers = list(pool.map(lambda path: ask(client, path), paths))
+            answers = list(pool.map(lambda path: ask(model, path), paths))
             sys.stdout.write(json.dumps(answers) + "\n")
             sys.stdout.flush()
     mlflow.flush_trace_async_logging()

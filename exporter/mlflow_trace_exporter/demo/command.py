@@ -4,7 +4,7 @@ import shutil
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -12,10 +12,11 @@ import yaml
 
 from mlflow_trace_exporter.counting.ledger_file import hold
 from mlflow_trace_exporter.demo import applications, table
+from mlflow_trace_exporter.demo.applications import APPLICATIONS, Application
 from mlflow_trace_exporter.demo.monitoring import Stack
 from mlflow_trace_exporter.demo.options import Options
 from mlflow_trace_exporter.demo.pager import Pager
-from mlflow_trace_exporter.demo.processes import HOST, Processes, fetch, free_port, require_free
+from mlflow_trace_exporter.demo.processes import HOST, Process, Processes, fetch, free_port, require_free
 from mlflow_trace_exporter.demo.screen import Screen
 from mlflow_trace_exporter.errors import UserError, what_failed
 
@@ -110,11 +111,14 @@ class _Demo:
         environment = applications.load_environment(
             self._options, self._processes, self._screen.say, self._stopping.is_set
         )
-        traffic = self._processes.start("chatbot", applications.load_arguments(self._options), environment)
+        traffic = [self._start(application, environment) for application in APPLICATIONS]
         self._screen.say(f"everything is running after {time.monotonic() - began:.0f} s; stop it with Ctrl-C\n")
         self._watch()
-        self._screen.say("\nstopping: the chatbot sends its last traces")
-        self._processes.stop(traffic, DRAIN_S)
+        self._screen.say("\nstopping: the applications send their last traces")
+        for process in traffic:
+            process.popen.terminate()  # all at once, before the first is waited for
+        for process in traffic:
+            self._processes.stop(process, DRAIN_S)
         self._drain()
         self._screen.summarize()
 
@@ -148,6 +152,11 @@ class _Demo:
         self._screen.say(
             f"alerts: {stack.prometheus}/alerts, sent by {stack.alertmanager};"
             f" their windows are shorter here: two minutes instead of an hour"
+        )
+
+    def _start(self, application: Application, environment: Mapping[str, str]) -> Process:
+        return self._processes.start(
+            application.name, applications.load_arguments(application, self._options), environment
         )
 
     def _watch(self) -> None:

@@ -1,7 +1,7 @@
-"""The demo's users: they ask the chatbot questions at a given rate until the process is stopped.
+"""The demo's users: they ask an application questions at a given rate until the process is stopped.
 
 Run it with ``python -m mlflow_trace_exporter.demo.load``. Environment variables set the addresses of MLflow and the
-LLM.
+LLMs.
 """
 
 import logging
@@ -10,22 +10,28 @@ import random
 import signal
 import threading
 import time
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import click
 import mlflow
-from openai import OpenAI, OpenAIError
+from openai import OpenAIError
 
+from mlflow_trace_exporter.demo import providers
 from mlflow_trace_exporter.demo.chatbot import Chatbot, Conversation, KnowledgeBaseError, Release
+from mlflow_trace_exporter.demo.llm import FREE_PLAN
+from mlflow_trace_exporter.demo.providers import Model
+from mlflow_trace_exporter.demo.search import Search
 
 log = logging.getLogger("mlflow_trace_exporter.demo.load")
 
 STABLE = Release("1.4.0", lookup_s=0.15, failure_rate=0.01)
 NEXT = Release("1.5.0", lookup_s=0.15, failure_rate=0.01)
-BROKEN_NEXT = Release("1.5.0", lookup_s=6.0, failure_rate=0.6)
+BROKEN_NEXT = Release("1.5.0", lookup_s=0.15, failure_rate=0.01, tool_failure_rate=0.5)
 
 PRODUCTION, STAGING = "production", "staging"
+GPT, LLAMA, LLAMA_ON_FREE_PLAN = "gpt", "llama", "llama on the free plan"
 
 USERS = tuple(f"user-{number:02}" for number in range(1, 21))
 QUESTIONS = {
@@ -37,6 +43,7 @@ QUESTIONS = {
     "billing": ("Why was I charged for six seats this month?", "How do I get an invoice with our VAT number?"),
     "faq": ("Where do I change the language?", "Does it work offline?"),
 }
+QUERIES = ("e-mail address", "export a project with its comments", "seats and billing", "language and time zone")
 SHARES = {"support": 0.65, "billing": 0.15, "faq": 0.2}
 MAX_TURNS = 4
 WORKERS = 64
@@ -44,36 +51,42 @@ WORKERS = 64
 
 @dataclass(frozen=True)
 class Deployment:
-    """A share of the traffic that goes to a release in an environment."""
+    """A share of the traffic that goes to a release in an environment, and the model that writes its answers."""
 
     share: float
     environment: str
     release: Release
+    model: str
 
 
-STEADY = (Deployment(0.6, PRODUCTION, STABLE), Deployment(0.15, PRODUCTION, NEXT), Deployment(0.25, STAGING, NEXT))
-INCIDENT = (
-    Deployment(0.15, PRODUCTION, STABLE),
-    Deployment(0.6, PRODUCTION, BROKEN_NEXT),
-    Deployment(0.25, STAGING, NEXT),
+STEADY = (
+    Deployment(0.6, PRODUCTION, STABLE, GPT),
+    Deployment(0.15, PRODUCTION, NEXT, LLAMA),
+    Deployment(0.25, STAGING, NEXT, LLAMA),
 )
-"""The new version has been rolled out to most of production, where its look-ups are slow and fail often."""
-ROLLED_BACK = (Deployment(0.75, PRODUCTION, STABLE), Deployment(0.25, STAGING, NEXT))
+INCIDENT = (
+    Deployment(0.15, PRODUCTION, STABLE, GPT),
+    Deployment(0.6, PRODUCTION, BROKEN_NEXT, LLAMA_ON_FREE_PLAN),
+    Deployment(0.25, STAGING, NEXT, LLAMA),
+)
+"""The new version has been rolled out to most of production with the wrong key: the provider of its model makes
+requests wait, and refuses most of them. Its questions to the account service often fail, too."""
+ROLLED_BACK = (Deployment(0.75, PRODUCTION, STABLE, GPT), Deployment(0.25, STAGING, NEXT, LLAMA))
 
 
 class Users:
-    """Simulated users, who return to their last conversation and leave it after a few questions."""
+    """Simulated users of the chatbot, who return to their last conversation and leave it after a few questions."""
 
-    def __init__(self, client: OpenAI, model: str) -> None:
-        self._client = client
-        self._model = model
+    def __init__(self, models: Mapping[str, Model]) -> None:
+        self._models = models
         self._conversations: dict[str, Conversation] = {}
         self._sessions = 0
         self._lock = threading.Lock()
 
     def ask(self, deployment: Deployment) -> None:
         """Let a random user ask a question. Failures are part of the demo, so they are only logged."""
-        chatbot = Chatbot(self._client, self._model, deployment.environment, deployment.release)
+        routing, answering = self._models[GPT], self._models[deployment.model]
+        chatbot = Chatbot(routing, answering, deployment.environment, deployment.release)
         (path,) = random.choices(list(SHARES), weights=list(SHARES.values()))
         conversation = self._join()
         try:
@@ -106,25 +119,49 @@ class Incident:
         return INCIDENT if elapsed_s <= self.after_s + self.for_s else ROLLED_BACK
 
 
-def play(users: Users, rate: float, incident: Incident | None, stopping: threading.Event) -> int:
+def chatbot_users(incident: Incident | None) -> Callable[[float], None]:
+    """A function that asks the chatbot one question. It takes the seconds since the start."""
+    models = {GPT: providers.gpt(), LLAMA: providers.llama(), LLAMA_ON_FREE_PLAN: providers.llama(FREE_PLAN)}
+    users = Users(models)
+
+    def ask(elapsed_s: float) -> None:
+        deployments = incident.deployments(elapsed_s) if incident else STEADY
+        (deployment,) = random.choices(deployments, weights=[each.share for each in deployments])
+        users.ask(deployment)
+
+    return ask
+
+
+def search_users() -> Callable[[float], None]:
+    """A function that sends one query to the search."""
+    search = Search(providers.gpt(), PRODUCTION)
+
+    def ask(_: float) -> None:
+        try:
+            search.search(random.choice(QUERIES))
+        except OpenAIError as error:
+            log.info("search: %s", error)
+
+    return ask
+
+
+def play(ask: Callable[[float], None], rate: float, stopping: threading.Event) -> int:
     """Ask ``rate`` questions per second, at random times, until stopped. Returns how many were asked."""
     began, asked = time.monotonic(), 0
     with ThreadPoolExecutor(WORKERS) as pool:
         while not stopping.wait(random.expovariate(rate)):
-            deployments = incident.deployments(time.monotonic() - began) if incident else STEADY
-            (deployment,) = random.choices(deployments, weights=[each.share for each in deployments])
-            pool.submit(users.ask, deployment)
+            pool.submit(ask, time.monotonic() - began)
             asked += 1
         pool.shutdown(cancel_futures=True)
     return asked
 
 
 @click.command()
+@click.argument("application", type=click.Choice(["chatbot", "search"]), default="chatbot")
 @click.option("--rate", type=float, required=True)
-@click.option("--model", default="gpt-4o-mini", show_default=True)
 @click.option("--experiment", required=True)
 @click.option("--incident", type=float, nargs=2, default=None, help="Start and duration of the incident, in seconds.")
-def main(rate: float, model: str, experiment: str, incident: tuple[float, float] | None) -> None:
+def main(application: str, rate: float, experiment: str, incident: tuple[float, float] | None) -> None:
     """Simulate the users until SIGTERM, then send the remaining traces."""
     stopping = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -133,8 +170,9 @@ def main(rate: float, model: str, experiment: str, incident: tuple[float, float]
     log.setLevel(logging.INFO)
     mlflow.set_experiment(experiment)
     mlflow.openai.autolog()
-    users = Users(OpenAI(max_retries=1, timeout=30), model)
-    asked = play(users, rate, Incident(*incident) if incident else None, stopping)
+    mlflow.tracing.configure(span_processors=[providers.name_provider])
+    ask = chatbot_users(Incident(*incident) if incident else None) if application == "chatbot" else search_users()
+    asked = play(ask, rate, stopping)
     mlflow.flush_trace_async_logging()
     log.info("asked %d questions; sampling ratio %s", asked, os.environ.get("MLFLOW_TRACE_SAMPLING_RATIO", "1"))
 

@@ -3,11 +3,13 @@
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from itertools import groupby
 
 from rich import box
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
+from rich.text import Text
 
 from mlflow_trace_exporter.demo import table
 from mlflow_trace_exporter.demo.options import INCIDENT_FOR_S, Options
@@ -84,15 +86,18 @@ class Screen:
         shown = Table(title=title, caption=f"traces in MLflow: {self._options.mlflow}", box=box.SIMPLE_HEAD, padding=0)
         for number, name in enumerate(table.COLUMNS):
             shown.add_column(name, justify="left" if number < 2 else "right", min_width=7, overflow="fold")
-        for row in self._rows():
-            shown.add_row(*table.texts(row))
+        for experiment, rows in groupby(self._rows(), key=lambda row: row.experiment):
+            shown.add_section()
+            shown.add_row(Text(experiment, style="bold"))
+            for row in rows:
+                shown.add_row(*table.texts(row))
         return shown
 
     def _print_plain(self, elapsed_s: float) -> None:
         for row in self._rows():
             pairs = zip(table.COLUMNS, table.texts(row), strict=True)
             text = " ".join(f"{name}={value}" for name, value in pairs)
-            self.say(f"{elapsed_s:.0f}s {text}{self._incident_note(elapsed_s)}")
+            self.say(f"{elapsed_s:.0f}s experiment={row.experiment} {text}{self._incident_note(elapsed_s)}")
 
     def _incident_note(self, elapsed_s: float) -> str:
         after_s = self._options.incident_after_s
