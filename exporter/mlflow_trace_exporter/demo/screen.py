@@ -1,12 +1,12 @@
 """What the demo shows in the terminal: a table of the values in /metrics, and the notifications of Alertmanager."""
 
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import groupby
 
 from rich import box
-from rich.console import Console
+from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
@@ -15,7 +15,6 @@ from mlflow_trace_exporter.demo import table
 from mlflow_trace_exporter.demo.options import INCIDENT_FOR_S, Options
 from mlflow_trace_exporter.demo.pager import Notification
 from mlflow_trace_exporter.demo.processes import fetch
-from mlflow_trace_exporter.metrics.overview import Row
 from mlflow_trace_exporter.reports.report_format import WIDE
 
 PLAIN_EVERY_S = 10
@@ -53,7 +52,8 @@ class Screen:
     def show(self, live: Live, elapsed_s: float) -> None:
         """Show the current values; elsewhere than in a terminal, only from time to time."""
         if self._console.is_terminal:
-            live.update(self._table(elapsed_s), refresh=True)
+            title = f"{self._options.metrics} after {elapsed_s:.0f} s{self._incident_note(elapsed_s)}"
+            live.update(self._tables(title, f"traces in MLflow: {self._options.mlflow}"), refresh=True)
         elif elapsed_s >= self._plain_at_s + PLAIN_EVERY_S:
             self._plain_at_s = elapsed_s
             self._print_plain(elapsed_s)
@@ -72,32 +72,37 @@ class Screen:
 
     def summarize(self) -> None:
         """Print what was counted, and where to look."""
-        shown = self._table(0)
-        shown.title, shown.caption = "what was counted", None
-        self._console.print(shown)
+        self._console.print(self._tables("what was counted", None))
         self.say(
             f"metrics   were at {self._options.metrics}, the traces at {self._options.mlflow}\n"
             f"data      {self._options.data_dir}: run the demo again, and the counters continue from here\n"
             "sampling  traced: half of the support questions, all billing questions, and one in twenty FAQ questions"
         )
 
-    def _table(self, elapsed_s: float) -> Table:
-        title = f"{self._options.metrics} after {elapsed_s:.0f} s{self._incident_note(elapsed_s)}"
-        shown = Table(title=title, caption=f"traces in MLflow: {self._options.mlflow}", box=box.SIMPLE_HEAD, padding=0)
-        for number, name in enumerate(table.COLUMNS):
-            shown.add_column(name, justify="left" if number < 2 else "right", min_width=7, overflow="fold")
-        for experiment, rows in groupby(self._rows(), key=lambda row: row.experiment):
-            shown.add_section()
-            shown.add_row(Text(experiment, style="bold"))
+    def _tables(self, title: str, caption: str | None) -> Group:
+        exposition = self._exposition()
+        versions = _table(title, table.COLUMNS)
+        for experiment, rows in groupby(table.rows(exposition), key=lambda row: row.experiment):
+            versions.add_row(Text(experiment, style="bold"))
             for row in rows:
-                shown.add_row(*table.texts(row))
-        return shown
+                versions.add_row(*table.texts(row))
+            versions.add_section()
+        if not (models := table.models(exposition)):
+            versions.caption = caption
+            return Group(versions)
+        calls = _table("calls of models", table.MODEL_COLUMNS)
+        for cells in models:
+            calls.add_row(*cells)
+        calls.caption = caption
+        return Group(versions, calls)
 
     def _print_plain(self, elapsed_s: float) -> None:
-        for row in self._rows():
-            pairs = zip(table.COLUMNS, table.texts(row), strict=True)
-            text = " ".join(f"{name}={value}" for name, value in pairs)
-            self.say(f"{elapsed_s:.0f}s experiment={row.experiment} {text}{self._incident_note(elapsed_s)}")
+        exposition, note = self._exposition(), self._incident_note(elapsed_s)
+        for row in table.rows(exposition):
+            text = _pairs(table.COLUMNS, table.texts(row))
+            self.say(f"{elapsed_s:.0f}s experiment={row.experiment} {text}{note}")
+        for cells in table.models(exposition):
+            self.say(f"{elapsed_s:.0f}s {_pairs(table.MODEL_COLUMNS, cells)}{note}")
 
     def _incident_note(self, elapsed_s: float) -> str:
         after_s = self._options.incident_after_s
@@ -107,8 +112,19 @@ class Screen:
             return " - incident: 1.5.0 is being rolled out"
         return " - 1.5.0 was rolled back"
 
-    def _rows(self) -> list[Row]:
-        return table.rows(fetch(self._options.metrics) or "")
+    def _exposition(self) -> str:
+        return fetch(self._options.metrics) or ""
+
+
+def _table(title: str, columns: Sequence[str]) -> Table:
+    shown = Table(title=title, box=box.SIMPLE_HEAD, padding=0)
+    for number, name in enumerate(columns):
+        shown.add_column(name, justify="left" if number < 2 else "right", min_width=6, overflow="fold")
+    return shown
+
+
+def _pairs(names: Sequence[str], values: Sequence[str]) -> str:
+    return " ".join(f"{name}={value}" for name, value in zip(names, values, strict=True))
 
 
 def _place(labels: Mapping[str, str]) -> str:

@@ -1,20 +1,25 @@
-"""Turns /metrics into rows of a table, like a dashboard but without Prometheus."""
+"""Turns /metrics into rows of tables, like a dashboard but without Prometheus."""
+
+from collections import defaultdict
+from collections.abc import Iterator
 
 from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.samples import Sample
 
 from mlflow_trace_exporter.metrics import overview
+from mlflow_trace_exporter.metrics.inside import CALL_DURATION
+from mlflow_trace_exporter.metrics.model import histogram_quantile
 from mlflow_trace_exporter.metrics.overview import Row
 
 COLUMNS = ("environment", "version", "traces", "errors", "p50", "p95", "p99", "tokens", "cost")
+MODEL_COLUMNS = ("provider", "model", "calls", "errors", "p50", "p95", "tokens", "cost")
 
 
 def texts(row: Row) -> tuple[str, ...]:
     """The cells of a row, in the order of COLUMNS."""
-    quantiles = ("-" if value is None else f"{value:.2f}s" for value in (row.p50_s, row.p95_s, row.p99_s))
-    share = f"{row.errors / row.traces:.1%}" if row.traces else "-"
     return (
-        *(row.environment, row.version, f"{row.traces}", share),
-        *quantiles,
+        *(row.environment, row.version, f"{row.traces}", _share(row.errors, row.traces)),
+        *(_seconds(value) for value in (row.p50_s, row.p95_s, row.p99_s)),
         "-" if row.tokens is None else f"{row.tokens:,}",
         "-" if row.cost_usd is None else f"${row.cost_usd:.4f}",
     )
@@ -22,16 +27,46 @@ def texts(row: Row) -> tuple[str, ...]:
 
 def rows(exposition: str) -> list[Row]:
     """One row for each experiment, environment and version, from the text of /metrics."""
-    families = text_string_to_metric_families(exposition)
-    return overview.rows(sample for family in families for sample in family.samples)
+    return overview.rows(_samples(exposition))
+
+
+def models(exposition: str) -> list[tuple[str, ...]]:
+    """The cells of one row for each provider and model, in the order of MODEL_COLUMNS. All applications together. Empty
+    if spans are not counted."""
+    sums: defaultdict[tuple[str, str], defaultdict[str, float]] = defaultdict(lambda: defaultdict(float))
+    buckets: defaultdict[tuple[str, str], defaultdict[float, float]] = defaultdict(lambda: defaultdict(float))
+    for sample in _samples(exposition):
+        if sample.name.startswith("mlflow_llm_"):
+            key = sample.labels["provider"], sample.labels["model"]
+            sums[key][sample.name + sample.labels.get("status", "")] += sample.value
+            if sample.name == f"{CALL_DURATION}_bucket":
+                buckets[key][float(sample.labels["le"])] += sample.value
+    return [_model(key, sums[key], buckets[key]) for key in sorted(sums)]
+
+
+def _model(key: tuple[str, str], sums: defaultdict[str, float], buckets: dict[float, float]) -> tuple[str, ...]:
+    failed = int(sums[f"{CALL_DURATION}_counterror"])
+    calls = int(sums[f"{CALL_DURATION}_countok"]) + failed
+    quantiles = (histogram_quantile(each, sorted(buckets.items())) for each in (0.5, 0.95))
+    tokens, cost_usd = (
+        sum(sums[f"mlflow_llm_{direction}_{what}_total"] for direction in ("input", "output"))
+        for what in ("tokens", "cost_usd")
+    )
+    return (*key, f"{calls}", _share(failed, calls), *map(_seconds, quantiles), f"{int(tokens):,}", f"${cost_usd:.4f}")
 
 
 def value(exposition: str, name: str) -> float | None:
     """The value of a metric with a single series; None if it is missing."""
-    found = (
-        sample.value
-        for family in text_string_to_metric_families(exposition)
-        for sample in family.samples
-        if sample.name == name
-    )
-    return next(found, None)
+    return next((sample.value for sample in _samples(exposition) if sample.name == name), None)
+
+
+def _samples(exposition: str) -> Iterator[Sample]:
+    return (sample for family in text_string_to_metric_families(exposition) for sample in family.samples)
+
+
+def _share(part: int, whole: int) -> str:
+    return f"{part / whole:.1%}" if whole else "-"
+
+
+def _seconds(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}s"
