@@ -69,7 +69,7 @@ def test_what_every_service_is_held_to(services: dict[str, dict[str, Any]]) -> N
         assert service["logging"] == {"driver": "json-file", "options": {"max-size": "10m", "max-file": "3"}}, name
         assert {port["host_ip"] for port in service.get("ports", [])} <= {"127.0.0.1"}, name
         assert service["image"] in ours or re.search(r":v?\d+\.\d+", service["image"]), f"{name} has no pinned version"
-        assert "healthcheck" in service or name in ("pager", "chatbot"), name
+        assert "healthcheck" in service or name in ("pager", "chatbot", "search"), name
 
 
 def peers(services: dict[str, dict[str, Any]], name: str) -> set[str]:
@@ -92,11 +92,12 @@ def test_everybody_reaches_what_they_are_told_to_and_nobody_else_the_database(
 ) -> None:
     assert addresses(services, "mlflow") == {"postgres"}
     assert addresses(services, "prometheus") == {"exporter", "alertmanager"}
-    assert addresses(services, "chatbot") == {"mlflow", "llm"}
+    for application in ("chatbot", "search"):
+        assert addresses(services, application) == {"mlflow", "llm"}
     for name in services:
         assert addresses(services, name) <= peers(services, name), name
     assert peers(services, "postgres") == {"mlflow"}
-    assert peers(services, "llm") == {"chatbot"}
+    assert peers(services, "llm") == {"chatbot", "search"}
     assert "default" not in project["networks"]
     inside = {name for name, network in project["networks"].items() if network.get("internal")}
     assert {name for name, service in services.items() if service["networks"].keys() <= inside} == {"postgres", "llm"}

@@ -18,7 +18,7 @@ def start(directory: Path, *arguments: str) -> tuple[subprocess.Popen[str], *tup
     ports = {name: free_port() for name in ("mlflow", "exporter", "prometheus", "alertmanager")}
     command = [sys.executable, "-m", "mlflow_trace_exporter", "demo", f"--data-dir={directory}", *arguments]
     command += [f"--{name}-port={port}" for name, port in ports.items()]
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("OPENAI")}
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("OPENAI", "GROQ"))}
     demo = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
     return demo, *ports.values()
 
@@ -41,34 +41,43 @@ def test_incident_from_start_to_summary(tmp_path: Path) -> None:
     output = read_until(
         demo, "team: firing MlflowErrorBudgetBurn in production of tideline-support: Traces fail so often"
     )
-    output += read_until(demo, "environment=staging")  # the table once more, by then of all three
+    output += read_until(demo, "environment=staging")  # the table once more, by then of all versions
     demo.send_signal(signal.SIGINT)
     output += demo.communicate(timeout=60)[0]
     assert demo.returncode == 0, output
     assert "Traceback" not in output
     assert left_behind(tmp_path, *ports) == []
 
-    line = re.search(r"^\d+s environment=production version=1\.4\.0 traces=\d+ errors=\S+% p50=\S+s .*$", output, re.M)
-    assert line is not None, output
+    values = r"environment=production version=1\.4\.0 traces=\d+ errors=\S+% p50=\S+s"
+    assert re.search(rf"^\d+s experiment=tideline-support {values} .*$", output, re.M), output
     assert "incident: 1.5.0 is being rolled out" in output
-    assert not re.search(r"^\d+s team: firing \w+ in (?!production of tideline-support)", output, re.M), output
-    summary = output.split("what was counted")[1]
+    assert not re.search(r"^\d+s \w+: firing \w+ in (?!production of tideline-support)", output, re.M), output
+    search, support = output.split("what was counted")[1].split("tideline-support")
+    assert "tideline-search" in search
     assert not list(Path.cwd().glob("mlflow.db")), "nothing is left where it was started either"
-    rows = {
-        (environment, version): (int(traces), float(errors), float(p95), int(tokens.replace(",", "")), float(cost))
-        for environment, version, traces, errors, p95, tokens, cost in re.findall(
-            r"(\w+) +(\S+) +(\d+) +([\d.]+)% +[\d.]+s +([\d.]+)s +[\d.]+s +([\d,]+) +\$([\d.]+)",
-            summary,
-        )
-    }
+    healthy, rows = counted(search), counted(support)
+    assert healthy.keys() == {("production", "2.3.0")}, output
+    assert healthy["production", "2.3.0"][1] == 0, "the incident does not reach the other application"
     assert rows.keys() == {("production", "1.4.0"), ("production", "1.5.0"), ("staging", "1.5.0")}, output
-    assert all(traces > 0 and tokens > 0 and cost > 0 for traces, _, _, tokens, cost in rows.values())
+    for traces, _, _, tokens, cost in (*healthy.values(), *rows.values()):
+        assert min(traces, tokens, cost) > 0, output
     assert rows["production", "1.5.0"][2] > rows["production", "1.4.0"][2], "the new version is slower"
     assert f"http://{HOST}:{ports[0]}" in output
     assert f"http://{HOST}:{ports[1]}/metrics" in output
     asked = re.search(r"asked (\d+) questions; sampling ratio 0\.5", (tmp_path / "logs" / "chatbot.log").read_text())
     assert asked is not None
     assert 0 < sum(row[0] for row in rows.values()) < int(asked[1]), "not every question is sampled"
+
+
+def counted(summary: str) -> dict[tuple[str, str], tuple[int, float, float, int, float]]:
+    """Traces, errors in percent, p95 in seconds, tokens and cost by environment and version."""
+    return {
+        (environment, version): (int(traces), float(errors), float(p95), int(tokens.replace(",", "")), float(cost))
+        for environment, version, traces, errors, p95, tokens, cost in re.findall(
+            r"(\w+) +(\S+) +(\d+) +([\d.]+)% +[\d.]+s +([\d.]+)s +[\d.]+s +([\d,]+) +\$([\d.]+)",
+            summary,
+        )
+    }
 
 
 @pytest.mark.long
@@ -79,12 +88,12 @@ def test_a_run_ends_after_its_duration_and_a_second_one_goes_on_from_the_first(t
     assert "stopping" in output
     assert left_behind(tmp_path, *ports) == []
     summary = re.findall(r"^ *(?:production|staging) +\S+ +(\d+) ", output.split("what was counted")[1], re.M)
-    counted = sum(map(int, summary))
-    assert counted > 5, output
+    traces = sum(map(int, summary))
+    assert traces > 5, output
 
     demo, *ports = start(tmp_path, "--rate=0.1")
     metrics = f"http://{HOST}:{ports[1]}/metrics"
-    assert eventually(lambda: total(fetch(metrics)), "the exporter runs again", 90) >= counted
+    assert eventually(lambda: total(fetch(metrics)), "the exporter runs again", 90) >= traces
     read_until(demo, "everything is running")
     demo.send_signal(signal.SIGHUP)  # its terminal was closed
     read_until(demo, "what was counted")
