@@ -252,21 +252,27 @@ def probe(url: str, **tls: Any) -> None:
         click.echo(answer, nl=False)
 
 
-@cli.command(short_help="Run a sample LLM application, and watch its metrics.")
+@cli.command(short_help="Run sample LLM applications, and watch their metrics.")
 @click.option(
     "--duration",
     metavar="DURATION",
     callback=flags.duration,
     help="How long to run, such as 90s or 10m.  [default: until Ctrl-C]",
 )
-@click.option("--rate", type=click.FloatRange(0.1, 50), default=3.0, show_default=True, help="Questions per second.")
+@click.option(
+    "--rate",
+    type=click.FloatRange(0.1, 50),
+    default=3.0,
+    show_default=True,
+    help="Questions per second to the chatbot; the search gets half as many.",
+)
 @click.option(
     "--scenario",
     type=click.Choice(["steady", "incident"]),
     default="steady",
     show_default=True,
-    help="incident: after a minute, a new version that is slow and often fails is rolled out. Four minutes later it is"
-    " rolled back.",
+    help="incident: after a minute, a new version of the chatbot is rolled out, whose provider is slow and refuses most"
+    " requests. Four minutes later it is rolled back.",
 )
 @click.option(
     "--data-dir",
@@ -280,11 +286,12 @@ def probe(url: str, **tls: Any) -> None:
 @click.option("--prometheus-port", type=click.IntRange(1, 65535), default=9090, show_default=True)
 @click.option("--alertmanager-port", type=click.IntRange(1, 65535), default=9093, show_default=True)
 def demo(duration: timedelta | None, rate: float, scenario: str, data_dir: Path, **ports: int) -> None:
-    """Run a sample LLM application on this machine, and watch its metrics.
+    """Run sample LLM applications on this machine, and watch their metrics.
 
-    Starts an MLflow server, a chatbot with simulated users, a mock LLM, and the exporter. Shows a live table of the
-    values in /metrics. Needs the extra packages of mlflow-trace-exporter[demo]. If prometheus and alertmanager are on
-    PATH, the demo also starts them, with the rules of `rules` (all windows divided by 30), and shows the notifications.
+    Starts an MLflow server, a chatbot and a search with simulated users, a mock of their LLMs, and the exporter. Shows
+    live tables of the values in /metrics. Needs the extra packages of mlflow-trace-exporter[demo]. If prometheus and
+    alertmanager are on PATH, the demo also starts them, with the rules of `rules` (all windows divided by 30), and
+    shows the notifications.
 
     \b
     Examples:

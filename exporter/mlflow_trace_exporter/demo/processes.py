@@ -26,6 +26,8 @@ CHATBOT_ENVIRONMENT = {
     "MLFLOW_ENABLE_ASYNC_TRACE_LOGGING": "true",  # responses of the chatbot never wait for MLflow
     "MLFLOW_ASYNC_TRACE_LOGGING_MAX_WORKERS": "10",
     "MLFLOW_ASYNC_TRACE_LOGGING_MAX_QUEUE_SIZE": "1000",
+    "MLFLOW_ASYNC_TRACE_LOGGING_MAX_SPAN_BATCH_SIZE": "50",  # a trace has several, and a request for each 5 is costly
+    "MLFLOW_ASYNC_TRACE_LOGGING_MAX_INTERVAL_MILLIS": "1000",
     "MLFLOW_TRACE_SAMPLING_RATIO": "0.5",
 }
 """Variables that the MLflow client reads on import. The chatbot's code overrides the ratio for two of its paths."""
