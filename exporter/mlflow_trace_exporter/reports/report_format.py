@@ -18,7 +18,8 @@ from rich.table import Table
 from rich.text import Text
 
 from mlflow_trace_exporter.domain.quantiles import RELATIVE_ERROR
-from mlflow_trace_exporter.reports.report import Report, Row, TraceLine
+from mlflow_trace_exporter.reports.report import Report, Row
+from mlflow_trace_exporter.reports.trace_lines import TraceLine
 
 WIDE = 10_000
 """The width for output that does not go to a terminal, so that nothing is wrapped or cut."""
