@@ -959,7 +959,7 @@ BREAKAGES = (
     ),
     Breakage(
         "show control characters on a page",
-        "web/templating.py",
+        "templating.py",
         "    finalize=_fit,\n",
         "",
         SHOWN,

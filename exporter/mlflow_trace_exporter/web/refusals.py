@@ -6,8 +6,8 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, PlainTextResponse, Response
 
+from mlflow_trace_exporter import templating
 from mlflow_trace_exporter.accept import qualities
-from mlflow_trace_exporter.web import templating
 
 PAGE_HEADERS = {
     "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; base-uri 'none';"
@@ -18,7 +18,7 @@ PAGE_HEADERS = {
 }
 """Headers of every page."""
 
-_write = templating.page("refusal.html")
+_write = templating.page("mlflow_trace_exporter.web", "refusal.html")
 
 _HINTS = {
     404: "This page does not exist.",

@@ -9,10 +9,10 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 from markupsafe import Markup
 
+from mlflow_trace_exporter import templating
 from mlflow_trace_exporter.bundled import packaged
-from mlflow_trace_exporter.web import templating
 
-_write = templating.page("runbook.html")
+_write = templating.page("mlflow_trace_exporter.web", "runbook.html")
 
 
 @dataclass(frozen=True, slots=True)

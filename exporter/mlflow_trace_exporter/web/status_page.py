@@ -4,16 +4,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from threading import Lock
 
+from mlflow_trace_exporter import templating
 from mlflow_trace_exporter.domain.labels import LabelValues
 from mlflow_trace_exporter.metrics.exposition import trace_metrics
 from mlflow_trace_exporter.metrics.families import LATE
 from mlflow_trace_exporter.metrics.overview import Row, rows
 from mlflow_trace_exporter.metrics.status import Reading, Snapshot, Status
-from mlflow_trace_exporter.web import templating
 
 MAX_ROWS = 50
 
-_write = templating.page("status.html")
+_write = templating.page("mlflow_trace_exporter.web", "status.html")
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,13 +4,13 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from urllib.parse import urlencode
 
+from mlflow_trace_exporter import templating
 from mlflow_trace_exporter.domain.groups import Group
 from mlflow_trace_exporter.domain.labels import INSIDE_NAMES, LabelRules
 from mlflow_trace_exporter.domain.moments import utc
 from mlflow_trace_exporter.domain.trace import State, TraceRecord
 from mlflow_trace_exporter.metrics.families import MISSING_FIELDS
 from mlflow_trace_exporter.tracking.mlflow_pages import MlflowPages
-from mlflow_trace_exporter.web import templating
 from mlflow_trace_exporter.web.trace_list import (
     AMOUNTS,
     MAX_LOOKED_AT,
@@ -47,7 +47,7 @@ _TITLES = {
     Kind.IN_PROGRESS: "Traces in progress",
 }
 
-_write = templating.page("traces.html")
+_write = templating.page("mlflow_trace_exporter.web", "traces.html")
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import cache
 
 import jinja2
 from markupsafe import Markup
@@ -14,17 +15,20 @@ def _fit(value: object) -> object:
     return shown(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
-_TEMPLATES = jinja2.Environment(
-    loader=jinja2.PackageLoader("mlflow_trace_exporter.web"),
-    autoescape=True,
-    undefined=jinja2.StrictUndefined,
-    finalize=_fit,
-)
+@cache
+def _templates(package: str) -> jinja2.Environment:
+    return jinja2.Environment(
+        loader=jinja2.PackageLoader(package),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        finalize=_fit,
+    )
 
 
-def page(template: str) -> Callable[..., bytes]:
-    """Load a template. Returns a function that renders it as HTML in UTF-8 from the values that the template names."""
-    found = _TEMPLATES.get_template(template)
+def page(package: str, template: str) -> Callable[..., bytes]:
+    """Load a template of a package. Returns a function that renders it as HTML in UTF-8 from the values that the
+    template names."""
+    found = _templates(package).get_template(template)
 
     def write(**values: object) -> bytes:
         return found.render(**values).encode("utf-8", "replace")
