@@ -37,10 +37,25 @@ class Quantiles:
             return
         self._values.append(value)
         if len(self._values) > self._exact_up_to:
+            self._estimate()
+
+    def merge(self, other: "Quantiles") -> None:
+        """Add all values of another collection, which stays as it is."""
+        if other._sketch is None:
+            for each in other._values:
+                self.add(each)
+            return
+        self._estimate().merge(other._sketch)
+        self.max = other.max if self.max is None else max(self.max, other.max or 0.0)
+
+    def _estimate(self) -> DDSketch:
+        """Go on with a sketch of the values instead of the values."""
+        if self._sketch is None:
             self._sketch = DDSketch(RELATIVE_ERROR)
             for each in self._values:
                 self._sketch.add(each)
             self._values = array("d")
+        return self._sketch
 
     def reader(self) -> Callable[[float], float | None]:
         """A function that returns the quantile for a share from 0 to 1; None if there are no values.

@@ -1,5 +1,7 @@
 """Quantiles compared with numpy's."""
 
+import random
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -45,3 +47,18 @@ def test_beyond_it_quantiles_are_within_the_stated_error(values: list[float]) ->
 def test_there_are_no_quantiles_without_values() -> None:
     found = Quantiles()
     assert (found.reader()(0.5), found.max, found.is_exact) == (None, None, True)
+
+
+@pytest.mark.parametrize(("ours", "theirs"), [(50, 0), (0, 50), (50, 40), (200, 40), (40, 200), (200, 300)])
+def test_merged_is_what_all_values_together_are(ours: int, theirs: int) -> None:
+    dice = random.Random(4)
+    values = [dice.lognormvariate(0, 2) for _ in range(ours + theirs)]
+    parts = [quantiles(each, exact_up_to=100) for each in (values[:ours], values[ours:])]
+    together = quantiles(values, exact_up_to=100)
+    before = parts[1].reader()(0.5)
+    parts[0].merge(parts[1])
+    assert parts[0].is_exact == together.is_exact
+    assert parts[0].max == max(values, default=None)
+    for share in (0, 0.5, 0.95, 1):
+        assert parts[0].reader()(share) == pytest.approx(together.reader()(share), rel=1e-9)
+    assert parts[1].reader()(0.5) == before, "which stays as it is"
