@@ -209,7 +209,7 @@ def test_past_a_size_quantiles_are_of_a_sketch_and_it_says_so(
     assert "~ marks estimates, within 1%" in shown
 
 
-def _small(quantiles: Any) -> None:
+def _small(quantiles: Any, *_: int) -> None:
     _init(quantiles, exact_up_to=10)
 
 

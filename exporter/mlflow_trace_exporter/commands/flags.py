@@ -81,3 +81,12 @@ def mlflow_loaded() -> Iterator[None]:
             f" {sys.executable} -c 'import mlflow'"
         ) from error
     logs.quiet_mlflow()
+
+
+@contextmanager
+def progress(since_ms: int, until_ms: int) -> Iterator[Any]:
+    """Show the progress of a read over the start times from since to until. See ``progress.shown``."""
+    from mlflow_trace_exporter.commands import progress as shown_progress  # rich, which --help should not wait for
+
+    with shown_progress.shown(since_ms, until_ms) as tell:
+        yield tell

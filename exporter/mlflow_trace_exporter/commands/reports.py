@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -21,107 +21,6 @@ from mlflow_trace_exporter.settings import config
 
 if TYPE_CHECKING:  # it imports mlflow, which --help should not wait for
     from mlflow_trace_exporter.reports.health import EnvironmentHealth, Health
-
-
-@click.command(short_help="Report latency, errors, tokens and cost of traces.")
-@flags.config_file
-@click.option(
-    "--since",
-    default="24h",
-    show_default=True,
-    metavar="TIME",
-    help="Earliest start time: an age such as 7d, or a date.",
-)
-@click.option("--until", default="now", show_default=True, metavar="TIME", help="Latest start time (exclusive).")
-@click.option(
-    "--by",
-    multiple=True,
-    metavar="NAME",
-    help="Group by: experiment, environment, version, trace_name, a label of labels.extra, user, session or hour (UTC)."
-    " Can be repeated, or a list with commas.  [default: environment,version]",
-)
-@click.option(
-    "--top",
-    type=click.IntRange(1),
-    help="Show only the N rows with the most traces.  [default: 50 in tables without hour; else all]",
-)
-@click.option("--environment", metavar="NAME", help="Only traces of this environment.")
-@click.option("--version", metavar="NAME", help="Only traces of this version.")
-@click.option("--status", type=click.Choice(["ok", "error"]), help="Only traces with this result.")
-@click.option(
-    "--min-duration",
-    metavar="DURATION",
-    callback=flags.duration,
-    help="Only traces that took at least this long, such as 2s.",
-)
-@click.option("--user", metavar="NAME", help="Only traces of this user.")
-@click.option(
-    "--filter",
-    "filter_string",
-    metavar="FILTER",
-    help="Only traces that match an MLflow search filter, such as \"tag.team = 'support'\".",
-)
-@click.option(
-    "--slowest", type=click.IntRange(0, 1000), default=0, metavar="N", help="List the N slowest traces, with links."
-)
-@click.option(
-    "--errors",
-    type=click.IntRange(0, 1000),
-    default=0,
-    metavar="N",
-    help="List the N latest failed traces, with links.",
-)
-@click.option(
-    "--format", "form", type=click.Choice(["table", "json", "csv", "markdown"]), default="table", show_default=True
-)
-def report(
-    config_file: Path | None,
-    by: tuple[str, ...],
-    top: int | None,
-    min_duration: timedelta | None,
-    form: str,
-    **asked: Any,
-) -> None:
-    """Report latency, errors, tokens and cost of the traces in MLflow.
-
-    Reads the finished traces that started in a time range, and adds them up. It does not need a running `serve`, and
-    does not affect one. Quantiles are exact for up to 100,000 traces per row. Beyond that, they are estimates within
-    1%, and marked as such.
-
-    \b
-    Examples:
-      mlflow-trace-exporter report --since 7d
-      mlflow-trace-exporter report --by user --top 10 --environment production
-      mlflow-trace-exporter report --by hour --format csv > hours.csv
-      mlflow-trace-exporter report --since 1h --status error --errors 20
-
-    \b
-    Exit codes:
-      0  success
-      2  invalid flag or configuration, or MLflow cannot be read
-    """
-    if form == "csv" and (asked["slowest"] or asked["errors"]):
-        raise UserError("--format csv: contains only rows; --slowest and --errors need table, markdown or json")
-    with flags.mlflow_loaded():
-        from mlflow_trace_exporter.reports import api, report_format
-        from mlflow_trace_exporter.reports.report import DEFAULT_BY
-
-    logs.setup("error", "logfmt")
-    settings = config.load(config_file)
-    with flags.of_arguments():
-        with _progress(*api.times(asked["since"], asked["until"])) as progress:
-            found = api.make_report(
-                by=by or DEFAULT_BY,
-                min_duration_s=flags.seconds(min_duration),
-                config=settings,
-                progress=progress,
-                **asked,
-            )
-        if not found.total.traces:
-            api.require_labels(settings, environment=asked["environment"], version=asked["version"])
-    most = 50 if form == "table" and "hour" not in found.by else None
-    found, left_out = report_format.top(found, top or most)
-    report_format.write(found, form, left_out)
 
 
 @click.command(short_help="Check recent traces against thresholds.")
@@ -195,7 +94,7 @@ def health(
     logs.setup("error", "logfmt")
     settings = config.load(config_file)
     with _no_answer_is_exit_code_2(), flags.of_arguments():
-        with _progress(*api.times(lookback, "now", "lookback")) as progress:
+        with flags.progress(*api.times(lookback, "now", "lookback")) as progress:
             found = api.check_health(
                 lookback=lookback,
                 error_rate=error_rate,
@@ -356,11 +255,3 @@ def _absent(found: "Health", settings: config.Config) -> Iterator[str]:
             for absent in names if there else ():
                 if absent not in (ANY, *there):
                     yield f"no recent trace has {label} {absent!r}{did_you_mean(absent, there)}; existing: {few(there)}"
-
-
-@contextmanager
-def _progress(since_ms: int, until_ms: int) -> Iterator[Any]:
-    from mlflow_trace_exporter.commands import progress  # imports rich, which --help should not wait for
-
-    with progress.shown(since_ms, until_ms) as tell:
-        yield tell

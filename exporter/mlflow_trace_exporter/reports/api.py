@@ -77,13 +77,21 @@ def make_report(  # noqa: PLR0913 - each argument is independent
     _require_callable(progress)
     with _library(settings) as library:
         pages = wiring.mlflow_pages(settings)
-        return report.report(
-            library,
-            query,
-            wanted,
-            pages.trace,
-            progress,
-        )
+        found = report.report(library, query, wanted, pages.trace, progress)
+    return replace(found, server=pages.home, selection=_selection(settings, query))
+
+
+def _selection(settings: Config, query: Query) -> dict[str, str]:
+    """The conditions of a report besides its times, by name, as its page shows them."""
+    asked = {
+        "experiments": ", ".join(settings.mlflow.experiments),
+        **query.labels,
+        "status": None if query.state is None else query.state.value,
+        "duration at least": None if query.min_duration_ms is None else f"{query.min_duration_ms / 1000:,g} s",
+        "user": query.user,
+        "filter": " AND ".join(filter(None, (settings.mlflow.filter, query.filter_string))),
+    }
+    return {name: value for name, value in asked.items() if value}
 
 
 def check_health(  # noqa: PLR0913 - each argument is independent

@@ -1,16 +1,14 @@
 """`backfill`: exports the history in MLflow for Prometheus. See history.py for the format."""
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
-from tempfile import NamedTemporaryFile
-from typing import IO
 
 from mlflow_trace_exporter import wiring
 from mlflow_trace_exporter.counting import ledger_look
 from mlflow_trace_exporter.domain.moments import asked_ms, text, utc
-from mlflow_trace_exporter.errors import UserError, what_failed
+from mlflow_trace_exporter.errors import UserError
+from mlflow_trace_exporter.reports import written_file
 from mlflow_trace_exporter.reports.history import History, Span
 from mlflow_trace_exporter.settings.config import Config
 from mlflow_trace_exporter.shown import is_fit
@@ -87,7 +85,9 @@ def run(settings: Config, span: Span, output: Path, target: Mapping[str, str], p
     library.source.require_experiments()
     history = History(meter, span, target, wiring.ms(settings.series.ttl), library.source.workspaces())
     found = library.read(Query(span.since_ms, span.until_ms), progress, inside=settings.spans.enabled)
-    with _file_at(output) as file:
+    if output.exists() and not output.is_file():
+        raise UserError(f"--output: {output.resolve()} is not a regular file, which promtool needs")
+    with written_file.at(output) as file:
         for piece in history.lines(record for record, _ in found):
             file.write(piece)
         written = history.written
@@ -99,24 +99,3 @@ def run(settings: Config, span: Span, output: Path, target: Mapping[str, str], p
         f"{output}: {written.traces:,} traces from {text(span.since_ms)} to {text(span.until_ms)} UTC,"
         f" {len(written.groups)} label sets, {written.samples:,} samples, {output.stat().st_size / 1e6:,.1f} MB"
     )
-
-
-@contextmanager
-def _file_at(path: Path) -> Iterator[IO[str]]:
-    """A file that appears at ``path`` only when it is complete. Raises UserError if it cannot be written."""
-    path = path.resolve()  # follow a symbolic link
-    if path.exists() and not path.is_file():
-        raise UserError(f"--output: {path} is not a regular file, which promtool needs")
-    try:
-        with NamedTemporaryFile("w", encoding="utf-8", dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-            part = Path(file.name)
-            try:
-                yield file
-                file.close()
-                part.chmod(0o644)
-                part.replace(path)
-            except BaseException:
-                part.unlink(missing_ok=True)
-                raise
-    except OSError as error:
-        raise UserError(f"--output: cannot write {path}: {what_failed(error)}") from None

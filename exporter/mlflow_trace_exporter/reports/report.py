@@ -3,15 +3,19 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mlflow_trace_exporter.domain.labels import Labels, clean
 from mlflow_trace_exporter.domain.moments import utc
 from mlflow_trace_exporter.domain.quantiles import Quantiles
 from mlflow_trace_exporter.domain.trace import State, TraceRecord
 from mlflow_trace_exporter.domain.usage import Cost, TokenUsage
+from mlflow_trace_exporter.reports.charts import Charts, Collector
 from mlflow_trace_exporter.reports.trace_lines import Greatest, TraceLine
 from mlflow_trace_exporter.tracking.query import Library, Progress, Query, no_progress
+
+if TYPE_CHECKING:  # it is optional
+    from matplotlib.figure import Figure
 
 MAX_ROWS = 100_000
 """The most rows of a report. Traces of further groups are added up in one extra row."""
@@ -61,7 +65,11 @@ class Report:
     """The result of ``make_report``.
 
     ``rows``: one per combination of the dimensions ``by``, most traces first, or in order of time if hour is one of
-    them. ``slowest`` and ``errors``: the requested lists of traces; of errors the latest.
+    them. ``slowest`` and ``errors``: the requested lists of traces; of errors the latest. ``charts``: the numbers
+    behind ``figures``. ``server``: the address of MLflow. ``selection``: which traces were asked for, by name of the
+    condition.
+
+    A notebook shows a report as a page with charts, if the extra ``plots`` is installed.
     """
 
     since: datetime
@@ -71,10 +79,33 @@ class Report:
     total: Row
     slowest: tuple[TraceLine, ...] = ()
     errors: tuple[TraceLine, ...] = ()
+    charts: Charts = field(default=Charts(), repr=False)
+    server: str = ""
+    selection: Mapping[str, str] = field(default_factory=dict)
 
     def as_dicts(self) -> list[dict[str, Any]]:
         """The rows for a data frame: ``pandas.DataFrame(report.as_dicts())``."""
         return [row.as_dict() for row in self.rows]
+
+    def figures(self) -> dict[str, "Figure"]:
+        """The charts as matplotlib figures, by name: traces, latency, quantiles, version and model. A chart without
+        numbers is left out. Raises UserError if the extra ``plots`` is not installed."""
+        from mlflow_trace_exporter.reports import plots  # imports matplotlib, which takes long and is optional
+
+        return plots.figures(self.charts)
+
+    def as_html(self, top: int | None = 50) -> str:
+        """The report as a page that needs no network, with the ``top`` rows. Raises UserError if the extra ``plots`` is
+        not installed."""
+        from mlflow_trace_exporter.reports import html_report  # the same
+
+        return html_report.page(self, top)
+
+    def _repr_html_(self) -> str | None:
+        """What a notebook shows; None, so that it shows ``repr``, if the extra ``plots`` is not installed."""
+        from mlflow_trace_exporter.reports import html_report  # the same
+
+        return html_report.in_notebook(self)
 
 
 @dataclass(slots=True)
@@ -226,8 +257,9 @@ def summarize(
     tallies = Tallies(wanted.by)
     slowest = Greatest(wanted.slowest, lambda record: record.duration_s)
     errors = Greatest(wanted.errors, lambda record: record.start_ms if record.state is State.ERROR else None)
+    charts = Collector()
     for record, labels in found:
-        for each in (tallies, slowest, errors):
+        for each in (tallies, slowest, errors, charts):
             each.add(record, labels)
     return Report(
         since=utc(query.since_ms),
@@ -237,4 +269,5 @@ def summarize(
         total=tallies.total.row({}),
         slowest=slowest.lines(url_of),
         errors=errors.lines(url_of),
+        charts=charts.charts(query.since_ms, query.until_ms),
     )

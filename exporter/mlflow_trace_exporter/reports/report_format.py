@@ -1,16 +1,13 @@
-"""Output formats of reports: a table for people, and JSON, CSV and Markdown."""
+"""Text formats of reports: a table for people, and JSON, CSV and Markdown."""
 
 import csv
 import json
 import re
-import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from io import StringIO
-from shutil import get_terminal_size
 
-import click
 from rich import box
 from rich.console import Console
 from rich.measure import Measurement
@@ -27,8 +24,8 @@ WIDE = 10_000
 LEFT_OUT_FIRST = ("cache read", "input", "output", "max", "p50", "p99")
 """The columns that are left out, in this order, if a terminal is too narrow."""
 
-_NUMBERS = ("traces", "errors", "p50", "p95", "p99", "max", "input", "output", "cache read", "tokens", "cost")
-_LINES = ("start", "duration", "state", "environment", "version", "trace name", "user", "trace")
+NUMBERS = ("traces", "errors", "p50", "p95", "p99", "max", "input", "output", "cache read", "tokens", "cost")
+LINES = ("start", "duration", "state", "environment", "version", "trace name", "user", "trace")
 
 
 def top(report: Report, rows: int | None) -> tuple[Report, int]:
@@ -39,17 +36,17 @@ def top(report: Report, rows: int | None) -> tuple[Report, int]:
     return replace(report, rows=tuple(report.rows[at] for at in sorted(ranked[:rows]))), len(report.rows) - rows
 
 
-def write(report: Report, form: str, left_out: int) -> None:
-    """Print a report on standard output as table, json, csv or markdown. ``left_out``: the number of missing rows."""
+def text(report: Report, form: str, most: int | None, width: int) -> str:
+    """The ``most`` rows with the most traces, or all, as table, json, csv or markdown. A table is for a terminal of
+    this ``width``."""
+    report, left_out = top(report, most)
     match form:
         case "json":
-            click.echo(as_json(report, left_out))
+            return f"{as_json(report, left_out)}\n"
         case "csv":
-            click.echo(as_csv(report), nl=False)
+            return as_csv(report)
         case _:
-            is_for_terminal = form == "table" and sys.stdout.isatty()
-            width = get_terminal_size().columns if is_for_terminal else WIDE
-            click.echo(as_tables(report, form == "markdown", left_out, width), nl=False)
+            return as_tables(report, form == "markdown", left_out, width)
 
 
 def as_json(report: Report, left_out: int) -> str:
@@ -70,7 +67,9 @@ def as_json(report: Report, left_out: int) -> str:
 def as_csv(report: Report) -> str:
     """The rows as CSV with a header, or the total if there is no ``by``. Spreadsheets do not take any text in it for a
     formula, see ``_defused``."""
-    rows = [{**row.as_dict(), **{name: _defused(value) for name, value in row.key.items()}} for row in _rows(report)]
+    rows = [
+        {**row.as_dict(), **{name: _defused(value) for name, value in row.key.items()}} for row in shown_rows(report)
+    ]
     text = StringIO()
     writer = csv.DictWriter(text, list(rows[0]) if rows else [*report.by, *report.total.as_dict()], lineterminator="\n")
     writer.writeheader()
@@ -94,7 +93,8 @@ _FORMULA_SIGNS = (
 """The last four are full-width forms, which some spreadsheets treat like the first four."""
 
 
-def _rows(report: Report) -> Sequence[Row]:
+def shown_rows(report: Report) -> Sequence[Row]:
+    """The rows, or the total if there is no ``by``."""
     return report.rows if report.by else [report.total]
 
 
@@ -124,25 +124,26 @@ def _print_tables(report: Report, console: Console, markdown: bool, left_out: in
     if not report.total.traces:
         return
     console.print()
-    rows = [(*row.key.values(), *_numbers(row)) for row in _rows(report)]
-    total = [("total", *[""] * (len(report.by) - 1), *_numbers(report.total))] if len(report.rows) > 1 else []
-    head = (*(name.replace("_", " ") for name in report.by), *_NUMBERS)
+    rows = [(*row.key.values(), *numbers(row)) for row in shown_rows(report)]
+    total = [("total", *[""] * (len(report.by) - 1), *numbers(report.total))] if len(report.rows) > 1 else []
+    head = (*(name.replace("_", " ") for name in report.by), *NUMBERS)
     table, without = _fitting(console, _Cells(head, [*rows, *total], len(report.by), bool(total)), markdown, width)
     console.print(table)
     for title, lines in (("slowest", report.slowest), ("latest errors", report.errors)):
         if lines:
             console.print(f"\n{title}\n")
-            console.print(_table(_Cells(_LINES, list(map(_line, lines)), len(_LINES), False), markdown))
-    notes = list(_notes(report, left_out))
-    if without:
-        notes.insert(0, f"without {', '.join(without)}: this terminal is too narrow; --format=json has all columns")
-    if notes:
-        console.print("\n" + "\n".join(notes))
-
-
-def _notes(report: Report, left_out: int) -> Iterable[str]:
+            console.print(_table(_Cells(LINES, list(map(line_cells, lines)), len(LINES), False), markdown))
+    remarks = list(notes(report))
     if left_out:
-        yield f"{left_out:,} more rows are not shown; set --top to show more"
+        remarks.insert(0, f"{left_out:,} more rows are not shown; set --top to show more")
+    if without:
+        remarks.insert(0, f"without {', '.join(without)}: this terminal is too narrow; --format=json has all columns")
+    if remarks:
+        console.print("\n" + "\n".join(remarks))
+
+
+def notes(report: Report) -> Iterable[str]:
+    """What a reader of the numbers has to know."""
     if not all(row.exact for row in (*report.rows, report.total)):
         yield f"~ marks estimates, within {RELATIVE_ERROR:.0%}; all other quantiles are exact"
     total = report.total
@@ -197,7 +198,8 @@ def _cell(text: str, markdown: bool) -> Text:
     return Text(re.sub(r"[\\|<>*`\[\]]", r"\\\g<0>", text) if markdown else text)
 
 
-def _numbers(row: Row) -> tuple[str, ...]:
+def numbers(row: Row) -> tuple[str, ...]:
+    """The cells of a row, as NUMBERS names them."""
     errors = "-" if row.error_rate is None else f"{row.errors:,} ({row.error_rate:.1%})"
     about = "" if row.exact else "~"
     quantiles = (_seconds(value, about) for value in (row.p50_s, row.p95_s, row.p99_s))
@@ -214,7 +216,8 @@ def _count(value: int | None) -> str:
     return "-" if value is None else f"{value:,}"
 
 
-def _line(line: TraceLine) -> tuple[str, ...]:
+def line_cells(line: TraceLine) -> tuple[str, ...]:
+    """The cells of a trace, as LINES names them."""
     return (
         f"{line.start:%Y-%m-%d %H:%M:%S}",
         _seconds(line.duration_s),
