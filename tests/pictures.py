@@ -1,4 +1,4 @@
-"""The pictures of the documentation: the status page and /traces, as a browser shows them.
+"""The pictures of the documentation: the status page, /traces and a report, as a browser shows them.
 
     make pictures
 
@@ -26,11 +26,12 @@ from mlflow_trace_exporter.web import status_page, trace_list, trace_page
 from tests.support import PROJECT
 from tests.support.browser import browse
 from tests.support.builders import FAMILIES, RULES, increments, record
+from tests.support.days import day, report_on
 
 PICTURES = PROJECT / "docs" / "pictures"
 HASHES = PICTURES / "pages.json"
 NOW_MS = unix_ms("2026-11-26T14:30:00", 0)
-SIZES = {"status": (1040, 890), "traces": (1040, 590)}
+SIZES = {"status": (1040, 890), "traces": (1040, 590), "report": (1040, 1440)}
 SHARES = (  # traces, and how many of them fail
     ("tideline-search", "production", "1.4.0", 60, 0.0),
     ("tideline-support", "production", "1.4.0", 200, 0.01),
@@ -106,7 +107,12 @@ def failed_traces() -> bytes:
     return trace_page.write(question, trace_page.Found(list(rows)), RULES, pages, {})
 
 
-PAGES = {"status": status, "traces": failed_traces}
+def report() -> bytes:
+    """A day with an incident."""
+    return report_on(day(6_000), slowest=10, errors=10).as_html().encode()
+
+
+PAGES = {"status": status, "traces": failed_traces, "report": report}
 
 
 def hashes() -> Mapping[str, str]:

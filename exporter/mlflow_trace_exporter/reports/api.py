@@ -86,7 +86,7 @@ def _selection(settings: Config, query: Query) -> dict[str, str]:
     asked = {
         "experiments": ", ".join(settings.mlflow.experiments),
         **query.labels,
-        "status": None if query.state is None else query.state.value,
+        "status": None if query.state is None else query.state.value.lower(),
         "duration at least": None if query.min_duration_ms is None else f"{query.min_duration_ms / 1000:,g} s",
         "user": query.user,
         "filter": " AND ".join(filter(None, (settings.mlflow.filter, query.filter_string))),

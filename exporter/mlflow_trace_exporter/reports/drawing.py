@@ -216,7 +216,8 @@ def _tokens(axes: Axes, rows: Sequence[Consumption], paint: Paint) -> None:
         for bar in bars:
             _tip(bar, f"{_label(row)}: {row.input_tokens or 0:,} tokens in, {row.output_tokens or 0:,} out")
     compact = EngFormatter(places=1, sep="")
-    _values(axes, [(total, compact(total)) for total in map(sum, zip(inputs, outputs, strict=True))])
+    totals = map(sum, zip(inputs, outputs, strict=True))
+    _values(axes, [(total, compact(total) if total else "-") for total in totals])
     axes.set_title("tokens")
     _legend(axes, 2)
 
