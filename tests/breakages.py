@@ -53,6 +53,8 @@ RELEASE = "tests/unit/counting/test_release.py"
 WEB = "tests/integration/test_web.py"
 HISTORY = "tests/unit/reports/test_history.py"
 REPORT = "tests/integration/test_report.py"
+PAGE = "tests/unit/reports/test_html_report.py"
+TIMELINE = "tests/unit/reports/test_timeline.py"
 HEALTH = "tests/integration/test_health.py"
 CLI = "tests/integration/test_cli.py"
 API = "tests/unit/reports/test_api.py"
@@ -1748,6 +1750,55 @@ BREAKAGES = (
         "if text.startswith(_FORMULA_SIGNS)",
         "if False",
         f"{REPORT} -k formula",
+    ),
+    Breakage(
+        "let users write markup",
+        "templating.py",
+        "autoescape=True",
+        "autoescape=False",
+        f"{PAGE} -k wrote",
+    ),
+    Breakage(
+        "draw a label that XML does not allow",
+        "reports/drawing.py",
+        '_NO_XML.sub("\\N{REPLACEMENT CHARACTER}", row.label)',
+        "row.label",
+        f"{PAGE} -k wrote",
+    ),
+    Breakage(
+        "let a notebook's style change a report",
+        "reports/drawing.py",
+        'style.use("default")',
+        "pass",
+        f"{PAGE} -k style",
+    ),
+    Breakage(
+        "say what is not installed after MLflow was read",
+        "commands/report.py",
+        "        plots.require()\n",
+        "        pass\n",
+        "tests/integration/test_report_html.py -k matplotlib",
+    ),
+    Breakage(
+        "forget what was in short slices when they become longer",
+        "reports/timeline.py",
+        "setdefault(self._begin(start_ms), _Sum()).merge(each)",
+        "setdefault(self._begin(start_ms), each)",
+        TIMELINE,
+    ),
+    Breakage(
+        "show no time without traces",
+        "reports/timeline.py",
+        "first_ms, last_ms = min(first_ms, since_ms), max(last_ms, until_ms - 1)",
+        "pass",
+        TIMELINE,
+    ),
+    Breakage(
+        "forget the longest duration of what is merged",
+        "domain/quantiles.py",
+        "self.max = other.max if self.max is None else max(self.max, other.max or 0.0)",
+        "pass",
+        "tests/unit/domain/test_quantiles.py",
     ),
     Breakage(
         "call a mistyped environment quiet",

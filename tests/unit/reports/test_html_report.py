@@ -136,7 +136,7 @@ def test_only_the_rows_with_the_most_traces_are_shown() -> None:
 
 
 def test_the_reader_s_own_style_of_figures_is_neither_used_nor_changed(report: Report, text: str) -> None:
-    with mpl.rc_context({"axes.facecolor": "#123456", "font.size": 30, "text.parse_math": True}):
+    with mpl.rc_context({"lines.linestyle": "--", "xtick.direction": "in", "font.size": 30}):
         assert report.as_html() == text
         assert mpl.rcParams["font.size"] == 30
 
