@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from mlflow_trace_exporter.counting.ledger import Ledger
-from mlflow_trace_exporter.counting.span_reader import SpanReader
+from mlflow_trace_exporter.counting.span_reader import Completed, SpanReader
 from mlflow_trace_exporter.domain.admission import Admission
 from mlflow_trace_exporter.domain.horizon import Horizon
 from mlflow_trace_exporter.domain.trace import TraceRecord
@@ -57,15 +57,19 @@ class Tally:
         the ids of pending traces that were deleted. Returns whether all of this was done.
 
         ``spans_until_s``: until when (monotonic clock) spans may be read. If spans are counted, traces whose spans are
-        not read then are not counted yet, and without ``spans_until_s`` no trace is.
+        not read then are not counted yet, and without ``spans_until_s`` no trace is. If MLflow cannot be read in the
+        middle of this, PollError is raised after the rest is stored.
         """
         known = self._ledger.known([record.trace_id for record in records])
         admission = self._take_admission()
         counts = self._spans is None or spans_until_s is not None
         batch = triage(records, known, horizon.closed_ms, lambda record: self._meter.place(record, admission), counts)
-        final = len(batch.counted)
+        final, completed = len(batch.counted), None
         if self._spans is not None:
-            batch = self._with_spans(self._spans, batch, known, spans_until_s)
+            batch = replace(batch, changed=self._spans.changes(batch.changed, horizon.closed_ms))
+            if spans_until_s is not None:
+                completed = self._completed(self._spans, batch, spans_until_s)
+                batch = _with_spans(batch, completed, known)
         self._commit(horizon, replace(batch, gone=(*batch.gone, *gone)), admission)
         log.debug(
             "page read",
@@ -75,23 +79,16 @@ class Tally:
             log.info("traces became visible late", extra={"traces": batch.late})
         for each in batch.abandoned:
             log.warning("gave up on a trace that did not end", extra={"trace_id": each.trace_id})
-        return len(batch.counted) == final
+        if completed is not None and completed.error is not None:
+            raise completed.error
+        return completed is None or completed.reached == final
 
-    def _with_spans(self, spans: SpanReader, batch: Batch, known: Known, until_s: float | None) -> Batch:
-        """The batch with what is inside its traces. Those of traffic that is not counted are not asked for."""
-        batch = replace(batch, changed=spans.changes(batch.changed))
-        if until_s is None:
-            return batch
+    def _completed(self, spans: SpanReader, batch: Batch, until_s: float) -> Completed:
+        """The traces to count, with what is inside them. Those of traffic that is not counted are not asked for."""
         with_spans = [record for record in batch.counted if traffic_of(record) in self._meter.traffic]
-        asked = {record.trace_id for record in with_spans}
+        others = [record for record in batch.counted if traffic_of(record) not in self._meter.traffic]
         completed = spans.complete(with_spans, until_s)
-        others = [record for record in batch.counted if record.trace_id not in asked]
-        later = {
-            each: replace(known.pending[each], next_ms=next_ms)
-            for each, next_ms in completed.later.items()
-            if each in known.pending
-        }
-        return batch.counting([*completed.records, *others], later)
+        return replace(completed, records=(*completed.records, *others))
 
     def store_unseen(self, pending: Sequence[Pending], now_ms: int) -> None:
         """Postpone pending traces that cannot be checked, or give up on them. Their places were admitted when they were
@@ -126,3 +123,13 @@ class Tally:
         if kept is not None and kept[0] == self._ledger.totals.sleeps:
             return kept[1]
         return self._meter.admission(self._ledger.totals.groups())
+
+
+def _with_spans(batch: Batch, completed: Completed, known: Known) -> Batch:
+    """The batch with those traces to count that are ``completed``."""
+    later = {
+        each: replace(known.pending[each], next_ms=next_ms)
+        for each, next_ms in completed.later.items()
+        if each in known.pending
+    }
+    return batch.counting(completed.records, later)

@@ -12,14 +12,12 @@ Not every change can be added. A counter cannot decrease, and a histogram cannot
 The amounts then stay as counted, and the trace is reported as changed.
 """
 
-from collections.abc import Sequence, Set
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 from zlib import crc32
 
-from mlflow_trace_exporter.domain.calls import inside
 from mlflow_trace_exporter.domain.groups import Group
-from mlflow_trace_exporter.domain.spans import Inside, Span
+from mlflow_trace_exporter.domain.spans import Inside
 from mlflow_trace_exporter.domain.trace import State, TraceRecord
 from mlflow_trace_exporter.domain.usage import Cost, TokenUsage
 
@@ -54,8 +52,8 @@ class Amounts(NamedTuple):
             usage.output,
             usage.cache_read_input,
             usage.cache_creation_input,
-            _nano(cost.input_usd),
-            _nano(cost.output_usd),
+            nano(cost.input_usd),
+            nano(cost.output_usd),
         )
 
     def grown_to(self, now: "Amounts") -> "Amounts":
@@ -73,7 +71,7 @@ class Amounts(NamedTuple):
     def put_into(self, record: TraceRecord) -> TraceRecord:
         """The trace with these amounts in place of its own."""
         usage = TokenUsage(self.input, self.output, self.cache_read_input, self.cache_creation_input)
-        cost = Cost(_usd(self.input_nano_usd), _usd(self.output_nano_usd))
+        cost = Cost(usd(self.input_nano_usd), usd(self.output_nano_usd))
         return replace(
             record,
             state=State.ERROR if self.failed else State.OK,
@@ -94,7 +92,8 @@ class Counted:
     ``group``: the label values of the series that count it, None if they no longer exist. ``amounts``: what it was
     counted with, None if it was not counted (given up, or other traffic) or was counted before amounts were kept.
     ``seen``: the ``checksum`` of the trace when it was last read, if it differs from what was counted. ``span_ids``:
-    the spans that are counted; None if they were not read, or if MLflow marked the trace as complete.
+    the spans that are counted; none if no others can come because MLflow marked the trace as complete; None if its
+    spans were not read.
     """
 
     start_ms: int
@@ -106,8 +105,10 @@ class Counted:
 
 def span_ids_of(record: TraceRecord) -> frozenset[str] | None:
     """``Counted.span_ids`` of a trace that is counted now."""
-    if record.finalized or record.inside is None:
+    if record.inside is None:
         return None
+    if record.finalized:
+        return frozenset()
     calls, steps = record.inside.calls, record.inside.steps
     return frozenset((*(call.span_id for call in calls), *(step.span_id for step in steps)))
 
@@ -132,31 +133,6 @@ class Change:
         """Whether some of the change cannot be added to a counter."""
         moved = self.after.start_ms != self.before.start_ms and self.after.amounts is not None
         return moved or self.after.seen is not None
-
-
-def with_late_spans(change: Change, spans: Sequence[Span]) -> Change:
-    """The change with what came late inside the trace, given the spans that it has now."""
-    known = change.before.span_ids or frozenset()
-    late = late_inside(spans, known)
-    if late == Inside():
-        return change
-    after = replace(change.after, span_ids=known | {span.span_id for span in spans})
-    return replace(change, after=after, late=late)
-
-
-def late_inside(spans: Sequence[Span], counted: Set[str]) -> Inside:
-    """The calls and steps that the spans with the ids ``counted`` did not show.
-
-    A late span can turn out to be the call that a span above it was counted as. It is that call, and not another one.
-    """
-    before, now = inside([span for span in spans if span.span_id in counted]), inside(spans)
-    ids = {call.span_id for call in now.calls}
-    late = [call for call in now.calls if call.span_id not in counted]
-    for moved in (call for call in before.calls if call.span_id not in ids):
-        same = next((call for call in late if call.usage == moved.usage), None) or next(iter(late), None)
-        if same is not None:
-            late.remove(same)
-    return Inside(tuple(late), tuple(step for step in now.steps if step.span_id not in counted))
 
 
 def change_of(record: TraceRecord, before: Counted) -> Change | None:
@@ -189,9 +165,11 @@ def _grown(before: tuple[int | None, ...], now: tuple[int | None, ...]) -> tuple
     return before if has_shrunk else now
 
 
-def _nano(usd: float | None) -> int | None:
+def nano(usd: float | None) -> int | None:
+    """A cost in USD in whole nano-USD, which MAX_NANO limits."""
     return None if usd is None else min(round(usd * NANO), MAX_NANO)
 
 
-def _usd(nano: int | None) -> float | None:
+def usd(nano: int | None) -> float | None:
+    """A cost in nano-USD in USD."""
     return None if nano is None else nano / NANO

@@ -16,6 +16,7 @@ from mlflow_trace_exporter.domain.labels import (
     Labels,
     LabelValues,
 )
+from mlflow_trace_exporter.domain.late_spans import differences
 from mlflow_trace_exporter.domain.objectives import Objectives
 from mlflow_trace_exporter.domain.spans import Inside
 from mlflow_trace_exporter.domain.trace import TraceRecord
@@ -179,6 +180,7 @@ class _Sums:
             if family.is_of(group):
                 grown = family.growth(before.put_into(change.record), after.put_into(change.record), labels)
                 _add(sums, at, family, grown)
+        self._differing.update(differences(change))
         if change.late is not None:
             self._count_inside(change.record, change.late, labels)
 

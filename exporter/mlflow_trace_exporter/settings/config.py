@@ -26,7 +26,15 @@ from pydantic import model_validator as validates_model
 from mlflow_trace_exporter.addresses import without_credentials
 from mlflow_trace_exporter.domain.durations import parse_duration
 from mlflow_trace_exporter.domain.globs import ANY, matches
-from mlflow_trace_exporter.domain.labels import ENVIRONMENT, VERSION, clean
+from mlflow_trace_exporter.domain.labels import (
+    CALL_ERROR_LABELS,
+    CALL_LABELS,
+    ENVIRONMENT,
+    STEP_LABELS,
+    VERSION,
+    VERSION_LABELS,
+    clean,
+)
 from mlflow_trace_exporter.domain.objectives import Objective, Objectives, pattern
 from mlflow_trace_exporter.domain.spans import CALL_TYPES
 from mlflow_trace_exporter.domain.traffic import Traffic
@@ -363,6 +371,18 @@ class Config(Section):
     def all_objectives(self) -> Objectives:
         """The objectives as the domain type."""
         return Objectives(tuple(each.as_objective() for each in self.objectives))
+
+    @validates_model(mode="after")
+    def _traces_have_labels_of_their_own(self) -> "Config":
+        """Validation across keys: the labels of a series tell whether it counts traces, calls of models or spans."""
+        names = (*VERSION_LABELS, *self.labels.extra)
+        taken = self.spans.enabled and names in (CALL_LABELS, CALL_ERROR_LABELS, STEP_LABELS)
+        if taken and not self.labels.trace_name:
+            raise ValueError(
+                f"without trace_name, labels.extra cannot be {', '.join(self.labels.extra)}, because series about spans"
+                " have these labels; choose other names"
+            )
+        return self
 
     @validates_model(mode="after")
     def _warn_of_unused_objectives(self, info: ValidationInfo) -> "Config":

@@ -378,6 +378,8 @@ class MlflowSource:
             return False
         except PollError as error:
             answered = error.reason not in (Reason.UNREACHABLE, Reason.TIMEOUT, Reason.THROTTLED)
+            if feature is Feature.SPANS and error.reason is Reason.CREDENTIALS:
+                return True  # with basic auth, MLflow denies access to the trace because there is none
             if feature in (Feature.TRACE_METRICS, Feature.SPANS) and answered:
                 return False
             raise

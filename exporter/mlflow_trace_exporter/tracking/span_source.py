@@ -38,11 +38,15 @@ UNKNOWN_BYTES = 40_000
 AT_ONCE = 2 * MAX_TRACES
 """How many traces ``with_inside`` takes at a time."""
 
+SHRINKING = 8
+"""By how much requests are smaller after one that was not answered: the third is for one trace. Each took a whole
+timeout."""
+
 READABLE = ("TRACKING_STORE", "ARCHIVE_REPO")
 """Where MLflow reads spans from. It refuses a whole request if one of its traces keeps them elsewhere."""
 
 DENIED = (Reason.CREDENTIALS, Reason.CONFIGURATION)
-_PASSING = (Reason.UNREACHABLE, Reason.THROTTLED)
+_UNANSWERED = (Reason.TIMEOUT, Reason.UNREACHABLE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +69,8 @@ class SpanSource:
 
     def read(self, records: Sequence[TraceRecord]) -> Iterator[SpanAnswer]:
         """The spans of these traces, in parts. The next part is requested while the caller processes one. Raises
-        PollError if MLflow cannot be read. If it refuses some of the traces only, their answers have the error."""
+        PollError if MLflow cannot be read. An error that concerns a single trace is in its answer: whether MLflow can
+        be read otherwise is for the caller to find out."""
         askable = [record for record in records if _is_askable(record)]
         if len(askable) < len(records):
             yield SpanAnswer(tuple(record for record in records if not _is_askable(record)), final=True)
@@ -86,14 +91,17 @@ class SpanSource:
         return PendingAnswer(answer, pending.drop)
 
     def _after(self, error: PollError, batch: tuple[TraceRecord, ...]) -> Iterable[SpanAnswer]:
-        """What to answer after an error: which trace causes it, unless the error concerns all of them. Requests after a
-        timeout are smaller."""
-        if error.reason in _PASSING:
+        """What to answer after an error: which trace causes it.
+
+        A request that was not answered took long, so its parts are not requested now, but the next requests are
+        smaller. It can be one trace all the same, which is too large for a proxy or crashes a process of the server.
+        """
+        if error.reason is Reason.THROTTLED:
             raise error
         if len(batch) == 1:
             return [SpanAnswer(batch, error=error)]
-        if error.reason is Reason.TIMEOUT:
-            self._max_traces = max(1, len(batch) // 2)
+        if error.reason in _UNANSWERED:
+            self._max_traces = max(1, len(batch) // SHRINKING)
             raise error
         half = len(batch) // 2
         return (each for part in (batch[:half], batch[half:]) for each in self._begin(part).answer())

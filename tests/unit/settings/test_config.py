@@ -3,6 +3,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 from mlflow_trace_exporter.domain.durations import parse_duration
 from mlflow_trace_exporter.domain.labels import TRACE_LABELS, LabelSource
@@ -427,6 +428,17 @@ def test_durations(text: str, seconds: float) -> None:
 def test_what_is_no_duration(value: object) -> None:
     with pytest.raises(ValueError, match="is not a duration"):
         parse_duration(value)
+
+
+@pytest.mark.parametrize(
+    "names", [("provider", "model"), ("provider", "model", "error_type"), ("span_type", "span_name")]
+)
+def test_traces_do_not_have_the_labels_of_calls_or_spans(names: tuple[str, ...]) -> None:
+    labels = {"trace_name": False, "extra": {name: f"tag.{name}" for name in names}}
+    with pytest.raises(ValidationError, match=f"labels.extra cannot be {', '.join(names)}"):
+        config.Config.model_validate({"labels": labels, "spans": {"enabled": True}})
+    config.Config.model_validate({"labels": labels})
+    config.Config.model_validate({"labels": {**labels, "trace_name": True}, "spans": {"enabled": True}})
 
 
 @pytest.mark.parametrize(
