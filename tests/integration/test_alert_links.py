@@ -261,8 +261,8 @@ def recorded(labels: Mapping[str, str]) -> Iterator[dict[str, Any]]:
         yield {"record": name, "expr": f"vector({value})", "labels": {**where, **extra}}
     if "model" in labels:
         of_model = {name: labels[name] for name in ("job", "provider", "model")}
-        for name, value in (("duration_seconds_of_week:quantile_increase30m", OTHERS_P95_S / 2), ("slowdown:slow", 3)):
-            yield {"record": f"provider_model:mlflow_llm_call_{name}", "expr": f"vector({value})", "labels": of_model}
+        for name, factor in (("duration_seconds_of_week:quantile_increase30m", OTHERS_P95_S / 2), ("slowdown:slow", 3)):
+            yield {"record": f"provider_model:mlflow_llm_call_{name}", "expr": f"vector({factor})", "labels": of_model}
     if "version" in labels:
         of_version = {**where, "version": labels["version"]}
         level = "experiment_environment_version:mlflow_"

@@ -32,6 +32,7 @@ from mlflow_trace_exporter.settings import config
     multiple=True,
     metavar="NAME",
     help="Group by: experiment, environment, version, trace_name, a label of labels.extra, user, session or hour (UTC)."
+    " By provider, model or error_type: calls of models. By span_type or span_name: other spans."
     " Can be repeated, or a list with commas.  [default: environment,version]",
 )
 @click.option(
@@ -101,6 +102,7 @@ def report(
     Examples:
       mlflow-trace-exporter report --since 7d
       mlflow-trace-exporter report --by user --top 10 --environment production
+      mlflow-trace-exporter report --by model,version
       mlflow-trace-exporter report --by hour --format csv > hours.csv
       mlflow-trace-exporter report --since 1h --status error --errors 20
       mlflow-trace-exporter report --since 7d --format html --output week.html

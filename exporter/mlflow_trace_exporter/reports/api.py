@@ -18,7 +18,7 @@ from mlflow_trace_exporter.domain.moments import Moment, asked_ms
 from mlflow_trace_exporter.domain.objectives import Objective, Objectives
 from mlflow_trace_exporter.domain.trace import State
 from mlflow_trace_exporter.errors import ArgumentError, UserError
-from mlflow_trace_exporter.reports import arguments, presence, report
+from mlflow_trace_exporter.reports import arguments, presence, report, subjects
 from mlflow_trace_exporter.reports.health import Health, Names, health
 from mlflow_trace_exporter.reports.report import DEFAULT_BY, Report, Wanted
 from mlflow_trace_exporter.settings import config as configuration
@@ -59,10 +59,14 @@ def make_report(  # noqa: PLR0913 - each argument is independent
     settings = _settings(config)
     known = report.dimensions(wiring.label_rules(settings).all_names)
     names = [name.strip() for each in arguments.texts("by", by) for name in each.split(",")]
+    chosen = tuple(dict.fromkeys(arguments.choice("by", name, known) for name in names))
+    unit = subjects.unit_of([name for name in chosen if name not in wiring.label_rules(settings).all_names])
     wanted = Wanted(
-        tuple(dict.fromkeys(arguments.choice("by", name, known) for name in names)),
+        chosen,
         arguments.count("slowest", slowest, 0),
         arguments.count("errors", errors, 0),
+        unit,
+        inside=unit != "traces" or settings.spans.enabled,
     )
     query = replace(
         Query(*times(since, until)),
@@ -75,7 +79,7 @@ def make_report(  # noqa: PLR0913 - each argument is independent
         filter_string=None if filter_string is None else arguments.text("filter_string", filter_string),
     )
     _require_callable(progress)
-    with _library(settings) as library:
+    with _library(settings, wanted.inside) as library:
         pages = wiring.mlflow_pages(settings)
         found = report.report(library, query, wanted, pages.trace, progress)
     return replace(found, server=pages.home, selection=_selection(settings, query))
@@ -251,11 +255,12 @@ def _require_callable(progress: Any) -> None:
 
 
 @contextmanager
-def _library(settings: Config) -> Iterator[Library]:
-    """Open the library of traces. Afterwards the environment variables of MLflow's client are restored."""
+def _library(settings: Config, inside: bool = False) -> Iterator[Library]:
+    """Open the library of traces, with what is ``inside`` them if asked for. Afterwards the environment variables of
+    MLflow's client are restored."""
     before = dict(os.environ)
     try:
-        library = wiring.open_library(settings)
+        library = wiring.open_library(settings, inside)
         library.source.require_experiments()
         yield library
     finally:

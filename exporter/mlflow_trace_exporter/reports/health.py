@@ -11,6 +11,7 @@ from mlflow_trace_exporter.domain.labels import PLACE_LABELS, Labels, LabelValue
 from mlflow_trace_exporter.domain.moments import utc
 from mlflow_trace_exporter.domain.objectives import Objective, Objectives
 from mlflow_trace_exporter.reports.report import Tally
+from mlflow_trace_exporter.reports.subjects import of_trace
 from mlflow_trace_exporter.tracking.query import Library, Progress, Query, no_progress
 
 DAY_S = 86_400
@@ -103,7 +104,7 @@ def health(
             for record, values in library.read(of_it, progress):
                 place = tuple(values[name] for name in PLACE_LABELS)
                 if objectives.of(*place).has_threshold:
-                    found.setdefault(place, Tally()).add(record)
+                    found.setdefault(place, Tally()).add(of_trace(record))
                     checked[place] = objectives.of(*place)
     expected = [item for each in asked.items() for item in _expected(*each)]
     missing = {place: each for place, each in reversed(expected) if not _is_among(place, found)}

@@ -63,7 +63,7 @@ def _values(report: Report, most: int | None) -> Mapping[str, object]:
         "tiles": list(_tiles(report.total)),
         "charts": list(_charts(report.charts)),
         "by": by,
-        "rows": Table([*by, *NUMBERS], list(_cells(report)), len(by)),
+        "rows": Table([*by, report.total.unit, *NUMBERS], list(_cells(report)), len(by)),
         "left_out": left_out,
         "lists": [
             (title, LINES, [(line_cells(line)[:-1], line) for line in lines])
@@ -92,7 +92,7 @@ def _tiles(total: Row) -> Iterator[tuple[str, str, str]]:
     """The name, value and colour of the numbers at the top of the page."""
     about = "" if total.exact else "~"
     share = "-" if total.error_rate is None else f"{total.error_rate:.1%}"
-    yield "traces", f"{total.traces:,}", ""
+    yield total.unit, f"{total.traces:,}", ""
     yield "failed", f"{total.errors:,} ({share})" if total.traces else "-", "bad" if total.errors else ""
     for name in ("p50", "p95", "p99"):
         value = getattr(total, f"{name}_s")

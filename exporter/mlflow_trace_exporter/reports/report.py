@@ -11,6 +11,7 @@ from mlflow_trace_exporter.domain.quantiles import Quantiles
 from mlflow_trace_exporter.domain.trace import State, TraceRecord
 from mlflow_trace_exporter.domain.usage import Cost, TokenUsage
 from mlflow_trace_exporter.reports.charts import Charts, Collector
+from mlflow_trace_exporter.reports.subjects import OF_CALLS, OF_SPANS, Subject, Unit, subjects
 from mlflow_trace_exporter.reports.trace_lines import Greatest, TraceLine
 from mlflow_trace_exporter.tracking.query import Library, Progress, Query, no_progress
 
@@ -28,7 +29,8 @@ DEFAULT_BY = ("environment", "version")
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """The totals of all traces with the same ``key``.
+    """The totals of all traces with the same ``key``, or of the calls of models or other spans inside them, as ``unit``
+    says: then ``traces`` is their number.
 
     Durations are in seconds, and None if no trace has one. ``exact``: whether the quantiles are exact, or within 1 % of
     the exact ones. Tokens and cost (USD) include only traces that have them, and are None if none has.
@@ -54,10 +56,12 @@ class Row:
     without_duration: int
     without_usage: int
     without_cost: int
+    unit: Unit = "traces"
 
     def as_dict(self) -> dict[str, Any]:
         """The dimensions and all numbers, by name."""
-        return {**self.key, **{each.name: getattr(self, each.name) for each in fields(self)[1:]}}
+        _, _, *others, _ = fields(self)
+        return {**self.key, self.unit: self.traces, **{each.name: getattr(self, each.name) for each in others}}
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,20 +125,20 @@ class Tally:
     cost_usd: float = 0.0
     without_duration: int = 0
 
-    def add(self, record: TraceRecord) -> None:
-        """Add one finished trace."""
+    def add(self, subject: Subject) -> None:
+        """Add one finished trace, or something inside it."""
         self.traces += 1
-        self.errors += record.state is State.ERROR
-        if record.duration_s is None:
+        self.errors += subject.failed
+        if subject.duration_s is None:
             self.without_duration += 1
         else:
-            self.durations.add(record.duration_s)
-        if record.usage is not None:
+            self.durations.add(subject.duration_s)
+        if subject.usage is not None:
             self.usages += 1
-            self._add_tokens(record.usage)
-        if record.cost is not None:
+            self._add_tokens(subject.usage)
+        if subject.cost is not None:
             self.costs += 1
-            self.cost_usd += _usd(record.cost)
+            self.cost_usd += _usd(subject.cost)
 
     def _add_tokens(self, usage: TokenUsage) -> None:
         for each in fields(usage):
@@ -142,7 +146,7 @@ class Tally:
             if tokens is not None:
                 self.tokens[each.name] = self.tokens.get(each.name, 0) + tokens
 
-    def row(self, key: Mapping[str, str]) -> Row:
+    def row(self, key: Mapping[str, str], unit: Unit = "traces") -> Row:
         """The totals as a row of a report."""
         quantile = self.durations.reader()
         tokens = self.tokens
@@ -165,6 +169,7 @@ class Tally:
             without_duration=self.without_duration,
             without_usage=self.traces - self.usages,
             without_cost=self.traces - self.costs,
+            unit=unit,
         )
 
 
@@ -192,7 +197,8 @@ def dimensions(label_names: Sequence[str]) -> tuple[str, ...]:
     A label with the name of a column is left out, because it would hide the column.
     """
     columns = {each.name for each in fields(Row)}
-    return (*(name for name in label_names if name not in columns), *_DIMENSIONS)
+    known = (*(name for name in label_names if name not in columns), *_DIMENSIONS)
+    return (*known, *(name for name in (*OF_CALLS, *OF_SPANS) if name not in known))
 
 
 def _dimension(name: str) -> Dimension:
@@ -200,28 +206,33 @@ def _dimension(name: str) -> Dimension:
 
 
 class Tallies:
-    """Tallies of traces, grouped by some dimensions."""
+    """Tallies of traces, or of what is inside them, grouped by some dimensions."""
 
-    def __init__(self, by: Sequence[str]) -> None:
-        self._by = tuple(by)
+    def __init__(self, by: Sequence[str], unit: Unit = "traces") -> None:
+        self._by, self._unit = tuple(by), unit
         self._values = [_dimension(name) for name in by]
         self._tallies: dict[tuple[str, ...], Tally] = {}
         self.total = Tally()
 
     def add(self, record: TraceRecord, labels: Labels) -> None:
         """Add one finished trace."""
-        key = tuple(value(record, labels) for value in self._values)
+        for subject in subjects(record, self._unit):
+            all_labels = {**subject.labels, **labels} if subject.labels else labels
+            self._add(subject, tuple(value(record, all_labels) for value in self._values))
+
+    def _add(self, subject: Subject, key: tuple[str, ...]) -> None:
         if key not in self._tallies and len(self._tallies) >= MAX_ROWS:
             key = (OTHERS,) * len(key)
-        self._tallies.setdefault(key, Tally()).add(record)
+        self._tallies.setdefault(key, Tally()).add(subject)
         if self._by:
-            self.total.add(record)
+            self.total.add(subject)
         else:
             self.total = self._tallies[key]
 
     def rows(self) -> list[Row]:
         """All tallies as rows, in the order of ``Report.rows``."""
-        rows = [tally.row(dict(zip(self._by, key, strict=True))) for key, tally in sorted(self._tallies.items())]
+        found = ((dict(zip(self._by, key, strict=True)), tally) for key, tally in sorted(self._tallies.items()))
+        rows = [tally.row(key, self._unit) for key, tally in found]
         if "hour" in self._by:
             return sorted(rows, key=lambda row: row.key["hour"])
         return sorted(rows, key=lambda row: -row.traces)
@@ -229,11 +240,14 @@ class Tallies:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What a report should contain: rows ``by`` these dimensions, so many ``slowest`` traces and latest ``errors``."""
+    """What a report should contain: rows ``by`` these dimensions of a ``unit``, so many ``slowest`` traces and latest
+    ``errors``. ``inside``: whether to read what is inside traces."""
 
     by: tuple[str, ...] = DEFAULT_BY
     slowest: int = 0
     errors: int = 0
+    unit: Unit = "traces"
+    inside: bool = False
 
 
 def report(
@@ -244,7 +258,7 @@ def report(
     progress: Progress = no_progress,
 ) -> Report:
     """Read the traces and add them up. At most one page of traces is in memory at a time. Raises PollError."""
-    return summarize(library.read(query, progress), query, wanted, url_of)
+    return summarize(library.read(query, progress, wanted.inside), query, wanted, url_of)
 
 
 def summarize(
@@ -254,7 +268,7 @@ def summarize(
     url_of: Callable[[TraceRecord], str],
 ) -> Report:
     """Add up traces, given with their labels."""
-    tallies = Tallies(wanted.by)
+    tallies = Tallies(wanted.by, wanted.unit)
     slowest = Greatest(wanted.slowest, lambda record: record.duration_s)
     errors = Greatest(wanted.errors, lambda record: record.start_ms if record.state is State.ERROR else None)
     charts = Collector()
@@ -266,7 +280,7 @@ def summarize(
         until=utc(query.until_ms),
         by=wanted.by,
         rows=tuple(tallies.rows()) if wanted.by else (),
-        total=tallies.total.row({}),
+        total=tallies.total.row({}, wanted.unit),
         slowest=slowest.lines(url_of),
         errors=errors.lines(url_of),
         charts=charts.charts(query.since_ms, query.until_ms),

@@ -24,7 +24,7 @@ WIDE = 10_000
 LEFT_OUT_FIRST = ("cache read", "input", "output", "max", "p50", "p99")
 """The columns that are left out, in this order, if a terminal is too narrow."""
 
-NUMBERS = ("traces", "errors", "p50", "p95", "p99", "max", "input", "output", "cache read", "tokens", "cost")
+NUMBERS = ("errors", "p50", "p95", "p99", "max", "input", "output", "cache read", "tokens", "cost")
 LINES = ("start", "duration", "state", "environment", "version", "trace name", "user", "trace")
 
 
@@ -120,13 +120,13 @@ def as_tables(report: Report, markdown: bool, left_out: int, width: int) -> str:
 
 
 def _print_tables(report: Report, console: Console, markdown: bool, left_out: int, width: int) -> None:
-    console.print(f"{report.total.traces:,} finished traces from {_time(report.since)} to {_time(report.until)} UTC")
+    console.print(f"{_counted(report.total)} from {_time(report.since)} to {_time(report.until)} UTC")
     if not report.total.traces:
         return
     console.print()
     rows = [(*row.key.values(), *numbers(row)) for row in shown_rows(report)]
     total = [("total", *[""] * (len(report.by) - 1), *numbers(report.total))] if len(report.rows) > 1 else []
-    head = (*(name.replace("_", " ") for name in report.by), *NUMBERS)
+    head = (*(name.replace("_", " ") for name in report.by), report.total.unit, *NUMBERS)
     table, without = _fitting(console, _Cells(head, [*rows, *total], len(report.by), bool(total)), markdown, width)
     console.print(table)
     for title, lines in (("slowest", report.slowest), ("latest errors", report.errors)):
@@ -142,18 +142,25 @@ def _print_tables(report: Report, console: Console, markdown: bool, left_out: in
         console.print("\n" + "\n".join(remarks))
 
 
+def _counted(total: Row) -> str:
+    """How many of what the report is about."""
+    what = {
+        "traces": "finished traces",
+        "calls": "calls of models in finished traces",
+        "spans": "other spans in traces",
+    }
+    return f"{total.traces:,} {what[total.unit]}"
+
+
 def notes(report: Report) -> Iterable[str]:
     """What a reader of the numbers has to know."""
     if not all(row.exact for row in (*report.rows, report.total)):
         yield f"~ marks estimates, within {RELATIVE_ERROR:.0%}; all other quantiles are exact"
     total = report.total
-    for what, traces in (
-        ("duration", total.without_duration),
-        ("token usage", total.without_usage),
-        ("cost", total.without_cost),
-    ):
+    of_models = [("token usage", total.without_usage), ("cost", total.without_cost)] if total.unit != "spans" else []
+    for what, traces in (("duration", total.without_duration), *of_models):
         if traces:
-            yield f"{traces:,} of {total.traces:,} traces have no {what} and are not included in those columns"
+            yield f"{traces:,} of {total.traces:,} {total.unit} have no {what} and are not included in those columns"
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,7 +28,7 @@ def test_the_series_of_a_sample_are_told_before_they_exist() -> None:
 
 def test_steps_make_series_only_if_their_type_is_chosen() -> None:
     chosen, other = (said(record(inside=inside([step(1, span_type=kind)]))) for kind in ("TOOL", "CHAIN"))
-    durations = inside_families((1.0,) * 14)[-1]
+    durations = inside_families((1.0,) * 14, (1.0,))[-1]
     assert f"would add {durations.series_per_group} series" in chosen
     assert "would add 0 series" in other
 
