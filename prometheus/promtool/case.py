@@ -57,6 +57,7 @@ _METRICS = {
     "abandoned": ("mlflow_traces_abandoned_total", ""),
     "calls": ("mlflow_llm_call_duration_seconds_count", "status"),
     "call_buckets": ("mlflow_llm_call_duration_seconds_bucket", "le"),
+    "failed_call_buckets": ("mlflow_llm_call_duration_seconds_bucket", "le"),
     "call_errors": ("mlflow_llm_call_errors_total", "error_type"),
     "first_chunk_buckets": ("mlflow_llm_time_to_first_chunk_seconds_bucket", "le"),
     "streamed_calls": ("mlflow_llm_time_to_first_chunk_seconds_count", ""),
@@ -66,6 +67,9 @@ _METRICS = {
     "recorded_min_traces": ("experiment_environment:mlflow_objective_min_traces:max", ""),
 }
 """Metrics by their names in these tests, and the label that is the metric's own."""
+
+_STATUS = {"buckets": "ok", "call_buckets": "ok", "failed_call_buckets": "error"}
+"""The label `status` of metrics that have a further one."""
 
 
 @dataclass(frozen=True)
@@ -141,7 +145,7 @@ class Target:
         own = {"job": self.job, "instance": self.instance, **self.more}
         for name, each in values.items():
             metric, label = _METRICS[name]
-            status = {"status": "ok"} if name in ("buckets", "call_buckets") else {}
+            status = {"status": _STATUS[name]} if name in _STATUS else {}
             for key, text in {"": each}.items() if isinstance(each, str) else each.items():
                 more = {label: key} if label else {}
                 yield {"series": f"{metric}{_selector({**own, **labels, **more, **status})}", "values": text}

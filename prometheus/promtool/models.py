@@ -161,7 +161,7 @@ FILE = CaseFile(
             ),
         ),
         Case(
-            "a provider becomes slow, or one of its models; everything becomes slow, is slow, or has few calls",
+            "a provider becomes slow, or one of its models; everything is, calls time out, or there are few",
             "5m",
             [
                 _durations("provider", SLOW_AT_LAST),
@@ -172,6 +172,8 @@ FILE = CaseFile(
                 _durations("network", SLOW_AT_LAST),
                 _durations("network", SLOW_AT_LAST, "anthropic", "claude"),
                 _durations("as ever", "0+180x48"),
+                _durations("timeouts", NEVER_SLOW),
+                Target("timeouts").model("gpt-4o", failed_call_buckets={"10.0": "0x48", "+Inf": "0x36 0+100x12"}),
                 Target("few").model(
                     "gpt-4o",
                     call_buckets={"1.0": "0+10x36 360x12", "10.0": "0+10x48", "+Inf": "0+10x48"},
