@@ -8,7 +8,7 @@ import zlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from itertools import accumulate
+from itertools import accumulate, chain
 from threading import Lock
 from time import monotonic
 from typing import Any
@@ -60,6 +60,10 @@ PROMETHEUS = (Format.OPENMETRICS, True)
 WANTED_S = 300.0
 """How long a variant is rendered after the last request for it. Scrape intervals are shorter: samples become stale
 after this time."""
+
+
+_Pieces = tuple[bytes, ...]
+"""A text in pieces. They are joined when they are needed, because the whole would take as much memory again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +138,7 @@ class _Renderer:
         self._of_groups: list[_FamilyText] = []
         self._others: list[_FamilyText] = []
         self._status: list[tuple[StatusFamily, bytes, SampleLines]] = []
-        self._rendered: tuple[Snapshot, list[bytes], bytes] | None = None
+        self._rendered: tuple[Snapshot, list[_Pieces], bytes] | None = None
         self._gzip = _Gzip()
 
     def render(self, snapshot: Snapshot, compress: bool) -> bytes:
@@ -142,9 +146,9 @@ class _Renderer:
         if self._rendered is None or self._rendered[0] is not snapshot:
             self._rendered = (snapshot, *self._parts(snapshot))
         _, groups, rest = self._rendered
-        return self._gzip.compress(groups, rest) if compress else b"".join((*groups, rest))
+        return self._gzip.compress(groups, rest) if compress else b"".join((*chain(*groups), rest))
 
-    def _parts(self, snapshot: Snapshot) -> tuple[list[bytes], bytes]:
+    def _parts(self, snapshot: Snapshot) -> tuple[list[_Pieces], bytes]:
         """The texts of the families about groups, and the text of everything else."""
         if self._families != (exposed := snapshot.exposed) or self._workspaces != snapshot.workspaces:
             self._begin(exposed, snapshot.workspaces)
@@ -152,7 +156,7 @@ class _Renderer:
         groups = [text.render(snapshot.totals, exemplars) for text in self._of_groups]
         others = [text.render(snapshot.totals, exemplars) for text in self._others]
         process = self._encode(_Metrics([*_PROCESS.collect()]))
-        return groups, b"".join((*others, *self._status_texts(snapshot.status), process))
+        return groups, b"".join((*chain(*others), *self._status_texts(snapshot.status), process))
 
     def _begin(self, families: tuple[TraceFamily, ...], workspaces: frozenset[str]) -> None:
         """Discard what was rendered, and render these families with these workspaces from now on."""
@@ -187,16 +191,15 @@ class _FamilyText:
         self._name = family.name
         self._head = head
         self._lines = SampleLines(family.name, family.label_names, family.buckets, workspaces)
-        self._rendered: tuple[object, object, bytes] = (None, None, b"")
+        self._rendered: tuple[object, object, _Pieces] = (None, None, ())
         self._kept: dict[LabelValues, tuple[Numbers, Exemplars, bytes]] = {}
 
-    def render(self, totals: SeriesTotals, exemplars: SeriesExemplars) -> bytes:
+    def render(self, totals: SeriesTotals, exemplars: SeriesExemplars) -> _Pieces:
         """The whole text: the same object if nothing has changed."""
         series, found = totals.get(self._name, _NOTHING), exemplars.get(self._name, _NOTHING)
         if self._rendered[0] is not series or self._rendered[1] is not found:
             self._kept = {labels: self._series(labels, numbers, found) for labels, numbers in series.items()}
-            text = b"".join((self._head, *(lines for _, _, lines in self._kept.values())))
-            self._rendered = (series, found, text)
+            self._rendered = (series, found, (self._head, *(lines for _, _, lines in self._kept.values())))
         return self._rendered[2]
 
     def _series(
@@ -216,15 +219,15 @@ class _Gzip:
     """Compresses texts whose first part rarely changes. While it stays the same, it is not compressed again."""
 
     def __init__(self) -> None:
-        self._before: list[bytes] | None = None
+        self._before: list[_Pieces] | None = None
         self._compressed = b""
         self._compressor = _compressor()
 
-    def compress(self, first: list[bytes], rest: bytes) -> bytes:
+    def compress(self, first: list[_Pieces], rest: bytes) -> bytes:
         """The whole text as one gzip member. ``first``: the part that rarely changes."""
         if first != self._before:
             self._before, self._compressor = first, _compressor()
-            self._compressed = b"".join(map(self._compressor.compress, first))
+            self._compressed = b"".join(self._compressor.compress(b"".join(pieces)) for pieces in first)
         compressor = self._compressor.copy()
         return b"".join((self._compressed, compressor.compress(rest), compressor.flush()))
 
