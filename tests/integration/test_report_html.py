@@ -1,6 +1,7 @@
 """`report --format html` and `--output` against a real MLflow server."""
 
 import json
+import os
 import re
 import shlex
 import subprocess
@@ -90,6 +91,15 @@ def test_a_mistake_leaves_the_file_as_it_was(config: Path, tmp_path: Path) -> No
     done = run(config, "--format=html", f"--output={tmp_path / 'nowhere' / 'report.html'}")
     assert (done.exit_code, len(done.stderr.splitlines())) == (2, 1)
     assert "--output: cannot write" in done.stderr
+
+
+def test_a_pipe_is_not_replaced_by_a_file(config: Path, tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    done = run(config, f"--output={pipe}")
+    assert (done.exit_code, len(done.stderr.splitlines())) == (2, 1)
+    assert f"--output: {pipe} is not a regular file" in done.stderr
+    assert pipe.is_fifo()
 
 
 def test_without_matplotlib_one_line_says_what_to_install_before_mlflow_is_asked(tmp_path: Path) -> None:

@@ -85,8 +85,6 @@ def run(settings: Config, span: Span, output: Path, target: Mapping[str, str], p
     library.source.require_experiments()
     history = History(meter, span, target, wiring.ms(settings.series.ttl), library.source.workspaces())
     found = library.read(Query(span.since_ms, span.until_ms), progress, inside=settings.spans.enabled)
-    if output.exists() and not output.is_file():
-        raise UserError(f"--output: {output.resolve()} is not a regular file, which promtool needs")
     with written_file.at(output) as file:
         for piece in history.lines(record for record, _ in found):
             file.write(piece)

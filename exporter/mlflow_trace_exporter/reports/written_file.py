@@ -14,6 +14,8 @@ def at(path: Path) -> Iterator[IO[str]]:
     """A file that appears at ``path``, the value of --output, only when it is complete. Raises UserError if it cannot
     be written."""
     path = path.resolve()  # follow a symbolic link
+    if path.exists() and not path.is_file():  # a device or pipe would be replaced
+        raise UserError(f"--output: {path} is not a regular file")
     try:
         with NamedTemporaryFile("w", encoding="utf-8", dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
             part = Path(file.name)
