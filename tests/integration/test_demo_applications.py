@@ -82,7 +82,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
             )
         ]
         eventually(
-            lambda: _is_enough(mlflow, running[0].log.read_text()), "all that can fail has failed", 120, every_s=1
+            lambda: _is_enough(mlflow, running[0].log.read_text()), "all that can fail has failed", 180, every_s=1
         )
         for process in running:
             processes.stop(process, 90)  # it answers what was asked, and sends what is left

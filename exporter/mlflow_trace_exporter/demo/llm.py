@@ -38,7 +38,7 @@ CACHED_PREFIX_TOKENS = 128
 FREE_PLAN = "stand-in-of-the-free-plan"
 """A key of a plan that is not made for so many requests."""
 
-REFUSED_SHARE = 0.8
+REFUSED_SHARE = 0.9
 TOOL_SHARE = 0.4
 CHUNK_WORDS = 3
 DIMENSIONS = 16
