@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Mapping
+from fnmatch import fnmatch
 from pathlib import Path
 
 from prometheus import exporter, models, objectives, promtool, recording, traces, versions
@@ -22,8 +23,12 @@ def rules() -> dict[str, str]:
 
 def tests() -> dict[str, str]:
     """The YAML of each file of tests, by its name."""
-    groups = [group.name for file in RULES for group in file.groups]
-    return {file.name: file.text(groups) for file in promtool.FILES}
+    return {file.name: file.text(_groups(file.rules)) for file in promtool.FILES}
+
+
+def _groups(files: str) -> list[str]:
+    """The names of the groups in these files."""
+    return [group.name for file in RULES if fnmatch(file.name, files) for group in file.groups]
 
 
 def write(folder: Path, texts: Mapping[str, str]) -> None:

@@ -1223,7 +1223,7 @@ BREAKAGES = (
         ON_EXPORTER,
         "!= min without (instance, pod) (mlflow_experiment",
         "!= min without (pod) (mlflow_experiment",
-        f"{RULES} -k 'do_what and exporter'",
+        f"{RULES} -k 'do_what and several'",
     ),
     Breakage(
         "page about what is not known",

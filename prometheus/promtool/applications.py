@@ -14,36 +14,36 @@ CHATBOT = {"__name__": TEAMS, "job": "exporter", "experiment": "chatbot", "envir
 FILE = CaseFile(
     "applications.yml",
     "Each application is judged by itself, and its alerts have its name and its team.",
-    "1m",
+    "2m",
     (
         Case(
             "an application with 10 of 1,010 traces a minute fails wholly beside a big one that is healthy",
             "1m",
             [
-                A.objective("production", 240, "checkout-bot", "checkout", error_ratio=0.05, min_traces=20),
-                A.objective("production", 240, "search", "discovery", error_ratio=0.05, min_traces=20),
-                A.version("production", "1.4.0", "checkout-bot", traces="0+10x240", errors="0x120 0+10x120"),
-                A.version("production", "1.4.0", "search", traces="0+1000x240", errors="0+1x240"),
+                A.objective("production", 190, "checkout-bot", "checkout", error_ratio=0.05, min_traces=20),
+                A.objective("production", 190, "search", "discovery", error_ratio=0.05, min_traces=20),
+                A.version("production", "1.4.0", "checkout-bot", traces="0+10x190", errors="0x120 0+10x70"),
+                A.version("production", "1.4.0", "search", traces="0+1000x190", errors="0+1x190"),
             ],
             (
                 ask(PAGES, "125m"),
-                ask(PAGES, "131m", one(alertname="MlflowMostTracesFail", experiment="checkout-bot", team="checkout")),
+                ask(PAGES, "134m", one(alertname="MlflowMostTracesFail", experiment="checkout-bot", team="checkout")),
                 ask(
                     PAGES,
-                    "240m",
+                    "190m",
                     one(alertname="MlflowMostTracesFail", experiment="checkout-bot", team="checkout"),
                     one(alertname="MlflowErrorBudgetBurn", experiment="checkout-bot", team="checkout"),
                 ),
-                ask(FIRING, "240m", one(experiment="checkout-bot")),
+                ask(FIRING, "190m", one(experiment="checkout-bot")),
                 # what an environment shows of it
                 ask(
                     "round(environment:mlflow_trace_errors:ratio_increase1h, 0.0001)",
-                    "240m",
+                    "190m",
                     sample(0.0109, job="exporter", environment="production"),
                 ),
                 fires(
                     "MlflowMostTracesFail",
-                    "131m",
+                    "134m",
                     Fired(
                         {
                             "data": "traces",
@@ -62,10 +62,10 @@ FILE = CaseFile(
                         dashboard=(
                             "mlflow-overview?var-job=exporter&var-experiment=checkout-bot&var-environment=production"
                         ),
-                        traces="experiment=checkout-bot&environment=production&status=error&since=7260",
+                        traces="experiment=checkout-bot&environment=production&status=error&since=7440",
                         search=(
-                            "trace.status = 'ERROR' AND tag.environment = 'production' AND trace.end_time_ms > 7260000 "
-                            "AND trace.timestamp_ms > -597540000"
+                            "trace.status = 'ERROR' AND tag.environment = 'production' AND trace.end_time_ms > 7440000 "
+                            "AND trace.timestamp_ms > -597360000"
                         ),
                     ),
                 ),
@@ -76,34 +76,34 @@ FILE = CaseFile(
             "1m",
             [
                 A.objective(
-                    "production", 240, "strict", error_ratio=0.01, latency_seconds=5, latency_ratio=0.99, min_traces=20
+                    "production", 100, "strict", error_ratio=0.01, latency_seconds=5, latency_ratio=0.99, min_traces=20
                 ),
                 A.objective(
-                    "production", 240, "generous", error_ratio=0.4, latency_seconds=60, latency_ratio=0.6, min_traces=20
+                    "production", 100, "generous", error_ratio=0.4, latency_seconds=60, latency_ratio=0.6, min_traces=20
                 ),
-                A.application("production", "none", info={"": "1x240"}),
+                A.application("production", "none", info={"": "1x100"}),
                 *(
-                    A.version("production", "1", name, traces="0+100x240", errors="0+10x240", slow="0+10x240")
+                    A.version("production", "1", name, traces="0+100x100", errors="0+10x100", slow="0+10x100")
                     for name in ("strict", "generous", "none")
                 ),
             ],
-            (ask(FIRING, "240m", one(experiment="strict")),),
+            (ask(FIRING, "100m", one(experiment="strict")),),
         ),
         Case(
             "little traffic is judged by the objective of each application - six traces an hour, and all fail",
             "1m",
             [
-                A.objective("production", 240, "few are enough", error_ratio=0.05, min_traces=6),
-                A.objective("production", 240, "few are chance", error_ratio=0.05, min_traces=100),
-                A.objective("production", 240, "busy", error_ratio=0.05, min_traces=100),
-                A.version("production", "1", "few are enough", traces="0+0.1x240", errors="0+0.1x240"),
-                A.version("production", "1", "few are chance", traces="0+0.1x240", errors="0+0.1x240"),
-                A.version("production", "1", "busy", traces="0+100x240", errors="0x240"),
+                A.objective("production", 180, "few are enough", error_ratio=0.05, min_traces=6),
+                A.objective("production", 180, "few are chance", error_ratio=0.05, min_traces=100),
+                A.objective("production", 180, "busy", error_ratio=0.05, min_traces=100),
+                A.version("production", "1", "few are enough", traces="0+0.1x180", errors="0+0.1x180"),
+                A.version("production", "1", "few are chance", traces="0+0.1x180", errors="0+0.1x180"),
+                A.version("production", "1", "busy", traces="0+100x180", errors="0x180"),
             ],
             (
                 ask(
                     PAGES,
-                    "240m",
+                    "180m",
                     one(alertname="MlflowErrorBudgetBurn", experiment="few are enough"),
                 ),
             ),
@@ -135,27 +135,27 @@ FILE = CaseFile(
             "an older exporter has no teams, and objectives by environment; they apply to each of its applications",
             "1m",
             [
-                A.objective_of_older("production", 240, error_ratio=0.05, min_traces=20),
-                A.version("production", "1", "failing", traces="0+10x240", errors="0+10x240"),
-                A.version("production", "1", "healthy", traces="0+1000x240", errors="0x240"),
-                A.version("staging", "1", "failing", traces="0+10x240", errors="0+10x240"),
-                A.application("staging", "stuck", in_progress="8x240"),
+                A.objective_of_older("production", 100, error_ratio=0.05, min_traces=20),
+                A.version("production", "1", "failing", traces="0+10x100", errors="0+10x100"),
+                A.version("production", "1", "healthy", traces="0+1000x100", errors="0x100"),
+                A.version("staging", "1", "failing", traces="0+10x100", errors="0+10x100"),
+                A.application("staging", "stuck", in_progress="8x100"),
             ],
             (
                 ask(
                     'group by (alertname, experiment, environment) (ALERTS{alertstate="firing",severity="critical"})',
-                    "240m",
+                    "100m",
                     one(alertname="MlflowErrorBudgetBurn", experiment="failing", environment="production"),
                     one(alertname="MlflowMostTracesFail", experiment="failing", environment="production"),
                 ),
                 ask(
                     'group by (experiment, environment) (ALERTS{alertstate="firing",alertname=~".*Stuck.*"})',
-                    "240m",
+                    "100m",
                     one(experiment="stuck", environment="staging"),
                 ),
                 ask(
                     TEAMS,
-                    "240m",
+                    "100m",
                     *(
                         one(**CHATBOT | {"experiment": experiment, "environment": environment})
                         for experiment, environment in (
@@ -195,7 +195,7 @@ FILE = CaseFile(
             (
                 *(
                     ask(f'{TEAMS}{{experiment="chatbot"}}', at, one(**CHATBOT, team=team))
-                    for at, team in (("19m", "a"), ("30m", "a"), ("40m", "a"), ("41m", "b"), ("60m", "b"))
+                    for at, team in (("19m", "a"), ("30m", "a"), ("40m", "a"), ("42m", "b"), ("60m", "b"))
                 ),
                 ask(
                     f'{TEAMS}{{experiment="back and forth"}}',

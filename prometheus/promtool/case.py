@@ -228,8 +228,8 @@ class CaseFile:
     evaluation_interval: str
     cases: tuple[Case, ...]
     rules: str = "mlflow-[^m]*.yml"
-    """The files of rules that are evaluated: by default all but those about the inside of traces, because evaluating
-    rules takes time, and most cases have no such series."""
+    """The files of rules that are evaluated: by default all but those about the inside of traces. Most cases have no
+    such series, and an evaluation takes as long for a rule without series as for others."""
 
     def text(self, groups: Iterable[str]) -> str:
         """The file as YAML; rules are evaluated in the order of the ``groups``."""

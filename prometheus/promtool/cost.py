@@ -9,7 +9,7 @@ FIRING = 'count by (alertname, environment) (ALERTS{alertstate="firing",data="tr
 FILE = CaseFile(
     "cost.yml",
     "Cost compared with the daily objective.",
-    "5m",
+    "10m",
     (
         Case(
             (

@@ -206,47 +206,47 @@ FILE = CaseFile(
             "exactly the allowed share, and exactly 14.4 times that",
             "1m",
             [
-                A.objective("allowed", 400, error_ratio=0.05, min_traces=20),
-                A.objective("at 14.4", 400, error_ratio=0.05, min_traces=20),
-                A.objective("above 14.4", 400, error_ratio=0.05, min_traces=20),
-                A.version("allowed", "1", traces="0+100x400", errors="0+5x400"),
-                A.version("at 14.4", "1", traces="0+100x400", errors="0+72x400"),
-                A.version("above 14.4", "1", traces="0+100x400", errors="0+73x400"),
+                A.objective("allowed", 100, error_ratio=0.05, min_traces=20),
+                A.objective("at 14.4", 100, error_ratio=0.05, min_traces=20),
+                A.objective("above 14.4", 100, error_ratio=0.05, min_traces=20),
+                A.version("allowed", "1", traces="0+100x100", errors="0+5x100"),
+                A.version("at 14.4", "1", traces="0+100x100", errors="0+72x100"),
+                A.version("above 14.4", "1", traces="0+100x100", errors="0+73x100"),
             ],
             (
                 ask(
                     'count by (alertname, environment, burn_rate) (ALERTS{alertstate="firing",severity="critical"})',
-                    "400m",
+                    "100m",
                     one(alertname="MlflowErrorBudgetBurn", environment="at 14.4", burn_rate="6"),
                     one(alertname="MlflowErrorBudgetBurn", environment="above 14.4", burn_rate="6"),
                     one(alertname="MlflowErrorBudgetBurn", environment="above 14.4", burn_rate="14.4"),
                     one(alertname="MlflowMostTracesFail", environment="above 14.4"),
                 ),
-                ask('ALERTS{alertstate="firing",environment="allowed"}', "400m"),
+                ask('ALERTS{alertstate="firing",environment="allowed"}', "100m"),
             ),
         ),
         Case(
             "the same errors against different objectives, side by side",
             "1m",
             [
-                A.objective("production", 400, error_ratio=0.05, min_traces=20),
-                A.objective("staging", 400, error_ratio=0.4, min_traces=20),
-                OTHER.objective("production", 400, error_ratio=0.9, min_traces=20),
-                A.version("production", "1", traces="0+100x400", errors="0+35x400"),
-                A.version("staging", "1", traces="0+100x400", errors="0+35x400"),
-                A.version("without objective", "1", traces="0+100x400", errors="0+35x400"),
-                OTHER.version("production", "1", traces="0+100x400", errors="0+35x400"),
+                A.objective("production", 100, error_ratio=0.05, min_traces=20),
+                A.objective("staging", 100, error_ratio=0.4, min_traces=20),
+                OTHER.objective("production", 100, error_ratio=0.9, min_traces=20),
+                A.version("production", "1", traces="0+100x100", errors="0+35x100"),
+                A.version("staging", "1", traces="0+100x100", errors="0+35x100"),
+                A.version("without objective", "1", traces="0+100x100", errors="0+35x100"),
+                OTHER.version("production", "1", traces="0+100x100", errors="0+35x100"),
             ],
             (
                 ask(
                     'group by (job, environment) (ALERTS{alertstate="firing",data="traces"})',
-                    "400m",
+                    "100m",
                     one(job="exporter", environment="production"),
                 ),
                 # 14.4 times 40 % would be 576 %
                 ask(
                     'round(experiment_environment:mlflow_objective_error_ratio:burn{job="exporter"}, 0.001)',
-                    "400m",
+                    "100m",
                     sample(0.72, job="exporter", experiment="chatbot", environment="production", burn_rate="14.4"),
                     sample(0.3, job="exporter", experiment="chatbot", environment="production", burn_rate="6"),
                     sample(0.15, job="exporter", experiment="chatbot", environment="production", burn_rate="3"),
@@ -262,13 +262,13 @@ FILE = CaseFile(
             "an objective whose 14.4-fold exceeds 100 % can still be missed",
             "1m",
             [
-                A.objective("staging", 400, error_ratio=0.4, min_traces=20),
-                A.version("staging", "1", traces="0+100x400", errors="0+86x400"),
+                A.objective("staging", 100, error_ratio=0.4, min_traces=20),
+                A.version("staging", "1", traces="0+100x100", errors="0+86x100"),
             ],
             (
                 ask(
                     CRITICAL_BURNS,
-                    "400m",
+                    "100m",
                     one(alertname="MlflowErrorBudgetBurn", burn_rate="14.4"),
                     one(alertname="MlflowErrorBudgetBurn", burn_rate="6"),
                     one(alertname="MlflowMostTracesFail"),
@@ -279,12 +279,12 @@ FILE = CaseFile(
             "without traffic there is no ratio and no alert",
             "1m",
             [
-                A.objective("production", 200, error_ratio=0.05, min_traces=20),
-                A.version("production", "1", traces="500x200", errors="500x200"),
+                A.objective("production", 60, error_ratio=0.05, min_traces=20),
+                A.version("production", "1", traces="500x60", errors="500x60"),
             ],
             (
-                ask(ERRORS_5M, "200m"),
-                ask('ALERTS{data="traces"}', "200m"),
+                ask(ERRORS_5M, "60m"),
+                ask('ALERTS{data="traces"}', "60m"),
             ),
         ),
         Case(
@@ -309,36 +309,36 @@ FILE = CaseFile(
             "1m",
             [
                 EXPORTER.exporter(
-                    120,
+                    60,
                     "mlflow_up",
                     "catching_up",
-                    up="1x120 0x60",
-                    last_poll="0+60x120 stale",
-                    poll_interval="15x120 stale",
+                    up="1x60 0x60",
+                    last_poll="0+60x60 stale",
+                    poll_interval="15x60 stale",
                 ),
-                EXPORTER.objective("production", 120, error_ratio="0.05x120 stale", min_traces="20x120 stale"),
-                EXPORTER.version("production", "1", traces="0+10x120 stale", errors="0+10x120 stale"),
+                EXPORTER.objective("production", 60, error_ratio="0.05x60 stale", min_traces="20x60 stale"),
+                EXPORTER.version("production", "1", traces="0+10x60 stale", errors="0+10x60 stale"),
             ],
             (
                 ask(
                     'count by (alertname) (ALERTS{alertstate="firing",severity=~"critical|none"})',
-                    "120m",
+                    "60m",
                     sample(2, alertname="MlflowErrorBudgetBurn"),
                     one(alertname="MlflowMostTracesFail"),
                 ),
                 # MlflowTracesStale makes Alertmanager inhibit the others
                 ask(
                     'count by (alertname, job, severity) (ALERTS{alertstate="firing",severity=~"critical|none"})',
-                    "122m",
+                    "62m",
                     one(alertname="MlflowTracesStale", job="mlflow-trace-exporter", severity="none"),
                     sample(2, alertname="MlflowErrorBudgetBurn", job="mlflow-trace-exporter", severity="critical"),
                     one(alertname="MlflowMostTracesFail", job="mlflow-trace-exporter", severity="critical"),
                 ),
                 # not 0, which would look healthy
-                ask(ERRORS_5M, "135m"),
+                ask(ERRORS_5M, "75m"),
                 ask(
                     'count by (alertname) (ALERTS{alertstate="firing"})',
-                    "150m",
+                    "90m",
                     one(alertname="MlflowTracesStale"),
                     one(alertname="MlflowTraceExporterDown"),
                     sample(2, alertname="MlflowErrorBudgetBurn"),
@@ -352,23 +352,23 @@ FILE = CaseFile(
             ),
             "1m",
             [
-                EXPORTER.exporter(300, last_poll="0+60x140 8400x59 12000+60x100"),
-                EXPORTER.objective("production", 300, error_ratio=0.05, min_traces=20),
+                EXPORTER.exporter(135, last_poll="0+60x60 3600x34 5700+60x40"),
+                EXPORTER.objective("production", 135, error_ratio=0.05, min_traces=20),
                 EXPORTER.version(
-                    "production", "1", traces="0+100x140 14000x59 14000+100x100", errors="0x80 100+100x59 6000x200"
+                    "production", "1", traces="0+100x60 6000x34 6000+100x40", errors="0x10 100+100x49 5000x75"
                 ),
             ],
             (
                 ask(
                     FIRING_PAGES,
-                    "140m",
+                    "60m",
                     one(alertname="MlflowErrorBudgetBurn", burn_rate="14.4"),
                     one(alertname="MlflowErrorBudgetBurn", burn_rate="6"),
                     one(alertname="MlflowMostTracesFail"),
                 ),
                 ask(
                     FIRING_PAGES,
-                    "199m",
+                    "94m",
                     one(alertname="MlflowErrorBudgetBurn", burn_rate="14.4"),
                     one(alertname="MlflowErrorBudgetBurn", burn_rate="6"),
                     one(alertname="MlflowMostTracesFail"),
@@ -376,13 +376,13 @@ FILE = CaseFile(
                 ),
                 ask(
                     FIRING_PAGES,
-                    "203m",
+                    "98m",
                     one(alertname="MlflowErrorBudgetBurn", burn_rate="14.4"),
                     one(alertname="MlflowErrorBudgetBurn", burn_rate="6"),
                     one(alertname="MlflowMostTracesFail"),
                     one(alertname="MlflowTracesStale"),
                 ),
-                ask(FIRING_PAGES, "240m"),
+                ask(FIRING_PAGES, "135m"),
             ),
         ),
         Case(

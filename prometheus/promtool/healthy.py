@@ -8,7 +8,7 @@ A = Target()
 FILE = CaseFile(
     "healthy.yml",
     "All series that rules read, in a healthy state.",
-    "5m",
+    "10m",
     (
         Case(
             "nothing fires in three days",

@@ -8,7 +8,7 @@ A = Target(job="exporter")
 FILE = CaseFile(
     "little-traffic.yml",
     "Failed traces with little traffic.",
-    "5m",
+    "10m",
     (
         Case(
             "one trace in ten minutes is enough if all fail; one failure a day is not",

@@ -11,7 +11,7 @@ FIRING = 'count by (environment) (ALERTS{alertstate="firing",alertname="MlflowNo
 FILE = CaseFile(
     "no-traces.yml",
     "Traffic that stops.",
-    "10m",
+    "20m",
     (
         Case(
             (
@@ -80,7 +80,7 @@ FILE = CaseFile(
                 A.version("production", "1.4.0", traces="0+10x400 stale"),
             ],
             (
-                ask(FIRING, "34h", one(environment="production")),
+                ask(FIRING, "35h", one(environment="production")),
                 ask(NO_TRACES, "58h"),
             ),
         ),

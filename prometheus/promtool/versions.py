@@ -10,7 +10,7 @@ FAILING_VERSIONS = 'count by (version) (ALERTS{alertname="MlflowVersionFailsMore
 FILE = CaseFile(
     "versions.yml",
     "A version that is worse than the others of its application.",
-    "1m",
+    "2m",
     (
         Case(
             (
