@@ -27,8 +27,9 @@ def tests() -> dict[str, str]:
 
 
 def _groups(files: str) -> list[str]:
-    """The names of the groups in these files."""
-    return [group.name for file in RULES if fnmatch(file.name, files) for group in file.groups]
+    """The names of the groups in these files. Go's globs, which promtool reads, negate with ^ and Python's with !."""
+    pattern = files.replace("[^", "[!")
+    return [group.name for file in RULES if fnmatch(file.name, pattern) for group in file.groups]
 
 
 def write(folder: Path, texts: Mapping[str, str]) -> None:
