@@ -19,7 +19,7 @@ from mlflow_trace_exporter.demo.pager import Notification, Pager
 from mlflow_trace_exporter.demo.processes import Processes, fetch, free_port
 from tests.integration.test_trace_list import ids
 from tests.support.prometheus_api import PrometheusApi
-from tests.support.real import Exporter, Mlflow, Trace, eventually, now_ms, tool
+from tests.support.real import Exporter, Mlflow, ServerProcesses, Trace, eventually, now_ms, tool
 
 PRODUCTION = {"environment": "production", "app_version": "1.4.0"}
 BROKEN = {"environment": "production", "app_version": "1.5.0"}
@@ -190,7 +190,7 @@ def counted(exporter: Exporter) -> float:
 @pytest.mark.long
 def test_mlflow_is_killed_and_what_depends_on_it_is_inhibited(tmp_path: Path) -> None:
     (tmp_path / "mlflow").mkdir()
-    with Processes(tmp_path / "mlflow") as processes:
+    with ServerProcesses(tmp_path / "mlflow") as processes:
         mlflow = Mlflow(tmp_path / "mlflow", processes, free_port())
         experiment = mlflow.experiment()
         exporter = Exporter(tmp_path, settings(mlflow, experiment))

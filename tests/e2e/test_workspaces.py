@@ -14,15 +14,15 @@ import requests
 import yaml
 from mlflow.utils.workspace_context import WorkspaceContext
 
-from mlflow_trace_exporter.demo.processes import Process, Processes, free_port
+from mlflow_trace_exporter.demo.processes import Process, free_port
 from tests.support.browser import browse
 from tests.support.commands import config_file, invoke
-from tests.support.real import Exporter, Mlflow, Trace, eventually, now_ms
+from tests.support.real import Exporter, Mlflow, ServerProcesses, Trace, eventually, now_ms
 
 WORKSPACE = "team-a"
 
 
-class WithMore(Processes):
+class WithMore(ServerProcesses):
     """Starts MLflow servers with more flags and variables."""
 
     def __init__(self, data: Path, *flags: str, **environment: str) -> None:
@@ -140,6 +140,7 @@ def server_with_users(data: Path, *flags: str) -> Iterator[Mlflow]:
         "admin_username": ADMIN[0],
         "admin_password": ADMIN[1],
         "authorization_function": "mlflow.server.auth:authenticate_request_basic_auth",
+        "auth_cache_ttl_seconds": "600",  # of passwords; to verify one takes a tenth of a second of CPU
     }
     (data / "auth.ini").write_text("\n".join(["[mlflow]", *(f"{key} = {value}" for key, value in auth.items())]))
     variables = {"MLFLOW_AUTH_CONFIG_PATH": str(data / "auth.ini"), "MLFLOW_FLASK_SERVER_SECRET_KEY": "secret"}

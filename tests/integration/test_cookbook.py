@@ -20,11 +20,11 @@ import pytest
 from mlflow.entities import SpanType, Trace, TraceInfo
 
 from mlflow_trace_exporter import make_report
-from mlflow_trace_exporter.demo.processes import CHATBOT_ENVIRONMENT, HOST, Processes, free_port
+from mlflow_trace_exporter.demo.processes import CHATBOT_ENVIRONMENT, HOST, free_port
 from mlflow_trace_exporter.settings.config import Config
 from tests.support.asker import RELEASES, USERS
 from tests.support.commands import config_file, invoke
-from tests.support.real import Mlflow, eventually
+from tests.support.real import Mlflow, ServerProcesses, eventually
 
 pytestmark = pytest.mark.long
 
@@ -65,7 +65,7 @@ class Cookbook:
 @pytest.fixture(scope="module")
 def cookbook(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cookbook]:
     directory = tmp_path_factory.mktemp("cookbook")
-    with Processes(directory) as processes:
+    with ServerProcesses(directory) as processes:
         mlflow, port = Mlflow(directory, processes, free_port()), free_port()
         processes.start("llm", ["mlflow_trace_exporter.demo.llm", str(port)], {})
         processes.wait_until_ready(f"http://{HOST}:{port}/health", lambda: False)

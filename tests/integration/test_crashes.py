@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from mlflow_trace_exporter.demo.processes import Processes, free_port
+from mlflow_trace_exporter.demo.processes import free_port
 from tests.support.crashes import require_that_kills_change_nothing
-from tests.support.real import Mlflow
+from tests.support.real import Mlflow, ServerProcesses
 
 
 @pytest.mark.long
 def test_fault_3_killed_at_random_under_traffic(tmp_path: Path) -> None:
-    with Processes(tmp_path) as processes:
+    with ServerProcesses(tmp_path) as processes:
         require_that_kills_change_nothing(Mlflow(tmp_path, processes, free_port()), tmp_path)

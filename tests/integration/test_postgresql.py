@@ -7,11 +7,11 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from mlflow_trace_exporter.demo.processes import Processes, free_port
+from mlflow_trace_exporter.demo.processes import free_port
 from tests.integration.test_source import *  # noqa: F403 - the same tests, with the server below
 from tests.support.crashes import require_that_kills_change_nothing
 from tests.support.postgresql import PostgreSQL
-from tests.support.real import Mlflow
+from tests.support.real import Mlflow, ServerProcesses
 
 pytestmark = pytest.mark.long
 
@@ -21,7 +21,7 @@ def mlflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mlflow]:
     if os.geteuid() != 0:
         pytest.skip("only root can start PostgreSQL as its own user")
     directory = tmp_path_factory.mktemp("mlflow-on-postgresql")
-    with TemporaryDirectory() as data, Processes(directory) as processes:
+    with TemporaryDirectory() as data, ServerProcesses(directory) as processes:
         database = PostgreSQL(Path(data), "127.0.0.1", free_port())
         database.start(processes)
         yield Mlflow(directory, processes, free_port(), database.store)

@@ -17,9 +17,9 @@ import pytest
 import requests
 from prometheus_client.utils import floatToGoString
 
-from mlflow_trace_exporter.demo.processes import HOST, Processes, free_port
+from mlflow_trace_exporter.demo.processes import HOST, free_port
 from tests.support import endless
-from tests.support.real import Exporter, Mlflow, Samples, Trace, eventually, now_ms, tool
+from tests.support.real import Exporter, Mlflow, Samples, ServerProcesses, Trace, eventually, now_ms, tool
 
 START_MS = 1_790_000_000_000
 PRODUCTION = {"environment": "production", "app_version": "1.4.0"}
@@ -217,7 +217,7 @@ def test_an_experiment_made_later_is_picked_up(mlflow: Mlflow, tmp_path: Path) -
 
 
 def test_fault_18_an_outage_of_mlflow_is_shown_and_caught_up(tmp_path: Path) -> None:
-    with Processes(tmp_path) as processes:
+    with ServerProcesses(tmp_path) as processes:
         mlflow = Mlflow(tmp_path, processes, free_port())
         experiment = mlflow.experiment()
         mlflow.log(experiment, *KNOWN)
@@ -448,7 +448,7 @@ def test_every_line_of_the_log_is_json_from_start_to_stop(tmp_path: Path) -> Non
     """MLflow's client logs plain lines, if it is let."""
     (tmp_path / "web.yml").write_text("basic_auth_users: {}\n")
     flags = ("--log.format=json", "--log.level=debug", f"--web.config.file={tmp_path}/web.yml")
-    with Processes(tmp_path) as processes:
+    with ServerProcesses(tmp_path) as processes:
         mlflow = Mlflow(tmp_path, processes, free_port())
         experiment = mlflow.experiment()
         mlflow.log(experiment, *KNOWN)
