@@ -166,7 +166,7 @@ def triage(
 def _deferred(verdict: Verdict, record: TraceRecord, at: Pending) -> tuple[Verdict, TraceRecord, Pending]:
     if verdict is not Verdict.COUNT:
         return verdict, record, at
-    return Verdict.WAIT, record, replace(at, next_ms=record.seen_ms)
+    return Verdict.WAIT, record, replace(at, next_ms=min(at.next_ms, record.seen_ms))
 
 
 def unseen(pending: Sequence[Pending], now_ms: int) -> Batch:

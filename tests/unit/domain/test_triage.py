@@ -40,6 +40,16 @@ def pending(first: TraceRecord) -> Known:
     return Known({}, {waiting.trace_id: waiting})
 
 
+def test_a_trace_that_cannot_be_counted_yet_is_due_since_it_was_final() -> None:
+    """Passes that read it again do not postpone it, or it could be due at no tick."""
+    known = pending(seen(0))
+    for ms in (FILL_MS, FILL_MS + 1, FILL_MS + MINUTE_MS):
+        batch = triage([seen(ms)], known, 0, lambda each: METER.place(each, METER.admission(())), counts=False)
+        (waiting,) = batch.pending
+        assert (waiting.next_ms, batch.counted) == (END_MS + FILL_MS, ())
+        known = Known({}, {waiting.trace_id: waiting})
+
+
 @pytest.mark.parametrize(
     ("fields", "settle_ms"),
     [
