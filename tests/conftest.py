@@ -66,6 +66,7 @@ ON_ONE_WORKER = (
     "tests/e2e/test_dashboards.py",
     "tests/integration/test_cookbook.py",
     "tests/integration/test_postgresql.py",
+    "tests/integration/test_spans.py",
 )
 """Modules with a fixture that takes long: it is made once, and not for each worker that gets some of their tests."""
 

@@ -1,0 +1,445 @@
+"""What is inside traces of real SDKs, read from a real MLflow server (faults 31 and 32): it has the same sums."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from http.server import BaseHTTPRequestHandler
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
+from sqlalchemy import text
+
+from mlflow_trace_exporter.counting import recent, span_reader
+from mlflow_trace_exporter.counting.ledger import Ledger
+from mlflow_trace_exporter.counting.poller import Clock, Poller
+from mlflow_trace_exporter.demo.processes import HOST, Processes, free_port
+from mlflow_trace_exporter.domain import triage
+from mlflow_trace_exporter.metrics.families import DIFFERING, MISSING
+from mlflow_trace_exporter.metrics.inside import CALL_DURATION, CALL_ERRORS, STEP_DURATION
+from mlflow_trace_exporter.metrics.model import SUM
+from mlflow_trace_exporter.metrics.status import Snapshot, Status
+from mlflow_trace_exporter.settings.config import Config
+from mlflow_trace_exporter.wiring import now_ms, open_meter, open_source, poll_settings
+from tests.support.builders import BUILD
+from tests.support.proxy import Misbehave, Proxy, proxy, respond
+from tests.support.real import Mlflow, Trace
+from tests.support.rig import TRACES, cells
+
+pytestmark = pytest.mark.long
+
+LLM = "mlflow_trace_exporter.demo.llm"
+FIRST_CHUNK = "mlflow_llm_time_to_first_chunk_seconds"
+INPUT, OUTPUT = "mlflow_llm_input_tokens_total", "mlflow_llm_output_tokens_total"
+INPUT_COST, OUTPUT_COST = "mlflow_llm_input_cost_usd_total", "mlflow_llm_output_cost_usd_total"
+REPEATED = {"gpt-4o": 2}
+"""The spans with this model that repeat a call below them."""
+
+
+@dataclass(frozen=True)
+class Store:
+    """A server, the experiment with the traces, and their ids by shape."""
+
+    mlflow: Mlflow
+    experiment: str
+    ids: Mapping[str, str]
+
+    @property
+    def experiment_id(self) -> str:
+        return self.mlflow.experiment_id(self.experiment)
+
+    def by(self, dimension: str, metric: str = "span_count", aggregation: str = "COUNT") -> dict[str, float]:
+        """What MLflow itself says about spans."""
+        question: dict[str, Any] = {
+            "experiment_ids": [self.experiment_id],
+            "view_type": "SPANS",
+            "metric_name": metric,
+            "aggregations": [{"aggregation_type": aggregation}],
+            "dimensions": [dimension],
+        }
+        answer = requests.post(f"{self.mlflow.uri}/api/3.0/mlflow/traces/metrics", json=question, timeout=30).json()
+        return {each["dimensions"][dimension]: each["values"][aggregation] for each in answer["data_points"]}
+
+    def of_traces(self, key: str, part: str) -> float:
+        """The sum over what MLflow says of each trace."""
+        found = self.mlflow.client.search_traces(locations=[self.experiment_id], include_spans=False)
+        return float(sum(json.loads(each.info.trace_metadata.get(key, "{}")).get(part, 0) for each in found))
+
+
+class Read:
+    """An exporter in this process that reads the experiment with spans."""
+
+    def __init__(self, uri: str, store: Store, directory: Path, timeout: str) -> None:
+        settings = Config.model_validate(
+            {
+                "mlflow": {"tracking_uri": uri, "experiments": store.experiment, "timeout": timeout},
+                "poll": {"interval": "1s", "start": "earliest"},
+                "spans": {"enabled": True},
+                "series": {"zero_hold": "0s"},
+            }
+        )
+        meter = open_meter(settings)
+        self.ledger = Ledger(directory / "ledger.db")
+        self.ledger.totals.adopt(meter.families)
+        self.published: list[Snapshot] = []
+        self.poller = Poller(
+            open_source(settings),
+            self.ledger,
+            meter,
+            self.published.append,
+            poll_settings(settings),
+            Status.begin(BUILD),
+            Clock(now_ms),
+        )
+
+    def until(self, is_there: Callable[[], bool], what: str, timeout_s: float = 60) -> "Read":
+        """Poll until that is so."""
+        deadline_s = time.monotonic() + timeout_s
+        while not is_there():
+            assert time.monotonic() < deadline_s, (
+                f"{what}; {self.published[-1].status.failure}, {self.ledger.pending()} wait"
+            )
+            self.poller.tick()
+        return self
+
+    def all(self, traces: int) -> "Read":
+        """Poll until so many traces are counted."""
+        return self.until(lambda: self.sums(TRACES)[()] == traces, f"{traces} are counted")
+
+    def sums(self, family: str, *labels: int, part: str | None = None) -> Counter[tuple[str, ...]]:
+        """The sums of a family over all labels but those at these places; of a histogram, how many observations."""
+        found: Counter[tuple[str, ...]] = Counter()
+        for cell, value in cells(self.published[-1]).items():
+            if cell.family == family and (cell.part == part if part else cell.part != SUM) and value:
+                found[tuple(cell.labels[at] for at in labels)] += value  # type: ignore[assignment]  # a float for cost
+        return found
+
+
+@contextmanager
+def reading(uri: str, store: Store, directory: Path, timeout: str = "30s") -> Iterator[Read]:
+    """An exporter for the time of a block."""
+    read = Read(uri, store, directory, timeout)
+    try:
+        yield read
+    finally:
+        read.ledger.close()
+
+
+PROVIDER, MODEL, STATUS = 3, 4, 5
+SPAN_TYPE, SPAN_NAME = 3, 4
+
+
+def otlp_span(trace: int, number: int, parent: int | None, name: str, **attributes: str | int) -> Span:
+    """A span as an OTLP application sends it."""
+    values = {
+        key: AnyValue(int_value=value) if isinstance(value, int) else AnyValue(string_value=value)
+        for key, value in attributes.items()
+    }
+    start_ns = time.time_ns() - 10**9
+    return Span(
+        trace_id=trace.to_bytes(16),
+        span_id=number.to_bytes(8),
+        parent_span_id=b"" if parent is None else parent.to_bytes(8),
+        name=name,
+        start_time_unix_nano=start_ns,
+        end_time_unix_nano=start_ns + 5 * 10**8,
+        attributes=[KeyValue(key=key, value=value) for key, value in values.items()],
+    )
+
+
+def send(store: Store, *spans: Span) -> str:
+    """Send spans of a trace to MLflow's own endpoint. Returns the id of the trace."""
+    request = ExportTraceServiceRequest()
+    request.resource_spans.add().scope_spans.add().spans.extend(spans)
+    headers = {"Content-Type": "application/x-protobuf", "x-mlflow-experiment-id": store.experiment_id}
+    url = f"{store.mlflow.uri}/v1/traces"
+    requests.post(url, data=request.SerializeToString(), headers=headers, timeout=30).raise_for_status()
+    return f"tr-{spans[0].trace_id.hex()}"
+
+
+def otlp_trace(store: Store, number: int) -> str:
+    """Send a trace with one call."""
+    return send(store, otlp_span(number, 1, None, "otlp"), otlp_span(number, 2, 1, "chat", **MISTRAL))
+
+
+MISTRAL: dict[str, str | int] = {
+    "gen_ai.operation.name": "chat",
+    "gen_ai.provider.name": "mistral_ai",
+    "gen_ai.request.model": "mistral-large",
+    "gen_ai.usage.input_tokens": 40,
+    "gen_ai.usage.output_tokens": 4,
+}
+EXPECTED = 10 + 2 + 1
+"""The traces of ``tests.support.traced``, two over OTLP, and one without spans."""
+
+OTLP_TOOLS = 499
+"""Spans of ``_send_many_spans`` that OpenTelemetry calls tools. For MLflow's own sums they have no type."""
+
+FEW = 6
+
+
+@pytest.fixture(scope="module")
+def store(mlflow: Mlflow, tmp_path_factory: pytest.TempPathFactory) -> Store:
+    experiment, llm = mlflow.experiment(), f"http://{HOST}:{(port := free_port())}"
+    with Processes(tmp_path_factory.mktemp("llm")) as processes:
+        processes.start("llm", [LLM, str(port)], {})
+        processes.wait_until_ready(f"{llm}/health", lambda: False)
+        store = Store(mlflow, experiment, _application(experiment, llm, mlflow.uri))
+    otlp_trace(store, 1)
+    _send_many_spans(store)
+    mlflow.log(experiment, Trace(now_ms() - 600_000))
+    with mlflow._database.begin() as db:  # there is no other way to lose spans
+        lost = {"id": store.ids["lost"]}
+        db.execute(text("DELETE FROM spans WHERE trace_id = :id"), lost)
+        db.execute(text("UPDATE trace_info SET timestamp_ms = timestamp_ms - 600000 WHERE request_id = :id"), lost)
+    return store
+
+
+def _send_many_spans(store: Store) -> None:
+    """A trace of 1,000 spans, half of them calls. In one request: MLflow's SDK sends each by itself."""
+    call = {**MISTRAL, "gen_ai.provider.name": "openai", "gen_ai.request.model": "gpt-4o"}
+    tool: dict[str, str | int] = {"gen_ai.operation.name": "execute_tool"}
+    spans = (
+        otlp_span(2, number, 1, f"step {number % 7}", **(tool if number % 2 else call)) for number in range(2, 1_001)
+    )
+    send(store, otlp_span(2, 1, None, "many"), *spans)
+
+
+def _application(experiment: str, llm: str, uri: str) -> dict[str, str]:
+    with proxy(llm) as throttled:
+        throttled.misbehave = _throttle
+        done = subprocess.run(
+            [sys.executable, "-m", "tests.support.traced", experiment, llm, throttled.url],
+            env={**os.environ, "MLFLOW_TRACKING_URI": uri},
+            stdout=subprocess.PIPE,
+            check=True,
+        )
+    return dict(json.loads(done.stdout))
+
+
+def _throttle(handler: BaseHTTPRequestHandler, _: bytes) -> bool:
+    respond(handler, 429, b'{"error": {"message": "slow down", "type": "rate_limit"}}')
+    return True
+
+
+@pytest.fixture(scope="module")
+def few(store: Store) -> Store:
+    """Some small traces of one call each, in an experiment of their own."""
+    experiment = Store(store.mlflow, store.mlflow.experiment(), {})
+    return replace(experiment, ids={f"{number}": otlp_trace(experiment, 100 + number) for number in range(FEW)})
+
+
+@pytest.fixture(autouse=True)
+def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing about the traces is still to come, so there is nothing to wait for."""
+    for name in ("FILL_MS", "SETTLE_MS"):
+        monkeypatch.setattr(triage, name, 0)
+    monkeypatch.setattr(recent, "GROWING_AGAIN_MS", 0)
+
+
+@pytest.fixture(scope="module")
+def whole(store: Store, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Read]:
+    """All traces of the application, read without any fault."""
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        for name in ("FILL_MS", "SETTLE_MS"):
+            monkeypatch.setattr(triage, name, 0)
+        with reading(store.mlflow.uri, store, tmp_path_factory.mktemp("whole")) as read:
+            yield read.all(EXPECTED)
+
+
+def test_calls_by_provider_and_model(store: Store, whole: Read) -> None:
+    assert whole.sums(CALL_DURATION, PROVIDER, MODEL, STATUS) == {
+        ("unknown", "gpt-4o-mini", "ok"): 4,
+        ("unknown", "gpt-4o", "error"): 2,
+        ("ollama", "llama-3", "ok"): 1,
+        ("openai", "text-embedding-3-small", "ok"): 1,
+        ("anthropic", "claude-sonnet-4-5", "ok"): 1,
+        ("openai", "gpt-4o", "ok"): 2 + 500 + 1,
+        ("mistral_ai", "mistral-large", "ok"): 1,
+    }
+    by_model = {model: calls for (model,), calls in (whole.sums(CALL_DURATION, MODEL) + _repeated()).items()}
+    assert by_model == store.by("span_model_name")
+    assert whole.sums(CALL_ERRORS, MODEL, STATUS) == {("gpt-4o", "RateLimitError"): 2}
+    assert whole.sums(FIRST_CHUNK, MODEL) == {("gpt-4o-mini",): 2, ("llama-3",): 1}
+
+
+def _repeated() -> Counter[tuple[str, ...]]:
+    return Counter({(model,): number for model, number in REPEATED.items()})
+
+
+@pytest.mark.parametrize(("family", "part"), [(INPUT, "input_tokens"), (OUTPUT, "output_tokens")])
+def test_the_tokens_by_model_are_those_of_the_traces(store: Store, whole: Read, family: str, part: str) -> None:
+    tokens = store.of_traces("mlflow.trace.tokenUsage", part)
+    assert tokens > 4
+    assert whole.sums(family)[()] == tokens
+    assert whole.sums(f"mlflow_trace_{part}_total")[()] == tokens
+    assert ("tokens",) not in whole.sums(DIFFERING, 0)
+
+
+@pytest.mark.parametrize(
+    ("family", "metric", "repeated"),
+    [(INPUT_COST, "input_cost", 2 * 100 * 2.5e-6), (OUTPUT_COST, "output_cost", 2 * 20 * 1e-5)],
+)
+def test_the_cost_by_model_is_that_of_the_spans(
+    store: Store, whole: Read, family: str, metric: str, repeated: float
+) -> None:
+    """Without what MLflow counts twice."""
+    of_mlflow = store.by("span_model_name", metric, "SUM")
+    of_mlflow["gpt-4o"] -= repeated
+    found = {model: usd for (model,), usd in whole.sums(family, MODEL).items()}
+    assert found == pytest.approx({model: usd for model, usd in of_mlflow.items() if usd}, rel=1e-6)
+
+
+def test_steps_by_type_and_name(store: Store, whole: Read) -> None:
+    by_type = {kind: number for (kind,), number in whole.sums(STEP_DURATION, SPAN_TYPE).items()}
+    of_mlflow = store.by("span_type")
+    of_mlflow["TOOL"] += OTLP_TOOLS
+    assert by_type == {kind: of_mlflow[kind] for kind in ("AGENT", "RETRIEVER", "TOOL")}
+    failed = {labels for labels in whole.sums(STEP_DURATION, SPAN_TYPE, SPAN_NAME, STATUS) if labels[2] == "error"}
+    assert failed == {("TOOL", "weather", "error")}
+    assert {name for _, name in whole.sums(STEP_DURATION, SPAN_TYPE, SPAN_NAME)} == {
+        *("plain", "handled", "manual", "nested", "articles", "weather"),
+        *(f"step {number}" for number in range(7)),
+    }
+
+
+def test_fault_31_traces_without_spans_are_counted_as_such(whole: Read) -> None:
+    assert whole.sums(MISSING, -1)["spans",] == 2
+    assert whole.published[-1].status.failure is None
+
+
+class Server:
+    """MLflow, and its requests for spans that go wrong."""
+
+    def __init__(self, between: Proxy) -> None:
+        self._between = between
+        self.requests = 0
+
+    def misbehave(self, how: Misbehave, when: Callable[[int, str], bool]) -> str:
+        """``when``: given the number of a request for spans and its path. Returns the address of the server."""
+
+        def misbehave(handler: BaseHTTPRequestHandler, answer: bytes) -> bool:
+            if "batchGet" not in handler.path or handler.path.endswith("=tr-1"):
+                return False
+            self.requests += 1
+            return when(self.requests, handler.path) and how(handler, answer)
+
+        self._between.misbehave = misbehave
+        return self._between.url
+
+
+@pytest.fixture
+def server(store: Store) -> Iterator[Server]:
+    with proxy(store.mlflow.uri) as between:
+        yield Server(between)
+
+
+def away(handler: BaseHTTPRequestHandler, _: bytes) -> bool:
+    handler.connection.close()
+    return True
+
+
+def slow(handler: BaseHTTPRequestHandler, _: bytes) -> bool:
+    """Until nobody waits any more."""
+    handler.connection.settimeout(10)
+    handler.connection.recv(1)
+    return True
+
+
+def cut_short(handler: BaseHTTPRequestHandler, answer: bytes) -> bool:
+    respond(handler, 200, answer[: len(answer) // 2], len(answer))
+    return True
+
+
+def half(handler: BaseHTTPRequestHandler, answer: bytes) -> bool:
+    respond(handler, 200, answer[: len(answer) // 2])
+    return True
+
+
+def responds(status: int, body: bytes) -> Misbehave:
+    def misbehave(handler: BaseHTTPRequestHandler, _: bytes) -> bool:
+        respond(handler, status, body)
+        return True
+
+    return misbehave
+
+
+SPOILT: dict[str, Misbehave] = {
+    "away": away,
+    "cut short": cut_short,
+    "garbage": half,
+    "another form": responds(200, b'{"traces": {"a": 1}}'),
+    "a web page": responds(200, b"<html>log in</html>"),
+    "server error": responds(500, b"{}"),
+    "throttled": responds(429, b"slow down"),
+    "denied": responds(403, b'{"error_code": "PERMISSION_DENIED"}'),
+    "slow": slow,
+}
+
+
+TIMEOUTS = {"slow": "3s"}
+MISTRAL_CALLS = ("mistral_ai", "mistral-large")
+
+
+@pytest.mark.parametrize("how", SPOILT)
+def test_fault_32_a_request_for_spans_goes_wrong(server: Server, few: Store, tmp_path: Path, how: str) -> None:
+    url = server.misbehave(SPOILT[how], lambda number, _: number == 1)
+    with reading(url, few, tmp_path, TIMEOUTS.get(how, "30s")) as read:
+        read.all(FEW)
+        assert read.sums(CALL_DURATION, PROVIDER, MODEL) == {MISTRAL_CALLS: FEW}
+        assert read.sums(INPUT)[()] == read.sums("mlflow_trace_input_tokens_total")[()] == 40 * FEW
+        assert ("spans",) not in read.sums(MISSING, -1)
+    assert server.requests > 1
+
+
+@pytest.mark.parametrize("how", [each for each in SPOILT if each != "throttled"])
+def test_fault_31_one_trace_spoils_each_answer_that_it_is_in(
+    server: Server, few: Store, tmp_path: Path, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is counted without its spans, and all others with theirs."""
+    monkeypatch.setattr(span_reader, "PATIENCE_MS", 0)
+    url = server.misbehave(SPOILT[how], lambda _, path: few.ids["3"] in path)
+    with reading(url, few, tmp_path, TIMEOUTS.get(how, "30s")) as read:
+        read.all(FEW)
+        assert read.sums(MISSING, -1)["spans",] == 1
+        assert read.sums(CALL_DURATION, PROVIDER, MODEL) == {MISTRAL_CALLS: FEW - 1}
+        assert read.sums("mlflow_trace_input_tokens_total")[()] == 40 * FEW
+
+
+def test_fault_31_a_trace_is_deleted_between_the_search_and_its_spans(
+    server: Server, store: Store, tmp_path: Path
+) -> None:
+    experiment = Store(store.mlflow, store.mlflow.experiment(), {})
+    made = [otlp_trace(experiment, number) for number in (200, 201)]
+
+    def delete_it(*_: object) -> bool:
+        store.mlflow.client.delete_traces(experiment.experiment_id, trace_ids=made[:1])
+        return False
+
+    url = server.misbehave(delete_it, lambda number, _: number == 1)
+    with reading(url, experiment, tmp_path) as read:
+        read.all(2)
+        assert read.sums(CALL_DURATION)[()] + read.sums(MISSING, -1)["spans",] == 2
+
+
+def test_spans_over_otlp_that_come_late(store: Store, tmp_path: Path) -> None:
+    experiment = Store(store.mlflow, store.mlflow.experiment(), {})
+    otlp_trace(experiment, 300)
+    with reading(store.mlflow.uri, experiment, tmp_path) as read:
+        read.all(1)
+        assert read.sums(INPUT, PROVIDER, MODEL) == {MISTRAL_CALLS: 40}
+        send(experiment, otlp_span(300, 3, 1, "late", **MISTRAL))
+        read.until(lambda: read.sums(CALL_DURATION)[()] == 2, "the late call is counted")
+        assert read.sums(INPUT, PROVIDER, MODEL) == {MISTRAL_CALLS: 80}
+        assert read.sums(INPUT)[()] == experiment.of_traces("mlflow.trace.tokenUsage", "input_tokens")
+        assert not read.sums(DIFFERING, 0)
