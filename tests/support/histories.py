@@ -32,8 +32,10 @@ from hypothesis.stateful import (
 from mlflow_trace_exporter.counting.ledger import Ledger
 from mlflow_trace_exporter.counting.release import SeriesSettings
 from mlflow_trace_exporter.domain.admission import Caps
+from mlflow_trace_exporter.domain.calls import differs, inside
 from mlflow_trace_exporter.domain.growth import Amounts
 from mlflow_trace_exporter.domain.horizon import BUCKET_MS, Horizon, Limits
+from mlflow_trace_exporter.domain.late_spans import differences
 from mlflow_trace_exporter.domain.objectives import Objective, Objectives
 from mlflow_trace_exporter.domain.trace import State, TraceRecord
 from mlflow_trace_exporter.domain.triage import Batch
@@ -45,7 +47,7 @@ from mlflow_trace_exporter.metrics.model import SUM, Cell
 from mlflow_trace_exporter.metrics.status import Snapshot
 from mlflow_trace_exporter.settings.config import Buckets
 from mlflow_trace_exporter.tracking.features import Feature
-from tests.support.builders import CAPS, METER, OBJECTIVES
+from tests.support.builders import CAPS, METER_WITH_SPANS, OBJECTIVES, span, step
 from tests.support.rig import DAY_MS, HOUR_MS, IN_MEMORY, INTERVAL_MS, MINUTE_MS, TRACES, Rig, cells
 from tests.support.simulated import EPOCH_MS, SimulatedMlflow, unreachable
 
@@ -69,11 +71,12 @@ DAMAGE = ["UPDATE totals SET value = -1", "DROP TABLE done", "UPDATE shapes SET 
 def a_meter(objectives: Objectives, caps: Caps) -> Meter:
     """What another configuration makes of traces."""
     edges = Buckets()
-    families = trace_families(edges.duration_seconds, edges.tokens, objectives=objectives)
-    return Meter(families, METER.rules, caps, METER.traffic, objectives)
+    families = trace_families(edges.duration_seconds, edges.tokens, objectives=objectives, with_spans=True)
+    return replace(METER_WITH_SPANS, families=families, caps=caps, objectives=objectives)
 
 
 INPUT_TOKENS = "mlflow_trace_input_tokens_total"
+CALL_TOKENS = "mlflow_llm_input_tokens_total"
 
 
 class Crash(BaseException):
@@ -95,6 +98,14 @@ class Witness:
         self.starts: dict[str, int] = {}
         self.amounts: dict[str, Amounts] = {}
         self.abandoned: set[str] = set()
+        self.calls: Counter[tuple[str, str]] = Counter()
+        """How often each call was counted, by trace and span."""
+        self.call_tokens: Counter[str] = Counter()
+        """Input tokens of calls by trace."""
+        self.inside: set[str] = set()
+        """Traces whose spans were read."""
+        self.told: set[str] = set()
+        """Traces that were reported as differing from the sum of their calls."""
         self.exposed: dict[Cell, float] = {}
         self.closed_ms = ORIGIN_MS
 
@@ -108,12 +119,27 @@ class Witness:
         self.amounts.update({record.trace_id: Amounts.of(record) for record in batch.counted})
         self.amounts.update({each.record.trace_id: each.after.amounts for each in batch.changed if each.after.amounts})
         self.abandoned.update(each.trace_id for each in batch.abandoned)
+        self._look_inside(batch)
         if horizon.closed_ms > self.closed_ms and self._mlflow.clocks().earliest_ms <= self._mlflow.clock_ms:
             edge_ms = self._mlflow.clock_ms - LIMITS.lateness_ms
             assert horizon.closed_ms <= edge_ms, "invariant 7: closed before its end + L"
         assert horizon.closed_ms >= self.closed_ms or batch.reopened, "invariant 7: opened again, and not told"
         self.closed_ms = horizon.closed_ms
         self._crash(after=True)
+
+    def _look_inside(self, batch: Batch) -> None:
+        parts = [(record, record.inside) for record in batch.counted if record.inside is not None]
+        parts += [(each.record, each.late) for each in batch.changed if each.late is not None]
+        for record, found in parts:
+            self.calls.update((record.trace_id, call.span_id) for call in found.calls if call.duration_s is not None)
+            self.call_tokens[record.trace_id] += sum(call.usage.input or 0 for call in found.calls if call.usage)
+        self.told.update(
+            record.trace_id
+            for record in batch.counted
+            if record.inside is not None and "tokens" in differs(record.usage, record.cost, record.inside.calls)
+        )
+        self.told.update(each.record.trace_id for each in batch.changed if "tokens" in differences(each))
+        self.inside.update(record.trace_id for record, _ in parts)
 
     def published(self, snapshot: Snapshot) -> None:
         with closing(sqlite3.connect(f"file:{self._path}?mode=ro", uri=True)) as db:
@@ -159,7 +185,7 @@ class WitnessedRig(Rig):
 
     def __init__(self, mlflow: SimulatedMlflow, path: Path) -> None:
         self.witness = Witness(mlflow, path)
-        super().__init__(mlflow, path, origin_ms=ORIGIN_MS, limits=LIMITS, series=SERIES)
+        super().__init__(mlflow, path, origin_ms=ORIGIN_MS, limits=LIMITS, series=SERIES, meter=METER_WITH_SPANS)
 
     def start(self, _: Callable[[Path], Ledger] = Ledger) -> None:
         super().start(lambda path: WitnessedLedger(path, self.witness))
@@ -266,6 +292,24 @@ class History(RuleBasedStateMachine):
             usage = TokenUsage(input=tokens, output=1)
             self.mlflow.change(self.mlflow.traces[trace], usage=usage, finalized=finalized)
             self.grown_ms[trace] = self.mlflow.clock_ms
+
+    @rule(trace=traces, calls=st.integers(0, 3), of_agent=st.booleans(), told=st.booleans())
+    def spans_arrive(self, trace: str, calls: int, of_agent: bool, told: bool) -> None:
+        """Calls below the first span, or below an agent whose sum may be theirs. If ``told``, the trace has its sum."""
+        if trace not in self.mlflow.traces:
+            return
+        before = self.mlflow.spans_of.get(trace, ())
+        first = 10 + len(before)
+        agent = step(1, span_type="AGENT", usage=TokenUsage(input=first, output=1)) if of_agent and not before else None
+        more = [span(first + at, 1, usage=TokenUsage(first, int(not (before or at))), cost=None) for at in range(calls)]
+        self.mlflow.spans_of[trace] = (*before, *filter(None, [agent]), *more, step(first + calls))
+        if told:
+            found = inside(self.mlflow.spans_of[trace]).calls
+            self.one_changes(trace, sum(call.usage.input or 0 for call in found if call.usage), False)
+
+    @rule(trace=traces)
+    def spans_are_lost(self, trace: str) -> None:
+        self.mlflow.spans_of.pop(trace, None)
 
     @rule(trace=traces, by_ms=st.integers(-4 * MINUTE_MS, 4 * MINUTE_MS))
     def one_moves(self, trace: str, by_ms: int) -> None:
@@ -387,7 +431,10 @@ class History(RuleBasedStateMachine):
 
     def _trace(self, ago_ms: int, ran_ms: int | None, state: State, delay_ms: int, finalized: bool, **more: str) -> str:
         start_ms = self.mlflow.clock_ms - EPOCH_MS - ago_ms
-        return self.mlflow.trace(start_ms, ran_ms, state, finalized, delay_ms, **more).trace_id
+        trace = self.mlflow.trace(start_ms, ran_ms, state, finalized, delay_ms, **more)
+        if len(self.mlflow.traces) % 3:  # the spans of the others come later, or never
+            self.mlflow.spans_of[trace.trace_id] = (span(1, usage=trace.usage, cost=trace.cost),)
+        return trace.trace_id
 
     def _move(self, trace: str, by_ms: int) -> None:
         record = self.mlflow.traces.get(trace)
@@ -417,6 +464,16 @@ class History(RuleBasedStateMachine):
         assert total == len(witness.counted), "invariant 1"
         tokens = sum(value for cell, value in committed.items() if cell.family == INPUT_TOKENS)
         assert tokens == sum(amounts.input or 0 for amounts in witness.amounts.values()), "growth is added once"
+
+    @invariant()
+    def nine_calls_add_up_or_it_is_told(self) -> None:
+        witness, committed = self.rig.witness, self.rig.ledger.totals.all()
+        assert all(count == 1 for count in witness.calls.values()), "a call is counted twice"
+        tokens = sum(value for cell, value in committed.items() if cell.family == CALL_TOKENS)
+        assert tokens == sum(witness.call_tokens.values())
+        for trace_id in witness.inside - witness.told:
+            input_tokens = witness.amounts[trace_id].input
+            assert input_tokens in (None, witness.call_tokens[trace_id]), "invariant 9"
 
     @invariant()
     def three_what_is_closed_is_known(self) -> None:
@@ -507,6 +564,8 @@ class History(RuleBasedStateMachine):
                 "abandoned": int(self.rig.total(ABANDONED)),
                 "opened again": int(self.rig.total(REOPENED)),
                 "damaged": int(self.damaged),
+                "with spans": len(self.rig.witness.inside),
+                "differing": len(self.rig.witness.told),
             }
         )
 
