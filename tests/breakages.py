@@ -67,6 +67,10 @@ SOURCE = "tests/integration/test_source.py"
 RECORDS = "tests/unit/tracking/test_parsing.py"
 CALLS = "tests/unit/domain/test_calls.py"
 SPANS = "tests/unit/tracking/test_span_parsing.py"
+SPAN_SOURCE = "tests/unit/tracking/test_span_source.py"
+INSIDE = "tests/unit/counting/test_spans.py"
+LATE_INSIDE = "tests/unit/counting/test_late_spans.py"
+LATE_SPANS = "tests/unit/domain/test_late_spans.py"
 ANSWERS = "tests/unit/tracking/test_source.py"
 SCANNING = "tests/unit/tracking/test_scanning.py"
 SLICES = "tests/unit/tracking/test_slices.py"
@@ -1995,6 +1999,111 @@ BREAKAGES = (
         "{each.key: each.value for each in _ATTRIBUTES.read(raw)}",
         "{each.key: each.value for each in _ATTRIBUTES.read(raw) if value_in(each.value)}",
         f"{SPANS} -k prompts",
+    ),
+    Breakage(
+        "spans: repeat a request that was not answered as it was",
+        "tracking/span_source.py",
+        "self._max_traces = max(1, len(batch) // SHRINKING)",
+        "pass",
+        f"{SPAN_SOURCE} -k smaller",
+    ),
+    Breakage(
+        "spans: let one trace stop all if it breaks the connection",
+        "tracking/span_source.py",
+        "        if error.reason is Reason.THROTTLED:",
+        "        if error.reason in (Reason.THROTTLED, Reason.UNREACHABLE):",
+        f"{SPAN_SOURCE} -k smaller",
+    ),
+    Breakage(
+        "spans: ask for traces of which MLflow cannot return any",
+        "tracking/span_source.py",
+        'record.tags.get("mlflow.trace.spansLocation") in READABLE',
+        "True",
+        f"{SPAN_SOURCE} -k cannot_return",
+    ),
+    Breakage(
+        "spans: take as many traces as there are, whatever their size",
+        "tracking/span_source.py",
+        "fits = size <= BATCH_BYTES and",
+        "fits =",
+        f"{SPAN_SOURCE} -k size",
+    ),
+    Breakage(
+        "spans: lose what was read before an error",
+        "counting/span_reader.py",
+        "            return Completed(tuple(completed), later, error)",
+        "            raise error",
+        f"{INSIDE} -k before_an_error",
+    ),
+    Breakage(
+        "spans: do not wait for them",
+        "counting/span_reader.py",
+        "if now_ms - _ended_ms(record, now_ms) < PATIENCE_MS]",
+        "if False]",
+        f"{INSIDE} -k waits",
+    ),
+    Breakage(
+        "spans: wait for a trace until the clock of its application is right",
+        "counting/span_reader.py",
+        "return ended_ms if ended_ms <= now_ms else record.seen_ms",
+        "return ended_ms",
+        f"{INSIDE} -k ahead",
+    ),
+    Breakage(
+        "spans: take traces that wait for a backlog",
+        "counting/tally.py",
+        "completed.reached == final",
+        "len(completed.records) == final",
+        f"{INSIDE} -k backlog",
+    ),
+    Breakage(
+        "spans: let new traces wait for those of old ones",
+        "counting/span_reader.py",
+        "                if monotonic() > until_s:\n                    break\n",
+        "",
+        f"{INSIDE} -k new_traces",
+    ),
+    Breakage(
+        "spans: lose growth if they are never found",
+        "counting/span_reader.py",
+        " if each.start_ms >= closed_ms)",
+        ")",
+        f"{LATE_INSIDE} -k never_found",
+    ),
+    Breakage(
+        "spans: count a late call twice",
+        "domain/late_spans.py",
+        "unknown = own.less(known.get(call.span_id, _NOTHING))",
+        "unknown = own",
+        f"{LATE_SPANS} {LATE_INSIDE}",
+    ),
+    Breakage(
+        "spans: add what a span above was counted with",
+        "domain/late_spans.py",
+        "paid = _Sums.over(moved)",
+        "paid = _NOTHING",
+        f"{LATE_SPANS} {LATE_INSIDE}",
+    ),
+    Breakage(
+        "spans: do not tell growth that no call explains",
+        "metrics/meter.py",
+        "        self._differing.update(differences(change))\n",
+        "",
+        f"{LATE_INSIDE} -k told",
+    ),
+    Breakage(
+        "spans: postpone a final trace whenever it is read",
+        "domain/triage.py",
+        "next_ms=min(at.next_ms, record.seen_ms)",
+        "next_ms=record.seen_ms",
+        f"{TRIAGE} -k due_since",
+    ),
+    Breakage(
+        "spans: mix series of traces and of calls",
+        "settings/config.py",
+        "taken = self.spans.enabled and names in",
+        "taken = False and names in",
+        "tests/unit/settings/test_config.py -k labels_of_calls",
     ),
 )
 

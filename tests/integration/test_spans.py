@@ -15,9 +15,6 @@ from typing import Any
 
 import pytest
 import requests
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
-from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
-from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from sqlalchemy import text
 
 from mlflow_trace_exporter.counting import recent, span_reader
@@ -32,6 +29,7 @@ from mlflow_trace_exporter.metrics.status import Snapshot, Status
 from mlflow_trace_exporter.settings.config import Config
 from mlflow_trace_exporter.wiring import now_ms, open_meter, open_source, poll_settings
 from tests.support.builders import BUILD
+from tests.support.otlp import MISTRAL, Attributes, otlp_span, send
 from tests.support.proxy import Misbehave, Proxy, proxy, respond
 from tests.support.real import Mlflow, Trace
 from tests.support.rig import TRACES, cells
@@ -139,46 +137,14 @@ PROVIDER, MODEL, STATUS = 3, 4, 5
 SPAN_TYPE, SPAN_NAME = 3, 4
 
 
-def otlp_span(trace: int, number: int, parent: int | None, name: str, **attributes: str | int) -> Span:
-    """A span as an OTLP application sends it."""
-    values = {
-        key: AnyValue(int_value=value) if isinstance(value, int) else AnyValue(string_value=value)
-        for key, value in attributes.items()
-    }
-    start_ns = time.time_ns() - 10**9
-    return Span(
-        trace_id=trace.to_bytes(16),
-        span_id=number.to_bytes(8),
-        parent_span_id=b"" if parent is None else parent.to_bytes(8),
-        name=name,
-        start_time_unix_nano=start_ns,
-        end_time_unix_nano=start_ns + 5 * 10**8,
-        attributes=[KeyValue(key=key, value=value) for key, value in values.items()],
-    )
-
-
-def send(store: Store, *spans: Span) -> str:
-    """Send spans of a trace to MLflow's own endpoint. Returns the id of the trace."""
-    request = ExportTraceServiceRequest()
-    request.resource_spans.add().scope_spans.add().spans.extend(spans)
-    headers = {"Content-Type": "application/x-protobuf", "x-mlflow-experiment-id": store.experiment_id}
-    url = f"{store.mlflow.uri}/v1/traces"
-    requests.post(url, data=request.SerializeToString(), headers=headers, timeout=30).raise_for_status()
-    return f"tr-{spans[0].trace_id.hex()}"
-
-
 def otlp_trace(store: Store, number: int) -> str:
-    """Send a trace with one call."""
-    return send(store, otlp_span(number, 1, None, "otlp"), otlp_span(number, 2, 1, "chat", **MISTRAL))
+    """Send a trace with one call. Returns its id."""
+    start_ms = now_ms() - 1_000
+    call = otlp_span((number, 2, 1), "chat", start_ms, attributes=MISTRAL)
+    send(store.mlflow.uri, store.experiment_id, otlp_span((number, 1, None), "otlp", start_ms), call)
+    return f"tr-{number:032x}"
 
 
-MISTRAL: dict[str, str | int] = {
-    "gen_ai.operation.name": "chat",
-    "gen_ai.provider.name": "mistral_ai",
-    "gen_ai.request.model": "mistral-large",
-    "gen_ai.usage.input_tokens": 40,
-    "gen_ai.usage.output_tokens": 4,
-}
 EXPECTED = 10 + 2 + 1
 """The traces of ``tests.support.traced``, two over OTLP, and one without spans."""
 
@@ -208,11 +174,13 @@ def store(mlflow: Mlflow, tmp_path_factory: pytest.TempPathFactory) -> Store:
 def _send_many_spans(store: Store) -> None:
     """A trace of 1,000 spans, half of them calls. In one request: MLflow's SDK sends each by itself."""
     call = {**MISTRAL, "gen_ai.provider.name": "openai", "gen_ai.request.model": "gpt-4o"}
-    tool: dict[str, str | int] = {"gen_ai.operation.name": "execute_tool"}
-    spans = (
-        otlp_span(2, number, 1, f"step {number % 7}", **(tool if number % 2 else call)) for number in range(2, 1_001)
-    )
-    send(store, otlp_span(2, 1, None, "many"), *spans)
+    tool: Attributes = {"gen_ai.operation.name": "execute_tool"}
+    start_ms = now_ms() - 1_000
+    spans = [otlp_span((2, 1, None), "many", start_ms)]
+    for number in range(2, 1_001):
+        what = tool if number % 2 else call
+        spans.append(otlp_span((2, number, 1), f"step {number % 7}", start_ms, attributes=what))
+    send(store.mlflow.uri, store.experiment_id, *spans)
 
 
 def _application(experiment: str, llm: str, uri: str) -> dict[str, str]:
@@ -438,7 +406,8 @@ def test_spans_over_otlp_that_come_late(store: Store, tmp_path: Path) -> None:
     with reading(store.mlflow.uri, experiment, tmp_path) as read:
         read.all(1)
         assert read.sums(INPUT, PROVIDER, MODEL) == {MISTRAL_CALLS: 40}
-        send(experiment, otlp_span(300, 3, 1, "late", **MISTRAL))
+        late = otlp_span((300, 3, 1), "late", now_ms() - 1_000, attributes=MISTRAL)
+        send(store.mlflow.uri, experiment.experiment_id, late)
         read.until(lambda: read.sums(CALL_DURATION)[()] == 2, "the late call is counted")
         assert read.sums(INPUT, PROVIDER, MODEL) == {MISTRAL_CALLS: 80}
         assert read.sums(INPUT)[()] == experiment.of_traces("mlflow.trace.tokenUsage", "input_tokens")
