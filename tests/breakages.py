@@ -525,8 +525,8 @@ BREAKAGES = (
     Breakage(
         "add the growth of a trace twice",
         "counting/ledger.py",
-        "            _UPDATE_DONE,\n            [(after",
-        "            _UPDATE_DONE,\n            [] and [(after",
+        "self._db.each(_UPDATE_DONE, [(",
+        "self._db.each(_UPDATE_DONE, [] and [(",
         f"{FAULTS} -k fault_14",
     ),
     Breakage(
@@ -840,7 +840,7 @@ BREAKAGES = (
     Breakage(
         "no cap of values",
         "domain/admission.py",
-        "len(known) - 2 < self._caps.values",
+        "len(known) - 2 < self._caps.of(name)",
         "True",
         ADMISSION,
     ),
@@ -1933,8 +1933,8 @@ BREAKAGES = (
     Breakage(
         "do not count what is not exposed",
         "metrics/meter.py",
-        "            observations = family.observe(record, labels)",
-        "            observations = () if family.name in self._meter.excluded else family.observe(record, labels)",
+        "            observations = family.observe(what, labels)",
+        "            observations = () if family.name in self._meter.excluded else family.observe(what, labels)",
         "tests/unit/test_wiring.py",
     ),
     Breakage(

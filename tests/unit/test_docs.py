@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from mlflow_trace_exporter.commands.cli import cli
+from mlflow_trace_exporter.domain.labels import INSIDE_NAMES
 from mlflow_trace_exporter.errors import Reason
 from mlflow_trace_exporter.metrics.status import STATUS_FAMILIES
 from mlflow_trace_exporter.settings import config
@@ -194,7 +195,15 @@ def test_the_keys_of_objectives() -> None:
 
 def test_the_parameters_of_traces() -> None:
     documented = {name for row in table("pages", "## Traces") for name in names(row[0])}
-    assert documented == {"environment", "version", "trace_name", "experiment", "labels.extra", *PARAMETERS}
+    assert documented == {
+        "environment",
+        "version",
+        "trace_name",
+        "experiment",
+        "labels.extra",
+        *INSIDE_NAMES,
+        *PARAMETERS,
+    }
 
 
 def test_the_reasons_of_failed_polls() -> None:
