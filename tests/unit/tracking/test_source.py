@@ -24,6 +24,7 @@ from mlflow_trace_exporter.tracking import filters, scanning
 from mlflow_trace_exporter.tracking import source as source_module
 from mlflow_trace_exporter.tracking.client import Client, FoundTraces
 from mlflow_trace_exporter.tracking.experiments import Experiment
+from mlflow_trace_exporter.tracking.features import Feature
 from mlflow_trace_exporter.tracking.parsing import TraceInfo
 from mlflow_trace_exporter.tracking.pending import PendingAnswer
 from mlflow_trace_exporter.tracking.query import Library, Query
@@ -411,3 +412,20 @@ def test_a_search_that_is_refused_for_its_size_excludes_fewer_traces_the_next_ti
         with pytest.raises(PollError):
             list(source.scan(Window(0, 10_000), known=known))
     assert list(source.scan(Window(0, 10_000), known=known)) == []
+
+
+@pytest.mark.parametrize(
+    ("reason", "expected"),
+    [(None, True), (Reason.CREDENTIALS, True), (Reason.CONFIGURATION, False), (Reason.BAD_ANSWER, False)],
+)
+def test_a_server_that_denies_spans_of_a_trace_that_is_not_there_has_them(
+    reason: Reason | None, expected: bool
+) -> None:
+    """As MLflow does with basic auth."""
+
+    class WithSpans(Told):
+        def begin_spans(self, *_: object) -> Any:
+            return PendingAnswer(lambda: fail(PollError(reason, "no")) if reason else {}, lambda: None)
+
+    source = MlflowSource(WithSpans(lambda *_: FoundTraces((), None), {}), now_ms=lambda: 0, with_spans=True)
+    assert source.features()[Feature.SPANS] is expected
