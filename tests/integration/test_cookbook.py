@@ -22,7 +22,7 @@ from mlflow.entities import SpanType, Trace, TraceInfo
 from mlflow_trace_exporter import make_report
 from mlflow_trace_exporter.demo.processes import CHATBOT_ENVIRONMENT, HOST, free_port
 from mlflow_trace_exporter.settings.config import Config
-from tests.support.asker import RELEASES, USERS
+from tests.support.asked import USERS, VERSIONS
 from tests.support.commands import config_file, invoke
 from tests.support.real import Mlflow, ServerProcesses, eventually
 
@@ -126,7 +126,7 @@ def test_step_instrumented_chatbot(cookbook: Cookbook) -> None:
 def test_step_production_context(cookbook: Cookbook) -> None:
     """Every trace says where it ran, which version, who asked and in which conversation."""
     for info in cookbook.infos:
-        assert RELEASES[info.tags["environment"]].version == info.tags["app_version"]
+        assert VERSIONS[info.tags["environment"]] == info.tags["app_version"]
         assert info.trace_metadata["mlflow.trace.user"] in USERS
         assert info.trace_metadata["mlflow.trace.session"].startswith(info.trace_metadata["mlflow.trace.user"])
 
@@ -152,7 +152,7 @@ def test_step_sampling(cookbook: Cookbook, path: str, ratio: float) -> None:
 
 def test_step_traffic(cookbook: Cookbook) -> None:
     """Users in two environments asked; some questions failed, which their traces say too."""
-    assert {each["environment"] for each in cookbook.answers} == set(RELEASES)
+    assert {each["environment"] for each in cookbook.answers} == set(VERSIONS)
     assert {each["user"] for each in cookbook.answers} == set(USERS)
     billing = [each for each in (*cookbook.answers, *cookbook.during_outage) if each["path"] == "billing"]
     failed = len(cookbook.search("trace.name = 'billing' AND trace.status = 'ERROR'"))

@@ -19,7 +19,7 @@ from prometheus_client.utils import floatToGoString
 
 from mlflow_trace_exporter.demo.processes import HOST, free_port
 from tests.support import endless
-from tests.support.real import Exporter, Mlflow, Samples, ServerProcesses, Trace, eventually, now_ms, tool
+from tests.support.real import EXPORTER, Exporter, Mlflow, Samples, ServerProcesses, Trace, eventually, now_ms, tool
 
 START_MS = 1_790_000_000_000
 PRODUCTION = {"environment": "production", "app_version": "1.4.0"}
@@ -525,14 +525,7 @@ def test_why_it_does_not_start_is_one_event(tmp_path: Path, arguments: tuple[str
     file = tmp_path / "exporter.yml"
     file.write_text("nonsense: 1\n" if "error" in message else f"ledger: {{path: {tmp_path}/ledger.db}}\n")
     for fmt in ("json", "logfmt"):
-        command = [
-            sys.executable,
-            "-m",
-            "mlflow_trace_exporter",
-            "serve",
-            f"--log.format={fmt}",
-            f"--config.file={file}",
-        ]
+        command = [*EXPORTER, "serve", f"--log.format={fmt}", f"--config.file={file}"]
         done = subprocess.run([*command, *arguments], capture_output=True, text=True, timeout=30, check=False)
         assert done.returncode == 2
         if fmt == "json":

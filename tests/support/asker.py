@@ -18,9 +18,12 @@ from openai import OpenAI
 
 from mlflow_trace_exporter.demo.chatbot import Chatbot, Conversation, KnowledgeBaseError, Release
 from mlflow_trace_exporter.demo.providers import Model
+from tests.support.asked import USERS, VERSIONS
 
-RELEASES = {"production": Release("2.1.0", 0.01, 0.1), "staging": Release("2.2.0", 0.02, 0.3)}
-USERS = ("ada", "ben", "cleo")
+RELEASES = {
+    "production": Release(VERSIONS["production"], 0.01, 0.1),
+    "staging": Release(VERSIONS["staging"], 0.02, 0.3),
+}
 
 
 def ask(model: Model, path: str) -> dict[str, Any]:

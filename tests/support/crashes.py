@@ -155,7 +155,7 @@ def _trace(dice: random.Random, state: str | None = None) -> Trace:
     )
 
 
-def require_that_kills_change_nothing(mlflow: Mlflow, directory: Path, kills: int = 10) -> None:
+def require_that_kills_change_nothing(mlflow: Mlflow, directory: Path, kills: int = 6) -> None:
     """Kill an exporter under traffic: nothing is lost, counted twice, or falls, whatever MLflow keeps its traces in."""
     crashes = Crashes(mlflow, directory, seed=1)
     crashes.run(kills)

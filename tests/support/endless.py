@@ -1,14 +1,17 @@
 """Servers whose answers do not end, or grow without end, or are not what was asked for."""
 
-import zlib
+import gzip
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from io import BufferedIOBase as Stream
 from socketserver import StreamRequestHandler, ThreadingTCPServer
 from threading import Event, Thread
 
 Answer = Callable[[Stream, Event], object]
 """Writes to a client, until an event is set."""
+
+_MEMBER_BYTES = 2**24
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
 
@@ -88,6 +91,10 @@ def with_body(body: bytes, *headers: bytes, status: bytes = b"200 OK") -> Answer
 
 
 def bomb(size: int) -> bytes:
-    """So many spaces in few bytes."""
-    pack = zlib.compressobj(9, wbits=31)
-    return b"".join(pack.compress(b" " * 2**20) for _ in range(size // 2**20)) + pack.flush()
+    """So many spaces in few bytes: a multiple of 16 MiB, each a gzip member, because to pack them all takes seconds."""
+    return _member() * (size // _MEMBER_BYTES)
+
+
+@cache
+def _member() -> bytes:
+    return gzip.compress(b" " * _MEMBER_BYTES)

@@ -97,13 +97,13 @@ def doctor(settings: Config, most: int, say: Callable[[str], None]) -> None:
     say("")
     for line in findings(sample, settings, off_ms):
         say(line)
-    if sample.ended:
-        say("")
-        for line in series(sample, meter, label_sets(settings.ledger.path)):
-            say(line)
     if look_inside:
         say("")
         for line in inside.findings(look_inside, settings.spans.enabled):
+            say(line)
+    if sample.ended:
+        say("")
+        for line in series(sample, meter, label_sets(settings.ledger.path)):
             say(line)
 
 

@@ -57,11 +57,11 @@ def findings(found: InsideSample, enabled: bool) -> Iterator[str]:
     calls = found.calls
     steps = sum(len(record.inside.steps) for record in found.records if record.inside)
     yield (
-        f"inside       {len(calls):,} calls of models and {steps:,} other spans in"
+        f"spans        {len(calls):,} calls of models and {steps:,} other spans in"
         f" {len(found.records) - found.without:,} traces; {found.without:,} traces without spans"
     )
     state = "spans.enabled adds" if enabled else "spans.enabled: true would add"
-    yield f"series       {state} {found.series:,} series for this sample"
+    yield f"spans        {state} {found.series:,} series for this sample"
     models = Counter((call.provider, call.model) for call in calls)
     failed = Counter((call.provider, call.model) for call in calls if call.failed)
     for (provider, model), count in models.most_common(MAX_MODELS_SHOWN):

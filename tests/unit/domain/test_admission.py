@@ -78,12 +78,11 @@ def test_beyond_the_limit_of_series_all_labels_are_other() -> None:
     assert here.series == 2 * (COSTS[4] + COSTS[2]) + COSTS[4]
 
 
-def test_a_million_values_use_no_memory() -> None:
+def test_a_hundred_thousand_values_use_no_memory() -> None:
     here = admission(values=50)
-    overflowed = sum(
-        bool(here.admit(labels(version=str(number)), TRACE_LABELS).overflowed) for number in range(1_000_000)
-    )
-    assert overflowed == 1_000_000 - 50
+    versions = map(str, range(100_000))
+    overflowed = sum(bool(here.admit(labels(version=each), TRACE_LABELS).overflowed) for each in versions)
+    assert overflowed == 100_000 - 50
     assert here.series == 51 * COSTS[4] + COSTS[2]
 
 

@@ -23,7 +23,7 @@ def test_the_series_of_a_sample_are_told_before_they_exist() -> None:
     assert f"spans.enabled: true would add {CALL_SERIES} series" in text
     assert "2 calls of models and 0 other spans in 1 traces; 1 traces without spans" in text
     assert "gpt-4o of provider openai: 2 calls, 0 failed" in text
-    assert "series       spans.enabled adds" in [*findings(sample([], METER_WITH_SPANS), enabled=True)][1]
+    assert "spans        spans.enabled adds" in [*findings(sample([], METER_WITH_SPANS), enabled=True)][1]
 
 
 def test_steps_make_series_only_if_their_type_is_chosen() -> None:
