@@ -21,9 +21,11 @@ def test_python(mlflow: Mlflow, tmp_path: Path) -> None:
     file = tmp_path / "example.py"
     file.write_text(example + "print(len(rows), len(worst), health.verdict)\n")
     environment = {"MLFLOW_TRACKING_URI": mlflow.uri, "PATH": "/usr/bin:/bin"}
-    done = subprocess.run([sys.executable, file], env=environment, capture_output=True, text=True, check=False)
+    command = [sys.executable, file]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "Verdict." in done.stdout
+    assert (tmp_path / "latency.png").stat().st_size
 
 
 def test_every_flag_that_is_shown_exists() -> None:
