@@ -379,7 +379,9 @@ def test_ids_are_looked_up_in_the_workspaces_of_their_experiments() -> None:
     assert {workspace for workspace, _ in server.searched} == {"team-a"}
     (found,) = reading.source.get([Lookup(server.all_ids, ALL)])
     assert len(found) == 4
-    assert reading.source.find(found[0].trace_id) == found[0]
+    again = reading.source.find(found[0].trace_id)
+    assert again is not None
+    assert again.trace_id == found[0].trace_id
 
 
 STARTS = st.lists(st.tuples(st.sampled_from([*TEAMS]), st.integers(0, 40)), max_size=90)
