@@ -21,7 +21,7 @@ def test_python(mlflow: Mlflow, tmp_path: Path) -> None:
     file = tmp_path / "example.py"
     file.write_text(example + "print(len(rows), len(worst), health.verdict)\n")
     environment = {"MLFLOW_TRACKING_URI": mlflow.uri, "PATH": "/usr/bin:/bin"}
-    command = [sys.executable, file]
+    command = [sys.executable, str(file)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "Verdict." in done.stdout
