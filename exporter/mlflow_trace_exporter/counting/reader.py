@@ -300,12 +300,9 @@ class Reader:
         return True
 
     def _lookup(self, pending: Sequence[Pending]) -> Lookup:
-        """The lookup of those pending traces that MLflow can look up. OTLP spans that arrive late can move a start; if
-        it has moved by more than BUCKET_MS, the trace is not found, and read again by the next pass."""
-        askable = [each for each in pending if self._can_ask_for(each)]
-        starts_ms = [each.start_ms for each in askable] or [0]
-        window = Window(min(starts_ms) - BUCKET_MS, max(starts_ms) + BUCKET_MS)
-        return Lookup([each.trace_id for each in askable], window, frozenset(each.experiment_id for each in askable))
+        """The lookup of those pending traces that MLflow can look up. One whose start has moved too far to be found is
+        read again by the next pass."""
+        return Lookup.of([each for each in pending if self._can_ask_for(each)])
 
     def _find_by_start(self, pending: Sequence[Pending]) -> list[TraceRecord]:
         """Find pending traces that MLflow cannot look up by id. Other traces with the same start are not returned,

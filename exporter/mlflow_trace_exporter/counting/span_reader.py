@@ -4,12 +4,11 @@ A trace is counted once, with its spans. So it waits for spans that have not all
 at the moment, but not for long: after ``PATIENCE_MS`` it is counted without them, and reported as missing its spans.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from time import monotonic
 
 from mlflow_trace_exporter.domain.growth import Change
-from mlflow_trace_exporter.domain.horizon import BUCKET_MS, Window
 from mlflow_trace_exporter.domain.late_spans import with_late_spans
 from mlflow_trace_exporter.domain.spans import Span
 from mlflow_trace_exporter.domain.trace import TraceRecord
@@ -80,17 +79,10 @@ class SpanReader:
         asked = young if answer.error is None else without
         if answer.final or not asked:
             return frozenset()
-        there = {record.trace_id for record in self._look_up(asked)}
+        there = {record.trace_id for found in self._source.get([Lookup.of(asked)]) for record in found}
         if answer.error is not None and answer.error.reason in DENIED:
             return frozenset()
         return frozenset(record.trace_id for record in young if record.trace_id in there)
-
-    def _look_up(self, records: Sequence[TraceRecord]) -> Iterator[TraceRecord]:
-        starts_ms = [record.start_ms for record in records]
-        window = Window(min(starts_ms) - BUCKET_MS, max(starts_ms) + BUCKET_MS)
-        ids = [record.trace_id for record in records]
-        for found in self._source.get([Lookup(ids, window, frozenset(record.experiment_id for record in records))]):
-            yield from found
 
     def changes(self, changes: Sequence[Change], closed_ms: int) -> tuple[Change, ...]:
         """The changes that can be stored, with what came late inside the traces. The others are found again by the next

@@ -10,9 +10,10 @@ from time import monotonic
 from typing import Protocol
 
 from mlflow_trace_exporter.domain.clocks import Clocks
-from mlflow_trace_exporter.domain.horizon import Window
+from mlflow_trace_exporter.domain.horizon import BUCKET_MS, Window
 from mlflow_trace_exporter.domain.labels import clean
 from mlflow_trace_exporter.domain.trace import TraceRecord
+from mlflow_trace_exporter.domain.triage import Pending
 from mlflow_trace_exporter.errors import NotUnderstoodError, PollError, Reason, UserError
 from mlflow_trace_exporter.tracking import filters
 from mlflow_trace_exporter.tracking.client import MAX_COUNTS, PAGE_SIZE, Client, FoundTraces
@@ -49,6 +50,14 @@ class Lookup:
     trace_ids: Sequence[str]
     window: Window
     experiment_ids: frozenset[str] | None = None
+
+    @classmethod
+    def of(cls, traces: Sequence[TraceRecord | Pending]) -> "Lookup":
+        """The lookup of traces that were read before. OTLP spans that arrive late can move a start; if it has moved by
+        more than BUCKET_MS, the trace is not found."""
+        starts_ms = [each.start_ms for each in traces] or [0]
+        window = Window(min(starts_ms) - BUCKET_MS, max(starts_ms) + BUCKET_MS)
+        return cls([each.trace_id for each in traces], window, frozenset(each.experiment_id for each in traces))
 
 
 class Source(Protocol):
