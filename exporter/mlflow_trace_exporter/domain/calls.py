@@ -46,6 +46,14 @@ def inside(spans: Sequence[Span]) -> Inside:
     )
 
 
+def labels_of(what: Call | Step) -> dict[str, str]:
+    """The labels that a call or step has besides those of its trace. Only a failed call has an ``error_type``."""
+    if isinstance(what, Step):
+        return {"span_type": clean(what.span_type), "span_name": clean(what.name)}
+    failure = {"error_type": clean(what.error_type)} if what.failed else {}
+    return {"provider": what.provider, "model": what.model, **failure}
+
+
 def differs(usage: TokenUsage | None, cost: Cost | None, calls: Sequence[Call]) -> tuple[Difference, ...]:
     """In what the sum over the calls differs from the usage and cost of their trace. What the trace lacks is not
     compared."""

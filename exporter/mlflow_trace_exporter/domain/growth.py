@@ -109,8 +109,7 @@ def span_ids_of(record: TraceRecord) -> frozenset[str] | None:
         return None
     if record.finalized:
         return frozenset()
-    calls, steps = record.inside.calls, record.inside.steps
-    return frozenset((*(call.span_id for call in calls), *(step.span_id for step in steps)))
+    return frozenset(each.span_id for each in record.inside.all)
 
 
 @dataclass(frozen=True, slots=True)

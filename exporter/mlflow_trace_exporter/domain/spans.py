@@ -92,3 +92,8 @@ class Inside:
 
     calls: tuple[Call, ...] = ()
     steps: tuple[Step, ...] = ()
+
+    @property
+    def all(self) -> tuple[Call | Step, ...]:
+        """The calls and the steps: there is one for each span."""
+        return (*self.calls, *self.steps)

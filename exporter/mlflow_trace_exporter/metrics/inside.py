@@ -6,13 +6,13 @@ Each metric family is one row here and is declared nowhere else.
 from collections.abc import Callable, Collection, Iterator
 from typing import NamedTuple
 
+from mlflow_trace_exporter.domain.calls import labels_of
 from mlflow_trace_exporter.domain.labels import (
     CALL_ERROR_LABELS,
     CALL_LABELS,
     STEP_LABELS,
     VERSION_LABELS,
     Labels,
-    clean,
 )
 from mlflow_trace_exporter.domain.spans import Call, Inside, Step
 from mlflow_trace_exporter.domain.usage import Cost, TokenUsage
@@ -24,7 +24,7 @@ STEP_DURATION = "mlflow_span_duration_seconds"
 
 
 class Part(NamedTuple):
-    """Something inside a trace, and the labels of the series that count it."""
+    """Something inside a trace, and its labels. Those of ``names`` are the labels of the series that count it."""
 
     names: tuple[str, ...]
     labels: Labels
@@ -35,14 +35,13 @@ def parts(inside: Inside, of_trace: Labels, step_types: Collection[str]) -> Iter
     """What is counted of a trace, besides the trace itself. ``of_trace``: the labels of its series."""
     version = {name: of_trace[name] for name in VERSION_LABELS}
     for call in inside.calls:
-        labels = {**version, "provider": call.provider, "model": call.model}
+        labels = {**version, **labels_of(call)}
         yield Part(CALL_LABELS, labels, call)
         if call.failed:
-            yield Part(CALL_ERROR_LABELS, {**labels, "error_type": clean(call.error_type)}, call)
+            yield Part(CALL_ERROR_LABELS, labels, call)
     for step in inside.steps:
         if step.span_type in step_types:
-            labels = {**version, "span_type": clean(step.span_type), "span_name": clean(step.name)}
-            yield Part(STEP_LABELS, labels, step)
+            yield Part(STEP_LABELS, {**version, **labels_of(step)}, step)
 
 
 def _duration(what: Call | Step, _: Labels) -> Observations:

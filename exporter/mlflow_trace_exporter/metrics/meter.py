@@ -135,7 +135,8 @@ class _Sums:
         admitted = self._admit(record)
         group = admitted.group
         self._group_of[record.trace_id] = group
-        self._first_ms[group.version] = min(record.start_ms, self._first_ms.get(group.version, record.start_ms))
+        version = group.version
+        self._first_ms[version] = min(record.start_ms, self._first_ms.get(version, record.start_ms))
         self._observe(admitted, record, record, record.end_ms)
         if record.inside is not None:
             self._differing.update(differs(record.usage, record.cost, record.inside.calls))

@@ -4,7 +4,8 @@ from collections.abc import Iterator, Sequence
 from types import MappingProxyType
 from typing import Literal, NamedTuple
 
-from mlflow_trace_exporter.domain.labels import CALL_ERROR_LABELS, STEP_LABELS, VERSION_LABELS, Labels, clean
+from mlflow_trace_exporter.domain.calls import labels_of
+from mlflow_trace_exporter.domain.labels import CALL_ERROR_LABELS, STEP_LABELS, VERSION_LABELS, Labels
 from mlflow_trace_exporter.domain.trace import State, TraceRecord
 from mlflow_trace_exporter.domain.usage import Cost, TokenUsage
 from mlflow_trace_exporter.errors import ArgumentError
@@ -47,10 +48,8 @@ def subjects(record: TraceRecord, unit: Unit) -> Iterator[Subject]:
         yield of_trace(record)
     elif record.inside is not None and unit == "calls":
         for call in record.inside.calls:
-            error_type = clean(call.error_type) if call.failed else ""
-            labels = dict(zip(OF_CALLS, (call.provider, call.model, error_type), strict=True))
+            labels = {"error_type": "", **labels_of(call)}
             yield Subject(call.failed, call.duration_s, call.usage, call.cost, labels)
     elif record.inside is not None:
         for step in record.inside.steps:
-            labels = dict(zip(OF_SPANS, (clean(step.span_type), clean(step.name)), strict=True))
-            yield Subject(step.failed, step.duration_s, labels=labels)
+            yield Subject(step.failed, step.duration_s, labels=labels_of(step))

@@ -15,15 +15,15 @@ from itertools import islice
 from math import isfinite
 
 from mlflow_trace_exporter.domain.admission import OTHER
+from mlflow_trace_exporter.domain.calls import labels_of
 from mlflow_trace_exporter.domain.horizon import AHEAD_MS, Window
-from mlflow_trace_exporter.domain.labels import PLACE_LABELS, UNKNOWN, VERSION_LABELS, LabelRules, Labels, clean
+from mlflow_trace_exporter.domain.labels import PLACE_LABELS, LabelRules, Labels, clean
 from mlflow_trace_exporter.domain.moments import LATEST_MS, unix_ms
 from mlflow_trace_exporter.domain.objectives import Objectives
 from mlflow_trace_exporter.domain.trace import State, TraceRecord
 from mlflow_trace_exporter.domain.traffic import Traffic, traffic_of
 from mlflow_trace_exporter.domain.triage import GIVE_UP_MS
 from mlflow_trace_exporter.metrics.families import MISSING_FIELDS, missing_fields
-from mlflow_trace_exporter.metrics.inside import parts
 from mlflow_trace_exporter.shown import shown
 from mlflow_trace_exporter.tracking.query import label_searches
 
@@ -222,12 +222,8 @@ def answer(
 
 def _has_inside(record: TraceRecord, labels: Labels) -> bool:
     """Whether there is a call or step with these labels inside a trace."""
-    if record.inside is None:
-        return False
-    of_version = dict.fromkeys(VERSION_LABELS, UNKNOWN)
-    types = {each.span_type for each in record.inside.steps}
-    found = parts(record.inside, of_version, types)
-    return any(all(part.labels.get(name) == value for name, value in labels.items()) for part in found)
+    found = record.inside.all if record.inside else ()
+    return any(labels.items() <= labels_of(each).items() for each in found)
 
 
 def _once(records: Iterable[TraceRecord]) -> Iterator[TraceRecord]:
