@@ -2080,7 +2080,7 @@ BREAKAGES = (
     Breakage(
         "spans: add what a span above was counted with",
         "domain/late_spans.py",
-        "paid = _Sums.over(moved)",
+        "paid = _Sums.over([each.less(sums.get(span_id, _NOTHING)) for span_id, each in known.items()])",
         "paid = _NOTHING",
         f"{LATE_SPANS} {LATE_INSIDE}",
     ),

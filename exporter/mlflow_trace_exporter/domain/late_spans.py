@@ -38,10 +38,11 @@ def late_inside(spans: Sequence[Span], counted: Set[str]) -> Inside:
     known = {call.span_id: _Sums.of(call) for call in before.calls}
     moved = [call for call in before.calls if call.span_id not in {call.span_id for call in now.calls}]
     same = _same(moved, [call for call in now.calls if call.span_id not in counted])
-    paid = _Sums.over(moved)
+    sums = {call.span_id: _Sums.of(call) for call in now.calls}
+    paid = _Sums.over([each.less(sums.get(span_id, _NOTHING)) for span_id, each in known.items()])
     late: list[Call] = []
     for call in sorted(now.calls, key=lambda each: each.span_id not in same):
-        own = _Sums.of(call)
+        own = sums[call.span_id]
         unknown = own.less(known.get(call.span_id, _NOTHING))
         more, paid = unknown.less(paid), paid.less(unknown)
         if call.span_id not in counted and call.span_id not in same:
@@ -57,7 +58,7 @@ def differences(change: Change) -> tuple[Difference, ...]:
     before, after = change.before.amounts, change.after.amounts
     if before is None or after is None or change.before.span_ids is None:
         return ()
-    late = _Sums.over(change.late.calls if change.late else ())
+    late = _Sums.over([_Sums.of(call) for call in change.late.calls] if change.late else [])
     usage = ((before.input, after.input, late.input), (before.output, after.output, late.output))
     cost = (
         (before.input_nano_usd, after.input_nano_usd, late.input_nano_usd),
@@ -88,8 +89,8 @@ class _Sums(NamedTuple):
         return cls(*(each or 0 for each in (*counts, nano(cost.input_usd), nano(cost.output_usd))))
 
     @classmethod
-    def over(cls, calls: Sequence[Call]) -> "_Sums":
-        return cls(*map(sum, zip(*map(cls.of, calls), strict=True)))
+    def over(cls, sums: Sequence["_Sums"]) -> "_Sums":
+        return cls(*map(sum, zip(*sums, strict=True)))
 
     def less(self, others: "_Sums") -> "_Sums":
         """What is left of these after ``others``, at least 0."""

@@ -15,6 +15,7 @@ from mlflow_trace_exporter.domain.usage import Cost, TokenUsage
 from tests.support.builders import record, span, step
 
 TOKENS = TokenUsage(input=100, output=20)
+NONE = TokenUsage(input=0, output=0)
 TWICE = TokenUsage(input=200, output=40)
 
 
@@ -43,6 +44,7 @@ def usd(calls: Sequence[Call]) -> float:
         ([span(2, parent=1, usage=None)], [agent(TOKENS)], 0, 100),
         ([span(2, parent=1)], [agent(TOKENS)], 0, 0),
         ([agent(TOKENS), step(2, parent=1)], [span(3, parent=2)], 0, 0),
+        ([agent(TOKENS), span(2, parent=1, usage=NONE)], [span(3, parent=1)], 1, 0),
         ([span(1), step(2)], [step(3)], 0, 0),
     ],
     ids=[
@@ -55,6 +57,7 @@ def usd(calls: Sequence[Call]) -> float:
         "an agent that has the usage of a counted call",
         "an agent that repeats a counted call",
         "two levels below",
+        "the call whose usage an agent had lent to another one",
         "no call",
     ],
 )
