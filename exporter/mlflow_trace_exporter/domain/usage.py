@@ -25,3 +25,8 @@ class Cost:
 
     input_usd: float | None = None
     output_usd: float | None = None
+
+    @property
+    def total_usd(self) -> float:
+        """Input and output together."""
+        return (self.input_usd or 0.0) + (self.output_usd or 0.0)

@@ -10,10 +10,10 @@ from mlflow_trace_exporter.domain.labels import PLACE_LABELS, TRACE_LABELS, UNKN
 from mlflow_trace_exporter.domain.objectives import Objectives
 from mlflow_trace_exporter.domain.trace import State, TraceRecord
 from mlflow_trace_exporter.domain.triage import Batch
-from mlflow_trace_exporter.domain.usage import Cost, TokenUsage
+from mlflow_trace_exporter.domain.usage import TokenUsage
 from mlflow_trace_exporter.metrics.inside import inside_families
 from mlflow_trace_exporter.metrics.meter import Increments
-from mlflow_trace_exporter.metrics.model import Cell, Observations, TraceFamily
+from mlflow_trace_exporter.metrics.model import Cell, Observations, TraceFamily, cost, tokens
 
 VISIBILITY_EDGES_S = (1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 7200.0, 86400.0)
 
@@ -90,14 +90,6 @@ def _visibility_delay(record: TraceRecord, _: Labels) -> Observations:
     return [] if record.end_ms is None else [("", max(0, record.seen_ms - record.end_ms) / 1000)]
 
 
-def _tokens(field: str) -> Callable[[TraceRecord, Labels], Observations]:
-    return lambda record, _: [("", getattr(record.usage or TokenUsage(), field) or 0)]
-
-
-def _cost(field: str) -> Callable[[TraceRecord, Labels], Observations]:
-    return lambda record, _: [("", getattr(record.cost or Cost(), field) or 0)]
-
-
 def _nothing(*_: object) -> Observations:
     """For families that count events, see ``events``."""
     return ()
@@ -154,22 +146,22 @@ def _table(
             "mlflow_trace_input_tokens_total",
             f"Input tokens of finished traces, including totals that MLflow does not split, from polls of MLflow."
             f" {_CACHED}",
-            _tokens("input"),
+            tokens("input"),
         ),
         TraceFamily(
             "mlflow_trace_output_tokens_total",
             "Output tokens of finished traces, from polls of MLflow.",
-            _tokens("output"),
+            tokens("output"),
         ),
         TraceFamily(
             "mlflow_trace_cache_read_input_tokens_total",
             f"Tokens read from the provider's cache, from polls of MLflow. {_CACHED}",
-            _tokens("cache_read_input"),
+            tokens("cache_read_input"),
         ),
         TraceFamily(
             "mlflow_trace_cache_creation_input_tokens_total",
             f"Tokens written to the provider's cache, from polls of MLflow. {_CACHED}",
-            _tokens("cache_creation_input"),
+            tokens("cache_creation_input"),
         ),
         TraceFamily(
             "mlflow_tokens_per_trace",
@@ -181,12 +173,12 @@ def _table(
         TraceFamily(
             "mlflow_trace_input_cost_usd_total",
             "Input cost of finished traces in USD, including costs that MLflow does not split, from polls of MLflow.",
-            _cost("input_usd"),
+            cost("input_usd"),
         ),
         TraceFamily(
             "mlflow_trace_output_cost_usd_total",
             "Output cost of finished traces in USD, as computed by MLflow, from polls of MLflow.",
-            _cost("output_usd"),
+            cost("output_usd"),
         ),
         TraceFamily(
             MISSING,

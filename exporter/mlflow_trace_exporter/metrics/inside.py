@@ -3,7 +3,7 @@
 Each metric family is one row here and is declared nowhere else.
 """
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from typing import NamedTuple
 
 from mlflow_trace_exporter.domain.calls import labels_of
@@ -15,8 +15,7 @@ from mlflow_trace_exporter.domain.labels import (
     Labels,
 )
 from mlflow_trace_exporter.domain.spans import Call, Inside, Step
-from mlflow_trace_exporter.domain.usage import Cost, TokenUsage
-from mlflow_trace_exporter.metrics.model import Observations, TraceFamily
+from mlflow_trace_exporter.metrics.model import Observations, TraceFamily, cost, tokens
 
 CALL_DURATION = "mlflow_llm_call_duration_seconds"
 CALL_ERRORS = "mlflow_llm_call_errors_total"
@@ -52,14 +51,6 @@ def _first_chunk(call: Call, _: Labels) -> Observations:
     return [] if call.first_chunk_s is None else [("", call.first_chunk_s)]
 
 
-def _tokens(field: str) -> Callable[[Call, Labels], Observations]:
-    return lambda call, _: [("", getattr(call.usage or TokenUsage(), field) or 0)]
-
-
-def _cost(field: str) -> Callable[[Call, Labels], Observations]:
-    return lambda call, _: [("", getattr(call.cost or Cost(), field) or 0)]
-
-
 def inside_families(
     duration_edges_s: tuple[float, ...], first_chunk_edges_s: tuple[float, ...]
 ) -> tuple[TraceFamily, ...]:
@@ -90,38 +81,38 @@ def inside_families(
         TraceFamily(
             "mlflow_llm_input_tokens_total",
             "Input tokens of calls of models, from the spans of finished traces.",
-            _tokens("input"),
+            tokens("input"),
             labels=CALL_LABELS,
         ),
         TraceFamily(
             "mlflow_llm_output_tokens_total",
             "Output tokens of calls of models, from the spans of finished traces.",
-            _tokens("output"),
+            tokens("output"),
             labels=CALL_LABELS,
         ),
         TraceFamily(
             "mlflow_llm_cache_read_input_tokens_total",
             "Tokens that calls of models read from the provider's cache, from the spans of finished traces.",
-            _tokens("cache_read_input"),
+            tokens("cache_read_input"),
             labels=CALL_LABELS,
         ),
         TraceFamily(
             "mlflow_llm_cache_creation_input_tokens_total",
             "Tokens that calls of models wrote to the provider's cache, from the spans of finished traces.",
-            _tokens("cache_creation_input"),
+            tokens("cache_creation_input"),
             labels=CALL_LABELS,
         ),
         TraceFamily(
             "mlflow_llm_input_cost_usd_total",
             "Input cost of calls of models in USD, including costs that MLflow does not split, from the spans of"
             " finished traces.",
-            _cost("input_usd"),
+            cost("input_usd"),
             labels=CALL_LABELS,
         ),
         TraceFamily(
             "mlflow_llm_output_cost_usd_total",
             "Output cost of calls of models in USD, from the spans of finished traces.",
-            _cost("output_usd"),
+            cost("output_usd"),
             labels=CALL_LABELS,
         ),
         TraceFamily(

@@ -14,6 +14,7 @@ from prometheus_client.utils import floatToGoString
 from mlflow_trace_exporter.domain.groups import NO_GROUP, Group
 from mlflow_trace_exporter.domain.labels import PLACE_LABELS, TRACE_LABELS, Labels
 from mlflow_trace_exporter.domain.trace import PLAIN_ID, TraceRecord
+from mlflow_trace_exporter.domain.usage import Cost, TokenUsage
 
 SUM = "sum"
 """The part of a histogram that holds the sum of the observations; its other parts are its buckets."""
@@ -136,6 +137,18 @@ class TraceFamily:
     def _with_own(self, values: tuple[str, ...], own: str) -> tuple[str, ...]:
         return values if self.own_label is None else (*values, own)
 
+
+def tokens(field: str) -> Callable[[Any, Labels], Observations]:
+    """Observes a field of the token usage of a trace or call."""
+    return lambda what, _: [("", getattr(what.usage or _NO_USAGE, field) or 0)]
+
+
+def cost(field: str) -> Callable[[Any, Labels], Observations]:
+    """Observes a field of the cost of a trace or call."""
+    return lambda what, _: [("", getattr(what.cost or _NO_COST, field) or 0)]
+
+
+_NO_USAGE, _NO_COST = TokenUsage(), Cost()
 
 MAX_EXEMPLAR_LENGTH = 128 - len("trace_id")
 """OpenMetrics limits the names and values of an exemplar's labels to 128 characters."""

@@ -112,7 +112,7 @@ class _Sum:
                     self.tokens[name] += tokens
         if used.cost is not None:
             self.costs += 1
-            self.usd += (used.cost.input_usd or 0.0) + (used.cost.output_usd or 0.0)
+            self.usd += used.cost.total_usd
 
     def merge(self, other: "_Sum") -> None:
         self.count += other.count

@@ -9,7 +9,7 @@ from mlflow_trace_exporter.domain.labels import Labels, clean
 from mlflow_trace_exporter.domain.moments import utc
 from mlflow_trace_exporter.domain.quantiles import Quantiles
 from mlflow_trace_exporter.domain.trace import State, TraceRecord
-from mlflow_trace_exporter.domain.usage import Cost, TokenUsage
+from mlflow_trace_exporter.domain.usage import TokenUsage
 from mlflow_trace_exporter.reports.charts import Charts, Collector
 from mlflow_trace_exporter.reports.subjects import OF_CALLS, OF_SPANS, Subject, Unit, subjects
 from mlflow_trace_exporter.reports.trace_lines import Greatest, TraceLine
@@ -138,7 +138,7 @@ class Tally:
             self._add_tokens(subject.usage)
         if subject.cost is not None:
             self.costs += 1
-            self.cost_usd += _usd(subject.cost)
+            self.cost_usd += subject.cost.total_usd
 
     def _add_tokens(self, usage: TokenUsage) -> None:
         for each in fields(usage):
@@ -171,10 +171,6 @@ class Tally:
             without_cost=self.traces - self.costs,
             unit=unit,
         )
-
-
-def _usd(cost: Cost) -> float:
-    return (cost.input_usd or 0.0) + (cost.output_usd or 0.0)
 
 
 Dimension = Callable[[TraceRecord, Labels], str]

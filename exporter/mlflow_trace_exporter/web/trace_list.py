@@ -257,7 +257,7 @@ def tokens_of(record: TraceRecord) -> int | None:
 
 def cost_of(record: TraceRecord) -> float | None:
     """The cost of a trace in USD; None if unknown."""
-    return None if record.cost is None else (record.cost.input_usd or 0) + (record.cost.output_usd or 0)
+    return None if record.cost is None else record.cost.total_usd
 
 
 def _is_of(kind: Kind | None, record: TraceRecord, latency_s: float | None) -> bool:
