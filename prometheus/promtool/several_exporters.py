@@ -1,6 +1,6 @@
 """Several exporters: pairs that count the same traces, and exporters of different MLflow servers."""
 
-from prometheus.promtool.case import Case, CaseFile, Fired, Target, ask, fires, one, sample
+from prometheus.promtool.case import Case, CaseFile, Fired, Sample, Target, ask, fires, one, sample
 
 A = Target()
 B = Target(instance="b")
@@ -13,6 +13,12 @@ D_TWO = Target(instance="d", more={"namespace": "two"})
 
 TRACES_30M = "environment:mlflow_traces:increase30m"
 FIRED_IN_1H = 'count_over_time(ALERTS{alertstate="firing"}[1h])'
+
+
+def _traces(number: int, job: str = A.job) -> Sample:
+    """So many traces of production in 30 minutes."""
+    return sample(number, __name__=TRACES_30M, job=job, environment="production")
+
 
 FILE = CaseFile(
     "several-exporters.yml",
@@ -34,12 +40,7 @@ FILE = CaseFile(
                 ask(
                     TRACES_30M,
                     "60m",
-                    sample(
-                        300,
-                        __name__="environment:mlflow_traces:increase30m",
-                        job="mlflow-trace-exporter",
-                        environment="production",
-                    ),
+                    _traces(300),
                 ),
                 ask(
                     'count by (alertname) (ALERTS{alertstate="firing"})',
@@ -79,12 +80,7 @@ FILE = CaseFile(
                 ask(
                     TRACES_30M,
                     "60m",
-                    sample(
-                        300,
-                        __name__="environment:mlflow_traces:increase30m",
-                        job="mlflow-trace-exporter",
-                        environment="production",
-                    ),
+                    _traces(300),
                 ),
                 ask(FIRED_IN_1H, "60m"),
             ),
@@ -110,24 +106,9 @@ FILE = CaseFile(
                 ask(
                     TRACES_30M,
                     "60m",
-                    sample(
-                        300,
-                        __name__="environment:mlflow_traces:increase30m",
-                        job="mlflow-trace-exporter-eu",
-                        environment="production",
-                    ),
-                    sample(
-                        210,
-                        __name__="environment:mlflow_traces:increase30m",
-                        job="mlflow-trace-exporter-us",
-                        environment="production",
-                    ),
-                    sample(
-                        510,
-                        __name__="environment:mlflow_traces:increase30m",
-                        job="mlflow-trace-exporter",
-                        environment="production",
-                    ),
+                    _traces(300, "mlflow-trace-exporter-eu"),
+                    _traces(210, "mlflow-trace-exporter-us"),
+                    _traces(510),
                 ),
                 ask(FIRED_IN_1H, "60m"),
             ),

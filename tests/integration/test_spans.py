@@ -318,7 +318,7 @@ def away(handler: BaseHTTPRequestHandler, _: bytes) -> bool:
 
 
 def slow(handler: BaseHTTPRequestHandler, _: bytes) -> bool:
-    """Until nobody waits any more."""
+    """Do not answer, and wait until the client closes the connection."""
     handler.connection.settimeout(10)
     handler.connection.recv(1)
     return True

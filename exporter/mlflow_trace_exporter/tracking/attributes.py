@@ -93,7 +93,7 @@ class Pieces(Generic[T]):
     """Reads the elements of a JSON array that are of a type, and leaves out the others."""
 
     def __init__(self, kind: type[T]) -> None:
-        self._all = msgspec.json.Decoder(list[kind]).decode  # type: ignore[valid-type]
+        self._all = msgspec.json.Decoder(list[kind]).decode  # type: ignore[valid-type]  # the type is a value here
         self._one = msgspec.json.Decoder(kind).decode
 
     def read(self, raw: Raw) -> list[T]:

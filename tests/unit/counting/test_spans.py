@@ -192,7 +192,7 @@ def test_what_is_read_before_an_error_is_counted(mlflow: SimulatedMlflow, rig: R
     rig.tick()
     assert not rig.tick(), "the error is told"
     assert (rig.traces, calls(rig), missing(rig)) == (200, 200, 0)
-    mlflow.spans = read_spans  # type: ignore[method-assign]
+    mlflow.spans = read_spans  # type: ignore[method-assign]  # as before
     rig.settle()
     assert (rig.traces, calls(rig), missing(rig)) == (250, 250, 0)
 
