@@ -20,7 +20,8 @@ import pytest
 from mlflow.entities import SpanType, Trace, TraceInfo
 
 from mlflow_trace_exporter import make_report
-from mlflow_trace_exporter.demo.processes import CHATBOT_ENVIRONMENT, HOST, free_port
+from mlflow_trace_exporter.demo.applications import start_mock
+from mlflow_trace_exporter.demo.processes import CHATBOT_ENVIRONMENT, free_port
 from mlflow_trace_exporter.settings.config import Config
 from tests.support.asked import USERS, VERSIONS
 from tests.support.commands import config_file, invoke
@@ -66,11 +67,9 @@ class Cookbook:
 def cookbook(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cookbook]:
     directory = tmp_path_factory.mktemp("cookbook")
     with ServerProcesses(directory) as processes:
-        mlflow, port = Mlflow(directory, processes, free_port()), free_port()
-        processes.start("llm", ["mlflow_trace_exporter.demo.llm", str(port)], {})
-        processes.wait_until_ready(f"http://{HOST}:{port}/health", lambda: False)
+        mlflow = Mlflow(directory, processes, free_port())
+        llm = {"OPENAI_BASE_URL": f"{start_mock(processes)}/v1", "OPENAI_API_KEY": "stand-in"}
         mlflow.experiment("cookbook")
-        llm = {"OPENAI_BASE_URL": f"http://{HOST}:{port}/v1", "OPENAI_API_KEY": "stand-in"}
         environment = {**CHATBOT_ENVIRONMENT, **llm, "MLFLOW_TRACKING_URI": mlflow.uri}
         log = directory / "asker.log"
         with log.open("w") as errors, _chatbot(environment, errors) as chatbot:

@@ -15,8 +15,9 @@ from typing import Any
 import pytest
 from mlflow.entities import TraceInfo
 
+from mlflow_trace_exporter.demo.applications import start_mock
 from mlflow_trace_exporter.demo.load import BROKEN_NEXT, PRODUCTION
-from mlflow_trace_exporter.demo.processes import CHATBOT_ENVIRONMENT, HOST, Processes, free_port
+from mlflow_trace_exporter.demo.processes import CHATBOT_ENVIRONMENT, Processes, free_port
 from mlflow_trace_exporter.domain.calls import inside
 from mlflow_trace_exporter.domain.spans import Call, Inside, Step
 from mlflow_trace_exporter.tracking.span_parsing import spans_of
@@ -65,12 +66,10 @@ class Demo:
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
     directory = tmp_path_factory.mktemp("demo")
     with Processes(directory) as processes:
-        mlflow, port = Mlflow(directory, processes, free_port()), free_port()
-        processes.start("llm", ["mlflow_trace_exporter.demo.llm", str(port)], {})
-        processes.wait_until_ready(f"http://{HOST}:{port}/health", lambda: False)
+        mlflow, llm = Mlflow(directory, processes, free_port()), f"{start_mock(processes)}/v1"
         environment = {**CHATBOT_ENVIRONMENT, "MLFLOW_TRACE_SAMPLING_RATIO": "1", "MLFLOW_TRACKING_URI": mlflow.uri}
         for provider in ("OPENAI", "GROQ"):
-            environment |= {f"{provider}_BASE_URL": f"http://{HOST}:{port}/v1", f"{provider}_API_KEY": "stand-in"}
+            environment |= {f"{provider}_BASE_URL": llm, f"{provider}_API_KEY": "stand-in"}
         load = "mlflow_trace_exporter.demo.load"
         for experiment in (SUPPORT, SEARCH):
             mlflow.experiment(experiment)

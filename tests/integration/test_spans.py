@@ -20,7 +20,8 @@ from sqlalchemy import text
 from mlflow_trace_exporter.counting import recent, span_reader
 from mlflow_trace_exporter.counting.ledger import Ledger
 from mlflow_trace_exporter.counting.poller import Clock, Poller
-from mlflow_trace_exporter.demo.processes import HOST, Processes, free_port
+from mlflow_trace_exporter.demo.applications import start_mock
+from mlflow_trace_exporter.demo.processes import Processes
 from mlflow_trace_exporter.domain import triage
 from mlflow_trace_exporter.metrics.families import DIFFERING, MISSING
 from mlflow_trace_exporter.metrics.inside import CALL_DURATION, CALL_ERRORS, STEP_DURATION
@@ -36,7 +37,6 @@ from tests.support.rig import TRACES, cells
 
 pytestmark = pytest.mark.long
 
-LLM = "mlflow_trace_exporter.demo.llm"
 FIRST_CHUNK = "mlflow_llm_time_to_first_chunk_seconds"
 INPUT, OUTPUT = "mlflow_llm_input_tokens_total", "mlflow_llm_output_tokens_total"
 INPUT_COST, OUTPUT_COST = "mlflow_llm_input_cost_usd_total", "mlflow_llm_output_cost_usd_total"
@@ -156,11 +156,9 @@ FEW = 6
 
 @pytest.fixture(scope="module")
 def store(mlflow: Mlflow, tmp_path_factory: pytest.TempPathFactory) -> Store:
-    experiment, llm = mlflow.experiment(), f"http://{HOST}:{(port := free_port())}"
+    experiment = mlflow.experiment()
     with Processes(tmp_path_factory.mktemp("llm")) as processes:
-        processes.start("llm", [LLM, str(port)], {})
-        processes.wait_until_ready(f"{llm}/health", lambda: False)
-        store = Store(mlflow, experiment, _application(experiment, llm, mlflow.uri))
+        store = Store(mlflow, experiment, _application(experiment, start_mock(processes), mlflow.uri))
     otlp_trace(store, 1)
     _send_many_spans(store)
     mlflow.log(experiment, Trace(now_ms() - 600_000))

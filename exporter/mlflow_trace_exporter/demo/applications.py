@@ -58,16 +58,22 @@ def load_environment(
     mocked = [name for name in ("OPENAI", "GROQ") if name not in real]
     if not mocked:
         return {**CHATBOT_ENVIRONMENT, **mlflow}
-    port = free_port()
-    processes.start("llm", ["mlflow_trace_exporter.demo.llm", str(port)], {})
-    processes.wait_until_ready(f"http://{HOST}:{port}/health", give_up)
+    address = f"{start_mock(processes, give_up)}/v1"
     if not real:
         say("LLMs: a mock on this machine; set OPENAI_BASE_URL and OPENAI_API_KEY to use a real one")
-    address = f"http://{HOST}:{port}/v1"
     llms = {
         f"{name}_{what}": text for name in mocked for what, text in (("BASE_URL", address), ("API_KEY", "stand-in"))
     }
     return {**CHATBOT_ENVIRONMENT, **mlflow, **llms}
+
+
+def start_mock(processes: Processes, give_up: Callable[[], bool] = lambda: False) -> str:
+    """Start the mock of all LLMs, and wait until it is ready, unless ``give_up``. Returns its address."""
+    port = free_port()
+    address = f"http://{HOST}:{port}"
+    processes.start("llm", ["mlflow_trace_exporter.demo.llm", str(port)], {})
+    processes.wait_until_ready(f"{address}/health", give_up)
+    return address
 
 
 def _is_real(provider: str) -> bool:
