@@ -455,8 +455,8 @@ BREAKAGES = (
     Breakage(
         "believe that a thousand counts are all",
         "tracking/client.py",
-        "if len(points) >= MAX_COUNTS or _token(answer):",
-        "if False:",
+        "if len(points) >= MAX_COUNTS or _token(answer):\n        raise",
+        "if False:\n        raise",
         f"{ANSWERS} -k may_not_be_all",
     ),
     Breakage(
@@ -1534,8 +1534,8 @@ BREAKAGES = (
     Breakage(
         "publish an objective under its raw name",
         "settings/config.py",
-        "AfterValidator(pattern)",
-        "AfterValidator(str)",
+        "NamePattern = Annotated[StrictStr, AfterValidator(pattern)]",
+        "NamePattern = Annotated[StrictStr, AfterValidator(str)]",
         "tests/unit/domain/test_objectives.py",
     ),
     Breakage(
@@ -2101,8 +2101,8 @@ BREAKAGES = (
     Breakage(
         "spans: mix series of traces and of calls",
         "settings/config.py",
-        "taken = self.spans.enabled and names in",
-        "taken = False and names in",
+        '"spans": self.spans.enabled and names in',
+        '"spans": False and names in',
         "tests/unit/settings/test_config.py -k labels_of_calls",
     ),
 )

@@ -20,6 +20,7 @@ from mlflow_trace_exporter.metrics.families import trace_families
 from mlflow_trace_exporter.metrics.meter import Meter
 from mlflow_trace_exporter.settings.config import EXCLUDABLE, Config
 from mlflow_trace_exporter.tracking.client import Client
+from mlflow_trace_exporter.tracking.features import Feature
 from mlflow_trace_exporter.tracking.mlflow_pages import MlflowPages
 from mlflow_trace_exporter.tracking.query import Library
 from mlflow_trace_exporter.tracking.source import MlflowSource
@@ -37,14 +38,18 @@ def open_source(settings: Config, retries: int = 0, with_spans: bool = False) ->
     timeout = settings.mlflow.timeout
     prepare_client(timeout.total_seconds() if timeout else None, retries)
     client = Client(settings.mlflow.tracking_uri)
-    mlflow, spans = settings.mlflow, with_spans or settings.spans.enabled
+    mlflow = settings.mlflow
+    optional = {
+        Feature.SPANS: with_spans or settings.spans.enabled,
+        Feature.ASSESSMENT_METRICS: settings.assessments.enabled,
+    }
     return MlflowSource(
         client,
         now_ms,
         mlflow.experiments,
         mlflow.filter,
         mlflow.workspaces,
-        with_spans=spans,
+        [feature for feature, is_needed in optional.items() if is_needed],
     )
 
 
@@ -72,13 +77,21 @@ def open_meter(settings: Config) -> Meter:
     rules, objectives, spans = label_rules(settings), settings.all_objectives, settings.spans
     buckets = settings.buckets
     return Meter(
-        trace_families(buckets.duration_seconds, buckets.tokens, rules, objectives, with_spans=spans.enabled),
+        trace_families(
+            buckets.duration_seconds,
+            buckets.tokens,
+            rules,
+            objectives,
+            with_spans=spans.enabled,
+            score_edges=buckets.score if settings.assessments.enabled else (),
+        ),
         rules,
         Caps(settings.labels.max_values, settings.series.limit, {"span_name": spans.max_names}),
         settings.mlflow.traffic,
         objectives,
         excluded(settings),
         spans.types if spans.enabled else None,
+        settings.assessments.enabled,
     )
 
 
@@ -121,6 +134,7 @@ def poll_settings(settings: Config) -> PollSettings:
         ),
         origin_ms=_origin_ms(settings.poll.start),
         series=SeriesSettings(settings.series.zero_hold.total_seconds(), ms(settings.series.ttl)),
+        assessments_ms=ms(settings.assessments.horizon),
     )
 
 

@@ -21,7 +21,7 @@ from mlflow_trace_exporter.tracking import source as source_module
 from mlflow_trace_exporter.tracking.client import Client
 from mlflow_trace_exporter.tracking.features import Feature
 from mlflow_trace_exporter.tracking.pending import PendingAnswer
-from mlflow_trace_exporter.tracking.source import MlflowSource
+from mlflow_trace_exporter.tracking.source import OPTIONAL, MlflowSource
 from tests.support.proxy import proxy, respond
 from tests.support.real import ODD_IDS, Exporter, Mlflow, Trace, eventually, now_ms
 
@@ -275,7 +275,7 @@ def test_a_server_that_cannot_leave_out_ids_is_read_in_full(mlflow: Mlflow) -> N
 def test_what_a_server_lacks_is_found_out_and_said_once(
     mlflow: Mlflow, feature: Feature, caplog: pytest.LogCaptureFixture
 ) -> None:
-    source = MlflowSource(OlderClient(mlflow.uri, feature), now_ms, [mlflow.experiment()], with_spans=True)
+    source = MlflowSource(OlderClient(mlflow.uri, feature), now_ms, [mlflow.experiment()], optional=OPTIONAL)
     for _ in range(3):
         assert source.features() == {each: each is not feature for each in Feature}
     assert [record.message for record in caplog.records] == [feature.without]

@@ -27,6 +27,14 @@ FAMILIES_WITH_SPANS = trace_families(
     Buckets().duration_seconds, Buckets().tokens, objectives=OBJECTIVES, with_spans=True
 )
 METER_WITH_SPANS = replace(METER, families=FAMILIES_WITH_SPANS, step_types=Config().spans.types)
+FAMILIES_WITH_ALL = trace_families(
+    Buckets().duration_seconds,
+    Buckets().tokens,
+    objectives=OBJECTIVES,
+    with_spans=True,
+    score_edges=Buckets().score,
+)
+METER_WITH_ALL = replace(METER_WITH_SPANS, families=FAMILIES_WITH_ALL, with_assessments=True)
 LIMITS = Limits(lateness_ms=7_200_000, audit_horizon_ms=86_400_000, margin_ms=300_000, overlap_ms=120_000)
 BUILD = Build("0.0.0", "3.11.0", "3.17.2")
 

@@ -7,7 +7,7 @@ from typing import Any
 from prometheus_client import ProcessCollector
 
 from mlflow_trace_exporter.metrics.status import STATUS_FAMILIES
-from tests.support.builders import FAMILIES_WITH_SPANS
+from tests.support.builders import FAMILIES_WITH_ALL
 
 Node = Mapping[str, Any]
 Labels = frozenset[str]
@@ -23,7 +23,7 @@ MAY_BE_MISSING = frozenset({"pod"})
 def exported() -> dict[str, Labels]:
     """What a Prometheus has of an exporter that it scrapes."""
     catalogue: dict[str, Labels] = dict.fromkeys(("up", *PROCESS), TARGET)
-    for family in FAMILIES_WITH_SPANS:
+    for family in FAMILIES_WITH_ALL:
         labels = TARGET | set(family.label_names)
         if family.edges:
             catalogue |= {f"{family.name}_sum": labels, f"{family.name}_count": labels}

@@ -20,6 +20,7 @@ INTERVAL_MS = 15_000
 MINUTE_MS = 60_000
 HOUR_MS = 3_600_000
 DAY_MS = 24 * HOUR_MS
+ASSESSMENTS_MS = 7 * DAY_MS
 AT_ONCE = SeriesSettings(zero_hold_s=0, ttl_ms=365 * DAY_MS)
 TRACES = "mlflow_traces_total"
 IN_MEMORY = "/dev/shm" if Path("/dev/shm").is_dir() else None
@@ -53,7 +54,7 @@ class Rig:
         self.published: list[Snapshot] = []
         self.path = path
         self._meter = meter
-        self._settings = PollSettings(interval_s, limits, origin_ms, series)
+        self._settings = PollSettings(interval_s, limits, origin_ms, series, ASSESSMENTS_MS)
         self.start()
 
     def start(self, open_ledger: Callable[[Path], Ledger] = Ledger) -> None:

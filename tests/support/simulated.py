@@ -1,17 +1,20 @@
 """A simulated MLflow: the source's interface over traces in memory; its own clock, races and failures on demand."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import count
-from typing import NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar
 
+from mlflow_trace_exporter.domain.assessments import HUMAN, Assessment
 from mlflow_trace_exporter.domain.clocks import Clocks
 from mlflow_trace_exporter.domain.horizon import Window
 from mlflow_trace_exporter.domain.spans import Span
 from mlflow_trace_exporter.domain.trace import State, TraceRecord
 from mlflow_trace_exporter.domain.usage import Cost, TokenUsage
 from mlflow_trace_exporter.errors import PollError, Reason
+from mlflow_trace_exporter.tracking.assessment_parsing import ALL, form_of
 from mlflow_trace_exporter.tracking.experiments import Experiment
 from mlflow_trace_exporter.tracking.features import Feature
 from mlflow_trace_exporter.tracking.pending import PendingAnswer, answers
@@ -50,6 +53,8 @@ class SimulatedMlflow:
         self.spans_of: dict[str, tuple[Span, ...]] = {}
         self.selected = {CHATBOT.experiment_id: CHATBOT}
         self.lacks: set[Feature] = set()
+        self.max_forms = 1_000
+        self.counts_overridden = False
         self.requests = 0
         self.before_request: Callable[[int], None] = lambda _: None
         self.fail_at_request: dict[int, Exception] = {}
@@ -162,6 +167,38 @@ class SimulatedMlflow:
                 at_ms = record.start_ms // step_ms * step_ms
                 counts[at_ms] = counts.get(at_ms, 0) + 1
         return counts
+
+    def assess(
+        self, record: TraceRecord, name: str = "correctness", value: str | float | None = "yes", **more: Any
+    ) -> str:
+        """Add an assessment to a trace, or replace the one with the same id. Returns its id."""
+        assessment_id = str(more.pop("assessment_id", f"a-{next(self._numbers)}"))
+        given = Assessment(assessment_id, name, more.pop("source", HUMAN), value, form_of(name, value), **more)
+        others = [each for each in self.traces[record.trace_id].assessments if each.assessment_id != assessment_id]
+        self.change(record, assessments=(*others, given))
+        return assessment_id
+
+    def override(self, record: TraceRecord, assessment_id: str, value: str | float) -> str:
+        """Override an assessment of a trace. Returns the id of the new one."""
+        before = self.traces[record.trace_id].assessments
+        name = next(each.name for each in before if each.assessment_id == assessment_id)
+        gone = (replace(each, valid=each.valid and each.assessment_id != assessment_id) for each in before)
+        self.change(record, assessments=tuple(gone))
+        return self.assess(record, name, value)
+
+    def assessment_counts(
+        self, window: Window, experiment_ids: Sequence[str], by_value: bool = True
+    ) -> Counter[int] | None:
+        """As MLflow since 3.16, which does not count what is overridden."""
+        self._answer()
+        counts = Counter(
+            each.form if by_value else ALL
+            for record in self.visible()
+            if window.lo_ms <= record.start_ms < window.hi_ms and record.experiment_id in experiment_ids
+            for each in record.assessments
+            if each.valid or self.counts_overridden
+        )
+        return None if len(counts) >= self.max_forms else counts
 
     def _search(self, window: Window, excluded: frozenset[str], offset: int) -> Found:
         self._answer()

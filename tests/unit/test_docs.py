@@ -17,7 +17,7 @@ from mlflow_trace_exporter.tracking.remedies import Diagnosis
 from mlflow_trace_exporter.web.trace_list import PARAMETERS
 from tests import pictures
 from tests.support import PROJECT, docs
-from tests.support.builders import FAMILIES_WITH_SPANS
+from tests.support.builders import FAMILIES_WITH_ALL
 from tests.support.docs import table
 from tests.support.panels import DASHBOARDS
 from tests.unit.bundled.test_rules import ALERTS
@@ -34,14 +34,14 @@ def test_metric_table() -> None:
     documented = {name: (row[1], names(row[2])) for row in table("metrics", "## All metrics") for name in names(row[0])}
     trace = {
         family.name: ("histogram" if family.edges else "counter", list(family.label_names))
-        for family in FAMILIES_WITH_SPANS
+        for family in FAMILIES_WITH_ALL
     }
     status = {family.name: (family.type, list(family.label_names)) for family in STATUS_FAMILIES}
     assert documented == {**trace, **status}
 
 
 def test_every_metric_that_is_named_exists() -> None:
-    known = {family.name for family in FAMILIES_WITH_SPANS} | {family.name for family in STATUS_FAMILIES}
+    known = {family.name for family in FAMILIES_WITH_ALL} | {family.name for family in STATUS_FAMILIES}
     named = set(re.findall(r"\bmlflow_[a-z_]+[a-z]\b(?![.:/])", docs.everything()))
     metrics = {re.sub(r"_(bucket|count|sum)$", "", name) for name in named}
     others = {"mlflow_trace_exporter", "mlflow_ui_url", "mlflow_version", "mlflow_objective", "mlflow_tracking_uri"}

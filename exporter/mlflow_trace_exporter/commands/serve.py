@@ -18,7 +18,7 @@ from mlflow_trace_exporter.addresses import without_credentials
 from mlflow_trace_exporter.counting.ledger import Ledger
 from mlflow_trace_exporter.counting.ledger_connection import LedgerDamagedError
 from mlflow_trace_exporter.counting.poller import Clock, Poller
-from mlflow_trace_exporter.domain.labels import INSIDE_NAMES, LABELS_INSIDE
+from mlflow_trace_exporter.domain.labels import INSIDE_LABELS, INSIDE_NAMES
 from mlflow_trace_exporter.errors import PollError, UserError
 from mlflow_trace_exporter.metrics.exposition import Exposition
 from mlflow_trace_exporter.metrics.status import Build, Reload, Snapshot, Status
@@ -131,7 +131,7 @@ class Service:
         look_inside = partial(with_inside, source.spans)
         records = trace_list.answer(question, newest, rules, objectives, settings.mlflow.traffic, look_inside)
         found = trace_page.Found(records, newest.ended_early)
-        label_sets = (*(LABELS_INSIDE if inside_names else ()), rules.names)
+        label_sets = (*(INSIDE_LABELS if inside_names else ()), rules.names)
         known = trace_page.values_of(label_sets, self.exposition.snapshot.active_ms)
         return trace_page.write(question, found, rules, mlflow_pages(settings), known)
 

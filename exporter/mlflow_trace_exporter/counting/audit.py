@@ -9,7 +9,7 @@ If MLflow has fewer traces than the ledger, some were deleted, and there is noth
 if as many traces were deleted as added. That is why the closing and retiring passes read everything.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from mlflow_trace_exporter.domain.horizon import AHEAD_MS, BUCKET_MS, Horizon, Limits, Window
@@ -43,3 +43,15 @@ def closed_span(horizon: Horizon, limits: Limits) -> Span:
 def missing(there: Mapping[int, int], here: Mapping[int, int]) -> dict[int, int]:
     """How many more traces MLflow has than the ledger, by step. Only steps where it has more."""
     return {at_ms: count - here.get(at_ms, 0) for at_ms, count in there.items() if count > here.get(at_ms, 0)}
+
+
+PARTS = 16
+"""Into how many parts a range is split."""
+
+
+def split(window: Window, step_ms: int) -> Iterator[Window]:
+    """The parts of a window, each of whole steps since 1970. There are PARTS, or as many as the window has steps."""
+    first, last = window.lo_ms // step_ms, -(-window.hi_ms // step_ms)
+    size_ms = -(-(last - first) // PARTS) * step_ms
+    for lo_ms in range(first * step_ms, window.hi_ms, size_ms or step_ms):
+        yield Window(max(lo_ms, window.lo_ms), min(lo_ms + size_ms, window.hi_ms))

@@ -108,15 +108,10 @@ class Auditor:
 
     def _count_there(self, span: Span, experiment_ids: Iterable[str]) -> Mapping[int, int]:
         """MLflow's counts by step, from the origin of each experiment on."""
-        groups: dict[int, list[str]] = {}  # by origin; most experiments have the same
-        for experiment_id in experiment_ids:
-            groups.setdefault(max(span.window.lo_ms, self._origins.of(experiment_id)), []).append(experiment_id)
         there: dict[int, int] = {}
-        for lo_ms, ids in groups.items():
-            window = replace(span.window, lo_ms=lo_ms)
-            if window.lo_ms < window.hi_ms:
-                for at_ms, count in self._source.counts(window, span.step_ms, ids).items():
-                    there[at_ms] = there.get(at_ms, 0) + count
+        for window, ids in self._origins.since(span.window, experiment_ids):
+            for at_ms, count in self._source.counts(window, span.step_ms, ids).items():
+                there[at_ms] = there.get(at_ms, 0) + count
         return there
 
     def _count_here(self, span: Span) -> Mapping[int, int]:

@@ -5,8 +5,10 @@ after them. So after a crash at any moment a page is either stored completely or
 adds nothing.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass, fields
+from itertools import islice
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ from typing import Any
 from mlflow_trace_exporter.counting.ledger_connection import Connection, LedgerDamagedError, load
 from mlflow_trace_exporter.counting.ledger_schema import digest
 from mlflow_trace_exporter.counting.ledger_totals import Totals, key_of
+from mlflow_trace_exporter.domain.assessed import Forms
 from mlflow_trace_exporter.domain.groups import Group
 from mlflow_trace_exporter.domain.growth import Amounts, Counted, span_ids_of
 from mlflow_trace_exporter.domain.horizon import BUCKET_MS, Horizon, Kind, Pass, Window
@@ -24,6 +27,9 @@ from mlflow_trace_exporter.metrics.model import Cell
 
 SPAN_ID_BYTES = 8
 """The length of a span id of OpenTelemetry."""
+
+IDS_AT_ONCE = 10_000
+"""The maximum number of ids in one query; SQLite allows 32,766."""
 
 DUE_AT_ONCE = 10_000
 """The maximum number of due traces that are returned at once; the rest is returned the next time."""
@@ -65,16 +71,16 @@ class Ledger:
 
     def horizon(self) -> Horizon | None:
         """The progress of reading at the last commit; None before the first."""
-        columns = "origin_ms, fresh_ms, closed_ms, retired_ms, forgotten_ms"
+        columns = "origin_ms, fresh_ms, closed_ms, retired_ms, forgotten_ms, assessed_ms"
         row = next(iter(self._db.rows(f"SELECT {columns} FROM horizon")), None)  # noqa: S608 - no values
         passes = self._db.rows("SELECT kind, started_ms, from_ms, lo_ms, hi_ms, ended_after_ms FROM passes")
         if row is None:
             return None
-        origin_ms, fresh_ms, closed_ms, retired_ms, forgotten_ms = row
+        origin_ms, fresh_ms, closed_ms, retired_ms, *others = row
         under_way = {
             Kind(kind): Pass(started_ms, from_ms, Window(*window)) for kind, started_ms, from_ms, *window in passes
         }
-        return Horizon(origin_ms, fresh_ms, closed_ms, retired_ms, under_way, forgotten_ms)
+        return Horizon(origin_ms, fresh_ms, closed_ms, retired_ms, under_way, *others)
 
     def known(self, trace_ids: Sequence[str]) -> Known:
         """Look up trace ids."""
@@ -85,6 +91,25 @@ class Ledger:
         done = self._db.rows(query, *ids)
         pending = self._db.rows(f"SELECT * FROM pending WHERE trace_id IN ({marks})", *trace_ids)  # noqa: S608 - no values
         return Known({ids[row[0]]: _counted(row) for row in done}, {row[0]: _pending(row) for row in pending})
+
+    def assessment_forms(self, assessment_ids: Sequence[str]) -> Forms:
+        """Look up the ids of assessments."""
+        ids = {digest(each): each for each in assessment_ids}
+        rows = [
+            row
+            for part in _batched(ids, IDS_AT_ONCE)
+            for row in self._db.rows(
+                f"SELECT digest, form FROM assessments WHERE digest IN ({','.join('?' * len(part))})",  # noqa: S608 - no values
+                *part,
+            )
+        ]
+        return {ids[found]: form for found, form in rows}
+
+    def assessment_counts(self, window: Window) -> Counter[int]:
+        """The number of known assessments of traces that start in the window, by form. Only those that are valid."""
+        query = "SELECT form, count(*) FROM assessments WHERE start_ms >= ? AND start_ms < ? GROUP BY form"
+        rows = self._db.rows(query, window.lo_ms, window.hi_ms)
+        return Counter({form: count for form, count in rows if form is not None})
 
     def due(self, now_ms: int) -> list[Pending]:
         """Up to DUE_AT_ONCE pending traces that are due for a check, latest start first. A trace whose next check is
@@ -167,6 +192,7 @@ class Ledger:
         with self._db.transaction():
             totals = self.totals.add(amounts or {}, active_ms or {}, first_ms or {})
             self._store(batch, groups or {}, horizon.forgotten_ms)
+            self._store_assessments(batch)
             self._retire(horizon)
             self._store_horizon(horizon)
         self.totals.keep(totals)
@@ -193,6 +219,16 @@ class Ledger:
             map(_PENDING_ROW, batch.pending),
         )
 
+    def _store_assessments(self, batch: Batch) -> None:
+        self._db.each(
+            "INSERT OR REPLACE INTO assessments VALUES (?, ?, ?)",
+            [
+                (digest(assessment_id), each.record.start_ms, form)
+                for each in batch.assessed
+                for assessment_id, form in each.forms.items()
+            ],
+        )
+
     def _group_id(self, group: Group | None) -> int | None:
         if group is None:
             return None
@@ -200,24 +236,34 @@ class Ledger:
         return rows[0][0] if rows else None
 
     def _retire(self, horizon: Horizon) -> None:
-        query = "SELECT retired_ms, forgotten_ms FROM horizon"
-        retired_ms, forgotten_ms = next(iter(self._db.rows(query)), (horizon.retired_ms, horizon.forgotten_ms))
+        query = "SELECT retired_ms, forgotten_ms, assessed_ms FROM horizon"
+        now = (horizon.retired_ms, horizon.forgotten_ms, horizon.assessed_ms)
+        retired_ms, forgotten_ms, assessed_ms = next(iter(self._db.rows(query)), now)
         if retired_ms < horizon.retired_ms:
             for bucket_ms, traces in self.counts(Window(retired_ms, horizon.retired_ms), BUCKET_MS).items():
                 self._db.execute("INSERT OR REPLACE INTO retired VALUES (?, ?)", bucket_ms, traces)
         if forgotten_ms < horizon.forgotten_ms:
             self._db.execute("DELETE FROM done WHERE start_ms < ?", horizon.forgotten_ms)
+        if assessed_ms < horizon.assessed_ms:
+            self._db.execute("DELETE FROM assessments WHERE start_ms < ?", horizon.assessed_ms - BUCKET_MS)
 
     def _store_horizon(self, horizon: Horizon) -> None:
         self._db.execute(
-            "INSERT OR REPLACE INTO horizon VALUES (1, ?, ?, ?, ?, ?)",
-            *(horizon.origin_ms, horizon.fresh_ms, horizon.closed_ms, horizon.retired_ms, horizon.forgotten_ms),
+            "INSERT OR REPLACE INTO horizon VALUES (1, ?, ?, ?, ?, ?, ?)",
+            *(horizon.origin_ms, horizon.fresh_ms, horizon.closed_ms, horizon.retired_ms),
+            *(horizon.forgotten_ms, horizon.assessed_ms),
         )
         self._db.execute("DELETE FROM passes")
         self._db.each(
             "INSERT INTO passes VALUES (?, ?, ?, ?, ?, ?)",
             [(kind.value, at.started_ms, at.from_ms, *astuple(at.window)) for kind, at in horizon.under_way.items()],
         )
+
+
+def _batched(ids: Iterable[bytes], size: int) -> Iterator[tuple[bytes, ...]]:
+    left = iter(ids)
+    while part := tuple(islice(left, size)):
+        yield part
 
 
 _NO_AMOUNTS = (None,) * len(Amounts._fields)

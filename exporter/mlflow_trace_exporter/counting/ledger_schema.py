@@ -14,7 +14,7 @@ log = logging.getLogger(__name__)
 APPLICATION_ID = 0x4D54_4578
 """Marks a SQLite file as a ledger of this program ("MTEx")."""
 
-SCHEMA_VERSION = 7
+SCHEMA_VERSION = 8
 
 _DONE = """
 CREATE TABLE done (digest BLOB NOT NULL UNIQUE, start_ms INTEGER NOT NULL, group_id INTEGER, failed INTEGER,
@@ -24,6 +24,11 @@ CREATE INDEX done_by_start ON done (start_ms);
 """
 
 _WORKSPACES = "CREATE TABLE workspaces (name TEXT PRIMARY KEY) WITHOUT ROWID;\n"
+
+_ASSESSMENTS = """
+CREATE TABLE assessments (digest BLOB PRIMARY KEY, start_ms INTEGER NOT NULL, form INTEGER) WITHOUT ROWID;
+CREATE INDEX assessments_by_start ON assessments (start_ms, form);
+"""
 
 _GROUPS = """
 CREATE TABLE groups (id INTEGER PRIMARY KEY, names TEXT NOT NULL, labels TEXT NOT NULL, active_ms INTEGER NOT NULL,
@@ -49,10 +54,11 @@ CREATE TABLE shapes (family TEXT PRIMARY KEY, shape TEXT NOT NULL) WITHOUT ROWID
 CREATE TABLE experiments (experiment_id TEXT PRIMARY KEY, created_ms INTEGER NOT NULL, origin_ms INTEGER NOT NULL)
   WITHOUT ROWID;
 CREATE TABLE horizon (one INTEGER PRIMARY KEY CHECK (one = 1), origin_ms INTEGER NOT NULL, fresh_ms INTEGER,
-  closed_ms INTEGER NOT NULL, retired_ms INTEGER NOT NULL, forgotten_ms INTEGER NOT NULL);
+  closed_ms INTEGER NOT NULL, retired_ms INTEGER NOT NULL, forgotten_ms INTEGER NOT NULL,
+  assessed_ms INTEGER NOT NULL DEFAULT 0);
 CREATE TABLE passes (kind TEXT PRIMARY KEY, started_ms INTEGER NOT NULL, from_ms INTEGER NOT NULL,
   lo_ms INTEGER NOT NULL, hi_ms INTEGER NOT NULL, ended_after_ms INTEGER) WITHOUT ROWID;
-{_WORKSPACES}PRAGMA application_id = {APPLICATION_ID};
+{_WORKSPACES}{_ASSESSMENTS}PRAGMA application_id = {APPLICATION_ID};
 PRAGMA user_version = {SCHEMA_VERSION};
 """
 
@@ -94,6 +100,12 @@ UPDATE done SET group_id = NULL WHERE group_id NOT IN (SELECT id FROM groups);
 ALTER TABLE done ADD COLUMN spans BLOB;
 PRAGMA user_version = 7;
 """,  # noqa: S608 - no values; until schema 6, only the series of traces and places were in groups
+    7: f"""
+{_ASSESSMENTS}
+ALTER TABLE horizon ADD COLUMN assessed_ms INTEGER NOT NULL DEFAULT 0;
+UPDATE horizon SET assessed_ms = closed_ms;
+PRAGMA user_version = 8;
+""",  # noqa: S608 - no values; assessments of earlier traces are not counted, or all of them would be at once
 }
 """The migration from each earlier schema to the next one."""
 

@@ -1,11 +1,11 @@
 """The start time from which the traces of each experiment are counted."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
 from mlflow_trace_exporter.counting.ledger import Ledger, Origin
 from mlflow_trace_exporter.domain.clocks import Clocks
-from mlflow_trace_exporter.domain.horizon import BUCKET_MS, Horizon
+from mlflow_trace_exporter.domain.horizon import BUCKET_MS, Horizon, Window
 from mlflow_trace_exporter.domain.trace import TraceRecord
 from mlflow_trace_exporter.errors import PollError, Reason
 from mlflow_trace_exporter.tracking.experiments import Experiment
@@ -27,6 +27,15 @@ class Origins:
     def count(self, record: TraceRecord) -> bool:
         """Whether a trace started late enough to be counted."""
         return record.start_ms >= self.of(record.experiment_id)
+
+    def since(self, window: Window, experiment_ids: Iterable[str]) -> Iterator[tuple[Window, list[str]]]:
+        """The window from the origin of each experiment on, with the experiments that have it."""
+        groups: dict[int, list[str]] = {}  # most experiments have the same origin
+        for experiment_id in experiment_ids:
+            groups.setdefault(max(window.lo_ms, self.of(experiment_id)), []).append(experiment_id)
+        for lo_ms, ids in groups.items():
+            if lo_ms < window.hi_ms:
+                yield replace(window, lo_ms=lo_ms), ids
 
     def learn(self, experiments: Mapping[str, Experiment], now: Clocks, horizon: Horizon, overlap_ms: int) -> None:
         """Store the origins and workspaces of new experiments, before their traces are counted. Raises PollError if the

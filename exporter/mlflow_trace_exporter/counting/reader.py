@@ -1,8 +1,9 @@
 """The reader: reads traces from MLflow, has them counted, and checks that none is missing.
 
 A tick consists of a fresh pass, a check of the pending traces that are due, and one due chore in turn: a closing pass,
-a retiring pass or an audit. So a tick without new traces needs one request. A chore needs a second one, and refreshing
-the list of experiments a third. Between two ticks, pending traces are checked as soon as they are due.
+a retiring pass, or an audit of traces or assessments. So a tick without new traces needs one request. A chore needs
+more, and refreshing the list of experiments one. Between two ticks, pending traces are checked as soon as they are
+due.
 """
 
 import logging
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 from math import inf
 from time import monotonic
 
+from mlflow_trace_exporter.counting.assessment_auditor import AssessmentAuditor, Late
 from mlflow_trace_exporter.counting.auditor import Auditor, Scope
 from mlflow_trace_exporter.counting.ledger import Ledger
 from mlflow_trace_exporter.counting.origins import Origins
@@ -28,6 +30,7 @@ from mlflow_trace_exporter.domain.horizon import (
     Limits,
     Window,
     after_page,
+    assessed_until,
     begin,
     complete,
     due,
@@ -55,7 +58,7 @@ PENDING_AT_ONCE = 500
 CHECK_AGAIN_S = 5.0
 """When a check between two polls is tried again after an error."""
 
-Chore = Kind | Scope
+Chore = Kind | Scope | Late
 """Periodic work: a closing or retiring pass, or an audit."""
 
 
@@ -63,12 +66,14 @@ Chore = Kind | Scope
 class PollSettings:
     """Settings for polling. ``interval_s`` also limits the time of a chore per tick, so that new traces do not wait
     longer (a started step of an audit is always finished).
-    ``origin_ms``: traces that started earlier are not counted. It is used for a new ledger, which then stores it."""
+    ``origin_ms``: traces that started earlier are not counted. It is used for a new ledger, which then stores it.
+    ``assessments_ms``: how long after its start the assessments of a trace are counted."""
 
     interval_s: float
     limits: Limits
     origin_ms: int
     series: SeriesSettings
+    assessments_ms: int
 
 
 class Reader:
@@ -96,6 +101,7 @@ class Reader:
         self.tally = Tally(ledger, meter, settings.origin_ms, spans)
         self._origins = Origins(ledger)
         self._auditor = Auditor(source, ledger, self.tally, self._origins, settings.limits, go_on)
+        self._assessment_auditor = AssessmentAuditor(source, ledger, self.tally, self._origins, go_on)
         self._experiments: Mapping[str, Experiment] = {}
         self._features: Mapping[Feature, bool] = {}
         self._recent = Recent()
@@ -103,7 +109,7 @@ class Reader:
         self._clock_difference_s: float | None = None
         self._said_readable = False
         self._has_backlog = False
-        self._turns: deque[Chore] = deque((Kind.CLOSING, Kind.RETIRING, Scope.OPEN, Scope.CLOSED))
+        self._turns: deque[Chore] = deque((Kind.CLOSING, Kind.RETIRING, *Scope, *Late))
 
     def tick(self) -> None:
         """Read new traces and do due work. Raises PollError; pages that are already stored remain stored."""
@@ -121,9 +127,12 @@ class Reader:
         chore = self._next_chore(now)
         if isinstance(chore, Kind):
             self._read(chore, now, deadline_s)
-        elif chore is not None:
+        elif isinstance(chore, Scope):
             self._auditor.ask(chore, now, self._experiments)
+        elif chore is not None:
+            self._assessment_auditor.audit(chore, now, self._experiments, deadline_s)
         self._forget()
+        self._forget_assessments(now)
         self._schedule_check()
 
     def next_check_s(self) -> float:
@@ -166,12 +175,17 @@ class Reader:
             audit_supported=self._features.get(Feature.TRACE_METRICS),
             audited_until_s=None if self._auditor.audited_ms is None else self._auditor.audited_ms / 1000,
             unaccounted=self._auditor.unaccounted,
+            unaccounted_assessments=self._unaccounted_assessments(),
             clock_difference_s=self._clock_difference_s,
             created_s=created_s(self._experiments.values(), {group.values[0] for group in groups}),
             counts_from_s=self._horizon.origin_ms / 1000,
             first_complete_s=None if first_ms is None else first_ms / 1000,
             workspaces=self._source.workspaces(),
         )
+
+    def _unaccounted_assessments(self) -> int | None:
+        is_audited = self._meter.with_assessments and self._features.get(Feature.ASSESSMENT_METRICS, False)
+        return self._assessment_auditor.unaccounted if is_audited else None
 
     def _is_behind(self) -> bool:
         """Whether the last complete fresh pass or the closed mark is further back than in normal operation."""
@@ -239,6 +253,15 @@ class Reader:
             if after != self._horizon:
                 self.tally.commit(after)
 
+    def _forget_assessments(self, now: Clocks) -> None:
+        """Forget the assessments of traces that started too long ago. A clock alone does not do that: a trace must have
+        started so much later. While assessments are not counted, all that start times are closed for are forgotten."""
+        horizon = self._horizon
+        until_ms = min(now.earliest_ms, self._ledger.newest_ms()) - self._settings.assessments_ms
+        after = assessed_until(horizon, until_ms if self._meter.with_assessments else horizon.closed_ms)
+        if after != horizon:
+            self.tally.commit(after)
+
     def _next_chore(self, now: Clocks) -> Chore | None:
         if self._horizon.fresh_ms is None:
             return None
@@ -251,6 +274,9 @@ class Reader:
     def _is_due(self, chore: Chore, now: Clocks) -> bool:
         if isinstance(chore, Kind):
             return due(self._horizon, chore, now, self._settings.limits)
+        if isinstance(chore, Late):
+            can_count = self._meter.with_assessments and self._features.get(Feature.ASSESSMENT_METRICS, False)
+            return can_count and self._assessment_auditor.is_due(chore, now)
         return self._features.get(Feature.TRACE_METRICS, False) and self._auditor.is_due(chore, now)
 
     def _read(self, kind: Kind, now: Clocks, deadline_s: float | None = None) -> bool:

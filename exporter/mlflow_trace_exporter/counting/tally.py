@@ -1,12 +1,14 @@
 """Counts traces: stores the amounts that a batch adds to the totals in one transaction with the horizon."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from mlflow_trace_exporter.counting.ledger import Ledger
 from mlflow_trace_exporter.counting.span_reader import Completed, SpanReader
 from mlflow_trace_exporter.domain.admission import Admission
+from mlflow_trace_exporter.domain.assessed import Assessed, assessed
+from mlflow_trace_exporter.domain.groups import Group
 from mlflow_trace_exporter.domain.horizon import Horizon
 from mlflow_trace_exporter.domain.trace import TraceRecord
 from mlflow_trace_exporter.domain.traffic import traffic_of
@@ -70,7 +72,10 @@ class Tally:
             if spans_until_s is not None:
                 completed = self._completed(self._spans, batch, spans_until_s)
                 batch = _with_spans(batch, completed, known)
-        self._commit(horizon, replace(batch, gone=(*batch.gone, *gone)), admission)
+        done = [(record, None) for record in batch.counted]
+        again = [(each, known.done[each.trace_id].group) for each in records if each.trace_id in known.done]
+        batch = replace(batch, gone=(*batch.gone, *gone), assessed=self._assessed([*done, *again], horizon))
+        self._commit(horizon, batch, admission)
         log.debug(
             "page read",
             extra={"traces": len(records), "counted": len(batch.counted), "pending": len(batch.pending)},
@@ -82,6 +87,25 @@ class Tally:
         if completed is not None and completed.error is not None:
             raise completed.error
         return completed is None or completed.reached == final
+
+    def store_assessments(self, records: Sequence[TraceRecord]) -> None:
+        """Count the assessments of ended traces, of which ids may be forgotten, and nothing else of them."""
+        known = self._ledger.known([record.trace_id for record in records])
+        done = [record for record in records if record.ended() and record.trace_id not in known.pending]
+        groups = {trace_id: counted.group for trace_id, counted in known.done.items()}
+        found = self._assessed([(record, groups.get(record.trace_id)) for record in done], self.horizon)
+        if found:
+            self._commit(self.horizon, Batch(assessed=found), self._take_admission())
+
+    def _assessed(self, done: Iterable[tuple[TraceRecord, Group | None]], horizon: Horizon) -> tuple[Assessed, ...]:
+        """What is new about the assessments of traces that are done with, each with the group that counts it."""
+        if not self._meter.with_assessments:
+            return ()
+        from_ms = max(horizon.origin_ms, horizon.assessed_ms)
+        those = [(record, group) for record, group in done if record.assessments and record.start_ms >= from_ms]
+        ids = [each.assessment_id for record, _ in those for each in record.assessments]
+        known = self._ledger.assessment_forms(ids)
+        return tuple(filter(None, (assessed(record, known, group) for record, group in those)))
 
     def _completed(self, spans: SpanReader, batch: Batch, until_s: float) -> Completed:
         """The traces to count, with what is inside them. Those of traffic that is not counted are not asked for."""

@@ -89,7 +89,8 @@ class Horizon:
 
     ``origin_ms``: traces that started earlier are never counted. ``fresh_ms``: when the last complete fresh pass
     started, None before the first. ``closed_ms`` and ``retired_ms``: see the module. ``under_way``: passes that have
-    begun and are not complete. ``forgotten_ms``: the ids of traces that started earlier are forgotten.
+    begun and are not complete. ``forgotten_ms``: the ids of traces that started earlier are forgotten. ``assessed_ms``:
+    assessments of traces that started earlier are not counted any more, and their ids are forgotten.
     """
 
     origin_ms: int
@@ -98,6 +99,7 @@ class Horizon:
     retired_ms: int
     under_way: Mapping[Kind, Pass] = field(default_factory=dict)
     forgotten_ms: int = 0
+    assessed_ms: int = 0
 
     @property
     def readable_ms(self) -> int:
@@ -145,13 +147,12 @@ def complete(horizon: Horizon, kind: Kind, limits: Limits) -> Horizon:
             closed_ms = max(closed_ms, _covered(done, limits.lateness_ms, limits))
         if done.from_ms <= retired_ms:
             retired_ms = max(retired_ms, min(closed_ms, _covered(done, limits.audit_horizon_ms, limits)))
-    return Horizon(
-        horizon.origin_ms,
-        done.started_ms if kind is Kind.FRESH else horizon.fresh_ms,
-        closed_ms,
-        retired_ms,
-        {other: _from(retired_ms, each) for other, each in horizon.under_way.items() if other is not kind},
-        horizon.forgotten_ms,
+    return replace(
+        horizon,
+        fresh_ms=done.started_ms if kind is Kind.FRESH else horizon.fresh_ms,
+        closed_ms=closed_ms,
+        retired_ms=retired_ms,
+        under_way={other: _from(retired_ms, each) for other, each in horizon.under_way.items() if other is not kind},
     )
 
 
@@ -187,7 +188,14 @@ def taken_back(horizon: Horizon, latest_ms: int, newest_ms: int, limits: Limits)
     floor_ms = replace(horizon, origin_ms=origin_ms).readable_ms
     read_ms = min(latest_ms, newest_ms)
     closed_ms = min(horizon.closed_ms, max(floor_ms, _bucket(read_ms - limits.lateness_ms - limits.margin_ms)))
-    return Horizon(origin_ms, None, closed_ms, min(horizon.retired_ms, floor_ms), {}, horizon.forgotten_ms)
+    return replace(
+        horizon,
+        origin_ms=origin_ms,
+        fresh_ms=None,
+        closed_ms=closed_ms,
+        retired_ms=min(horizon.retired_ms, floor_ms),
+        under_way={},
+    )
 
 
 def forget(horizon: Horizon, stood_ms: int, newest_ms: int, limits: Limits) -> Horizon:
@@ -195,6 +203,11 @@ def forget(horizon: Horizon, stood_ms: int, newest_ms: int, limits: Limits) -> H
     is known that started D later (``newest_ms`` is the latest known start)."""
     retired_ms = min(stood_ms, newest_ms - limits.audit_horizon_ms - limits.margin_ms)
     return replace(horizon, forgotten_ms=max(horizon.forgotten_ms, retired_ms - BUCKET_MS))
+
+
+def assessed_until(horizon: Horizon, ms: int) -> Horizon:
+    """The horizon after the time in which traces that started before ``ms`` can be assessed has ended."""
+    return replace(horizon, assessed_ms=max(horizon.assessed_ms, _bucket(ms)))
 
 
 def _from(retired_ms: int, under_way: Pass) -> Pass:

@@ -1,6 +1,6 @@
 """Makes labels from a trace and its experiment. Pure."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Literal
@@ -33,10 +33,40 @@ CALL_ERROR_LABELS = (*CALL_LABELS, "error_type")
 STEP_LABELS = (*VERSION_LABELS, "span_type", "span_name")
 """The labels of every series that counts other spans."""
 
-LABELS_INSIDE = (CALL_LABELS, CALL_ERROR_LABELS, STEP_LABELS)
+INSIDE_LABELS = (CALL_LABELS, CALL_ERROR_LABELS, STEP_LABELS)
 """The labels of all series about the inside of traces."""
 
-INSIDE_NAMES = tuple(dict.fromkeys((*CALL_ERROR_LABELS, *STEP_LABELS)))[len(VERSION_LABELS) :]
+ASSESSMENT_LABELS = (*VERSION_LABELS, "assessment")
+"""The labels of every series that counts assessments of one name, whoever gave them."""
+
+ASSESSMENT_SOURCE_LABELS = (*ASSESSMENT_LABELS, "source")
+"""The same, by who gave them."""
+
+ASSESSMENT_VALUE_LABELS = (*ASSESSMENT_SOURCE_LABELS, "value")
+"""The labels of every series that counts assessments that are words or truth values."""
+
+ASSESSMENT_SCORE_LABELS = (*VERSION_LABELS, "source", "assessment")
+"""The labels of every series about assessments that are numbers. They are in another order than
+ASSESSMENT_SOURCE_LABELS, because a group is identified by its labels, and words have no scores."""
+
+ALL_ASSESSMENT_LABELS = (
+    ASSESSMENT_LABELS,
+    ASSESSMENT_SOURCE_LABELS,
+    ASSESSMENT_VALUE_LABELS,
+    ASSESSMENT_SCORE_LABELS,
+)
+"""The labels of all series about assessments."""
+
+PART_LABELS = (*INSIDE_LABELS, *ALL_ASSESSMENT_LABELS)
+"""The labels of all series about parts of traces: what is inside them, and what is said about them."""
+
+
+def part_names(label_sets: Iterable[tuple[str, ...]]) -> tuple[str, ...]:
+    """The labels that series with these labels have besides VERSION_LABELS, each once."""
+    return tuple(dict.fromkeys(name for names in label_sets for name in names[len(VERSION_LABELS) :]))
+
+
+INSIDE_NAMES = part_names(INSIDE_LABELS)
 """The labels that only series about the inside of traces have."""
 
 Labels = Mapping[str, str]

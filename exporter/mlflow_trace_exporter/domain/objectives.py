@@ -31,6 +31,23 @@ def _covers(pattern: str, other: str) -> bool:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Quality:
+    """The objective for the assessments of one name (``assessment``, a label value): at least ``ratio`` of them must be
+    good. A word is good if it is one of ``good``, in any case, a score if it is ``at_least``; None: no score is."""
+
+    assessment: str
+    ratio: float
+    good: frozenset[str] = frozenset()
+    at_least: float | None = None
+
+    def is_met_by(self, value: str | float) -> bool:
+        """Whether an assessment with this value is good."""
+        if isinstance(value, str):
+            return value.casefold() in self.good
+        return self.at_least is not None and value >= self.at_least
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Objective:
     """The objective of the applications ``experiment`` in the environments ``environment``, both a label value or a
     glob of them (see ``pattern``), and the ``team`` that owns them ("": unknown).
@@ -38,6 +55,7 @@ class Objective:
     At most ``error_ratio`` of their traces may fail. At least ``latency_ratio`` of them must take no longer than
     ``latency_s``. Of their streamed calls of models, 95 % must have their first chunk within ``first_chunk_s``. A day
     may cost ``cost_usd_per_day``. None: no threshold. A ratio over fewer than ``min_traces`` is not significant.
+    ``quality``: what their assessments must say.
     """
 
     experiment: str = ANY
@@ -49,12 +67,13 @@ class Objective:
     first_chunk_s: float | None = None
     cost_usd_per_day: float | None = None
     min_traces: int = 20
+    quality: tuple[Quality, ...] = ()
 
     @property
     def has_threshold(self) -> bool:
         """Whether it limits anything. If not, it only names a team."""
         limits = (self.error_ratio, self.latency_s, self.first_chunk_s, self.cost_usd_per_day)
-        return any(each is not None for each in limits)
+        return any(each is not None for each in limits) or bool(self.quality)
 
     @property
     def has_name(self) -> bool:
@@ -95,6 +114,11 @@ class Objectives:
     def latency_s(self, experiment: str, environment: str) -> float | None:
         """A trace of this application and environment that takes longer than this is slow; None if no trace is."""
         return self.of(experiment, environment).latency_s
+
+    def quality(self, experiment: str, environment: str, assessment: str) -> Quality | None:
+        """The objective for assessments of this name, None if there is none."""
+        found = self.of(experiment, environment).quality
+        return next((each for each in found if each.assessment == assessment), None)
 
     @property
     def latencies_s(self) -> list[float]:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
+from mlflow_trace_exporter.domain.assessments import Assessment
 from mlflow_trace_exporter.domain.spans import Inside
 from mlflow_trace_exporter.domain.usage import Cost, TokenUsage
 
@@ -38,7 +39,7 @@ class TraceRecord:
     MLflow's own mark. ``experiment`` is unique on the server: where the server has workspaces, it begins with that of
     the trace, see ``workspaces.qualified``. ``experiment_tags`` are those that its experiment had then. Tags and
     metadata can contain user input, so ``repr`` and therefore log lines omit them. ``inside`` is None if its spans
-    were not read.
+    were not read. ``assessments`` are those that it had when it was read.
     """
 
     trace_id: str
@@ -59,6 +60,7 @@ class TraceRecord:
     experiment_tags: Mapping[str, str] = field(default_factory=dict, repr=False)
     workspace: str | None = None
     inside: Inside | None = None
+    assessments: tuple[Assessment, ...] = ()
 
     @property
     def duration_s(self) -> float | None:

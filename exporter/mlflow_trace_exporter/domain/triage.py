@@ -22,6 +22,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from typing import NamedTuple
 
+from mlflow_trace_exporter.domain.assessed import Assessed
 from mlflow_trace_exporter.domain.growth import Change, Counted, change_of, checksum, checksum_of
 from mlflow_trace_exporter.domain.labels import UNKNOWN
 from mlflow_trace_exporter.domain.trace import ORPHAN_MS, State, TraceRecord
@@ -91,6 +92,7 @@ class Batch:
     give up because they never ended. ``gone``: ids that are no longer pending. ``changed``: traces that were done with
     and are different now. ``duplicates``: how many traces were read again after they were done with. ``late``: how many
     traces were first seen after their start time was closed. ``reopened``: how often start times were reopened.
+    ``assessed``: what is new about assessments.
     """
 
     counted: tuple[TraceRecord, ...] = ()
@@ -102,6 +104,7 @@ class Batch:
     duplicates: int = 0
     late: int = 0
     reopened: int = 0
+    assessed: tuple[Assessed, ...] = ()
 
     def counting(self, records: Sequence[TraceRecord], later: Mapping[str, Pending]) -> "Batch":
         """This batch with only ``records`` counted now, which are its own with more about them. Its other traces to

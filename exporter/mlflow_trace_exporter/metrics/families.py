@@ -11,6 +11,7 @@ from mlflow_trace_exporter.domain.objectives import Objectives
 from mlflow_trace_exporter.domain.trace import State, TraceRecord
 from mlflow_trace_exporter.domain.triage import Batch
 from mlflow_trace_exporter.domain.usage import TokenUsage
+from mlflow_trace_exporter.metrics.assessments import assessment_families
 from mlflow_trace_exporter.metrics.inside import inside_families
 from mlflow_trace_exporter.metrics.meter import Increments
 from mlflow_trace_exporter.metrics.model import Cell, Observations, TraceFamily, cost, tokens
@@ -25,6 +26,7 @@ DUPLICATES = "mlflow_trace_exporter_duplicate_reads_total"
 CHANGED = "mlflow_trace_exporter_changed_after_count_total"
 CORRECTED = "mlflow_trace_exporter_corrected_after_count_total"
 REOPENED = "mlflow_trace_exporter_reopened_total"
+CHANGED_ASSESSMENTS = "mlflow_trace_exporter_changed_assessments_total"
 LEDGER_RESETS = "mlflow_trace_exporter_ledger_resets_total"
 NO_OBJECTIVES = Objectives()
 LABELS_BY_DEFAULT = LabelRules()
@@ -101,13 +103,20 @@ def trace_families(
     rules: LabelRules = LABELS_BY_DEFAULT,
     objectives: Objectives = NO_OBJECTIVES,
     with_spans: bool = False,
+    score_edges: tuple[float, ...] = (),
 ) -> tuple[TraceFamily, ...]:
     """The table of all metrics over traces, with the histogram edges, the labels and the objectives of the
-    configuration. ``with_spans``: and over what is inside them."""
+    configuration. ``with_spans``: and over what is inside them. ``score_edges``: and over their assessments; () if
+    these are not counted."""
     table = _table(objectives.with_edges(duration_edges_s), token_edges, rules, objectives, with_spans)
     of_traces = (replace(each, labels=rules.names) if each.labels == TRACE_LABELS else each for each in table)
     first_chunk_edges_s = objectives.with_first_chunk_edges(duration_edges_s)
-    return (*of_traces, *(inside_families(duration_edges_s, first_chunk_edges_s) if with_spans else ()))
+    return (
+        *of_traces,
+        *(inside_families(duration_edges_s, first_chunk_edges_s) if with_spans else ()),
+        *(assessment_families(score_edges, objectives) if score_edges else ()),
+        *((_changed_assessments(),) if score_edges else ()),
+    )
 
 
 def _table(
@@ -261,6 +270,15 @@ def _differing() -> TraceFamily:
     )
 
 
+def _changed_assessments() -> TraceFamily:
+    return TraceFamily(
+        CHANGED_ASSESSMENTS,
+        "Assessments that were edited or overridden after they were counted. The new ones are counted as well.",
+        _nothing,
+        labels=(),
+    )
+
+
 def events(batch: Batch, increments: Increments) -> dict[Cell, float]:
     """The amounts that a batch adds to the totals in addition to its counted traces."""
     amounts: dict[Cell, float] = {
@@ -273,6 +291,8 @@ def events(batch: Batch, increments: Increments) -> dict[Cell, float]:
         **{Cell(LEFT_OUT, (traffic.value,)): count for traffic, count in increments.left_out.items()},
         **{Cell(DIFFERING, (amount,)): count for amount, count in increments.differing.items()},
     }
+    if increments.changed_assessments is not None:
+        amounts[Cell(CHANGED_ASSESSMENTS, ())] = increments.changed_assessments
     for each in batch.abandoned:
         cell = Cell(ABANDONED, (each.experiment, each.environment))
         amounts[cell] = amounts.get(cell, 0) + 1

@@ -4,7 +4,6 @@ Each metric family is one row here and is declared nowhere else.
 """
 
 from collections.abc import Collection, Iterator
-from typing import NamedTuple
 
 from mlflow_trace_exporter.domain.calls import labels_of
 from mlflow_trace_exporter.domain.labels import (
@@ -15,32 +14,24 @@ from mlflow_trace_exporter.domain.labels import (
     Labels,
 )
 from mlflow_trace_exporter.domain.spans import Call, Inside, Step
-from mlflow_trace_exporter.metrics.model import Observations, TraceFamily, cost, tokens
+from mlflow_trace_exporter.metrics.model import Observations, Part, TraceFamily, cost, tokens
 
 CALL_DURATION = "mlflow_llm_call_duration_seconds"
 CALL_ERRORS = "mlflow_llm_call_errors_total"
 STEP_DURATION = "mlflow_span_duration_seconds"
 
 
-class Part(NamedTuple):
-    """Something inside a trace, and its labels. Those of ``names`` are the labels of the series that count it."""
-
-    names: tuple[str, ...]
-    labels: Labels
-    what: Call | Step
-
-
-def parts(inside: Inside, of_trace: Labels, step_types: Collection[str]) -> Iterator[Part]:
-    """What is counted of a trace, besides the trace itself. ``of_trace``: the labels of its series."""
+def inside_parts(inside: Inside, of_trace: Labels, step_types: Collection[str]) -> Iterator[Part]:
+    """What is counted of the inside of a trace. ``of_trace``: the labels of the series that count the trace."""
     version = {name: of_trace[name] for name in VERSION_LABELS}
     for call in inside.calls:
         labels = {**version, **labels_of(call)}
-        yield Part(CALL_LABELS, labels, call)
+        yield Part(CALL_LABELS, labels, call, call.end_ms)
         if call.failed:
-            yield Part(CALL_ERROR_LABELS, labels, call)
+            yield Part(CALL_ERROR_LABELS, labels, call, call.end_ms)
     for step in inside.steps:
         if step.span_type in step_types:
-            yield Part(STEP_LABELS, {**version, **labels_of(step)}, step)
+            yield Part(STEP_LABELS, {**version, **labels_of(step)}, step, step.end_ms)
 
 
 def _duration(what: Call | Step, _: Labels) -> Observations:

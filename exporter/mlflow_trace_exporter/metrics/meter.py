@@ -5,25 +5,28 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from mlflow_trace_exporter.domain.admission import Admission, Admitted, Caps
+from mlflow_trace_exporter.domain.assessed import Assessed
 from mlflow_trace_exporter.domain.calls import DIFFERENCES, Difference, differs
 from mlflow_trace_exporter.domain.groups import Group
 from mlflow_trace_exporter.domain.growth import Change
 from mlflow_trace_exporter.domain.labels import (
-    INSIDE_NAMES,
-    LABELS_INSIDE,
+    ALL_ASSESSMENT_LABELS,
+    INSIDE_LABELS,
+    PART_LABELS,
     PLACE_LABELS,
     LabelRules,
     Labels,
     LabelValues,
+    part_names,
 )
 from mlflow_trace_exporter.domain.late_spans import differences
 from mlflow_trace_exporter.domain.objectives import Objectives
-from mlflow_trace_exporter.domain.spans import Inside
 from mlflow_trace_exporter.domain.trace import TraceRecord
 from mlflow_trace_exporter.domain.traffic import Traffic, traffic_of
 from mlflow_trace_exporter.domain.triage import Batch, Place
-from mlflow_trace_exporter.metrics.inside import parts
-from mlflow_trace_exporter.metrics.model import SUM, Cell, Exemplar, Observations, TraceFamily, exemplar_of, later
+from mlflow_trace_exporter.metrics.assessments import assessment_parts
+from mlflow_trace_exporter.metrics.inside import inside_parts
+from mlflow_trace_exporter.metrics.model import SUM, Cell, Exemplar, Observations, Part, TraceFamily, exemplar_of, later
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +37,7 @@ class Increments:
     counted trace, by id. ``first_ms``: the earliest start of a trace (Unix ms) by VERSION_LABELS.
     ``overflowed``: the number of traces by the label whose value was not admitted. ``left_out``: the number of traces
     that are not counted, by the kind of their traffic. ``differing``: the number of traces by the amount in which they
-    differ from the sum of their calls.
+    differ from the sum of their calls. ``changed_assessments``: how many have changed; None if they are not counted.
     """
 
     amounts: Mapping[Cell, float] = field(default_factory=dict)
@@ -45,6 +48,7 @@ class Increments:
     overflowed: Mapping[str, int] = field(default_factory=dict)
     left_out: Mapping[Traffic, int] = field(default_factory=dict)
     differing: Mapping[Difference, int] = field(default_factory=dict)
+    changed_assessments: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +56,7 @@ class Meter:
     """Measures batches with the labels, kinds of traffic and objectives of the configuration.
 
     Families whose names are ``excluded`` are measured, but not exposed. ``step_types``: the types of spans that have
-    series, besides calls of models; None if spans are not read.
+    series, besides calls of models; None if spans are not read. ``with_assessments``: whether assessments are counted.
     """
 
     families: tuple[TraceFamily, ...]
@@ -62,6 +66,13 @@ class Meter:
     objectives: Objectives
     excluded: frozenset[str] = frozenset()
     step_types: frozenset[str] | None = None
+    with_assessments: bool = False
+
+    @property
+    def part_labels(self) -> tuple[tuple[str, ...], ...]:
+        """The labels of all series about parts of traces."""
+        inside = () if self.step_types is None else INSIDE_LABELS
+        return (*inside, *(ALL_ASSESSMENT_LABELS if self.with_assessments else ()))
 
     @property
     def exposed(self) -> tuple[TraceFamily, ...]:
@@ -89,6 +100,8 @@ class Meter:
         for change in batch.changed:
             if change.grew:
                 sums.correct(change)
+        for about in batch.assessed:
+            sums.assess(about)
         return sums.increments(begun)
 
     def _series_of(self, group: Group) -> int:
@@ -112,13 +125,13 @@ class _Sums:
         self._first_ms: dict[LabelValues, int] = {}
         self._families: defaultdict[tuple[str, ...], list[tuple[int, TraceFamily]]] = defaultdict(list)
         for at, family in enumerate(meter.families):
-            self._families[family.labels if family.labels in LABELS_INSIDE else self._names].append((at, family))
-        labels = self._names if meter.step_types is None else (*self._names, *INSIDE_NAMES)
-        self._overflowed = Counter(dict.fromkeys(labels, 0))
+            self._families[family.labels if family.labels in PART_LABELS else self._names].append((at, family))
+        self._overflowed = Counter(dict.fromkeys((*self._names, *part_names(meter.part_labels)), 0))
         self._left_out = Counter(dict.fromkeys(Traffic, 0))
         self._differing: Counter[Difference] = Counter(
             {} if meter.step_types is None else dict.fromkeys(DIFFERENCES, 0)
         )
+        self._changed_assessments = 0 if meter.with_assessments else None
         self.groups: dict[Group, None] = {}  # an ordered set
 
     def open(self, record: TraceRecord) -> None:
@@ -140,15 +153,27 @@ class _Sums:
         self._observe(admitted, record, record, record.end_ms)
         if record.inside is not None:
             self._differing.update(differs(record.usage, record.cost, record.inside.calls))
-            self._count_inside(record, record.inside, admitted.labels)
+            self._count_parts(record, inside_parts(record.inside, admitted.labels, self._meter.step_types or ()))
 
-    def _count_inside(self, record: TraceRecord, inside: Inside, of_trace: Labels) -> None:
-        """Add calls and steps of a trace, which has the labels ``of_trace``."""
-        for part in parts(inside, of_trace, self._meter.step_types or ()):
-            self._observe(self._admission.admit(part.labels, part.names), part.what, record, part.what.end_ms)
+    def assess(self, assessed: Assessed) -> None:
+        """Add assessments of a trace."""
+        record = assessed.record
+        if traffic_of(record) in self._meter.traffic:
+            self._changed_assessments = (self._changed_assessments or 0) + assessed.changed
+            labels = self._labels_of(record, assessed.group)
+            for added in assessed.added:
+                self._count_parts(record, assessment_parts(added, labels))
+
+    def _count_parts(self, record: TraceRecord, parts: Iterable[Part]) -> None:
+        for part in parts:
+            self._observe(self._admission.admit(part.labels, part.names), part.what, record, part.end_ms)
+
+    def _labels_of(self, record: TraceRecord, group: Group | None) -> Labels:
+        """The labels of the series that count a trace: those of the group in which it was counted, if that is known."""
+        return self._admit(record).labels if group is None else dict(zip(group.names, group.values, strict=True))
 
     def _observe(self, admitted: Admitted, what: object, record: TraceRecord, end_ms: int | None) -> None:
-        """Add ``what`` to the series of its group: a trace, or something inside it that ended at ``end_ms``."""
+        """Add ``what`` to the series of its group: a trace, or a part of it that ended at ``end_ms``."""
         group, labels = admitted.group, admitted.labels
         if admitted.overflowed:
             self._overflowed.update(admitted.overflowed)
@@ -175,7 +200,7 @@ class _Sums:
         assert before is not None, "a trace without amounts cannot grow"
         assert after is not None, "a trace without amounts cannot grow"
         group = change.before.group or self._admit(change.record).group
-        labels = dict(zip(group.names, group.values, strict=True))
+        labels = self._labels_of(change.record, group)
         sums = self._sums_of(group)
         for at, family in self._families[self._names]:
             if family.is_of(group):
@@ -183,7 +208,7 @@ class _Sums:
                 _add(sums, at, family, grown)
         self._differing.update(differences(change))
         if change.late is not None:
-            self._count_inside(change.record, change.late, labels)
+            self._count_parts(change.record, inside_parts(change.late, labels, self._meter.step_types or ()))
 
     def increments(self, begun: Collection[Group]) -> Increments:
         """The sums by cell. See ``Meter.measure``."""
@@ -202,6 +227,7 @@ class _Sums:
             self._overflowed,
             self._left_out,
             self._differing,
+            self._changed_assessments,
         )
 
     def _admit(self, record: TraceRecord) -> Admitted:

@@ -46,11 +46,21 @@ Observations = Sequence[tuple[str, float]]
 """Pairs of the value of the family's own label ("" if it has none) and an amount."""
 
 
+class Part(NamedTuple):
+    """Something to count besides the trace itself, and its labels. Those of ``names`` are the labels of the series that
+    count it. ``end_ms``: when it ended (Unix ms), if that is known."""
+
+    names: tuple[str, ...]
+    labels: Labels
+    what: object
+    end_ms: int | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class TraceFamily:
-    """A counter, or a histogram if it has bucket edges, over traces or over what is inside them.
+    """A counter, or a histogram if it has bucket edges, over traces or over parts of them.
 
-    ``labels`` tell what it is about. ``observe`` gets a trace, or a call or step of one, and the labels of its series.
+    ``labels`` tell what it is about. ``observe`` gets a trace or a part of one, and the labels of its series.
     ``own_label`` is a label that this family has in addition, with all its possible values. A series for
     each value exists from the first trace on, so the error counter exists before the first error.
     ``applies`` decides which groups have series; None: all groups.

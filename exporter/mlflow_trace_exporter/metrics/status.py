@@ -51,6 +51,7 @@ class Reading:
     audit_supported: bool | None
     audited_until_s: float | None
     unaccounted: int | None
+    unaccounted_assessments: int | None = None
     clock_difference_s: float | None = None
     created_s: Mapping[str, float] = field(default_factory=dict)
     counts_from_s: float | None = None
@@ -258,6 +259,17 @@ STATUS_FAMILIES = (
         "Maximum cost per day, in USD.",
         lambda objective: objective.cost_usd_per_day,
     ),
+    StatusFamily(
+        "mlflow_objective_assessment_ratio",
+        "gauge",
+        "Minimum share of good assessments of this name. An objective from the exporter's configuration.",
+        lambda status: [
+            ((*place, each.assessment), each.ratio)
+            for place, objective in _objectives(status)
+            for each in objective.quality
+        ],
+        (*PLACE_LABELS, "assessment"),
+    ),
     _objective(
         "min_traces",
         "Minimum number of traces for a ratio to be significant.",
@@ -306,6 +318,12 @@ STATUS_FAMILIES = (
         "gauge",
         "Traces that MLflow counts but the ledger does not, even after reading again.",
         _of_reading(lambda reading: reading.unaccounted),
+    ),
+    StatusFamily(
+        "mlflow_trace_exporter_unaccounted_assessments",
+        "gauge",
+        "Assessments that MLflow counts but the ledger does not, even after reading again.",
+        _of_reading(lambda reading: reading.unaccounted_assessments),
     ),
     StatusFamily(
         "mlflow_trace_exporter_clock_difference_seconds",

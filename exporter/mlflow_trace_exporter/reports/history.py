@@ -13,8 +13,9 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import chain, count
 
+from mlflow_trace_exporter.domain.assessed import assessed
 from mlflow_trace_exporter.domain.groups import Group
-from mlflow_trace_exporter.domain.labels import LABELS_INSIDE, LabelValues
+from mlflow_trace_exporter.domain.labels import LabelValues
 from mlflow_trace_exporter.domain.objectives import Objective
 from mlflow_trace_exporter.domain.trace import TraceRecord
 from mlflow_trace_exporter.domain.triage import Batch
@@ -78,7 +79,7 @@ class History:
         self.written = Written()
         self._meter, self._span, self._ttl_ms = meter, span, ttl_ms
         self._workspaces = workspaces
-        self._families = tuple(each for each in meter.exposed if each.labels in (meter.rules.names, *LABELS_INSIDE))
+        self._families = tuple(each for each in meter.exposed if each.labels in (meter.rules.names, *meter.part_labels))
         self._target = ",".join(f'{name}="{_escaped(value)}"' for name, value in target.items())
         self._admission = meter.admission(())
         self._running: list[tuple[int, int, TraceRecord]] = []
@@ -122,7 +123,8 @@ class History:
 
     def _add(self, ended: list[TraceRecord], at_ms: int) -> dict[Group, tuple[str, ...]]:
         """Count traces. Returns the new series with their values before these traces."""
-        increments = self._meter.measure(Batch(counted=tuple(ended)), self._admission)
+        opinions = tuple(filter(None, (assessed(record, {}) for record in ended)))
+        increments = self._meter.measure(Batch(counted=tuple(ended), assessed=opinions), self._admission)
         groups = [group for group in increments.groups if not group.is_place]
         for group in groups:
             for cell in self._cells(group):

@@ -27,15 +27,14 @@ from mlflow_trace_exporter.addresses import without_credentials
 from mlflow_trace_exporter.domain.durations import parse_duration
 from mlflow_trace_exporter.domain.globs import ANY, matches
 from mlflow_trace_exporter.domain.labels import (
-    CALL_ERROR_LABELS,
-    CALL_LABELS,
+    ALL_ASSESSMENT_LABELS,
     ENVIRONMENT,
-    STEP_LABELS,
+    INSIDE_LABELS,
     VERSION,
     VERSION_LABELS,
     clean,
 )
-from mlflow_trace_exporter.domain.objectives import Objective, Objectives, pattern
+from mlflow_trace_exporter.domain.objectives import Objective, Objectives, Quality, pattern
 from mlflow_trace_exporter.domain.spans import CALL_TYPES
 from mlflow_trace_exporter.domain.traffic import Traffic
 from mlflow_trace_exporter.errors import UserError
@@ -47,7 +46,9 @@ from mlflow_trace_exporter.settings.yaml_file import Section, place_of
 from mlflow_trace_exporter.shown import as_written, shown
 
 DEFAULT_TRACKING_URI = "http://127.0.0.1:5000"
-EXCLUDABLE = tuple(family.name for family in trace_families((1.0,), (1.0,), with_spans=True) if family.is_of_groups)
+EXCLUDABLE = tuple(
+    family.name for family in trace_families((1.0,), (1.0,), with_spans=True, score_edges=(1.0,)) if family.is_of_groups
+)
 """The metrics about traces."""
 
 MAX_EDGES = 100
@@ -162,6 +163,18 @@ def _span_types(value: object) -> frozenset[str]:
     return frozenset(name.strip().upper() for name in names)
 
 
+def _good(value: object) -> frozenset[str]:
+    """The words that are good. YAML reads yes and true as the same value, so it stands for both of them."""
+    given = value if isinstance(value, list) else [value]
+    if not given or not all(isinstance(each, bool | str) and str(each).strip() for each in given):
+        raise ValueError(f"{as_written(value)} are no words; write those that are good, as in [yes, correct]")
+    words = (_TRUTH[each] if isinstance(each, bool) else (clean(each).casefold(),) for each in given)
+    return frozenset(word for some in words for word in some)
+
+
+_TRUTH = {True: ("yes", "true"), False: ("no", "false")}
+
+
 def _edges(value: object) -> tuple[float, ...]:
     given = value if isinstance(value, list) else []
     edges = [each for each in given if isinstance(each, int | float) and not isinstance(each, bool)]
@@ -203,6 +216,7 @@ Ratio = Annotated[float, PlainValidator(parse_ratio)]
 TrafficClasses = Annotated[frozenset[Traffic], PlainValidator(_traffic)]
 SpanTypes = Annotated[frozenset[str], PlainValidator(_span_types)]
 Exclusion = Annotated[str, PlainValidator(_exclusion)]
+Good = Annotated[frozenset[str], PlainValidator(_good)]
 Edges = Annotated[tuple[float, ...], PlainValidator(_edges)]
 FilePath = Annotated[Path, PlainValidator(_path)]
 
@@ -280,11 +294,19 @@ class Spans(Section):
     max_names: Annotated[StrictInt, Field(ge=1, le=100_000)] = 100
 
 
+class Assessments(Section):
+    """Whether assessments are counted, and for how long after the start of a trace."""
+
+    enabled: StrictBool = True
+    horizon: Annotated[Duration, _at_least("1h"), _at_most("90d")] = timedelta(days=7)
+
+
 class Buckets(Section):
     """Upper bounds of the histogram buckets."""
 
     duration_seconds: Edges = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300, 600)
     tokens: Edges = tuple(float(4**power) for power in range(11))
+    score: Edges = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1, 2, 3, 4, 5)
 
 
 class Series(Section):
@@ -293,6 +315,22 @@ class Series(Section):
     limit: Annotated[StrictInt, Field(ge=1_000, le=10_000_000)] = 100_000
     ttl: Annotated[Duration, _at_least("1h")] = timedelta(days=1)
     zero_hold: Annotated[Duration, _at_most("10m")] = timedelta(seconds=30)
+
+
+class QualityOf(Section):
+    """The objective for the assessments of a name: which words or scores are good, and the share of good ones."""
+
+    assessment: Annotated[StrictStr, AfterValidator(pattern)]
+    good: Good = frozenset()
+    at_least: Annotated[float, Field(ge=0, le=MAX_EDGE)] | None = None
+    ratio: Ratio
+
+    @validates_model(mode="after")
+    def _says_what_is_good(self) -> "QualityOf":
+        """Validation across keys."""
+        if not self.good and self.at_least is None:
+            raise ValueError("say what is good: words, as in good: [yes], or scores, as in at_least: 0.7")
+        return self
 
 
 class ObjectiveOf(Section):
@@ -307,14 +345,27 @@ class ObjectiveOf(Section):
     latency_ratio: Ratio = 0.95
     first_chunk: Annotated[Duration, _at_least("1ms")] | None = None
     cost_usd_per_day: Annotated[float, Field(gt=0, le=MAX_EDGE)] | None = None
+    quality: tuple[QualityOf, ...] = ()
     min_traces: Annotated[StrictInt, Field(ge=1)] = 20
+
+    @field_validator("quality")
+    @classmethod
+    def _are_different(cls, value: tuple[QualityOf, ...]) -> tuple[QualityOf, ...]:
+        """Validation across elements."""
+        names = [each.assessment for each in value]
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice is not None:
+            raise ValueError(f"{twice} has two objectives; write one, which can have both good and at_least")
+        return value
 
     @validates_model(mode="after")
     def _says_something(self) -> "ObjectiveOf":
         """Validation across keys."""
         said = (self.error_ratio, self.latency, self.first_chunk, self.cost_usd_per_day, self.team)
-        if all(each is None for each in said):
-            raise ValueError("name at least one of error_ratio, latency, first_chunk, cost_usd_per_day and team")
+        if all(each is None for each in said) and not self.quality:
+            raise ValueError(
+                "name at least one of error_ratio, latency, first_chunk, cost_usd_per_day, quality and team"
+            )
         return self
 
     def as_objective(self) -> Objective:
@@ -329,6 +380,7 @@ class ObjectiveOf(Section):
             first_chunk_s=self.first_chunk.total_seconds() if self.first_chunk else None,
             cost_usd_per_day=self.cost_usd_per_day,
             min_traces=self.min_traces,
+            quality=tuple(Quality(**dict(each)) for each in self.quality),
         )
 
 
@@ -353,6 +405,7 @@ class Config(Section):
     labels: Labels = Field(default_factory=Labels)
     metrics: Metrics = Field(default_factory=Metrics)
     spans: Spans = Field(default_factory=Spans)
+    assessments: Assessments = Field(default_factory=Assessments)
     buckets: Buckets = Field(default_factory=Buckets)
     series: Series = Field(default_factory=Series)
     objectives: tuple[ObjectiveOf, ...] = (
@@ -374,12 +427,16 @@ class Config(Section):
 
     @validates_model(mode="after")
     def _traces_have_labels_of_their_own(self) -> "Config":
-        """Validation across keys: the labels of a series tell whether it counts traces, calls of models or spans."""
+        """Validation across keys: the labels of a series tell what it counts: traces, parts of them or assessments."""
         names = (*VERSION_LABELS, *self.labels.extra)
-        taken = self.spans.enabled and names in (CALL_LABELS, CALL_ERROR_LABELS, STEP_LABELS)
-        if taken and not self.labels.trace_name:
+        taken = {
+            "spans": self.spans.enabled and names in INSIDE_LABELS,
+            "assessments": self.assessments.enabled and names in ALL_ASSESSMENT_LABELS,
+        }
+        by = next((each for each, is_taken in taken.items() if is_taken), None)
+        if by is not None and not self.labels.trace_name:
             raise ValueError(
-                f"without trace_name, labels.extra cannot be {', '.join(self.labels.extra)}, because series about spans"
+                f"without trace_name, labels.extra cannot be {', '.join(self.labels.extra)}, because series about {by}"
                 " have these labels; choose other names"
             )
         return self

@@ -7,6 +7,7 @@ because the searches of MLflow's client have no limit on time or memory.
 import json
 import math
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -22,9 +23,10 @@ from mlflow_trace_exporter.addresses import without_credentials
 from mlflow_trace_exporter.domain.spans import Span
 from mlflow_trace_exporter.errors import PollError
 from mlflow_trace_exporter.tracking import bounded
+from mlflow_trace_exporter.tracking.assessment_parsing import ALL, form_of
 from mlflow_trace_exporter.tracking.experiments import Experiment
 from mlflow_trace_exporter.tracking.failures import classify
-from mlflow_trace_exporter.tracking.json_text import Json
+from mlflow_trace_exporter.tracking.json_text import ANYTHING, Json
 from mlflow_trace_exporter.tracking.parsing import TraceInfo, TracePage
 from mlflow_trace_exporter.tracking.pending import PendingAnswer
 from mlflow_trace_exporter.tracking.span_parsing import spans_of
@@ -144,6 +146,26 @@ class Client:
             "end_time_ms": last_ms,
         }
         return self.ask(_METRICS, question, _counts, workspace=workspace)
+
+    def count_assessments(
+        self, experiment_ids: Sequence[str], first_ms: int, last_ms: int, by_value: bool, workspace: str | None = None
+    ) -> Counter[int] | None:
+        """The number of valid feedbacks of traces that start in [first_ms, last_ms]: by ``Assessment.form``, or all of
+        them together as ALL. None if they have too many different forms for MLflow.
+
+        Without steps of time, because until MLflow 3.16 these are those of the assessments and not of the traces.
+        """
+        question = {
+            "experiment_ids": list(experiment_ids),
+            "view_type": "ASSESSMENTS",
+            "metric_name": "assessment_count",
+            "aggregations": [{"aggregation_type": "COUNT"}],
+            "filters": ['assessment.type = "feedback"'],
+            "dimensions": ["assessment_name", "assessment_value"] if by_value else [],
+            "start_time_ms": first_ms,
+            "end_time_ms": last_ms,
+        }
+        return self.ask(_METRICS, question, _assessment_counts, workspace=workspace)
 
     def experiments(self, workspace: str | None = None) -> list[Experiment]:
         """All active experiments of a workspace, with the workspace that MLflow names. All pages of the list share one
@@ -328,6 +350,18 @@ def _counts(answer: Mapping[str, Any]) -> dict[int, int]:
     counts = {_unix_ms(each["dimensions"]["time_bucket"]): int(each["values"]["COUNT"]) for each in points}
     if len(counts) < len(points):
         raise ValueError("there are two counts for the same step")
+    return counts
+
+
+def _assessment_counts(answer: Mapping[str, Any]) -> Counter[int] | None:
+    points = _objects(answer, "data_points")
+    if len(points) >= MAX_COUNTS or _token(answer):
+        return None
+    counts: Counter[int] = Counter()
+    for each in points:
+        found = each.get("dimensions") or {}
+        form = form_of(found["assessment_name"], ANYTHING.read(found["assessment_value"])) if found else ALL
+        counts[form] += int(each["values"]["COUNT"])
     return counts
 
 

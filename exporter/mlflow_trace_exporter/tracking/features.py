@@ -15,6 +15,7 @@ class Feature(Enum):
     TRACE_METRICS = "trace_metrics"
     LIKE = "like"
     SPANS = "spans"
+    ASSESSMENT_METRICS = "assessment_metrics"
 
     @property
     def without(self) -> str:
@@ -32,6 +33,9 @@ _WITHOUT = {
     " or poll.audit_horizon",
     Feature.SPANS: "MLflow does not return the spans of several traces at once (this needs MLflow 3.6): metrics of"
     " models, tools and other spans are missing",
+    Feature.ASSESSMENT_METRICS: "MLflow does not count assessments (this needs MLflow 3.10): those that come after"
+    " their trace is counted are only found when its start time is closed or retired, after poll.lateness or"
+    " poll.audit_horizon",
     Feature.LIKE: "MLflow cannot search for part of a tag (this needs MLflow 3.6): reports, health checks and /traces"
     " for one environment, version or user read all traces of that time, which takes longer",
 }

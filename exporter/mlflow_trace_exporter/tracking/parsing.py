@@ -8,6 +8,7 @@ import msgspec
 
 from mlflow_trace_exporter.domain.trace import State, TraceRecord
 from mlflow_trace_exporter.tracking.amounts import MAX_AMOUNT, cost_of, usage_of
+from mlflow_trace_exporter.tracking.assessment_parsing import assessments_of
 from mlflow_trace_exporter.tracking.experiments import Experiment
 from mlflow_trace_exporter.tracking.json_text import object_in
 
@@ -31,6 +32,7 @@ class TraceInfo(msgspec.Struct, gc=False):
     state: object = None
     trace_metadata: dict[str, str] | None = None
     tags: dict[str, str] | None = None
+    assessments: object = None
 
     @property
     def start_ms(self) -> int:
@@ -81,6 +83,7 @@ def to_record(found: TraceInfo, experiments: Mapping[str, Experiment], seen_ms: 
         metadata=metadata,
         experiment_tags=experiment.tags if experiment else {},
         workspace=experiment.workspace if experiment else None,
+        assessments=assessments_of(found.assessments) if found.assessments else (),
     )
 
 

@@ -2,7 +2,8 @@
 
 import logging
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -35,6 +36,9 @@ MAX_EXCLUDED = 4_000
 EXPERIMENTS_AGE_MS = 60_000
 """How long the list of experiments is cached. It is less than the minimum ``poll.overlap``, so the next fresh window
 still includes the traces that a new experiment received before it was found."""
+
+OPTIONAL = (Feature.SPANS, Feature.ASSESSMENT_METRICS)
+"""Features that not every exporter needs."""
 
 FEATURES_AGE_MS = 600_000
 """How long a feature is considered missing before it is tried again, because servers are upgraded or fail
@@ -100,13 +104,20 @@ class Source(Protocol):
         since 1970. Requires Feature.TRACE_METRICS."""
         ...
 
+    def assessment_counts(
+        self, window: Window, experiment_ids: Sequence[str], by_value: bool = True
+    ) -> Counter[int] | None:
+        """The number of valid assessments of traces of these experiments that start in the window, see
+        ``Client.count_assessments``. Requires Feature.ASSESSMENT_METRICS."""
+        ...
+
 
 class MlflowSource:
     """Reads the selected experiments of a tracking server.
 
     ``selectors`` are experiment ids, names or globs of names. Without selectors all active experiments are read.
     ``workspaces`` are names or globs of names, see ``WorkspaceReader``. What comes from several is merged here.
-    ``with_spans``: whether spans will be read.
+    ``optional``: the features that are only needed for spans or assessments and will be used.
     ``filter_string`` is an MLflow search filter that all traces must match. ``now_ms`` is our own clock.
     """
 
@@ -117,7 +128,7 @@ class MlflowSource:
         selectors: Sequence[str] = (),
         filter_string: str | None = None,
         workspaces: Sequence[str] = (),
-        with_spans: bool = False,
+        optional: Collection[Feature] = (),
     ) -> None:
         self.client = client
         self._own_ms = now_ms
@@ -126,7 +137,7 @@ class MlflowSource:
         self._workspaces = WorkspaceReader(client, workspaces, now_ms)
         self._selection: Selection | None = None
         self._selection_ms = 0
-        self._needed = tuple(each for each in Feature if with_spans or each is not Feature.SPANS)
+        self._needed = tuple(each for each in Feature if each not in OPTIONAL or each in optional)
         self._features: dict[Feature, bool] = {}
         self._features_ms = 0
         self._max_excluded = MAX_EXCLUDED
@@ -267,6 +278,20 @@ class MlflowSource:
                     counts[at_ms] = counts.get(at_ms, 0) + count
         return counts
 
+    def assessment_counts(
+        self, window: Window, experiment_ids: Sequence[str], by_value: bool = True
+    ) -> Counter[int] | None:
+        """See ``Source.assessment_counts``."""
+        chosen = self._chosen()
+        counts: Counter[int] = Counter()
+        for workspace, ids in _by_workspace({each: chosen[each] for each in experiment_ids if each in chosen}):
+            with self._refusals_noted():
+                found = self.client.count_assessments(ids, window.lo_ms, window.hi_ms - 1, by_value, workspace)
+            if found is None:
+                return None
+            counts += found
+        return counts
+
     def _search(self, window: Window, terms: Sequence[str], experiment: str | None = None) -> Found:
         """The latest traces of the window, latest first."""
         return self._begin_search(window, terms, experiment, newest_first=True).answer()
@@ -389,7 +414,7 @@ class MlflowSource:
             answered = error.reason not in (Reason.UNREACHABLE, Reason.TIMEOUT, Reason.THROTTLED)
             if feature is Feature.SPANS and error.reason is Reason.CREDENTIALS:
                 return True  # with basic auth, MLflow denies access to the trace because there is none
-            if feature in (Feature.TRACE_METRICS, Feature.SPANS) and answered:
+            if feature in (Feature.TRACE_METRICS, *OPTIONAL) and answered:
                 return False
             raise
         return True
@@ -405,6 +430,8 @@ class MlflowSource:
                 search(f"{filters.NOTHING} AND tag.environment LIKE '%a%'")
             case Feature.TRACE_METRICS:
                 self.client.count(experiment_ids, 0, 0, 60, workspace)
+            case Feature.ASSESSMENT_METRICS:
+                self.client.count_assessments(experiment_ids, 0, 0, True, workspace)
             case Feature.SPANS:
                 self.client.begin_spans(["tr-1"], workspace).answer()
 

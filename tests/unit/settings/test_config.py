@@ -342,7 +342,8 @@ polling: {}
         ("mlflow: {traffic: [apps]}", "line 1, mlflow.traffic: name at least one of application, evaluation,"),
         (
             "objectives: [{environment: a}]",
-            "line 1, objectives.0: name at least one of error_ratio, latency, first_chunk, cost_usd_per_day and team",
+            "line 1, objectives.0: name at least one of error_ratio, latency, first_chunk, cost_usd_per_day, quality"
+            " and team",
         ),
         (
             "objectives: [{environment: '', error_ratio: 1%}]",

@@ -427,5 +427,5 @@ def test_a_server_that_denies_spans_of_a_trace_that_is_not_there_has_them(
         def begin_spans(self, *_: object) -> Any:
             return PendingAnswer(lambda: fail(PollError(reason, "no")) if reason else {}, lambda: None)
 
-    source = MlflowSource(WithSpans(lambda *_: FoundTraces((), None), {}), now_ms=lambda: 0, with_spans=True)
+    source = MlflowSource(WithSpans(lambda *_: FoundTraces((), None), {}), now_ms=lambda: 0, optional=[Feature.SPANS])
     assert source.features()[Feature.SPANS] is expected

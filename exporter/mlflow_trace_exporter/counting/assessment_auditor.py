@@ -1,0 +1,174 @@
+"""Finds assessments that were added or changed after their traces were counted, and reads those traces again.
+
+MLflow cannot search by the time of an assessment. But it can count them by name and value in a range of start times. A
+range where its counts and those of the ledger differ is split, down to steps of ten minutes, and a step where MLflow
+has more is read again. What still differs then (assessments of traces that are not counted yet, or deleted ones) is
+remembered, so that the step is not read again and again.
+
+While judges work, the steps of the last hours change all the time. Therefore a step is read again only after a quarter
+of its age, but at the latest after an hour.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from enum import Enum
+from time import monotonic
+
+from mlflow_trace_exporter.counting.audit import split
+from mlflow_trace_exporter.counting.ledger import Ledger
+from mlflow_trace_exporter.counting.origins import Origins
+from mlflow_trace_exporter.counting.tally import Tally
+from mlflow_trace_exporter.domain.clocks import Clocks
+from mlflow_trace_exporter.domain.horizon import BUCKET_MS, Window
+from mlflow_trace_exporter.tracking.assessment_parsing import ALL
+from mlflow_trace_exporter.tracking.source import Source
+
+AGE_PART = 4
+"""A step is read again when its age has grown by this part."""
+
+LONGEST_WAIT_MS = 3_600_000
+"""How long a step that has new assessments waits at most before it is read again."""
+
+
+class Late(Enum):
+    """Which start times are compared: the open ones, or those before."""
+
+    RECENT = "recent"
+    OLDER = "older"
+
+
+_EVERY_MS = {Late.RECENT: 60_000, Late.OLDER: 600_000}
+
+
+class AssessmentAuditor:
+    """Compares counts of assessments. ``go_on`` is called after each stored page. If it returns False the work ends,
+    and goes on the next time where it ended."""
+
+    def __init__(
+        self, source: Source, ledger: Ledger, tally: Tally, origins: Origins, go_on: Callable[[], bool]
+    ) -> None:
+        self._source = source
+        self._ledger = ledger
+        self._tally = tally
+        self._origins = origins
+        self._go_on = go_on
+        self._begun_ms: dict[Late, int] = {}
+        self._left: dict[Late, list[Window]] = {late: [] for late in Late}
+        self._read_ms: dict[int, int] = {}
+        self._explained: dict[int, Counter[int]] = {}
+
+    @property
+    def unaccounted(self) -> int:
+        """How many assessments MLflow counts that the ledger does not know, even after reading their traces again."""
+        return sum((+each).total() for each in self._explained.values())
+
+    def is_due(self, late: Late, now: Clocks) -> bool:
+        """Whether there is something to compare."""
+        begun_ms = self._begun_ms.get(late)
+        return bool(self._left[late]) or begun_ms is None or not 0 <= now.earliest_ms - begun_ms < _EVERY_MS[late]
+
+    def audit(self, late: Late, now: Clocks, experiment_ids: Collection[str], deadline_s: float) -> None:
+        """Compare the ranges that are left, the latest first, until the deadline (monotonic clock)."""
+        left = self._left[late]
+        if not left:
+            self._begun_ms[late] = now.earliest_ms
+            left += split(self._window(late, now), BUCKET_MS)
+            self._forget()
+        while left and monotonic() < deadline_s:
+            window = left.pop()
+            is_step = window.hi_ms - window.lo_ms <= BUCKET_MS
+            there = self._there(window, experiment_ids, is_step)
+            if there is not None and self._remainder(there, window) == self._explained_in(window):
+                continue
+            if there is None or not is_step:
+                left += split(window, BUCKET_MS)
+            elif not self._look_at(window, there, now.earliest_ms):
+                left.append(window)
+                return
+
+    def _look_at(self, step: Window, there: "_There", now_ms: int) -> bool:
+        """Read a step again if MLflow has more than before. Returns whether it is done with."""
+        at = step.lo_ms // BUCKET_MS
+        if +less(self._remainder(there, step), self._explained_in(step)):
+            if not self._is_readable(step, now_ms):
+                return True  # it is found again
+            if not self._read_again(step):
+                return False
+            self._read_ms[at] = now_ms
+        self._explained[at] = self._remainder(there, step)
+        return True
+
+    def _is_readable(self, step: Window, now_ms: int) -> bool:
+        read_ms = self._read_ms.get(step.lo_ms // BUCKET_MS)
+        wait_ms = min(max(now_ms - step.lo_ms, 0) // AGE_PART, LONGEST_WAIT_MS)
+        return read_ms is None or not 0 <= now_ms - read_ms < wait_ms
+
+    def _read_again(self, step: Window) -> bool:
+        """Read all traces of a step. Of retired start times only the assessments are counted, because the ids of their
+        traces may be forgotten."""
+        is_retired = step.lo_ms < self._tally.horizon.retired_ms
+        for page in self._source.scan(step):
+            records = [record for record in page.records if self._origins.count(record)]
+            if is_retired:
+                self._tally.store_assessments(records)
+            else:
+                self._tally.store(records, self._tally.horizon)
+            if not self._go_on():
+                return False
+        return True
+
+    def _window(self, late: Late, now: Clocks) -> Window:
+        horizon = self._tally.horizon
+        if late is Late.RECENT:
+            return Window(horizon.closed_ms, max(horizon.closed_ms, now.latest_ms) + BUCKET_MS)
+        return Window(min(max(horizon.origin_ms, horizon.assessed_ms), horizon.closed_ms), horizon.closed_ms)
+
+    def _there(self, window: Window, experiment_ids: Collection[str], is_step: bool) -> "_There | None":
+        """MLflow's counts. If it cannot tell them by value, only their sum for a step, and None for a longer range."""
+        counts = self._count_there(window, experiment_ids, by_value=True)
+        if counts is not None:
+            return _There(counts, by_value=True)
+        if not is_step:
+            return None
+        total = self._count_there(window, experiment_ids, by_value=False)
+        return None if total is None else _There(total, by_value=False)
+
+    def _count_there(self, window: Window, experiment_ids: Collection[str], by_value: bool) -> Counter[int] | None:
+        counts: Counter[int] = Counter()
+        for part, ids in self._origins.since(window, experiment_ids):
+            found = self._source.assessment_counts(part, ids, by_value)
+            if found is None:
+                return None
+            counts += found
+        return counts
+
+    def _remainder(self, there: "_There", window: Window) -> Counter[int]:
+        """By how much MLflow's counts exceed those of the ledger."""
+        here = self._ledger.assessment_counts(window)
+        return less(there.counts, here if there.by_value else Counter({ALL: here.total()}))
+
+    def _explained_in(self, window: Window) -> Counter[int]:
+        steps = range(window.lo_ms // BUCKET_MS, -(-window.hi_ms // BUCKET_MS))
+        found: Counter[int] = Counter()
+        for at in self._explained.keys() & steps:
+            found.update(self._explained[at])
+        return less(found, Counter())
+
+    def _forget(self) -> None:
+        first = self._tally.horizon.assessed_ms // BUCKET_MS
+        self._explained = {at: counts for at, counts in self._explained.items() if at >= first and counts}
+        self._read_ms = {at: ms for at, ms in self._read_ms.items() if at >= first}
+
+
+@dataclass(frozen=True, slots=True)
+class _There:
+    """MLflow's counts of the assessments in a range of start times: ``by_value``, or only of ALL."""
+
+    counts: Counter[int]
+    by_value: bool
+
+
+def less(one: Counter[int], other: Counter[int]) -> Counter[int]:
+    """The differences that are not 0."""
+    return Counter({form: one[form] - other[form] for form in {*one, *other} if one[form] != other[form]})
