@@ -90,16 +90,13 @@ def _models(series: str, condition: str) -> str:
 
 
 def _says(alert: str, level: Level, summary: str, description: str, *filters: str) -> Mapping[str, str]:
-    on_dashboard, of_traces = (
-        Level(tuple(name for name in level.labels if name in labels))
-        for labels in (APPLICATION_MODEL.labels, OBJECTIVE.labels)
-    )
+    on_dashboard = Level(tuple(name for name in level.labels if name in APPLICATION_MODEL.labels))
     return {
         "summary": summary,
         "description": description,
         "runbook_url": templates.runbook(alert),
         "dashboard_url": templates.dashboard("mlflow-models", on_dashboard),
-        "traces_url": templates.traces(of_traces, *filters),
+        "traces_url": templates.traces(level, *filters),
     }
 
 

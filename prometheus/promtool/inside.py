@@ -7,7 +7,7 @@ A = Target(job="exporter")
 FIRING = 'count by (alertname, experiment, span_name) (ALERTS{alertstate="firing"})'
 
 
-def _fired(description: str, experiment: str, since: int, search: str = "", **labels: str) -> Fired:
+def _fired(description: str, experiment: str, since: int, search: str = "", inside: str = "", **labels: str) -> Fired:
     return Fired(
         {
             "data": "traces",
@@ -22,7 +22,7 @@ def _fired(description: str, experiment: str, since: int, search: str = "", **la
         else "Streamed calls take longer to their first chunk than the objective allows.",
         description=description,
         dashboard=f"mlflow-models?var-job=exporter&var-experiment={experiment}&var-environment=production",
-        traces=f"experiment={experiment}&environment=production&since={since}",
+        traces=f"experiment={experiment}&environment=production&{inside}since={since}",
         search=search,
     )
 
@@ -32,7 +32,8 @@ def _tool(name: str, description: str) -> Fired:
         f"span.status = 'ERROR' AND span.name = '{name}' AND tag.environment = 'production' AND trace.end_time_ms > "
         "11700000 AND trace.timestamp_ms > -593100000"
     )
-    return _fired(description, "chatbot", 11_700, search, span_name=name, span_type="TOOL", team="search")
+    inside = f"span_type=TOOL&span_name={name}&"
+    return _fired(description, "chatbot", 11_700, search, inside, span_name=name, span_type="TOOL", team="search")
 
 
 FILE = CaseFile(

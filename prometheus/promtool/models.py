@@ -22,14 +22,16 @@ def _calls(job: str, *of: tuple[str, str, str, Mapping[str, str]]) -> Iterator[S
 
 def _fired(job: str, description: str, status: str, since: int, severity: str = "warning", model: str = "") -> Fired:
     """An alert on openai, or on one of its models."""
-    labels = {"data": "traces", "job": job, "provider": "openai", "severity": severity}
-    variables = f"var-job={job.replace(' ', '+')}&var-provider=openai"
+    named = {"provider": "openai", **({"model": model} if model else {})}
+    on_dashboard, inside = (
+        "&".join(f"{prefix}{name}={value}" for name, value in named.items()) for prefix in ("var-", "")
+    )
     return Fired(
-        labels | ({"model": model} if model else {}),
+        {"data": "traces", "job": job, "severity": severity, **named},
         summary=f"Calls of a {'model' if model else 'provider'} {'fail' if status else 'are slower than usual'}.",
         description=description,
-        dashboard=f"mlflow-models?{variables}" + (f"&var-model={model}" if model else ""),
-        traces=f"{status or 'duration_above=3.500&'}since={since}",
+        dashboard=f"mlflow-models?var-job={job.replace(' ', '+')}&{on_dashboard}",
+        traces=f"{inside}&{status or 'duration_above=3.500&'}since={since}",
     )
 
 

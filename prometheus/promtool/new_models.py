@@ -52,7 +52,7 @@ FILE = CaseFile(
                             "mlflow-models?var-job=exporter&var-experiment=chatbot&var-environment=production"
                             "&var-provider=openai&var-model=gpt-5"
                         ),
-                        traces="experiment=chatbot&environment=production&since=661800",
+                        traces="experiment=chatbot&environment=production&provider=openai&model=gpt-5&since=661800",
                     ),
                 ),
             ),

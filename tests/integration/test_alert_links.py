@@ -44,16 +44,32 @@ def running(ago_s: float, state: str = "IN_PROGRESS") -> Trace:
 
 
 @dataclass(frozen=True)
+class Inside:
+    """A span inside a trace."""
+
+    name: str
+    span_type: str
+    attributes: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def call(cls, model: str, provider: str) -> "Inside":
+        """A call of a model."""
+        return cls("call", "CHAT_MODEL", {"mlflow.llm.model": model, "mlflow.llm.provider": provider})
+
+
+@dataclass(frozen=True)
 class Case:
     """What an alert is about in its application (and version, where it is one of a version), and what it is not.
     ``labels``: others that it has. ``failed_span``: the name of the span that failed in the first of the traces that it
-    is about, if it is about a span."""
+    is about, if it is about a span. ``spans``: what there is inside the traces that it is about, and what there is
+    inside others that are otherwise the same."""
 
     alert: str
     about: Sequence[Trace]
     not_about: Sequence[Trace]
     labels: Mapping[str, str] = field(default_factory=dict)
     failed_span: str = ""
+    spans: tuple[Inside, Inside] | None = None
 
     @property
     def key(self) -> tuple[str, str]:
@@ -73,6 +89,12 @@ class Case:
 
 
 OPENAI = {"provider": "openai", "model": "gpt-4o"}
+CALL = Inside.call("gpt-4o", "openai")
+CALLS = {
+    "Provider": (CALL, Inside.call("gpt-4o", "azure")),
+    "Model": (CALL, Inside.call("gpt-4o-mini", "openai")),
+}
+"""A call of what an alert is about, and one of what it is not about, by the subject of the alert."""
 
 
 def burn(rate: str, window: str) -> dict[str, str]:
@@ -145,14 +167,20 @@ def cases() -> list[Case]:
             [*well, ended(10, LAST_EDGE_S), ended(2 * HOUR, LAST_EDGE_S + 1)],
         ),
         *(
-            Case(f"Mlflow{name}Fails", [failed(10)], [*well, failed(20 * MINUTE)], OPENAI)
-            for name in ("Provider", "Model")
+            Case(f"Mlflow{name}Fails", [failed(10)], [*well, failed(20 * MINUTE)], OPENAI, spans=spans)
+            for name, spans in CALLS.items()
         ),
         *(
-            Case(f"Mlflow{name}Slow", [ended(20 * MINUTE, 3)], [ended(40 * MINUTE, 3), ended(MINUTE, 2)], OPENAI)
-            for name in ("Provider", "Model")
+            Case(
+                f"Mlflow{name}Slow",
+                [ended(20 * MINUTE, 3)],
+                [ended(40 * MINUTE, 3), ended(MINUTE, 2)],
+                OPENAI,
+                spans=spans,
+            )
+            for name, spans in CALLS.items()
         ),
-        Case("MlflowNewModel", [ended(MINUTE), failed(MINUTE)], [ended(20 * MINUTE)], OPENAI),
+        Case("MlflowNewModel", [ended(MINUTE), failed(MINUTE)], [ended(20 * MINUTE)], OPENAI, spans=CALLS["Model"]),
         Case("MlflowFirstChunkLate", [ended(MINUTE), failed(20 * MINUTE)], [ended(40 * MINUTE)]),
         Case(
             "MlflowToolFails",
@@ -160,6 +188,7 @@ def cases() -> list[Case]:
             [ended(40 * MINUTE)],
             {"span_type": "TOOL", "span_name": "search"},
             failed_span="search",
+            spans=(Inside("search", "TOOL"), Inside("another", "TOOL")),
         ),
     ]
 
@@ -202,17 +231,26 @@ def make(mlflow: Mlflow, case: Case, experiment: str, other: str) -> Made:
             replace(each, tags={**tags, **each.tags, **others}, metadata={**each.metadata, **named}) for each in traces
         ]
 
-    about = mlflow.insert(experiment, with_labels(case.about))
-    not_about = mlflow.insert(experiment, with_labels([*case.not_about, *evaluated()]))
+    of_it, of_others = case.spans or (None, None)
+
+    def insert(traces: Sequence[Trace], span: Inside | None = of_it, to: str = experiment, **others: str) -> list[str]:
+        made = mlflow.insert(to, with_labels(traces, **others))
+        if span:
+            mlflow.insert_span(to, made, span.name, span_type=span.span_type, attributes=span.attributes)
+        return made
+
+    about = insert(case.about)
+    not_about = insert([*case.not_about, *evaluated()])
+    if of_others:
+        not_about += [*insert(case.about, of_others), *insert(case.about, None)]
     if case.failed_span:
-        mlflow.insert_span(experiment, about[0], case.failed_span, "ERROR")
-        mlflow.insert_span(experiment, about[1], case.failed_span, "OK")
-        mlflow.insert_span(experiment, about[1], "another", "ERROR")
-        mlflow.insert_span(experiment, not_about[0], case.failed_span, "ERROR")
-    mlflow.insert(experiment, with_labels(case.about, environment="elsewhere"))
-    mlflow.insert(other, with_labels(case.about))
+        mlflow.insert_span(experiment, about[:1], case.failed_span, "ERROR")
+        mlflow.insert_span(experiment, about[1:2], "another", "ERROR")
+        mlflow.insert_span(experiment, not_about[:1], case.failed_span, "ERROR")
+    insert(case.about, environment="elsewhere")
+    insert(case.about, to=other)
     if case.of_version:
-        mlflow.insert(experiment, with_labels(case.about, app_version="1.4.0"))
+        insert(case.about, app_version="1.4.0")
     return Made(experiment, version, set(about), set(about[:1] if case.failed_span else about), set(not_about))
 
 
@@ -292,6 +330,7 @@ def shown(mlflow: Mlflow, tmp_path_factory: pytest.TempPathFactory) -> dict[tupl
     settings = {
         "mlflow": {"tracking_uri": mlflow.uri, "experiments": [experiment, other]},
         "poll": {"interval": "1s"},
+        "spans": {"enabled": True},
         "objectives": [{"environment": "*", "latency": f"{LATENCY_S}s"}],
     }
     exporter = Exporter(directory, settings)

@@ -1,5 +1,6 @@
 """Real components for tests: an MLflow server, exporter processes, and the tools that a test may need."""
 
+import base64
 import json
 import os
 import shutil
@@ -13,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 import pytest
@@ -24,6 +26,7 @@ from sqlalchemy import Connection, create_engine, inspect, text
 from sqlalchemy.pool import NullPool
 
 from mlflow_trace_exporter.demo.processes import HOST, Process, Processes, fetch, free_port, sqlite_in
+from mlflow_trace_exporter.domain.spans import NS
 from tests.support.prometheus_api import PrometheusApi
 
 T = TypeVar("T")
@@ -180,16 +183,37 @@ class Mlflow:
                 _fill_columns(db, trace_id, trace, columns)
         return ids
 
-    def insert_span(self, experiment: str, trace_id: str, name: str, status: str) -> None:
-        """Put a span without content into the server's database, so that searches by spans find its trace. MLflow
+    def insert_span(
+        self,
+        experiment: str,
+        trace_ids: Sequence[str],
+        name: str,
+        status: str = "OK",
+        span_type: str = "TOOL",
+        attributes: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
+        """Put a span into each of these traces in the server's database: one without inputs and outputs. MLflow
         compares its start with the times that are searched for."""
-        row = {
-            "trace": trace_id,
-            "experiment": int(self.experiment_id(experiment)),
-            "span": f"{next(self._numbers):016x}",
-        }
+        found, at_ns = int(self.experiment_id(experiment)), time.time_ns()
         with self._database.begin() as db:
-            db.execute(_INSERT_SPAN, {**row, "name": name, "status": status, "at": time.time_ns()})
+            for trace_id in trace_ids:
+                span_id = f"{next(self._numbers):016x}"
+                own = {"mlflow.traceRequestId": trace_id, "mlflow.spanType": span_type, **attributes}
+                content: dict[str, Any] = {
+                    "trace_id": _in_base64(trace_id.removeprefix("tr-")),
+                    "span_id": _in_base64(span_id),
+                    "parent_span_id": None,
+                    "name": name,
+                    "start_time_unix_nano": at_ns,
+                    "end_time_unix_nano": at_ns + NS,
+                    "events": [],
+                    "status": {"code": f"STATUS_CODE_{status}", "message": ""},
+                    "attributes": {key: json.dumps(value) for key, value in own.items()},
+                }
+                row = {"trace": trace_id, "experiment": found, "span": span_id, "name": name, "type": span_type}
+                row |= {"status": status, "at": at_ns, "content": json.dumps(content)}
+                db.execute(_INSERT_SPAN, row)
+                db.execute(_LOCATE_SPANS, {"trace": trace_id})
 
     def annotate(self, trace_id: str, trace: Trace) -> None:
         """Give a trace that is there the tags, the metadata and the mark of ``trace``."""
@@ -213,7 +237,11 @@ class Mlflow:
 
 _INSERT_SPAN = text(
     "INSERT INTO spans (trace_id, experiment_id, span_id, name, type, status, start_time_unix_nano, content)"
-    " VALUES (:trace, :experiment, :span, :name, 'TOOL', :status, :at, '{}')"
+    " VALUES (:trace, :experiment, :span, :name, :type, :status, :at, :content)"
+)
+_LOCATE_SPANS = text(
+    "INSERT INTO trace_tags (request_id, key, value) SELECT :trace, 'mlflow.trace.spansLocation', 'TRACKING_STORE'"
+    " WHERE NOT EXISTS (SELECT 1 FROM trace_tags WHERE request_id = :trace AND key = 'mlflow.trace.spansLocation')"
 )
 _INSERT = text(
     "INSERT INTO trace_info (request_id, experiment_id, timestamp_ms, execution_time_ms, status)"
@@ -233,6 +261,11 @@ def _fill_columns(db: Connection, trace_id: str, trace: Trace, columns: set[str]
         found |= json.loads(trace.metadata.get(key, "{}"))
     names = ", ".join(f"{name} = :{name}" for name in found)
     db.execute(text(f"UPDATE trace_info SET {names} WHERE request_id = :id"), {**found, "id": trace_id})
+
+
+def _in_base64(number: str) -> str:
+    """A hexadecimal number as spans have it."""
+    return base64.b64encode(bytes.fromhex(number)).decode()
 
 
 def _annotate(db: Connection, trace_id: str, trace: Trace) -> None:
