@@ -286,10 +286,12 @@ class Reader:
         if kind not in horizon.under_way:  # a fresh pass has just covered it
             return True
         window = horizon.under_way[kind].window
+        late_until_s = monotonic() + self._settings.interval_s if kind is Kind.FRESH else inf
         for page in self._source.scan(window, known=self._known(window)):
             moves_on = page.next_lo_ms > horizon.under_way[kind].window.lo_ms  # a millisecond is read in one tick
             horizon = after_page(horizon, kind, page.next_lo_ms)
-            self._store([record for record in page.records if self._origins.count(record)], horizon)
+            records = [record for record in page.records if self._origins.count(record)]
+            self._store(records, horizon, late_until_s=late_until_s)
             if not self._go_on() or (moves_on and deadline_s is not None and monotonic() > deadline_s):
                 return False
         self.tally.commit(complete(horizon, kind, limits))
@@ -349,8 +351,9 @@ class Reader:
         horizon: Horizon,
         gone: Sequence[str] = (),
         spans_until_s: float | None = None,
+        late_until_s: float = inf,
     ) -> bool:
-        is_whole = self.tally.store(records, horizon, gone, spans_until_s)
+        is_whole = self.tally.store(records, horizon, gone, spans_until_s, late_until_s)
         self._recent.forget(gone)
         if self._features.get(Feature.END_TIME_FILTER, True) and self.tally.now_ms is not None:
             self._recent.note(records, self.tally.now_ms - self._settings.limits.overlap_ms)

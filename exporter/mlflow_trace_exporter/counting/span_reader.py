@@ -6,6 +6,8 @@ at the moment, but not for long: after ``PATIENCE_MS`` it is counted without the
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
+from math import inf
 from time import monotonic
 
 from mlflow_trace_exporter.domain.growth import Change
@@ -84,19 +86,23 @@ class SpanReader:
             return frozenset()
         return frozenset(record.trace_id for record in young if record.trace_id in there)
 
-    def changes(self, changes: Sequence[Change], closed_ms: int) -> tuple[Change, ...]:
+    def changes(self, changes: Sequence[Change], closed_ms: int, until_s: float = inf) -> tuple[Change, ...]:
         """The changes that can be stored, with what came late inside the traces. The others are found again by the next
-        read of their trace. But a trace that started before ``closed_ms`` is hardly read again, so its change is stored
+        read of their trace: those whose spans cannot be read, or not until then (monotonic clock). But a trace that
+        started before ``closed_ms`` is hardly read again, so its spans are always asked for, and its change is stored
         without what cannot be read. Raises PollError if MLflow cannot be read."""
         unread = [each.record for each in changes if each.before.span_ids]
         if not unread or not self._can_read():
             return tuple(changes)
         found: dict[str, tuple[Span, ...]] = {}
-        again: set[str] = set()
-        for answer in self._source.spans(unread):
+        again = {each.trace_id for each in unread if each.start_ms >= closed_ms}
+        old, young = ([each for each in unread if (each.trace_id in again) is later] for later in (False, True))
+        for answer in chain(self._source.spans(old), self._source.spans(young)):
             found |= answer.found
-            if not answer.final:
-                again.update(each.trace_id for each in answer.asked if each.start_ms >= closed_ms)
+            if answer.final:
+                again.difference_update(each.trace_id for each in answer.asked)
+            if monotonic() > until_s and again.intersection(each.trace_id for each in answer.asked):
+                break
         return tuple(
             with_late_spans(each, found[each.record.trace_id]) if each.record.trace_id in found else each
             for each in changes

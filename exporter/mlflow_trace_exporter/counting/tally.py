@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from math import inf
 
 from mlflow_trace_exporter.counting.ledger import Ledger
 from mlflow_trace_exporter.counting.span_reader import Completed, SpanReader
@@ -54,13 +55,15 @@ class Tally:
         horizon: Horizon,
         gone: Sequence[str] = (),
         spans_until_s: float | None = None,
+        late_until_s: float = inf,
     ) -> bool:
         """Count traces that are final and not counted yet, and store those that are not final as pending. ``gone`` are
         the ids of pending traces that were deleted. Returns whether all of this was done.
 
         ``spans_until_s``: until when (monotonic clock) spans may be read. If spans are counted, traces whose spans are
         not read then are not counted yet, and without ``spans_until_s`` no trace is. If MLflow cannot be read in the
-        middle of this, PollError is raised after the rest is stored.
+        middle of this, PollError is raised after the rest is stored. ``late_until_s``: the same for what came late
+        inside traces that are counted, see ``SpanReader.changes``.
         """
         known = self._ledger.known([record.trace_id for record in records])
         admission = self._take_admission()
@@ -68,7 +71,7 @@ class Tally:
         batch = triage(records, known, horizon.closed_ms, lambda record: self._meter.place(record, admission), counts)
         final, completed = len(batch.counted), None
         if self._spans is not None:
-            batch = replace(batch, changed=self._spans.changes(batch.changed, horizon.closed_ms))
+            batch = replace(batch, changed=self._spans.changes(batch.changed, horizon.closed_ms, late_until_s))
             if spans_until_s is not None:
                 completed = self._completed(self._spans, batch, spans_until_s)
                 batch = _with_spans(batch, completed, known)

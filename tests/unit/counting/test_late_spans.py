@@ -4,13 +4,15 @@ from collections.abc import Callable
 
 import pytest
 
+from mlflow_trace_exporter.counting import span_reader
+from mlflow_trace_exporter.counting.recent import GROWING_AGAIN_MS
 from mlflow_trace_exporter.domain.usage import TokenUsage
 from mlflow_trace_exporter.metrics.families import DIFFERING
 from mlflow_trace_exporter.metrics.inside import STEP_DURATION
 from mlflow_trace_exporter.tracking.features import Feature
 from tests.support.builders import METER_WITH_SPANS, span, step
 from tests.support.rig import DAY_MS, HOUR_MS, MINUTE_MS, Rig
-from tests.support.simulated import SimulatedMlflow
+from tests.support.simulated import SPANS_AT_ONCE, SimulatedMlflow
 from tests.unit.counting.test_spans import INPUT, add, calls
 
 OF_TRACES = "mlflow_trace_input_tokens_total"
@@ -58,6 +60,24 @@ def test_late_spans_that_cannot_be_read_are_added_by_a_later_read(mlflow: Simula
     mlflow.spans_of[trace.trace_id] = (span(1), span(2))
     rig.settle()
     assert (rig.total("mlflow_trace_input_tokens_total"), rig.total(INPUT)) == (200, 200)
+
+
+def test_new_traces_do_not_wait_for_late_spans(
+    mlflow: SimulatedMlflow, rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    traces = [add(mlflow, span(1), finalized=False, usage=ONCE, cost=None) for _ in range(3 * SPANS_AT_ONCE)]
+    rig.settle()
+    for trace in traces:
+        mlflow.spans_of[trace.trace_id] = (span(1), span(2))
+        mlflow.change(trace, usage=TWICE)
+    monkeypatch.setattr(span_reader, "monotonic", lambda: float("inf"))  # each pass has time for one request
+    mlflow.clock_ms += GROWING_AGAIN_MS
+    rig.tick()
+    assert (calls(rig), rig.total(OF_TRACES)) == (4 * SPANS_AT_ONCE, 400 * SPANS_AT_ONCE)
+    monkeypatch.undo()
+    rig.run(3 * HOUR_MS, 10 * MINUTE_MS)  # a closing pass reads them again
+    assert (calls(rig), rig.total(INPUT)) == (6 * SPANS_AT_ONCE, 600 * SPANS_AT_ONCE)
+    assert not rig.total(DIFFERING)
 
 
 def test_two_late_calls_of_which_a_span_above_had_the_sum(mlflow: SimulatedMlflow, rig: Rig) -> None:
