@@ -2064,6 +2064,13 @@ BREAKAGES = (
         f"{INSIDE} -k new_traces",
     ),
     Breakage(
+        "spans: request those of each trace by itself of a server that has none",
+        "tracking/source.py",
+        "                self._features.pop(Feature.SPANS, None)\n",
+        "                pass\n",
+        f"{ANSWERS} -k no_longer_returns",
+    ),
+    Breakage(
         "spans: let new traces wait for late spans",
         "counting/span_reader.py",
         "            if monotonic() > until_s and again.intersection(",

@@ -141,7 +141,7 @@ class MlflowSource:
         self._features: dict[Feature, bool] = {}
         self._features_ms = 0
         self._max_excluded = MAX_EXCLUDED
-        self.spans = SpanSource(client).read
+        self._spans = SpanSource(client)
 
     def clocks(self) -> Clocks:
         """See ``Source.clocks``."""
@@ -178,8 +178,9 @@ class MlflowSource:
         for feature in self._needed if chosen else ():
             before = self._features.get(feature)
             if before is None or (again and not before):
-                self._features[feature], self._features_ms = self._has(feature, *_by_workspace(chosen)[0]), now_ms
-                if not self._features[feature] and before is None:
+                has = self._has(feature, *_by_workspace(chosen)[0])
+                self._features[feature], self._features_ms = has, now_ms
+                if not has and before is None:
                     log.warning(feature.without, extra={"feature": feature.value})
         return dict(self._features)
 
@@ -238,6 +239,14 @@ class MlflowSource:
         if found.extent.more and there != asked:
             raise self.client.bad_answer("there are more traces, but not all requested ones are in the page")
         return records
+
+    def spans(self, records: Sequence[TraceRecord]) -> Iterator[SpanAnswer]:
+        """See ``Source.spans``. If MLflow says that there is no such request, ``features`` tries it again: the server
+        may have been replaced, and each trace would be requested by itself."""
+        for answer in self._spans.read(records):
+            if answer.error is not None and answer.error.reason is Reason.CONFIGURATION:
+                self._features.pop(Feature.SPANS, None)
+            yield answer
 
     def newest(self, window: Window, *terms: str, experiment: str | None = None) -> Iterator[TraceRecord]:
         """The traces of the window that match all terms, latest start first, fetched when the caller needs them. If

@@ -30,6 +30,7 @@ from mlflow_trace_exporter.tracking.pending import PendingAnswer
 from mlflow_trace_exporter.tracking.query import Library, Query
 from mlflow_trace_exporter.tracking.source import Lookup, MlflowSource
 from mlflow_trace_exporter.tracking.variables import prepare_client
+from tests.support.builders import record
 
 
 @pytest.mark.parametrize(
@@ -429,3 +430,29 @@ def test_a_server_that_denies_spans_of_a_trace_that_is_not_there_has_them(
 
     source = MlflowSource(WithSpans(lambda *_: FoundTraces((), None), {}), now_ms=lambda: 0, optional=[Feature.SPANS])
     assert source.features()[Feature.SPANS] is expected
+
+
+@pytest.mark.parametrize(
+    ("refusals", "expected"),
+    [
+        ([None, Reason.CONFIGURATION, Reason.CONFIGURATION], False),
+        ([None, Reason.CONFIGURATION, None], True),
+        ([None, Reason.CREDENTIALS], True),
+    ],
+)
+def test_spans_that_a_server_no_longer_returns_are_a_missing_feature(
+    refusals: Sequence[Reason | None], expected: bool
+) -> None:
+    """As after a downgrade, or behind a proxy with new rules. But one trace can be refused for reasons of its own."""
+    unsaid = list(refusals)
+
+    class Replaced(Told):
+        def begin_spans(self, *_: object) -> Any:
+            reason = unsaid.pop(0)
+            return PendingAnswer(lambda: fail(PollError(reason, "no")) if reason else {}, lambda: None)
+
+    source = MlflowSource(Replaced(lambda *_: FoundTraces((), None), {}), now_ms=lambda: 0, with_spans=True)
+    assert source.features()[Feature.SPANS]
+    list(source.spans([record(tags={"mlflow.trace.spansLocation": "TRACKING_STORE"})]))
+    assert source.features()[Feature.SPANS] is expected
+    assert unsaid == []
