@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import requests
 
 from mlflow_trace_exporter.demo.processes import HOST, fetch, free_port
 from tests.support.real import eventually, samples, tool
@@ -33,15 +34,25 @@ def left_behind(directory: Path, *ports: int) -> list[str]:
     return found
 
 
+GROQ = "calls of llama-3.3-70b-versatile of provider groq"
+
+
 @pytest.mark.long
 def test_incident_from_start_to_summary(tmp_path: Path) -> None:
     tool("prometheus")
     tool("alertmanager")
     demo, *ports = start(tmp_path, "--duration=180s", "--rate=5", "--scenario=incident")
     output = read_until(
-        demo, "team: firing MlflowErrorBudgetBurn in production of tideline-support: Traces fail so often"
+        demo,
+        "team: firing MlflowErrorBudgetBurn in production of tideline-support: Traces fail so often",
+        f"pager: firing MlflowModelFails in {GROQ}: Calls of a model fail",
     )
     output += read_until(demo, "environment=staging")  # the table once more, by then of all versions
+    page = re.search(rf"^\d+s pager: firing \w+ in {GROQ}: .*\n    (.*)\n    its traces: (.*)$", output, re.M)
+    assert page is not None, output
+    assert "of the calls of other providers 0% more than usual did" in page[1]
+    assert "tideline-support in production, " in page[1]
+    assert "tr-" in requests.get(page[2], timeout=60).text
     demo.send_signal(signal.SIGINT)
     output += demo.communicate(timeout=60)[0]
     assert demo.returncode == 0, output
@@ -51,7 +62,7 @@ def test_incident_from_start_to_summary(tmp_path: Path) -> None:
     values = r"environment=production version=1\.4\.0 traces=\d+ errors=\S+% p50=\S+s"
     assert re.search(rf"^\d+s experiment=tideline-support {values} .*$", output, re.M), output
     assert "incident: 1.5.0 is being rolled out" in output
-    assert not re.search(r"^\d+s \w+: firing \w+ in (?!production of tideline-support)", output, re.M), output
+    assert not re.search(rf"^\d+s \w+: firing \w+ in (?!production of tideline-support|{GROQ})", output, re.M), output
     search, support = output.split("what was counted")[1].split("tideline-support")
     assert "tideline-search" in search
     assert not list(Path.cwd().glob("mlflow.db")), "nothing is left where it was started either"
@@ -103,13 +114,13 @@ def test_a_run_ends_after_its_duration_and_a_second_one_goes_on_from_the_first(t
     assert left_behind(tmp_path, *ports) == [], f"exit code {demo.returncode}: {output}"
 
 
-def read_until(demo: subprocess.Popen[str], words: str) -> str:
-    """What it says up to the line with these words; fails the test if it ends without saying them."""
+def read_until(demo: subprocess.Popen[str], *words: str) -> str:
+    """What it says up to the line by which it has said all these words; fails the test if it ends before."""
     assert demo.stdout is not None
     said = ""
     for line in demo.stdout:
         said += line
-        if words in line:
+        if all(each in said for each in words):
             return said
     pytest.fail(f"it ended without saying {words!r}:\n{said}")
 

@@ -16,7 +16,7 @@ import pytest
 from mlflow.entities import TraceInfo
 
 from mlflow_trace_exporter.demo.applications import start_mock
-from mlflow_trace_exporter.demo.load import BROKEN_NEXT, PRODUCTION
+from mlflow_trace_exporter.demo.load import BROKEN_NEXT, PRODUCTION, STAGING
 from mlflow_trace_exporter.demo.processes import CHATBOT_ENVIRONMENT, Processes, free_port
 from mlflow_trace_exporter.domain.calls import inside
 from mlflow_trace_exporter.domain.spans import Call, Inside, Step
@@ -154,7 +154,7 @@ def test_a_trace_of_the_new_version_has_two_models(demo: Demo) -> None:
     answered = [
         {(call.provider, call.model) for call in seen.inside.calls}
         for seen in demo.traces
-        if seen.deployment == ("staging", BROKEN_NEXT.version) and len(seen.inside.calls) > 1
+        if seen.deployment == (STAGING, BROKEN_NEXT.version) and len(seen.inside.calls) > 1
     ]
     assert answered
     assert all(models == {GPT, LLAMA} for models in answered)
@@ -183,10 +183,12 @@ def test_the_tokens_of_the_calls_are_those_of_the_trace(demo: Demo) -> None:
     assert missed.count(0) > 0.9 * len(missed)
 
 
-def test_the_provider_refuses_the_new_version_in_production_and_nobody_else(demo: Demo) -> None:
+def test_the_provider_refuses_the_new_version_and_nobody_else(demo: Demo) -> None:
     failed = [(seen, call) for seen in demo.traces for call in seen.inside.calls if call.failed]
     assert {call.error_type for _, call in failed} == {"RateLimitError", "InternalServerError"}
-    assert {(seen.experiment, *seen.deployment, call.provider) for seen, call in failed} == {(SUPPORT, *BAD, "groq")}
+    assert {(seen.experiment, *seen.deployment, call.provider) for seen, call in failed} == {
+        (SUPPORT, environment, BROKEN_NEXT.version, "groq") for environment in (PRODUCTION, STAGING)
+    }
     assert all(seen.failed for seen, _ in failed)
     assert all((call.duration_s or 0) >= 4 for _, call in failed), "it waited 2 s at least, and then again"
 

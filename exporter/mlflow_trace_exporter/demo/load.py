@@ -67,10 +67,11 @@ STEADY = (
 INCIDENT = (
     Deployment(0.15, PRODUCTION, STABLE, GPT),
     Deployment(0.6, PRODUCTION, BROKEN_NEXT, LLAMA_ON_FREE_PLAN),
-    Deployment(0.25, STAGING, NEXT, LLAMA),
+    Deployment(0.25, STAGING, NEXT, LLAMA_ON_FREE_PLAN),
 )
-"""The new version has been rolled out to most of production with the wrong key: the provider of its model makes
-requests wait, and refuses most of them. Its questions to the account service often fail, too."""
+"""The new version has been rolled out to most of production. These are more requests than its plan at the provider of
+its model allows: the provider makes requests wait, and refuses most of them. Staging has the same plan. In production,
+its questions to the account service often fail, too."""
 ROLLED_BACK = (Deployment(0.75, PRODUCTION, STABLE, GPT), Deployment(0.25, STAGING, NEXT, LLAMA))
 
 

@@ -128,7 +128,11 @@ def _pairs(names: Sequence[str], values: Sequence[str]) -> str:
 
 
 def _place(labels: Mapping[str, str]) -> str:
-    """What an alert is about: an application, or the exporter and so all of them."""
-    if "environment" not in labels:
-        return "all environments"
-    return f"{labels['environment']} of {labels['experiment']}"
+    """What an alert is about: an application, the calls of a provider or of one of its models by all applications, or
+    the exporter."""
+    if "environment" in labels:
+        return f"{labels['environment']} of {labels['experiment']}"
+    if "provider" in labels:
+        model = f" of {labels['model']}" if "model" in labels else ""
+        return f"calls{model} of provider {labels['provider']}"
+    return "all environments"
