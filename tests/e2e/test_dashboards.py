@@ -52,6 +52,23 @@ def known() -> list[Trace]:
     ]
 
 
+CALL = {"mlflow.llm.model": "gpt-4o", "mlflow.llm.provider": "openai"}
+USED = {
+    "mlflow.chat.tokenUsage": {"input_tokens": 100, "output_tokens": 20, "total_tokens": 120},
+    "mlflow.llm.cost": {"input_cost": 0.25, "output_cost": 0.5, "total_cost": 0.75},
+}
+
+
+def put_spans_into(mlflow: Mlflow, experiment: str, trace_ids: Sequence[str]) -> None:
+    """Calls, a tool and a retriever. In the first trace a call and the tool fail."""
+    insert = partial(mlflow.insert_span, experiment)
+    insert(trace_ids, "answer", span_type="CHAT_MODEL", attributes={**CALL, **USED}, streamed=True)
+    insert(trace_ids[:1], "answer", "ERROR", span_type="CHAT_MODEL", attributes=CALL)
+    insert(trace_ids, "look_up", span_type="RETRIEVER")
+    insert(trace_ids, "search")
+    insert(trace_ids[:1], "search", "ERROR")
+
+
 def of_another_application() -> list[Trace]:
     """Its newest version is neither the last of the alphabet nor known. In production, all of its traces fail."""
     red = {"app_version": "1.9", "tenant": "red"}
@@ -118,6 +135,7 @@ def asked(mlflow: Mlflow, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     settings = {
         "mlflow": {"tracking_uri": mlflow.uri, "experiments": [experiment, other]},
         "poll": {"interval": "1s", "start": "1h"},
+        "spans": {"enabled": True},
         "series": {"zero_hold": "4s"},
         "labels": {"extra": {"tenant": "tag.tenant"}},
         "objectives": [
@@ -129,6 +147,7 @@ def asked(mlflow: Mlflow, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
                 "error_ratio": "5%",
                 "latency": "5s",
                 "latency_ratio": "95%",
+                "first_chunk": "2s",
                 "cost_usd_per_day": 100,
             },
         ],
@@ -145,7 +164,7 @@ def asked(mlflow: Mlflow, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         )  # longer than the tests take, on a busy machine too
         query = prometheus.api.query
         eventually(lambda: query("mlflow_up == 1"), "it scrapes")
-        mlflow.log(experiment, *known())
+        put_spans_into(mlflow, experiment, mlflow.log(experiment, *known())[-5:])
         mlflow.log(other, *of_another_application())
         eventually(lambda: query("sum(mlflow_traces_total) == 48"), "all is scraped", 60)
         eventually(lambda: query("min(count_over_time(mlflow_traces_total[2m])) >= 25"), "it has a past", 60)
@@ -170,7 +189,7 @@ def test_every_query_is_of_what_there_is(panel: Panel, parse: Parse) -> None:
         assert set(re.findall(r"\{\{(\w+)\}\}", target.get("legendFormat", ""))) <= labels, target["expr"]
 
 
-@pytest.mark.parametrize("panel", [each for each in PANELS if each.uid != "mlflow-models"], ids=str)
+@pytest.mark.parametrize("panel", PANELS, ids=str)
 def test_every_panel_shows_something(panel: Panel, asked: Asked) -> None:
     empty = [ref for ref, expr in panel.queries.items() if not asked.values(expr, "environment")]
     assert empty == []
@@ -246,8 +265,8 @@ OFFERED = {
     "trace_name": ["batch", "support"],
     "team": ["search", "support"],
     "tenant": ["blue", "red", "unknown"],
-    "provider": [],  # spans are not read
-    "model": [],
+    "provider": ["openai"],
+    "model": ["gpt-4o"],
 }
 """What each variable offers while nothing is chosen, in natural order."""
 

@@ -190,11 +190,13 @@ class Mlflow:
         name: str,
         status: str = "OK",
         span_type: str = "TOOL",
-        attributes: Mapping[str, str] = MappingProxyType({}),
+        attributes: Mapping[str, Any] = MappingProxyType({}),
+        streamed: bool = False,
     ) -> None:
-        """Put a span into each of these traces in the server's database: one without inputs and outputs. MLflow
-        compares its start with the times that are searched for."""
+        """Put a span of a second into each of these traces in the server's database: one without inputs and outputs.
+        MLflow compares its start with the times that are searched for. ``streamed``: it has a first chunk."""
         found, at_ns = int(self.experiment_id(experiment)), time.time_ns()
+        first_chunk = {"name": "mlflow.chunk.item.0", "time_unix_nano": at_ns + NS // 2, "attributes": {}}
         with self._database.begin() as db:
             for trace_id in trace_ids:
                 span_id = f"{next(self._numbers):016x}"
@@ -206,7 +208,7 @@ class Mlflow:
                     "name": name,
                     "start_time_unix_nano": at_ns,
                     "end_time_unix_nano": at_ns + NS,
-                    "events": [],
+                    "events": [first_chunk] if streamed else [],
                     "status": {"code": f"STATUS_CODE_{status}", "message": ""},
                     "attributes": {key: json.dumps(value) for key, value in own.items()},
                 }
