@@ -178,8 +178,12 @@ def traces_of(exporter: Exporter) -> dict[tuple[str, str], float]:
     return found
 
 
+def sum_of(exporter: Exporter, metric: str) -> float:
+    return sum(value for name, value in exporter.samples().items() if name.partition("{")[0] == metric)
+
+
 def poll_errors_of(exporter: Exporter) -> float:
-    return sum(value for name, value in exporter.samples().items() if "poll_errors_total" in name)
+    return sum_of(exporter, "mlflow_trace_exporter_poll_errors_total")
 
 
 @dataclass
@@ -285,13 +289,14 @@ def test_a_workspace_that_is_denied_or_appears_later_loses_nothing(teams: Teams,
 
 @pytest.mark.long
 @pytest.mark.usefixtures("as_admin")
-def test_a_user_who_may_read_one_experiment_gets_that_one(tmp_path: Path) -> None:
+def test_a_user_who_may_read_one_experiment_gets_that_one_with_its_spans(tmp_path: Path) -> None:
     with server_with_users(tmp_path / "mlflow") as mlflow:
         users = Users(mlflow.uri)
         users.add("alice")
         for experiment in ("chatbot", "search"):
             mlflow.experiment(experiment)
-            mlflow.log(experiment, *[Trace(now_ms() - 5_000)] * 3)
+            made = mlflow.log(experiment, *[Trace(now_ms() - 5_000)] * 3)
+            mlflow.insert_span(experiment, made, "search")
         users.let_read("alice", mlflow.experiment_id("chatbot"))
         code, said = checked(mlflow, tmp_path, "alice")
         assert code == 0, said
@@ -300,9 +305,11 @@ def test_a_user_who_may_read_one_experiment_gets_that_one(tmp_path: Path) -> Non
         code, said = checked(mlflow, tmp_path, "alice", workspaces="team-a")
         assert code == 2
         assert "mlflow.workspaces (by default MLFLOW_WORKSPACE) selects workspaces, but MLflow at" in said
-        exporter = Exporter(tmp_path, {"mlflow": {"tracking_uri": mlflow.uri}, "poll": POLL}, **credentials_of("alice"))
+        config = {"mlflow": {"tracking_uri": mlflow.uri}, "poll": POLL, "spans": {"enabled": True}}
+        exporter = Exporter(tmp_path, config, **credentials_of("alice"))
         with exporter.running():
             eventually(lambda: traces_of(exporter) == {("chatbot", ""): 3}, "hers are counted")
+            assert sum_of(exporter, "mlflow_span_duration_seconds_count") == 3
             samples = exporter.after_next_poll()
             assert traces_of(exporter) == {("chatbot", ""): 3}
             assert poll_errors_of(exporter) == 0
