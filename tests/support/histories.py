@@ -1,9 +1,9 @@
 """The invariants, over random histories: the real poller and the real ledger on a simulated MLflow.
 
-A step is something that happens: traces appear, end, change, move, disappear; MLflow fails or is away; clocks
-are wrong, by days and back; the configuration is read again with other objectives, caps and limits; the ledger is
-damaged; the process is killed; time passes and a poll is made. All invariants are checked after every step, and at the
-end of a history that nothing is lost which the guarantee covers.
+A step is something that happens: traces appear, end, change, move, disappear; they are assessed, and the opinions
+change; MLflow fails or is away; clocks are wrong, by days and back; the configuration is read again with other
+objectives, caps and limits; the ledger is damaged; the process is killed; time passes and a poll is made. All invariants
+are checked after every step, and at the end of a history that nothing is lost which the guarantee covers.
 """
 
 import sqlite3
@@ -41,13 +41,14 @@ from mlflow_trace_exporter.domain.trace import State, TraceRecord
 from mlflow_trace_exporter.domain.triage import Batch
 from mlflow_trace_exporter.domain.usage import TokenUsage
 from mlflow_trace_exporter.errors import PollError, Reason
+from mlflow_trace_exporter.metrics.assessments import ASSESSMENT_ERRORS, ASSESSMENTS, SCORES
 from mlflow_trace_exporter.metrics.families import ABANDONED, LATE, REOPENED, trace_families
 from mlflow_trace_exporter.metrics.meter import Meter
 from mlflow_trace_exporter.metrics.model import SUM, Cell
 from mlflow_trace_exporter.metrics.status import Snapshot
 from mlflow_trace_exporter.settings.config import Buckets
 from mlflow_trace_exporter.tracking.features import Feature
-from tests.support.builders import CAPS, METER_WITH_SPANS, OBJECTIVES, span, step
+from tests.support.builders import CAPS, METER_WITH_ALL, OBJECTIVES, span, step
 from tests.support.rig import DAY_MS, HOUR_MS, IN_MEMORY, INTERVAL_MS, MINUTE_MS, TRACES, Rig, cells
 from tests.support.simulated import EPOCH_MS, SimulatedMlflow, unreachable
 
@@ -71,11 +72,14 @@ DAMAGE = ["UPDATE totals SET value = -1", "DROP TABLE done", "UPDATE shapes SET 
 def a_meter(objectives: Objectives, caps: Caps) -> Meter:
     """What another configuration makes of traces."""
     edges = Buckets()
-    families = trace_families(edges.duration_seconds, edges.tokens, objectives=objectives, with_spans=True)
-    return replace(METER_WITH_SPANS, families=families, caps=caps, objectives=objectives)
+    families = trace_families(
+        edges.duration_seconds, edges.tokens, objectives=objectives, with_spans=True, score_edges=edges.score
+    )
+    return replace(METER_WITH_ALL, families=families, caps=caps, objectives=objectives)
 
 
 INPUT_TOKENS = "mlflow_trace_input_tokens_total"
+OPINIONS = (ASSESSMENTS, SCORES, ASSESSMENT_ERRORS)
 CALL_TOKENS = "mlflow_llm_input_tokens_total"
 
 
@@ -106,6 +110,10 @@ class Witness:
         """Input tokens of calls by trace."""
         self.inside: set[str] = set()
         """Traces whose spans were read."""
+        self.opinions: Counter[str] = Counter()
+        """How often each assessment was counted, by its id."""
+        self.forms: dict[str, int | None] = {}
+        """The form in which it was last read."""
         self.told: set[str] = set()
         """Traces that were reported as differing from the sum of their calls."""
         self.exposed: dict[Cell, float] = {}
@@ -122,6 +130,9 @@ class Witness:
         self.amounts.update({each.record.trace_id: each.after.amounts for each in batch.changed if each.after.amounts})
         self.abandoned.update(each.trace_id for each in batch.abandoned)
         self._look_inside(batch)
+        for each in batch.assessed:
+            self.opinions.update(added.assessment.assessment_id for added in each.added if added.assessment.valid)
+            self.forms.update(each.forms)
         if horizon.closed_ms > self.closed_ms and self._mlflow.clocks().earliest_ms <= self._mlflow.clock_ms:
             edge_ms = self._mlflow.clock_ms - LIMITS.lateness_ms
             self._require(horizon.closed_ms <= edge_ms, "invariant 7: closed before its end + L")
@@ -193,7 +204,7 @@ class WitnessedRig(Rig):
 
     def __init__(self, mlflow: SimulatedMlflow, path: Path) -> None:
         self.witness = Witness(mlflow, path)
-        super().__init__(mlflow, path, origin_ms=ORIGIN_MS, limits=LIMITS, series=SERIES, meter=METER_WITH_SPANS)
+        super().__init__(mlflow, path, origin_ms=ORIGIN_MS, limits=LIMITS, series=SERIES, meter=METER_WITH_ALL)
 
     def start(self, _: Callable[[Path], Ledger] = Ledger) -> None:
         super().start(lambda path: WitnessedLedger(path, self.witness))
@@ -244,6 +255,13 @@ class History(RuleBasedStateMachine):
         """Whether start times may have been retired too early, and nobody can know: both clocks were ahead, and the
         next poll came when that time had really come. What is closed is doubtful then, too."""
         self.damaged = False
+        self.by_page_number = False
+        """Whether a full millisecond was perhaps read by page number: one of its traces is then read late if another is
+        deleted or moved at that time, see Feature.NOT_IN."""
+        self.edits: Counter[str] = Counter()
+        """How often each assessment was edited."""
+        self.fewer: set[int] = set()
+        """The forms of which there were fewer at some time: MLflow's counts do not show one that comes elsewhere."""
 
     def _before_request(self, _: int) -> None:
         if self.down:
@@ -318,6 +336,26 @@ class History(RuleBasedStateMachine):
     @rule(trace=traces)
     def spans_are_lost(self, trace: str) -> None:
         self.mlflow.spans_of.pop(trace, None)
+
+    @rule(trace=traces, name=st.sampled_from("abc"), value=st.sampled_from(["yes", "no", 0.5, 0.75, None]))
+    def one_is_assessed(self, trace: str, name: str, value: str | float | None) -> None:
+        if trace in self.mlflow.traces:
+            self.mlflow.assess(self.mlflow.traces[trace], name, value, failed=value is None)
+
+    @rule(trace=traces, value=st.sampled_from(["yes", "no", 0.5]), how=st.sampled_from(["edit", "override", "delete"]))
+    def an_opinion_changes(self, trace: str, value: str | float, how: str) -> None:
+        record = self.mlflow.traces.get(trace)
+        if record is None or not record.assessments or not record.assessments[-1].valid:
+            return
+        *others, last = record.assessments
+        self.fewer.add(last.form)
+        if how == "edit":
+            self.edits[last.assessment_id] += 1
+            self.mlflow.assess(record, last.name, value, assessment_id=last.assessment_id)
+        elif how == "override":
+            self.mlflow.override(record, last.assessment_id, value)
+        else:
+            self.mlflow.change(record, assessments=tuple(others))
 
     @rule(trace=traces, by_ms=st.integers(-4 * MINUTE_MS, 4 * MINUTE_MS))
     def one_moves(self, trace: str, by_ms: int) -> None:
@@ -394,6 +432,7 @@ class History(RuleBasedStateMachine):
     @rule(lacks=st.sets(st.sampled_from(Feature)))
     def mlflow_is_replaced_by_another_version(self, lacks: set[Feature]) -> None:
         self.mlflow.lacks = lacks
+        self.by_page_number |= Feature.NOT_IN in lacks
 
     @rule(commits=st.integers(0, 5), after=st.booleans())
     def a_kill_is_to_come(self, commits: int, after: bool) -> None:
@@ -449,6 +488,7 @@ class History(RuleBasedStateMachine):
         if record is None:
             return
         self.stirred.update({_bucket(record.start_ms), _bucket(record.start_ms + by_ms)})
+        self.fewer.update(each.form for each in record.assessments)
         self.mlflow.change(record, start_ms=record.start_ms + by_ms)
         self.moved_ms[trace] = self.mlflow.clock_ms
 
@@ -456,6 +496,7 @@ class History(RuleBasedStateMachine):
         record = self.mlflow.traces.pop(trace, None)
         if record is not None:
             self.stirred.add(_bucket(record.start_ms))
+            self.fewer.update(each.form for each in record.assessments)
 
     def _covered(self, record: TraceRecord, within_ms: int) -> bool:
         """Whether a trace keeps the conditions of the guarantee: there to see, at its place, in time."""
@@ -484,6 +525,13 @@ class History(RuleBasedStateMachine):
             assert input_tokens in (None, witness.call_tokens[trace_id]), "invariant 9"
 
     @invariant()
+    def ten_every_assessment_contributes_once(self) -> None:
+        witness, committed = self.rig.witness, self.rig.ledger.totals.all()
+        assert all(number <= 1 + self.edits[each] for each, number in witness.opinions.items()), "invariant 10"
+        counted = [cell for cell in committed if cell.family in OPINIONS and cell.part != SUM]
+        assert sum(committed[cell] for cell in counted) == witness.opinions.total(), "invariant 10: the sum"
+
+    @invariant()
     def three_what_is_closed_is_known(self) -> None:
         horizon = self._horizon()
         if horizon.closed_ms > self.mlflow.clock_ms - LIMITS.lateness_ms:
@@ -491,6 +539,8 @@ class History(RuleBasedStateMachine):
         pending = self.rig.ledger.known(list(self.mlflow.traces)).pending.keys()
         known = self.rig.witness.counted.keys() | pending | self.rig.witness.abandoned
         for record in self.mlflow.traces.values():
+            if self.by_page_number and _bucket(record.start_ms) in self.stirred:
+                continue
             if record.start_ms < horizon.closed_ms and self._covered(record, LIMITS.lateness_ms) and not self.doubtful:
                 assert record.trace_id in known, "invariant 3: closed, and not known"
             if (
@@ -527,7 +577,7 @@ class History(RuleBasedStateMachine):
         try:
             self.rig.witness.crash_in, self.down, self.races = None, False, []
             self.mlflow.own_error_ms = self.mlflow.server_error_ms = 0
-            self.mlflow.lacks.discard(Feature.TRACE_METRICS)
+            self.mlflow.lacks -= {Feature.TRACE_METRICS, Feature.ASSESSMENT_METRICS}
             self.mlflow.fail_at_request.clear()
             self.rig.reload(limits=LIMITS)  # so that all of this is retired in the end
             for every_ms in 30 * [5 * MINUTE_MS] + 15 * [MINUTE_MS]:  # the last for every kind of audit
@@ -536,6 +586,7 @@ class History(RuleBasedStateMachine):
             self.one_and_two_every_id_contributes_once()
             self.four_five_and_seven_held_at_each_commit()
             self._nothing_is_lost()
+            self._no_assessment_is_lost()
         finally:
             self.rig.ledger.close()
             self._directory.cleanup()
@@ -581,6 +632,15 @@ class History(RuleBasedStateMachine):
                 "differing": len(self.rig.witness.told),
             }
         )
+
+    def _no_assessment_is_lost(self) -> None:
+        witness, horizon = self.rig.witness, self._horizon()
+        for record in self.mlflow.visible():
+            is_covered = record.start_ms >= max(ORIGIN_MS, horizon.assessed_ms) and record.trace_id in witness.counted
+            for each in record.assessments if is_covered else ():
+                if each.valid and each.form not in self.fewer:
+                    assert witness.forms.get(each.assessment_id) == each.form, "an assessment is lost"
+        self.found["assessments"] += witness.opinions.total()
 
 
 def _bucket(ms: int) -> int:

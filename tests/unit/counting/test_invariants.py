@@ -6,7 +6,7 @@ import pytest
 
 from tests.support.histories import History, explore
 
-RARE = ("killed", "late", "lost beyond D, and told", "counted")
+RARE = ("killed", "late", "lost beyond D, and told", "counted", "assessments")
 """What must have happened in some history, or the invariants were hardly put to the test."""
 
 
