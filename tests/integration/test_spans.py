@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -18,22 +17,17 @@ import requests
 from sqlalchemy import text
 
 from mlflow_trace_exporter.counting import recent, span_reader
-from mlflow_trace_exporter.counting.ledger import Ledger
-from mlflow_trace_exporter.counting.poller import Clock, Poller
 from mlflow_trace_exporter.demo.applications import start_mock
 from mlflow_trace_exporter.demo.processes import Processes
 from mlflow_trace_exporter.domain import triage
 from mlflow_trace_exporter.metrics.families import DIFFERING, MISSING
 from mlflow_trace_exporter.metrics.inside import CALL_DURATION, CALL_ERRORS, STEP_DURATION
-from mlflow_trace_exporter.metrics.model import SUM
-from mlflow_trace_exporter.metrics.status import Snapshot, Status
-from mlflow_trace_exporter.settings.config import Config
-from mlflow_trace_exporter.wiring import now_ms, open_meter, open_source, poll_settings
-from tests.support.builders import BUILD
+from mlflow_trace_exporter.wiring import now_ms
+from tests.support import reading as exporter
 from tests.support.otlp import MISTRAL, Attributes, otlp_span, send
 from tests.support.proxy import Misbehave, Proxy, proxy, respond
+from tests.support.reading import Read
 from tests.support.real import Mlflow, Trace
-from tests.support.rig import TRACES, cells
 
 pytestmark = pytest.mark.long
 
@@ -74,63 +68,11 @@ class Store:
         return float(sum(json.loads(each.info.trace_metadata.get(key, "{}")).get(part, 0) for each in found))
 
 
-class Read:
-    """An exporter in this process that reads the experiment with spans."""
-
-    def __init__(self, uri: str, store: Store, directory: Path, timeout: str) -> None:
-        settings = Config.model_validate(
-            {
-                "mlflow": {"tracking_uri": uri, "experiments": store.experiment, "timeout": timeout},
-                "poll": {"interval": "1s", "start": "earliest"},
-                "spans": {"enabled": True},
-                "series": {"zero_hold": "0s"},
-            }
-        )
-        meter = open_meter(settings)
-        self.ledger = Ledger(directory / "ledger.db")
-        self.ledger.totals.adopt(meter.families)
-        self.published: list[Snapshot] = []
-        self.poller = Poller(
-            open_source(settings),
-            self.ledger,
-            meter,
-            self.published.append,
-            poll_settings(settings),
-            Status.begin(BUILD),
-            Clock(now_ms),
-        )
-
-    def until(self, is_there: Callable[[], bool], what: str, timeout_s: float = 60) -> "Read":
-        """Poll until that is so."""
-        deadline_s = time.monotonic() + timeout_s
-        while not is_there():
-            assert time.monotonic() < deadline_s, (
-                f"{what}; {self.published[-1].status.failure}, {self.ledger.pending()} wait"
-            )
-            self.poller.tick()
-        return self
-
-    def all(self, traces: int) -> "Read":
-        """Poll until so many traces are counted."""
-        return self.until(lambda: self.sums(TRACES)[()] == traces, f"{traces} are counted")
-
-    def sums(self, family: str, *labels: int, part: str | None = None) -> Counter[tuple[str, ...]]:
-        """The sums of a family over all labels but those at these places; of a histogram, how many observations."""
-        found: Counter[tuple[str, ...]] = Counter()
-        for cell, value in cells(self.published[-1]).items():
-            if cell.family == family and (cell.part == part if part else cell.part != SUM) and value:
-                found[tuple(cell.labels[at] for at in labels)] += value  # type: ignore[assignment]  # a float for cost
-        return found
-
-
 @contextmanager
 def reading(uri: str, store: Store, directory: Path, timeout: str = "30s") -> Iterator[Read]:
-    """An exporter for the time of a block."""
-    read = Read(uri, store, directory, timeout)
-    try:
+    """An exporter that reads the experiment with spans."""
+    with exporter.reading(uri, store.experiment, directory, timeout, spans={"enabled": True}) as read:
         yield read
-    finally:
-        read.ledger.close()
 
 
 PROVIDER, MODEL, STATUS = 3, 4, 5

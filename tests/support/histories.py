@@ -2,8 +2,8 @@
 
 A step is something that happens: traces appear, end, change, move, disappear; they are assessed, and the opinions
 change; MLflow fails or is away; clocks are wrong, by days and back; the configuration is read again with other
-objectives, caps and limits; the ledger is damaged; the process is killed; time passes and a poll is made. All invariants
-are checked after every step, and at the end of a history that nothing is lost which the guarantee covers.
+objectives, caps and limits; the ledger is damaged; the process is killed; time passes and a poll is made. After every
+step all invariants are checked, and at the end of a history that nothing is lost which the guarantee covers.
 """
 
 import sqlite3

@@ -451,7 +451,7 @@ def test_spans_that_a_server_no_longer_returns_are_a_missing_feature(
             reason = unsaid.pop(0)
             return PendingAnswer(lambda: fail(PollError(reason, "no")) if reason else {}, lambda: None)
 
-    source = MlflowSource(Replaced(lambda *_: FoundTraces((), None), {}), now_ms=lambda: 0, with_spans=True)
+    source = MlflowSource(Replaced(lambda *_: FoundTraces((), None), {}), now_ms=lambda: 0, optional=[Feature.SPANS])
     assert source.features()[Feature.SPANS]
     list(source.spans([record(tags={"mlflow.trace.spansLocation": "TRACKING_STORE"})]))
     assert source.features()[Feature.SPANS] is expected
