@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import requests
-from mlflow.entities import AssessmentError, AssessmentSource, Expectation, Feedback
+from mlflow.entities import AssessmentError, AssessmentSource, Expectation
 from mlflow.entities.assessment import FeedbackValue
 from sqlalchemy import text
 
@@ -27,7 +27,7 @@ from tests.support.real import Mlflow, Trace, now_ms
 
 pytestmark = pytest.mark.long
 
-HUMAN, JUDGE, CODE = (AssessmentSource(kind, "x") for kind in ("HUMAN", "LLM_JUDGE", "CODE"))
+JUDGE, CODE = "LLM_JUDGE", "CODE"
 NAME, SOURCE, VALUE = 3, 4, 5
 DAY_MS = 86_400_000
 AGES_MS = (1_000, 2_000, 3 * DAY_MS, 6 * DAY_MS)
@@ -44,21 +44,21 @@ class Store:
 
     @property
     def _store(self) -> Any:
-        return self.mlflow.client._tracing_client.store  # the public functions use the server of the environment
+        return self.mlflow.client._tracing_client.store
 
-    def say(self, trace: int, name: str, value: Any, source: AssessmentSource = HUMAN, **fields: Any) -> str:
+    def say(self, trace: int, name: str, value: Any, source: str = "HUMAN", **fields: Any) -> str:
         """Assess a trace. Returns the id of the assessment."""
-        feedback = Feedback(name=name, value=value, source=source, trace_id=self.ids[trace], **fields)
-        return str(self._store.create_assessment(feedback).assessment_id)
+        return self.mlflow.assess(self.ids[trace], name, value, source, **fields)
 
     def expect(self, trace: int) -> None:
         """Say what the answer should have been, which is no feedback."""
-        expectation = Expectation(name="expected", value="42", source=HUMAN, trace_id=self.ids[trace])
+        expectation = Expectation(
+            name="expected", value="42", source=AssessmentSource("HUMAN", "x"), trace_id=self.ids[trace]
+        )
         self._store.create_assessment(expectation)
 
     def override(self, trace: int, assessment_id: str, name: str, value: Any) -> None:
-        feedback = Feedback(name=name, value=value, source=HUMAN, trace_id=self.ids[trace], overrides=assessment_id)
-        self._store.create_assessment(feedback)
+        self.say(trace, name, value, overrides=assessment_id)
 
     def edit(self, trace: int, assessment_id: str, name: str, value: Any) -> None:
         self._store.update_assessment(self.ids[trace], assessment_id, name, feedback=FeedbackValue(value))

@@ -21,6 +21,9 @@ KEPT = re.compile(r"mlflow_(?!trace_exporter_poll).*(_total|_bucket|_count|_sum)
 """Samples that may never decrease: all counters and histograms but those that restart with each process."""
 
 
+TRACES_PER_KILL = 10
+
+
 class Crashes:
     """Kills an exporter that reads ``mlflow``; ``decreased`` and ``kills`` say what was seen."""
 
@@ -37,12 +40,13 @@ class Crashes:
         self._exporter = Exporter(directory, config, "--log.level=warn")
         self._seen: Samples = {}
         self.kills = 0
+        self.logged = 0
         self.decreased: list[str] = []
 
     def run(self, kills: int) -> None:
-        """Kill it so often, each time at another moment; then let it finish."""
+        """Kill it so often, each time at another moment, and until there are enough traces; then let it finish."""
         with self._traffic():
-            while self.kills < kills:
+            while self.kills < kills or self.logged < TRACES_PER_KILL * kills:
                 with self._exporter.running():
                     for _ in range(self._dice.randrange(1, 4)):
                         self._scrape()
@@ -50,7 +54,7 @@ class Crashes:
                     self._exporter.process.kill()
                     self._exporter.process.wait()
                     self.kills += 1
-        there = self.truth()["traces"]
+        there = self.truth()
         with self._exporter.running():
             eventually(lambda: self._has_counted(there), "everything is counted", 120)
 
@@ -63,6 +67,7 @@ class Crashes:
             tokens=self._sum("mlflow_trace_input_tokens_total"),
             calls=self._sum("mlflow_llm_call_duration_seconds_count"),
             call_tokens=self._sum("mlflow_llm_input_tokens_total"),
+            assessments=self._sum("mlflow_trace_assessments_total"),
             differing=int(self._seen.get('mlflow_trace_exporter_differing_traces_total{amount="tokens"}', -1)),
             late=self._sum("mlflow_trace_exporter_late_traces_total"),
             changed=self._sum("mlflow_trace_exporter_changed_after_count_total"),
@@ -84,14 +89,15 @@ class Crashes:
                 usage = json.loads(trace.info.trace_metadata["mlflow.trace.tokenUsage"])
                 tokens = usage["input_tokens"]
                 found.update(traces=1, errors=int(error), durations=1, tokens=tokens, calls=1, call_tokens=tokens)
+                found.update(assessments=len(trace.info.assessments))
             token = page.token
             if not token:
                 return found
 
-    def _has_counted(self, traces: int) -> bool:
+    def _has_counted(self, there: Counter[str]) -> bool:
         self._scrape()
-        pending = self._seen.get("mlflow_trace_exporter_pending_traces")
-        return pending == 0 and self.counted()["traces"] == traces
+        pending, counted = self._seen.get("mlflow_trace_exporter_pending_traces"), self.counted()
+        return pending == 0 and all(counted[each] >= there[each] for each in ("traces", "assessments"))
 
     def _scrape(self) -> None:
         found = samples(fetch(f"{self._exporter.url}/metrics") or "")
@@ -104,9 +110,12 @@ class Crashes:
     def _sum(self, name: str) -> int:
         return int(sum(value for sample, value in self._seen.items() if sample.partition("{")[0] == name))
 
-    def _log(self, traces: Sequence[Trace]) -> None:
-        for trace_id, trace in zip(self._mlflow.log(self._experiment, *traces), traces, strict=True):
+    def _log(self, traces: Sequence[Trace]) -> list[str]:
+        ids = self._mlflow.log(self._experiment, *traces)
+        for trace_id, trace in zip(ids, traces, strict=True):
             self._send_call(trace_id, trace)
+        self.logged += len(ids)
+        return ids
 
     def _send_call(self, trace_id: str, trace: Trace) -> None:
         """Send the only span of a trace, which is a call with its tokens."""
@@ -121,13 +130,16 @@ class Crashes:
 
     @contextmanager
     def _traffic(self) -> Iterator[None]:
-        """Traces that end, with tokens, of some environments, some of them seen in progress first."""
+        """Traces that end, with tokens, of some environments, some of them seen in progress first. Some are assessed,
+        when they are new or later."""
         over = Event()
 
         def send() -> None:
             dice = random.Random(0)
+            ids: list[str] = []
             while not over.wait(0.1):
-                self._log([_trace(dice) for _ in range(dice.randrange(1, 10))])
+                ids += self._log([_trace(dice) for _ in range(dice.randrange(1, 10))])
+                self._mlflow.assess(dice.choice(ids), "correctness", dice.choice(["yes", "no"]))
                 running = _trace(dice, "IN_PROGRESS")
                 (trace_id,) = self._mlflow.log(self._experiment, running)
                 over.wait(0.2)
@@ -161,5 +173,5 @@ def require_that_kills_change_nothing(mlflow: Mlflow, directory: Path, kills: in
     crashes.run(kills)
     counted = crashes.counted()
     assert crashes.decreased == []
-    assert counted["traces"] > 10 * kills
+    assert counted["traces"] >= TRACES_PER_KILL * kills
     assert counted == {**crashes.truth(), **dict.fromkeys(("late", "changed", "differing"), 0)}

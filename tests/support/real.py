@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 import pytest
 import yaml
 from mlflow import MlflowClient
-from mlflow.entities import TraceInfo, TraceLocation, TraceState
+from mlflow.entities import AssessmentSource, Feedback, TraceInfo, TraceLocation, TraceState
 from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import Connection, create_engine, inspect, text
 from sqlalchemy.pool import NullPool
@@ -168,6 +168,12 @@ class Mlflow:
                 )
             )
         return ids
+
+    def assess(self, trace_id: str, name: str, value: Any, source: str = "HUMAN", **fields: Any) -> str:
+        """Give a feedback. Returns its id."""
+        feedback = Feedback(name=name, value=value, source=AssessmentSource(source, "x"), trace_id=trace_id, **fields)
+        store = self.client._tracing_client.store  # the public functions use the server of the environment
+        return str(store.create_assessment(feedback).assessment_id)
 
     def insert(self, experiment: str, traces: Iterable[Trace]) -> list[str]:
         """Put many traces into the server's database at once, as the rows that the server would make of them."""
