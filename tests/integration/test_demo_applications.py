@@ -29,6 +29,7 @@ SUPPORT, SEARCH = "tideline-support", "tideline-search"
 GPT, LLAMA = ("openai", "gpt-4o-mini"), ("groq", "llama-3.3-70b-versatile")
 EMBEDDINGS = ("openai", "text-embedding-3-small")
 BAD = (PRODUCTION, BROKEN_NEXT.version)
+STAGED = (STAGING, BROKEN_NEXT.version)
 BATCH = 20
 
 
@@ -90,9 +91,21 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
 
 
 def _is_enough(mlflow: Mlflow, log: str) -> bool:
+    opinions = _opinions(_seen(mlflow))
+    if {opinions[BAD, "complete", "no"], opinions[STAGED, "complete", "yes"], opinions[BAD, "thumb", False]} & {0}:
+        return False
     refused = all(f"Error code: {status}" in log for status in (429, 503))
     handled = ["trace.status = 'OK'", "span.type = 'TOOL'", "span.status = 'ERROR'"]
     return refused and bool(span_counts(mlflow, SUPPORT, "span_type", filters=handled))
+
+
+def _opinions(traces: Sequence[Seen]) -> Counter[tuple[Any, ...]]:
+    return Counter(
+        (seen.deployment, each.name, each.feedback.value)
+        for seen in traces
+        for each in seen.info.assessments
+        if each.feedback is not None
+    )
 
 
 def _settled(mlflow: Mlflow) -> list[Seen] | None:
@@ -199,6 +212,15 @@ def test_a_tool_that_fails_is_seen_inside_only(demo: Demo) -> None:
     assert {(seen.experiment, seen.deployment) for seen in failed} == {(SUPPORT, BAD)}
     assert {step.name for seen in demo.traces for step in seen.tools} == {"account"}
     assert not all(seen.failed for seen in failed)
+
+
+def test_users_and_the_judge_see_that_the_answers_are_worse(demo: Demo) -> None:
+    opinions = _opinions(demo.traces)
+    assert opinions[BAD, "complete", "yes"] == opinions[STAGED, "complete", "no"] == 0
+    scores = [value for (_, name, value), _ in opinions.items() if name == "grounded"]
+    assert scores
+    assert all(0 <= score <= 1 for score in scores)
+    assert {each.source.source_type for seen in demo.traces for each in seen.info.assessments} == {"HUMAN", "CODE"}
 
 
 def test_the_other_application_is_healthy(demo: Demo) -> None:

@@ -11,15 +11,19 @@ from mlflow_trace_exporter.demo.processes import CHATBOT_ENVIRONMENT, HOST, Proc
 
 @dataclass(frozen=True, slots=True)
 class Application:
-    """An application with users. ``share``: how many questions they ask for each to the chatbot."""
+    """An application with users. ``share``: how many questions they ask for each to the chatbot. ``quality``: what they
+    and the judge should say, as in the configuration of the exporter."""
 
     name: str
     experiment: str
     team: str
     share: float
+    quality: tuple[Mapping[str, Any], ...] = ()
 
 
-CHATBOT = Application("chatbot", "tideline-support", "support", 1.0)
+THUMB = {"assessment": "thumb", "good": ["true"], "ratio": "80%"}
+COMPLETE = {"assessment": "complete", "good": ["yes"], "ratio": "95%"}
+CHATBOT = Application("chatbot", "tideline-support", "support", 1.0, (THUMB, COMPLETE))
 SEARCH = Application("search", "tideline-search", "search", 0.5)
 APPLICATIONS = (CHATBOT, SEARCH)
 
@@ -32,7 +36,10 @@ def exporter_configuration(options: Options) -> dict[str, Any]:
         "poll": {"interval": f"{INTERVAL_S}s", "start": "earliest"},
         "series": {"zero_hold": f"{2 * INTERVAL_S}s"},
         "spans": {"enabled": True},
-        "objectives": [{"experiment": each.experiment, "team": each.team, **objective} for each in APPLICATIONS],
+        "objectives": [
+            {"experiment": each.experiment, "team": each.team, **objective, "quality": list(each.quality)}
+            for each in APPLICATIONS
+        ],
         "ledger": {"path": str(options.data / "ledger.db")},
     }
 

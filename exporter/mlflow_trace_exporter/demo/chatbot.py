@@ -58,12 +58,14 @@ class Release:
 
     ``lookup_s``: the median time of a look-up in the knowledge base, in seconds. ``failure_rate``: the share of
     look-ups that fail. ``tool_failure_rate``: the share of questions to the account service that fail.
+    ``max_tokens``: where the model ends an answer, even in the middle of a sentence.
     """
 
     version: str
     lookup_s: float
     failure_rate: float
     tool_failure_rate: float = 0.0
+    max_tokens: int = 300
 
 
 @dataclass
@@ -84,6 +86,8 @@ class Chatbot:
         self._answering = answering
         self._environment = environment
         self._release = release
+        self.trace_id: str | None = None
+        """The trace of the last question, None if it was not sampled."""
 
     @mlflow.trace(name="support", span_type=SpanType.AGENT)
     def support(self, conversation: Conversation, question: str) -> str:
@@ -104,7 +108,9 @@ class Chatbot:
         return self._answer([{"role": "user", "content": question}])
 
     def _tag_trace(self, conversation: Conversation) -> None:
-        if mlflow.get_current_active_span() is None:  # not sampled
+        span = mlflow.get_current_active_span()
+        self.trace_id = None if span is None else span.trace_id
+        if span is None:  # not sampled
             return
         mlflow.update_current_trace(
             tags={"environment": self._environment, "app_version": self._release.version},
@@ -154,6 +160,7 @@ class Chatbot:
         chunks = self._answering.client.chat.completions.create(
             model=self._answering.name,
             messages=[{"role": "system", "content": SYSTEM_PROMPT}, *messages],
+            max_tokens=self._release.max_tokens,
             stream=True,
             stream_options={"include_usage": True},  # without it, a stream does not tell its tokens
         )

@@ -38,6 +38,7 @@ CACHED_PREFIX_TOKENS = 128
 FREE_PLAN = "stand-in-of-the-free-plan"
 """A key of a plan that is not made for so many requests."""
 
+LETTERS_PER_TOKEN = 4
 REFUSED_SHARE = 0.9
 TOOL_SHARE = 0.4
 CHUNK_WORDS = 3
@@ -70,7 +71,7 @@ SPEEDS = {
 
 def count_tokens(text: str) -> int:
     """The approximate number of tokens in a text."""
-    return max(1, len(text) // 4)
+    return max(1, len(text) // LETTERS_PER_TOKEN)
 
 
 def usage(messages: list[dict[str, Any]], answer: str) -> dict[str, Any]:
@@ -98,12 +99,15 @@ async def complete(request: Request) -> Response:
     head = {"id": f"chatcmpl-{uuid.uuid4().hex}", "created": int(time.time()), "model": model}
     if body.get("tools"):
         return await _choose_tool(head, messages, body["tools"], speed)
-    answer = random.choice(ANSWERS)
+    whole = random.choice(ANSWERS)
+    answer = whole[: int(body.get("max_tokens") or len(whole)) * LETTERS_PER_TOKEN]
+    reason = "stop" if answer == whole else "length"
     if body.get("stream"):
         with_usage = (body.get("stream_options") or {}).get("include_usage", False)
-        return StreamingResponse(_stream(head, messages, answer, speed, with_usage), media_type="text/event-stream")
+        events = _stream(head, messages, (answer, reason), speed, with_usage)
+        return StreamingResponse(events, media_type="text/event-stream")
     await asyncio.sleep(speed.wait_s() + speed.text_s(answer))
-    return _completion(head, messages, answer, {"role": "assistant", "content": answer}, "stop")
+    return _completion(head, messages, answer, {"role": "assistant", "content": answer}, reason)
 
 
 async def _refusal(request: Request, model: str) -> Response | None:
@@ -143,8 +147,11 @@ def _completion(
 
 
 async def _stream(
-    head: dict[str, Any], messages: list[dict[str, Any]], answer: str, speed: Speed, with_usage: bool
+    head: dict[str, Any], messages: list[dict[str, Any]], ended: tuple[str, str], speed: Speed, with_usage: bool
 ) -> AsyncIterator[str]:
+    """Stream an answer; ``ended`` is the whole of it, and why it ends there."""
+    answer, reason = ended
+
     def event(**fields: Any) -> str:
         return f"data: {json.dumps({**head, 'object': 'chat.completion.chunk', **fields})}\n\n"
 
@@ -154,7 +161,7 @@ async def _stream(
         text = " ".join(words[start : start + CHUNK_WORDS]) + " "
         yield event(choices=[{"index": 0, "delta": {"role": "assistant", "content": text}, "finish_reason": None}])
         await asyncio.sleep(speed.text_s(text))
-    yield event(choices=[{"index": 0, "delta": {}, "finish_reason": "stop"}])
+    yield event(choices=[{"index": 0, "delta": {}, "finish_reason": reason}])
     if with_usage:
         yield event(choices=[], usage=usage(messages, answer))
     yield "data: [DONE]\n\n"

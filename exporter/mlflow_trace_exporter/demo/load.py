@@ -19,8 +19,9 @@ import mlflow
 from openai import OpenAIError
 
 from mlflow_trace_exporter.demo import providers
-from mlflow_trace_exporter.demo.chatbot import Chatbot, Conversation, KnowledgeBaseError, Release
+from mlflow_trace_exporter.demo.chatbot import ARTICLES, Chatbot, Conversation, KnowledgeBaseError, Release
 from mlflow_trace_exporter.demo.llm import FREE_PLAN
+from mlflow_trace_exporter.demo.opinions import Opinions
 from mlflow_trace_exporter.demo.providers import Model
 from mlflow_trace_exporter.demo.search import Search
 
@@ -28,7 +29,7 @@ log = logging.getLogger("mlflow_trace_exporter.demo.load")
 
 STABLE = Release("1.4.0", lookup_s=0.15, failure_rate=0.01)
 NEXT = Release("1.5.0", lookup_s=0.15, failure_rate=0.01)
-BROKEN_NEXT = Release("1.5.0", lookup_s=0.15, failure_rate=0.01, tool_failure_rate=0.5)
+BROKEN_NEXT = Release("1.5.0", lookup_s=0.15, failure_rate=0.01, tool_failure_rate=0.5, max_tokens=12)
 
 PRODUCTION, STAGING = "production", "staging"
 GPT, LLAMA, LLAMA_ON_FREE_PLAN = "gpt", "llama", "llama on the free plan"
@@ -71,15 +72,16 @@ INCIDENT = (
 )
 """The new version has been rolled out to most of production. These are more requests than its plan at the provider of
 its model allows: the provider makes requests wait, and refuses most of them. Staging has the same plan. In production,
-its questions to the account service often fail, too."""
+its questions to the account service often fail, too, and the answers that it gives end in the middle."""
 ROLLED_BACK = (Deployment(0.75, PRODUCTION, STABLE, GPT), Deployment(0.25, STAGING, NEXT, LLAMA))
 
 
 class Users:
     """Simulated users of the chatbot, who return to their last conversation and leave it after a few questions."""
 
-    def __init__(self, models: Mapping[str, Model]) -> None:
+    def __init__(self, models: Mapping[str, Model], opinions: Opinions) -> None:
         self._models = models
+        self._opinions = opinions
         self._conversations: dict[str, Conversation] = {}
         self._sessions = 0
         self._lock = threading.Lock()
@@ -91,10 +93,12 @@ class Users:
         (path,) = random.choices(list(SHARES), weights=list(SHARES.values()))
         conversation = self._join()
         try:
-            getattr(chatbot, path)(conversation, random.choice(QUESTIONS[path]))
+            answer = getattr(chatbot, path)(conversation, random.choice(QUESTIONS[path]))
         except (KnowledgeBaseError, OpenAIError) as error:
             log.info("%s in %s, %s: %s", path, deployment.environment, deployment.release.version, error)
+            self._opinions.of(chatbot.trace_id, conversation.user, None)
             return
+        self._opinions.of(chatbot.trace_id, conversation.user, answer)
         if len(conversation.messages) < 2 * MAX_TURNS:
             with self._lock:
                 self._conversations[conversation.user] = conversation
@@ -123,7 +127,7 @@ class Incident:
 def chatbot_users(incident: Incident | None) -> Callable[[float], None]:
     """A function that asks the chatbot one question. It takes the seconds since the start."""
     models = {GPT: providers.gpt(), LLAMA: providers.llama(), LLAMA_ON_FREE_PLAN: providers.llama(FREE_PLAN)}
-    users = Users(models)
+    users = Users(models, Opinions(ARTICLES))
 
     def ask(elapsed_s: float) -> None:
         deployments = incident.deployments(elapsed_s) if incident else STEADY

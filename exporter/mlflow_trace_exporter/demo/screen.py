@@ -87,22 +87,25 @@ class Screen:
             for row in rows:
                 versions.add_row(*table.texts(row))
             versions.add_section()
-        if not (models := table.models(exposition)):
-            versions.caption = caption
-            return Group(versions)
-        calls = _table("calls of models", table.MODEL_COLUMNS)
-        for cells in models:
-            calls.add_row(*cells)
-        calls.caption = caption
-        return Group(versions, calls)
+        more = (
+            ("calls of models", table.MODEL_COLUMNS, table.models(exposition)),
+            ("assessments", table.OPINION_COLUMNS, table.opinions(exposition)),
+        )
+        tables = [versions, *(_table(*each) for each in more if each[2])]
+        tables[-1].caption = caption
+        return Group(*tables)
 
     def _print_plain(self, elapsed_s: float) -> None:
         exposition, note = self._exposition(), self._incident_note(elapsed_s)
         for row in table.rows(exposition):
             text = _pairs(table.COLUMNS, table.texts(row))
             self.say(f"{elapsed_s:.0f}s experiment={row.experiment} {text}{note}")
-        for cells in table.models(exposition):
-            self.say(f"{elapsed_s:.0f}s {_pairs(table.MODEL_COLUMNS, cells)}{note}")
+        for names, lines in (
+            (table.MODEL_COLUMNS, table.models(exposition)),
+            (table.OPINION_COLUMNS, table.opinions(exposition)),
+        ):
+            for cells in lines:
+                self.say(f"{elapsed_s:.0f}s {_pairs(names, cells)}{note}")
 
     def _incident_note(self, elapsed_s: float) -> str:
         after_s = self._options.incident_after_s
@@ -116,10 +119,12 @@ class Screen:
         return fetch(self._options.metrics) or ""
 
 
-def _table(title: str, columns: Sequence[str]) -> Table:
+def _table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]] = ()) -> Table:
     shown = Table(title=title, box=box.SIMPLE_HEAD, padding=0)
     for number, name in enumerate(columns):
         shown.add_column(name, justify="left" if number < 2 else "right", min_width=6, overflow="fold")
+    for cells in rows:
+        shown.add_row(*cells)
     return shown
 
 

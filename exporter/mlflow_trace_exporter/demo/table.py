@@ -1,17 +1,19 @@
 """Turns /metrics into rows of tables, like a dashboard but without Prometheus."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
 from mlflow_trace_exporter.metrics import overview
+from mlflow_trace_exporter.metrics.assessments import ASSESSMENTS, SCORES
 from mlflow_trace_exporter.metrics.inside import CALL_DURATION
 from mlflow_trace_exporter.metrics.model import histogram_quantile
 from mlflow_trace_exporter.metrics.overview import Row
 
 COLUMNS = ("environment", "version", "traces", "errors", "p50", "p95", "p99", "tokens", "cost")
+OPINION_COLUMNS = ("environment", "version", "assessment", "source", "number", "value")
 MODEL_COLUMNS = ("provider", "model", "calls", "errors", "p50", "p95", "tokens", "cost")
 
 
@@ -42,6 +44,31 @@ def models(exposition: str) -> list[tuple[str, ...]]:
             if sample.name == f"{CALL_DURATION}_bucket":
                 buckets[key][float(sample.labels["le"])] += sample.value
     return [_model(key, sums[key], buckets[key]) for key in sorted(sums)]
+
+
+def opinions(exposition: str) -> list[tuple[str, ...]]:
+    """The cells of one row for each assessment of a version, in the order of OPINION_COLUMNS: the share of the most
+    frequent value, or the mean of scores. All applications together. Empty if nothing is assessed."""
+    words: defaultdict[tuple[str, ...], Counter[str]] = defaultdict(Counter)
+    scores: defaultdict[tuple[str, ...], defaultdict[str, float]] = defaultdict(lambda: defaultdict(float))
+    for sample in _samples(exposition):
+        key = tuple(sample.labels.get(name, "") for name in OPINION_COLUMNS[:4])
+        if sample.name == ASSESSMENTS:
+            words[key][sample.labels["value"]] += int(sample.value)
+        elif sample.name in (f"{SCORES}_sum", f"{SCORES}_count"):
+            scores[key][sample.name.removeprefix(SCORES)] += sample.value
+    shown = {key: (counts.total(), _most(counts)) for key, counts in words.items()}
+    shown |= {key: (int(each["_count"]), _mean(each["_sum"], each["_count"])) for key, each in scores.items()}
+    return [(*key, f"{number}", value) for key, (number, value) in sorted(shown.items()) if number]
+
+
+def _most(counts: Counter[str]) -> str:
+    value, number = counts.most_common(1)[0]
+    return f"{_share(number, counts.total())} {value}"
+
+
+def _mean(total: float, number: float) -> str:
+    return f"{total / number:.2f}" if number else "-"
 
 
 def _model(key: tuple[str, str], sums: defaultdict[str, float], buckets: dict[float, float]) -> tuple[str, ...]:

@@ -46,3 +46,21 @@ def test_models_are_summed_over_environments_and_cached_tokens_count_once() -> N
 
 def test_without_spans_there_are_no_models() -> None:
     assert table.models("") == []
+
+
+def test_opinions_are_the_most_frequent_word_or_the_mean_score() -> None:
+    of = 'experiment="e",environment="production",version="{}",assessment="{}",source="human"'
+    exposition = f"""\
+# TYPE mlflow_trace_assessments_total counter
+mlflow_trace_assessments_total{{{of.format("1", "thumb")},value="true"}} 3
+mlflow_trace_assessments_total{{{of.format("1", "thumb")},value="false"}} 1
+mlflow_trace_assessments_total{{{of.format("2", "thumb")},value="true"}} 0
+# TYPE mlflow_trace_assessment_score histogram
+mlflow_trace_assessment_score_bucket{{{of.format("1", "grounded")},le="+Inf"}} 4
+mlflow_trace_assessment_score_sum{{{of.format("1", "grounded")}}} 3
+mlflow_trace_assessment_score_count{{{of.format("1", "grounded")}}} 4
+"""
+    assert table.opinions(exposition) == [
+        ("production", "1", "grounded", "human", "4", "0.75"),
+        ("production", "1", "thumb", "human", "4", "75.0% true"),
+    ]
