@@ -71,6 +71,8 @@ SPAN_SOURCE = "tests/unit/tracking/test_span_source.py"
 INSIDE = "tests/unit/counting/test_spans.py"
 LATE_INSIDE = "tests/unit/counting/test_late_spans.py"
 LATE_SPANS = "tests/unit/domain/test_late_spans.py"
+ASSESSED = "tests/unit/domain/test_assessed.py"
+LATE_ASSESSMENTS = "tests/unit/counting/test_assessments.py"
 ANSWERS = "tests/unit/tracking/test_source.py"
 SCANNING = "tests/unit/tracking/test_scanning.py"
 SLICES = "tests/unit/tracking/test_slices.py"
@@ -2118,6 +2120,118 @@ BREAKAGES = (
         '"spans": self.spans.enabled and names in',
         '"spans": False and names in',
         "tests/unit/settings/test_config.py -k labels_of_calls",
+    ),
+    Breakage(
+        "assessments: count what is overridden",
+        "domain/assessed.py",
+        "return assessment if assessment.valid else replace(assessment, value=None, failed=False)",
+        "return assessment",
+        f"{ASSESSED} -k overridden",
+    ),
+    Breakage(
+        "assessments: add the cost of an edited one again",
+        "domain/assessed.py",
+        "return replace(assessment, cost_usd=None) if assessment.valid and was_valid else None",
+        "return assessment if assessment.valid and was_valid else None",
+        f"{ASSESSED} -k edited",
+    ),
+    Breakage(
+        "assessments: count one that is valid again",
+        "domain/assessed.py",
+        "if assessment.valid and was_valid else None",
+        "if assessment.valid else None",
+        f"{ASSESSED} -k valid_again",
+    ),
+    Breakage(
+        "assessments: make a label of free text",
+        "tracking/assessment_parsing.py",
+        "is_word = len(value) <= MAX_WORD_LENGTH and len(value.split()) <= MAX_WORDS",
+        "is_word = True",
+        "tests/unit/tracking/test_assessment_parsing.py -k values",
+    ),
+    Breakage(
+        "assessments: tell 4 and 4.0 apart",
+        "tracking/assessment_parsing.py",
+        "return float(value) if abs(value) <= MAX_AMOUNT else repr(value)",
+        "return repr(value)",
+        "tests/unit/tracking/test_assessment_parsing.py -k forms",
+    ),
+    Breakage(
+        "assessments: subtract a negative score",
+        "tracking/assessment_parsing.py",
+        "score = amount(value)",
+        "score = value",
+        "tests/unit/tracking/test_assessment_parsing.py -k values",
+    ),
+    Breakage(
+        "assessments: read a step again whenever something is new",
+        "counting/assessment_auditor.py",
+        "wait_ms = min(max(now_ms - step.lo_ms, 0) // AGE_PART, LONGEST_WAIT_MS)",
+        "wait_ms = 0",
+        f"{LATE_ASSESSMENTS} -k again_and_again",
+    ),
+    Breakage(
+        "assessments: read where some were deleted",
+        "counting/assessment_auditor.py",
+        "if +less(self._remainder(there, step), self._explained_in(step)):",
+        "if less(self._remainder(there, step), self._explained_in(step)):",
+        f"{LATE_ASSESSMENTS} -k were_deleted",
+    ),
+    Breakage(
+        "assessments: forget what was explained by one that is gone",
+        "counting/assessment_auditor.py",
+        "        self._explained[at] = self._remainder(there, step)\n",
+        "        self._explained[at] = +self._remainder(there, step)\n",
+        f"{LATE_ASSESSMENTS} -k deleted",
+    ),
+    Breakage(
+        "assessments: believe that a thousand counts are all",
+        "tracking/client.py",
+        "if len(points) >= MAX_COUNTS or _token(answer):\n        return None",
+        "if False:\n        return None",
+        "tests/unit/tracking/test_source.py -k assessment",
+    ),
+    Breakage(
+        "assessments: delay polls by an audit of many ranges",
+        "counting/assessment_auditor.py",
+        "while left and monotonic() < deadline_s:",
+        "while left:",
+        f"{LATE_ASSESSMENTS} -k no_time_left",
+    ),
+    Breakage(
+        "assessments: forget ids by a clock alone",
+        "counting/reader.py",
+        "until_ms = min(now.earliest_ms, self._ledger.newest_ms()) - self._settings.assessments_ms",
+        "until_ms = now.earliest_ms - self._settings.assessments_ms",
+        f"{LATE_ASSESSMENTS} -k clock",
+    ),
+    Breakage(
+        "assessments: count those of a trace that is not counted",
+        "counting/tally.py",
+        "done = [(record, None) for record in batch.counted]",
+        "done = [(record, None) for record in records]",
+        f"{LATE_ASSESSMENTS} -k wait_for_it",
+    ),
+    Breakage(
+        "assessments: count a week at once after an upgrade",
+        "counting/reader.py",
+        "assessed_until(horizon, until_ms if self._meter.with_assessments else horizon.closed_ms)",
+        "assessed_until(horizon, until_ms)",
+        f"{LATE_ASSESSMENTS} -k upgrade",
+    ),
+    Breakage(
+        "assessments: rate a score that is just not enough as good",
+        "domain/objectives.py",
+        "self.at_least is not None and value >= self.at_least",
+        "self.at_least is not None and value >= self.at_least - 0.01",
+        f"{LATE_ASSESSMENTS} -k ratings",
+    ),
+    Breakage(
+        "assessments: show scores of words",
+        "metrics/assessments.py",
+        "    elif each.value is not None:\n",
+        "    if True:\n",
+        f"{LATE_ASSESSMENTS} -k only_scores",
     ),
 )
 

@@ -134,6 +134,16 @@ def test_fault_33_nothing_decreases_when_one_is_deleted(mlflow: SimulatedMlflow,
     assert values(rig) == {"yes": 2}
 
 
+def test_nothing_is_read_again_where_some_were_deleted(mlflow: SimulatedMlflow, rig: Rig) -> None:
+    trace = add(mlflow)
+    mlflow.assess(trace)
+    rig.run(30 * MINUTE_MS)
+    reads = rig.total(DUPLICATES)
+    mlflow.change(trace, assessments=())
+    rig.run(30 * MINUTE_MS)
+    assert rig.total(DUPLICATES) == reads
+
+
 def test_a_step_is_not_read_again_and_again(mlflow: SimulatedMlflow, rig: Rig) -> None:
     """While judges work, each audit of the last hours finds something new."""
     traces = [add(mlflow) for _ in range(200)]

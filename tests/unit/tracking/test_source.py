@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -20,7 +21,7 @@ from mlflow_trace_exporter.domain.labels import LabelRules, LabelSource
 from mlflow_trace_exporter.domain.trace import TraceRecord
 from mlflow_trace_exporter.domain.traffic import Traffic
 from mlflow_trace_exporter.errors import PollError, Reason
-from mlflow_trace_exporter.tracking import filters, scanning
+from mlflow_trace_exporter.tracking import assessment_parsing, filters, scanning
 from mlflow_trace_exporter.tracking import source as source_module
 from mlflow_trace_exporter.tracking.client import Client, FoundTraces
 from mlflow_trace_exporter.tracking.experiments import Experiment
@@ -396,6 +397,39 @@ def test_counts_that_may_not_be_all_are_not_believed() -> None:
 def test_invalid_counts(points: list[Any]) -> None:
     with pytest.raises(PollError) as caught:
         counted(points)
+    assert caught.value.reason is Reason.BAD_ANSWER
+
+
+def assessments_counted(points: list[Any], **more: str) -> Counter[int] | None:
+    with server(200, "", metrics=json.dumps({"data_points": points, **more})) as uri:
+        return Client(uri).count_assessments(["1"], 0, 1, by_value=True)
+
+
+def opinion(name: str, value: str, count: float = 1.0) -> Any:
+    return {"dimensions": {"assessment_name": name, "assessment_value": value}, "values": {"COUNT": count}}
+
+
+def test_counts_of_assessments_are_by_form() -> None:
+    found = assessments_counted(
+        [opinion("a", '"yes"', 2.0), opinion("a", "4"), opinion("a", "4.0"), opinion("b", "null")]
+    )
+    assert found == {
+        assessment_parsing.form_of("a", "yes"): 2,
+        assessment_parsing.form_of("a", 4): 2,
+        assessment_parsing.form_of("b", None): 1,
+    }
+    assert assessments_counted([{"values": {"COUNT": 3.0}}]) == {assessment_parsing.ALL: 3}
+
+
+def test_counts_of_assessments_that_may_not_be_all_are_not_believed() -> None:
+    assert assessments_counted([opinion("a", str(each)) for each in range(1_000)]) is None
+    assert assessments_counted([opinion("a", "1")], next_page_token="more") is None
+
+
+@pytest.mark.parametrize("points", [[opinion("a", "}")], [{"dimensions": {"x": "y"}}], [7]])
+def test_invalid_counts_of_assessments(points: list[Any]) -> None:
+    with pytest.raises(PollError) as caught:
+        assessments_counted(points)
     assert caught.value.reason is Reason.BAD_ANSWER
 
 
