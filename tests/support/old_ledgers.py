@@ -68,7 +68,20 @@ CREATE TABLE workspaces (name TEXT PRIMARY KEY) WITHOUT ROWID;
 PRAGMA user_version = 6;
 """
 
+TO_SCHEMA_7 = f"""{TO_SCHEMA_6}
+ALTER TABLE groups RENAME TO groups_before;
+CREATE TABLE groups (id INTEGER PRIMARY KEY, names TEXT NOT NULL, labels TEXT NOT NULL, active_ms INTEGER NOT NULL,
+  stage INTEGER NOT NULL, UNIQUE (labels, names));
+INSERT INTO groups SELECT id, iif(json_array_length(labels) = 2, '["experiment","environment"]',
+  '["experiment","environment","version","trace_name"]'), labels, active_ms, stage FROM groups_before;
+DROP TABLE groups_before;
+ALTER TABLE done ADD COLUMN spans BLOB;
+PRAGMA user_version = 7;
+"""
+"""Groups with the names of their labels, and the spans that are counted."""
+
 _CHANGE = {
+    7: TO_SCHEMA_7,
     6: TO_SCHEMA_6,
     5: TO_SCHEMA_5,
     4: "",

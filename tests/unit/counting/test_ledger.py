@@ -201,7 +201,7 @@ def test_a_version_is_first_seen_at_its_earliest_start(ledger: Ledger) -> None:
     assert ledger.totals.first_seen() == {("chatbot", "production", "1.4.0"): 300}
 
 
-@pytest.mark.parametrize("schema", [2, 3, 4, 5, 6])
+@pytest.mark.parametrize("schema", [2, 3, 4, 5, 6, 7])
 def test_a_ledger_of_an_earlier_schema_continues(path: Path, schema: int) -> None:
     write_ledger(path, schema)
     labels = ("chatbot", "production", "1.4.0", "support")
@@ -223,7 +223,7 @@ def test_a_ledger_of_an_earlier_schema_continues(path: Path, schema: int) -> Non
         assert ledger.totals.first_seen() == ({} if schema == 2 else {labels[:3]: 1_000})
 
 
-@pytest.mark.parametrize("schema", [2, 3, 4, 5, 6])
+@pytest.mark.parametrize("schema", [2, 3, 4, 5, 6, 7])
 def test_a_copy_of_an_earlier_ledger_is_kept_until_the_first_commit(path: Path, schema: int) -> None:
     write_ledger(path, schema)
     copy = path.with_name(f"ledger.db.schema-{schema}")
