@@ -21,6 +21,7 @@ import pytest
 
 import mlflow_trace_exporter
 from tests.benchmarks import (
+    assessments,
     catch_up,
     delays,
     late_spans,
@@ -46,6 +47,7 @@ SUBJECTS: dict[str, Callable[[Setting], Iterator[Figure]]] = {
     "memory": memory.figures,
     "scrapes": scrapes.figures,
     "spans": spans.figures,
+    "assessments": assessments.figures,
     "rules": rules.figures,
 }
 
