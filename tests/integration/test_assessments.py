@@ -10,7 +10,7 @@ import pytest
 import requests
 from mlflow.entities import AssessmentError, AssessmentSource, Expectation
 from mlflow.entities.assessment import FeedbackValue
-from sqlalchemy import text
+from sqlalchemy import inspect, text
 
 from mlflow_trace_exporter.counting import assessment_auditor, recent
 from mlflow_trace_exporter.domain import triage
@@ -30,6 +30,9 @@ pytestmark = pytest.mark.long
 JUDGE, CODE = "LLM_JUDGE", "CODE"
 NAME, SOURCE, VALUE = 3, 4, 5
 DAY_MS = 86_400_000
+OVERRIDDEN_TOO = {name: (Counter[str](), Counter({name: 1})) for name in ("thumb", "overridden")}
+"""What MLflow counts more: before 3.16, also what is overridden."""
+
 AGES_MS = (1_000, 2_000, 3 * DAY_MS, 6 * DAY_MS)
 """The traces: two of now, one whose id is forgotten soon, and one that is nearly too old."""
 
@@ -124,7 +127,8 @@ def test_totals_are_those_of_mlflow(store: Store, read: Read) -> None:
     store.edit(3, store.say(3, "mood", "bad"), "mood", "good")
     store.expect(0)
     read.all(len(AGES_MS))
-    assert counted(read) == store.counts() == Counter(correctness=3, relevance=2, odd=2, style=1, thumb=1, mood=1)
+    assert counted(read) == Counter(correctness=3, relevance=2, odd=2, style=1, thumb=1, mood=1)
+    assert store.counts() - counted(read) in OVERRIDDEN_TOO["thumb"]
     assert read.sums(ASSESSMENTS, NAME, SOURCE, VALUE) == {
         ("correctness", "llm_judge", "yes"): 1,
         ("correctness", "human", "true"): 1,
@@ -156,25 +160,41 @@ def test_fault_33_added_overridden_edited_and_deleted_later(store: Store, read: 
     for _ in range(12):
         read.poller.tick()
     assert counted(read) == Counter(overridden=2, edited=2, deleted=2, added=1)
-    assert store.counts() == Counter(overridden=1, edited=1, deleted=1, added=1)
+    more = store.counts() - Counter(overridden=1, edited=1, deleted=1, added=1)
+    assert more in OVERRIDDEN_TOO["overridden"]
     assert read.published[-1].status.reading is not None
-    assert read.published[-1].status.reading.unaccounted_assessments == 0
+    assert read.published[-1].status.reading.unaccounted_assessments == more.total()
 
 
 def test_more_values_than_mlflow_returns_counts(store: Store, read: Read) -> None:
     """MLflow returns a thousand, and does not say that there are more."""
     read.all(len(AGES_MS))
     with store.mlflow._database.begin() as db:
+        columns = {column["name"] for column in inspect(db).get_columns("assessments")}
+        values = {name: value for name, value in _ROW.items() if name in columns}
+        insert = text(
+            f"INSERT INTO assessments ({', '.join(values)}) SELECT {', '.join(values.values())} FROM trace_info"
+            " WHERE request_id = :trace"
+        )
         for number in range(1_100):
-            db.execute(_INSERT, {"id": f"a-{number}", "value": f"{number / 10_000}", "trace": store.ids[2]})
+            db.execute(insert, {"id": f"a-{number}", "value": f"{number / 10_000}", "trace": store.ids[2]})
     read.until(lambda: counted(read)["similarity"] == 1_100, "all are counted")
     store.say(2, "similarity", 0.99999)
     read.until(lambda: counted(read)["similarity"] == 1_101, "one more is found")
 
 
-_INSERT = text(
-    "INSERT INTO assessments (assessment_id, trace_id, name, assessment_type, value, created_timestamp,"
-    " last_updated_timestamp, source_type, valid, experiment_id, trace_timestamp_ms, is_numeric_value)"
-    " SELECT :id, request_id, 'similarity', 'feedback', :value, 1, 1, 'CODE', 1, experiment_id, timestamp_ms, 1"
-    " FROM trace_info WHERE request_id = :trace"
-)
+_ROW = {
+    "assessment_id": ":id",
+    "trace_id": "request_id",
+    "name": "'similarity'",
+    "assessment_type": "'feedback'",
+    "value": ":value",
+    "created_timestamp": "1",
+    "last_updated_timestamp": "1",
+    "source_type": "'CODE'",
+    "valid": "1",
+    "experiment_id": "experiment_id",
+    "trace_timestamp_ms": "timestamp_ms",
+    "is_numeric_value": "1",
+}
+"""A row of MLflow's. The last three columns are there from 3.17 on."""
