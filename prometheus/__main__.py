@@ -5,13 +5,14 @@ from collections.abc import Mapping
 from fnmatch import fnmatch
 from pathlib import Path
 
-from prometheus import exporter, models, objectives, promtool, recording, traces, versions
+from prometheus import exporter, models, objectives, promtool, quality, recording, traces, versions
 from prometheus.rule import File
 
 RULES = (
     recording.FILE,
     File("mlflow-alerts.yml", objectives.HEAD, (objectives.GROUP, versions.GROUP, traces.GROUP)),
     models.FILE,
+    quality.FILE,
     exporter.FILE,
 )
 

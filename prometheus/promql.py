@@ -84,6 +84,9 @@ PROVIDER = Level(("provider",))
 MODEL = Level(("provider", "model"))
 APPLICATION_MODEL = Level(("experiment", "environment", "provider", "model"))
 SPAN = Level(("experiment", "environment", "span_type", "span_name"))
+ASSESSMENT = Level(("experiment", "environment", "assessment"))
+ASSESSMENT_VERSION = Level(("experiment", "environment", "version", "assessment"))
+SCORER = Level(("experiment", "environment", "assessment", "source"))
 
 SUMMED = (APPLICATION, ENVIRONMENT)
 """The levels above versions, each the sum of the one before it."""
@@ -133,6 +136,13 @@ def burning_from(kind: Kind, burn: Burn) -> str:
     return f'{OBJECTIVE.series(kind.allowed, "burn")}{{burn_rate="{burn.rate}"}}'
 
 
+def burned(burn: Burn, allowed: str) -> str:
+    """The share at which a budget burns at this rate: at most three quarters of the way from what is allowed to
+    100 %."""
+    cap = f"(3 + {allowed}) / 4"
+    return allowed if burn.rate == "1" else f"{burn.rate} * {allowed} < {cap}\nor {cap}"
+
+
 def seconds(window: str) -> int:
     """The length of a window in seconds: 1800 for ``30m``."""
     return int(timedelta(**{UNITS[window[-1]]: int(window[:-1])}).total_seconds())
@@ -164,9 +174,9 @@ def too_many(kind: Kind, limit: str, *windows: str) -> str:
     return f"\nand {OBJECTIVE.on}\n".join((*above, enough))
 
 
-def or_frozen(expr: str, itself: str) -> str:
+def or_frozen(expr: str, itself: str, level: Level = OBJECTIVE) -> str:
     """The expression, which stays true while there is no fresh data."""
-    return f"{expr}\nor {OBJECTIVE.on}\n{itself} and on (job) {STALE}"
+    return f"{expr}\nor {level.on}\n{itself} and on (job) {STALE}"
 
 
 def only_one(level: Level, expr: str) -> str:
@@ -184,6 +194,40 @@ def with_team(expr: str) -> str:
 def of_others(series: str, whole: Level = APPLICATION) -> str:
     """The sum over all other versions of the application, for each version."""
     return f"{whole.sum(series)}\n- {whole.on} group_right ()\n{series}"
+
+
+def ratio_of_others(part: str, whole_of_others: str, level: Level = APPLICATION) -> str:
+    """A ratio over all other versions."""
+    return f"(\n{indented(of_others(part, level))}\n)\n/ ({whole_of_others} > 0)"
+
+
+@dataclass(frozen=True, slots=True)
+class Shares:
+    """The recorded shares of a version, of the other versions, and of all of them (the ``whole``); and what each of the
+    first two is a share of."""
+
+    own: str
+    of_others: str
+    of_all: str
+    count: str
+    count_of_others: str
+    whole: Level = APPLICATION
+
+    def z(self) -> str:
+        """The difference of the two shares in standard errors: the z of a two-proportion test, with the error of the
+        pooled share."""
+        return f"""\
+(
+  {self.own}
+  - {self.of_others}
+)
+/ sqrt(
+  (1 / {self.count} + 1 / {self.count_of_others})
+  * {self.whole.on} group_left () (
+    {self.of_all}
+    * (1 - {self.of_all})
+  )
+)"""
 
 
 def indented(expr: str) -> str:

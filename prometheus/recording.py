@@ -25,6 +25,7 @@ from prometheus.promql import (
     VERSION,
     Level,
     allowed,
+    burned,
     divided,
     increase,
     indented,
@@ -106,9 +107,11 @@ def _burns() -> Iterator[Record]:
     for kind in KINDS:
         most = allowed(kind)
         for burn in BURNS:
-            cap = f"(3 + {most}) / 4"
-            expr = most if burn.rate == "1" else f"{burn.rate} * {most} < {cap}\nor {cap}"
-            yield Record(record=OBJECTIVE.series(kind.allowed, "burn"), expr=expr, labels={"burn_rate": burn.rate})
+            yield Record(
+                record=OBJECTIVE.series(kind.allowed, "burn"),
+                expr=burned(burn, most),
+                labels={"burn_rate": burn.rate},
+            )
 
 
 def _sums(metric: str, window: str, below: Level, *above: Level) -> Iterator[Record]:

@@ -45,10 +45,12 @@ def asked(query: str, level: Level, how: str, text: str = "{}", unknown: str = "
     return f"{{{{ with {_query(query, level)} }}}}{known}{otherwise}{{{{ end }}}}"
 
 
-def each(query: str, level: Level, text: str, sort: str = "") -> str:
-    """A text for each result of a query, each on its own line. In the text, `$each` is the result."""
+def each(query: str, level: Level, text: str, sort: str = "", before: str = "") -> str:
+    """A text for each result of a query, each on its own line. In the text, `$each` is the result. ``before``: a text
+    before the first one, if there is one."""
     results = f"{_query(query, level)}{sort}"
-    return f"{{{{ range $i, $each := {results} }}}}{{{{ if $i }}}};{{{{ end }}}}\n{text}{{{{ end }}}}"
+    first = f"{{{{ else }}}}{before}" if before else ""
+    return f"{{{{ range $i, $each := {results} }}}}{{{{ if $i }}}};{first}{{{{ end }}}}\n{text}{{{{ end }}}}"
 
 
 def worst(series: str, level: Level, how: str, unit: str = "") -> str:
@@ -75,9 +77,9 @@ def traces(level: Level, *filters: str) -> str:
     return f"{EXPORTER_URL}/traces?{'&'.join((*own_labels, *filters))}"
 
 
-def since(window: str) -> str:
-    """A filter of that page: traces that ended in a window."""
-    return f"since={_ago(window)}"
+def since(window: str, earlier_s: int = 0) -> str:
+    """A filter of that page: traces that ended in a window, or so much earlier."""
+    return f"since={_ago(window, earlier_s=earlier_s)}"
 
 
 def before(window: str) -> str:

@@ -14,8 +14,10 @@ from prometheus.promql import (
     TRACES,
     TRACES_WITH_TOKENS,
     VERSION,
+    Shares,
     indented,
     of_others,
+    ratio_of_others,
     with_team,
 )
 from prometheus.rule import Alert, Group, Record, Rule
@@ -41,11 +43,6 @@ _WITH_TOKENS_OF_OTHERS = VERSION.increase(f"{TRACES_WITH_TOKENS}_of_others", WIN
 _STILL_USED = f"{VERSION.increase(TRACES, '5m')} > 0"
 
 
-def _others(series: str, whole: str) -> str:
-    """A ratio over all other versions."""
-    return f"(\n{indented(of_others(series))}\n)\n/ ({whole} > 0)"
-
-
 def _records() -> Iterator[Record]:
     errors = VERSION.increase(ERRORS.metric, WINDOW)
     yield Record(
@@ -55,23 +52,12 @@ p95 or a mean varies by chance. A version without recent traces is ignored becau
         record=_TRACES_OF_OTHERS,
         expr=of_others(_TRACES),
     )
-    yield Record(record=_FAILED_OF_OTHERS, expr=_others(errors, _TRACES_OF_OTHERS))
+    yield Record(record=_FAILED_OF_OTHERS, expr=ratio_of_others(errors, _TRACES_OF_OTHERS))
     yield Record(
         comment="""The difference of the two ratios in standard errors: the z of a two-proportion test, with the
 error of the pooled ratio.""",
         record=_Z,
-        expr=f"""\
-(
-  {_FAILED}
-  - {_FAILED_OF_OTHERS}
-)
-/ sqrt(
-  (1 / {_TRACES} + 1 / {_TRACES_OF_OTHERS})
-  * {APPLICATION.on} group_left () (
-    {_FAILED_OF_ALL}
-    * (1 - {_FAILED_OF_ALL})
-  )
-)""",
+        expr=Shares(_FAILED, _FAILED_OF_OTHERS, _FAILED_OF_ALL, _TRACES, _TRACES_OF_OTHERS).z(),
     )
     buckets = VERSION.with_label("le").increase(BUCKETS, WINDOW)
     per_bucket = APPLICATION.with_label("le")
@@ -85,7 +71,9 @@ histogram_quantile(
         labels={"quantile": "0.95"},
     )
     yield Record(record=_WITH_TOKENS_OF_OTHERS, expr=of_others(_WITH_TOKENS))
-    yield Record(record=_TOKENS_OF_OTHERS, expr=_others(VERSION.increase(TOKENS, WINDOW), _WITH_TOKENS_OF_OTHERS))
+    yield Record(
+        record=_TOKENS_OF_OTHERS, expr=ratio_of_others(VERSION.increase(TOKENS, WINDOW), _WITH_TOKENS_OF_OTHERS)
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -86,6 +86,7 @@ RULES = "tests/unit/bundled/test_rules.py"
 ALERTS = "tests/e2e/test_alerts.py"
 RECORDING = "prometheus/rules/mlflow-recording.yml"
 ON_TRACES = "prometheus/rules/mlflow-alerts.yml"
+ON_QUALITY = "prometheus/rules/mlflow-quality.yml"
 ON_EXPORTER = "prometheus/rules/mlflow-exporter-alerts.yml"
 
 OFFSET_PAGING = """\
@@ -1192,9 +1193,75 @@ BREAKAGES = (
     Breakage(
         "inhibit the warnings of another application",
         "prometheus/alertmanager.yml",
-        "[job, experiment, environment, objective, cluster]",
-        "[job, environment, objective, cluster]",
+        "[job, experiment, environment, objective, assessment, cluster]",
+        "[job, environment, objective, assessment, cluster]",
         f"{RULES} -k inhibited_by_application",
+    ),
+    Breakage(
+        "inhibit the warnings about another assessment",
+        "prometheus/alertmanager.yml",
+        "[job, experiment, environment, objective, assessment, cluster]",
+        "[job, experiment, environment, objective, cluster]",
+        f"{RULES} -k inhibited_by_application",
+    ),
+    Breakage(
+        "take a pause between two batches of ratings for the end of bad ones",
+        ON_QUALITY,
+        "(experiment_environment_assessment:mlflow_trace_assessment_bad_ratings:ratio_increase30m"
+        " or experiment_environment_assessment:mlflow_trace_assessment_bad_ratings:latest30m)",
+        "experiment_environment_assessment:mlflow_trace_assessment_bad_ratings:ratio_increase30m",
+        f"{RULES} -k 'do_what and quality'",
+    ),
+    Breakage(
+        "call two bad ratings a burning budget",
+        ON_QUALITY,
+        'clamp_min(experiment_environment_assessment:mlflow_objective_bad_assessment_ratio:burn{burn_rate="1"}'
+        " * on (job, experiment, environment) group_left () experiment_environment:mlflow_objective_min_traces:max,"
+        " 2) + 0.5",
+        'clamp_min(experiment_environment_assessment:mlflow_objective_bad_assessment_ratio:burn{burn_rate="1"}, 1)',
+        f"{RULES} -k 'do_what and quality'",
+    ),
+    Breakage(
+        "take exactly the allowed share of bad ratings for more, as 1 - 0.9 is less than 0.1",
+        ON_QUALITY,
+        "round(1 - min by (job, experiment, environment, assessment) (mlflow_objective_assessment_ratio), 0.000001)",
+        "1 - min by (job, experiment, environment, assessment) (mlflow_objective_assessment_ratio)",
+        f"{RULES} -k 'do_what and quality'",
+    ),
+    Breakage(
+        "blame chance on a version that is rated",
+        ON_QUALITY,
+        "            and experiment_environment_version_assessment:mlflow_trace_assessment_bad_ratings:z_increase1d > 3\n",
+        "",
+        f"{RULES} -k 'do_what and rated'",
+    ),
+    Breakage(
+        "compare the ratings of a version with another assessment of the others",
+        ON_QUALITY,
+        "sum by (job, experiment, environment, assessment)"
+        " (experiment_environment_version_assessment:mlflow_trace_assessment_ratings:increase1d)\n"
+        "          - on (job, experiment, environment, assessment)",
+        "sum by (job, experiment, environment)"
+        " (experiment_environment_version_assessment:mlflow_trace_assessment_ratings:increase1d)\n"
+        "          - on (job, experiment, environment)",
+        f"{RULES} -k 'do_what and rated'",
+    ),
+    Breakage(
+        "leave out a scorer that gives no words",
+        ON_QUALITY,
+        "(increase(mlflow_trace_assessments_total[1h])))"
+        " or 0 * experiment_environment_assessment_source:mlflow_trace_assessment_errors:increase1h)",
+        "(increase(mlflow_trace_assessments_total[1h]))))",
+        f"{RULES} -k 'do_what and scorers'",
+    ),
+    Breakage(
+        "take people who go on for the judge that has stopped",
+        ON_QUALITY,
+        "unless on (job, experiment, environment, assessment, source)"
+        " experiment_environment_assessment_source:mlflow_trace_assessments:increase6h > 0",
+        "unless on (job, experiment, environment, assessment)"
+        " experiment_environment_assessment_source:mlflow_trace_assessments:increase6h > 0",
+        f"{RULES} -k 'do_what and scorers'",
     ),
     Breakage(
         "blame chance on a version",

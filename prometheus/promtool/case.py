@@ -62,6 +62,14 @@ _METRICS = {
     "first_chunk_buckets": ("mlflow_llm_time_to_first_chunk_seconds_bucket", "le"),
     "streamed_calls": ("mlflow_llm_time_to_first_chunk_seconds_count", ""),
     "spans": ("mlflow_span_duration_seconds_count", "status"),
+    "assessment_ratio": ("mlflow_objective_assessment_ratio", "assessment"),
+    "ratings": ("mlflow_trace_assessment_ratings_total", "rating"),
+    "assessments": ("mlflow_trace_assessments_total", "value"),
+    "scores": ("mlflow_trace_assessment_score_count", ""),
+    "assessment_errors": ("mlflow_trace_assessment_errors_total", ""),
+    "alerts": ("ALERTS", "alertname"),
+    "recorded_traces_5m": ("experiment_environment_version:mlflow_traces:increase5m", ""),
+    "recorded_traces_6h": ("experiment_environment:mlflow_traces:increase6h", ""),
     "recorded_error_ratio": ("experiment_environment:mlflow_objective_error_ratio:max", ""),
     "recorded_first_chunk_seconds": ("experiment_environment:mlflow_objective_first_chunk_seconds:max", ""),
     "recorded_min_traces": ("experiment_environment:mlflow_objective_min_traces:max", ""),
@@ -136,6 +144,19 @@ class Target:
         """What is counted by type and name of a span."""
         labels = {"experiment": experiment, "environment": "production", "version": "1"}
         return self._series({**labels, "span_type": span_type, "span_name": span_name}, values)
+
+    def assessed(
+        self,
+        assessment: str,
+        experiment: str = "chatbot",
+        version: str = "1",
+        source: str = "",
+        environment: str = "production",
+        **values: Values,
+    ) -> Iterator[Series]:
+        """What is counted by name of the assessment, and by source where there is one."""
+        labels = {"experiment": experiment, "environment": environment, "version": version, "assessment": assessment}
+        return self._series(labels | ({"source": source} if source else {}), values)
 
     def experiment(self, experiment: str, created: str) -> Iterator[Series]:
         """When an experiment was created."""
@@ -227,9 +248,9 @@ class CaseFile:
     head: str
     evaluation_interval: str
     cases: tuple[Case, ...]
-    rules: str = "mlflow-[^m]*.yml"
-    """The files of rules that are evaluated: by default all but those about the inside of traces. Most cases have no
-    such series, and an evaluation takes as long for a rule without series as for others."""
+    rules: str = "mlflow-[^mq]*.yml"
+    """The files of rules that are evaluated: by default all but those about the inside of traces and about assessments.
+    Most cases have no such series, and an evaluation takes as long for a rule without series as for others."""
 
     def text(self, groups: Iterable[str]) -> str:
         """The file as YAML; rules are evaluated in the order of the ``groups``."""

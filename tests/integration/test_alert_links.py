@@ -195,6 +195,9 @@ def cases() -> list[Case]:
 
 KEYS = [case.key for case in cases()]
 
+OF_ASSESSMENTS = {"MlflowQualityBudgetBurn", "MlflowVersionRatedWorse", "MlflowScorerFails", "MlflowAssessmentsStopped"}
+"""Alerts without a case, as long as the page of traces does not know the parameter `assessment`."""
+
 
 @dataclass(frozen=True)
 class Shown:
@@ -276,7 +279,7 @@ def as_firing(exporter_url: str, made: Sequence[tuple[Case, Made]]) -> str:
         for rule in group["rules"]
         if "traces_url" in rule.get("annotations", {})
     }
-    assert {name for name, _ in annotations} == {name for name, _ in KEYS}, "each has a case"
+    assert {name for name, _ in annotations} - OF_ASSESSMENTS == {name for name, _ in KEYS}, "each has a case"
     found = []
     for case, made_for in made:
         texts = next(each for (name, _), each in annotations.items() if name == case.alert)

@@ -28,6 +28,9 @@ LEVELS = {
     "provider": ("provider",),
     "provider_model": ("provider", "model"),
     "experiment_environment_provider_model": ("experiment", "environment", "provider", "model"),
+    "experiment_environment_assessment": ("experiment", "environment", "assessment"),
+    "experiment_environment_version_assessment": ("experiment", "environment", "version", "assessment"),
+    "experiment_environment_assessment_source": ("experiment", "environment", "assessment", "source"),
     "experiment_environment_span_type_span_name": ("experiment", "environment", "span_type", "span_name"),
 }
 """The labels of recorded series, by the first part of their names."""
@@ -93,7 +96,8 @@ def test_names_of_recorded_series(name: str) -> None:
     assert level.removesuffix("_le") in LEVELS
     assert metric.startswith("mlflow_")
     assert re.fullmatch(
-        r"(max|min1h|burn|burning|burning5m|failing|slow|z_increase1h|(\w+_)?increase(5m|10m|30m|1h|2h|6h|1d|3d))",
+        r"(max|min1h|burn|burning|burning5m|failing|slow|latest(5m|30m|2h|6h)"
+        r"|z_increase(1h|1d)|(\w+_)?increase(5m|10m|30m|1h|2h|6h|1d|3d))",
         operation,
     )
 
@@ -232,3 +236,4 @@ def test_alerts_on_traces_are_grouped_and_inhibited_by_application() -> None:
     assert config["route"]["group_by"] == ["job", "experiment", "environment", "provider"]
     equal = [set(rule["equal"]) for rule in config["inhibit_rules"]]
     assert all({"experiment", "environment"} <= names for names in equal if {"experiment", "environment"} & names)
+    assert all("assessment" in names for names in equal if "objective" in names)
