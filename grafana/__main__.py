@@ -5,11 +5,11 @@ from pathlib import Path
 
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 
-from grafana import cost, exporter, models, objectives, overview, versions
+from grafana import cost, exporter, models, objectives, overview, quality, versions
 from grafana.panels import dashboard
 from mlflow_trace_exporter.bundled.dashboards import as_text
 
-BOARDS = (overview.BOARD, objectives.BOARD, versions.BOARD, cost.BOARD, models.BOARD, exporter.BOARD)
+BOARDS = (overview.BOARD, objectives.BOARD, versions.BOARD, cost.BOARD, models.BOARD, quality.BOARD, exporter.BOARD)
 
 
 def texts() -> dict[str, str]:

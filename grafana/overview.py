@@ -154,7 +154,7 @@ LATENCY = over_time(
 LATENCY_DISTRIBUTION = distribution(
     "Latency distribution",
     "The number of traces by duration; darker means more. A point is an exemplar and links to a trace.",
-    q.increase("mlflow_trace_duration_seconds_bucket", "le", window=q.NOW),
+    Query(q.increase("mlflow_trace_duration_seconds_bucket", "le", window=q.NOW), "{{le}}", exemplars=True),
 )
 
 TOKENS = over_time(

@@ -35,12 +35,14 @@ Link = tuple[str, str]
 
 @dataclass(frozen=True)
 class Query:
-    """A query of a panel and its legend. ``dashed`` marks the line that the others are compared with."""
+    """A query of a panel and its legend. ``dashed`` marks the line that the others are compared with. ``color`` is that
+    of all its lines."""
 
     expr: str
     legend: str = ""
     exemplars: bool = False
     dashed: bool = False
+    color: str = ""
 
 
 @dataclass(frozen=True)
@@ -116,6 +118,8 @@ def over_time(
     for at, query in enumerate(asked):
         if query.dashed:
             panel.override_by_query(_ref_id(at), _DASHED)
+        if query.color:
+            panel.override_by_query(_ref_id(at), [_fixed(query.color)])
     for name, color in (colors or {}).items():
         panel.override_by_name(name, [_fixed(color)])
     if link:
@@ -216,15 +220,15 @@ def _links(link: Link | None) -> list[model.DynamicConfigValue]:
     return [model.DynamicConfigValue(id_val="links", value=[{"title": link[0], "url": link[1]}])] if link else []
 
 
-def distribution(title: str, description: str, expr: str) -> heatmap.Panel:
-    """A histogram over time, with exemplars."""
-    target = _target(Query(expr, "{{le}}", exemplars=True), 0).format(PromQueryFormat.HEATMAP)
+def distribution(title: str, description: str, query: Query, unit: str = "s") -> heatmap.Panel:
+    """A histogram over time. The legend of the query is that of its buckets."""
+    target = _target(query, 0).format(PromQueryFormat.HEATMAP)
     return (
         _with_head(heatmap.Panel(), title, description, "short")
         .with_target(target)
         .calculate(False)
         .color(_shades_of_blue())
-        .y_axis(heatmap.YAxisConfig().unit("s").axis_placement(looks.AxisPlacement.LEFT))
+        .y_axis(heatmap.YAxisConfig().unit(unit).axis_placement(looks.AxisPlacement.LEFT))
         .tooltip(heatmap.HeatmapTooltip().mode(looks.TooltipDisplayMode.SINGLE).y_histogram(True))
         .exemplars_color(ORANGE)
         .show_legend()
@@ -285,6 +289,9 @@ OF_ROW = OF_APPLICATION | {
     "trace_name": '${__data.fields["trace name"]:percentencode}',
 }
 """The same in a table by application, version and trace name."""
+
+OF_ASSESSMENT = OF_APPLICATION | {"assessment": "${__data.fields.assessment:percentencode}"}
+"""The labels of the clicked row, in a table by application and assessment."""
 
 OF_SERIES = {
     "experiment": "${__field.labels.experiment:percentencode}",
@@ -359,8 +366,9 @@ _LABELS = {
     "trace_name": "The name of the trace.",
     "provider": "The provider of the model.",
     "model": "The model.",
+    "assessment": "The name of the assessment.",
 }
-_METRICS = dict.fromkeys(("provider", "model"), _CALLS)
+_METRICS = {"provider": _CALLS, "model": _CALLS, "assessment": "mlflow_traces_assessed_total"}
 """The metric that has the values of a label, if it is not the number of traces."""
 
 

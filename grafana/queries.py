@@ -35,6 +35,9 @@ TRACES = f'{VERSION}, trace_name=~"$trace_name"'
 MODEL = f'{PLACE}, provider=~"$provider", model=~"$model"'
 """Selects metrics of calls of models."""
 
+ASSESSMENT = f'{VERSION}, assessment=~"$assessment"'
+"""Selects metrics of assessments."""
+
 RECORDED = f'job=~"$job", {EXPERIMENT}, {_ENVIRONMENT}'
 """Selects recorded series by experiment and environment."""
 
@@ -100,10 +103,10 @@ def objective(name: str, at: str = "") -> str:
     return f"max by ({APPLICATION}) (mlflow_objective_{name}{{{PLACE}}}{at})"
 
 
-def shared_objective(name: str) -> str:
+def shared_objective(name: str, selector: str = PLACE, by: str = "environment") -> str:
     """An objective by environment, where all applications have the same."""
-    each = f"(mlflow_objective_{name}{{{PLACE}}})"
-    return f"max by (environment) {each} == min by (environment) {each}"
+    each = f"(mlflow_objective_{name}{{{selector}}})"
+    return f"max by ({by}) {each} == min by ({by}) {each}"
 
 
 def burned(part: str, whole: str, allowed: str, least: str) -> str:

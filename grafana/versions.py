@@ -136,6 +136,35 @@ COST_PER_TRACE = _lines(
     {name: _per_trace(q.COST, name) for name in _NAMES},
 )
 
+
+def _of_assessment(title: str, description: str, unit: str, part: str, whole: str, rating: str = "") -> AnyPanel:
+    """A ratio of assessments, which have no trace_name, for both versions."""
+    queries = []
+    for name in _NAMES:
+        selector = f'{q.ONE_PLACE}, version="${name}"'
+        both = (q.rate(part, "assessment", f"{selector}{rating}"), q.rate(whole, "assessment", selector))
+        queries.append(Query(q.ratio(*both), f"{name} {{{{assessment}}}}", color=_COLORS[name]))
+    return over_time(title, description, unit, *queries)
+
+
+GOOD_ASSESSMENTS = _of_assessment(
+    "Good assessments",
+    "The share of assessments that are good, where there is a quality objective. An assessment is counted when it"
+    " comes, and belongs to the version of its trace.",
+    "percentunit",
+    "mlflow_trace_assessment_ratings_total",
+    "mlflow_trace_assessment_ratings_total",
+    ', rating="good"',
+)
+
+MEAN_SCORE = _of_assessment(
+    "Mean score",
+    "The mean of the assessments that are numbers. Compare each with that of the same name.",
+    "short",
+    "mlflow_trace_assessment_score_sum",
+    "mlflow_trace_assessment_score_count",
+)
+
 BOARD = Board(
     uid="mlflow-versions",
     title="MLflow traces: versions",
@@ -152,5 +181,6 @@ BOARD = Board(
         line(6, SUMMARY),
         line(9, TRACES, FAILED_TRACES, P95_LATENCY),
         line(12, LATENCY_DISTRIBUTION, TOKENS_PER_TRACE, COST_PER_TRACE),
+        line(9, GOOD_ASSESSMENTS, MEAN_SCORE),
     ),
 )

@@ -1231,8 +1231,8 @@ BREAKAGES = (
     Breakage(
         "blame chance on a version that is rated",
         ON_QUALITY,
-        "            and experiment_environment_version_assessment:mlflow_trace_assessment_bad_ratings:z_increase1d > 3\n",
-        "",
+        "and experiment_environment_version_assessment:mlflow_trace_assessment_bad_ratings:z_increase1d > 3\n",
+        "\n",
         f"{RULES} -k 'do_what and rated'",
     ),
     Breakage(

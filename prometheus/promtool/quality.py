@@ -96,6 +96,7 @@ FILE = CaseFile(
                 _rated("chatbot", "0+10x500", "0x500", "relevance"),
             ],
             (
+                ask(BURNING, "2h10m"),
                 ask(BURNING, "2h50m", *(one(burn_rate=rate) for rate in ("1", "14.4"))),
                 # they are good again from 5h on
                 ask(BURNING, "5h8m", *(one(burn_rate=rate) for rate in ("1", "3", "14.4"))),

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from mlflow.entities import AssessmentError
 
 from mlflow_trace_exporter.commands.cli import cli
 from mlflow_trace_exporter.demo.monitoring import Stack
@@ -67,6 +68,16 @@ def put_spans_into(mlflow: Mlflow, experiment: str, trace_ids: Sequence[str]) ->
     insert(trace_ids, "look_up", span_type="RETRIEVER")
     insert(trace_ids, "search")
     insert(trace_ids[:1], "search", "ERROR")
+
+
+def assess(mlflow: Mlflow, old: Sequence[str], new: Sequence[str]) -> None:
+    """By people, judges and code, in words and scores. Those of the old version are good. One judge fails."""
+    cost = {"mlflow.assessment.judgeCost": "0.25"}
+    for trace_id, value in (*((each, "yes") for each in old), *((each, "no") for each in new)):
+        for source in ("HUMAN", "LLM_JUDGE", "CODE"):
+            mlflow.assess(trace_id, "correctness", value, source, metadata=cost)
+            mlflow.assess(trace_id, "relevance", 0.75 if value == "yes" else 0.25, source)
+    mlflow.assess(old[0], "correctness", None, "LLM_JUDGE", error=AssessmentError("RATE_LIMIT", "slow down"))
 
 
 def of_another_application() -> list[Trace]:
@@ -149,6 +160,7 @@ def asked(mlflow: Mlflow, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
                 "latency_ratio": "95%",
                 "first_chunk": "2s",
                 "cost_usd_per_day": 100,
+                "quality": [{"assessment": "correctness", "good": ["yes"], "ratio": "90%"}],
             },
         ],
     }
@@ -164,7 +176,9 @@ def asked(mlflow: Mlflow, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         )  # longer than the tests take, on a busy machine too
         query = prometheus.api.query
         eventually(lambda: query("mlflow_up == 1"), "it scrapes")
-        put_spans_into(mlflow, experiment, mlflow.log(experiment, *known())[-5:])
+        ids = mlflow.log(experiment, *known())
+        put_spans_into(mlflow, experiment, ids[-5:])
+        assess(mlflow, ids[:2], ids[-10:-5])
         mlflow.log(other, *of_another_application())
         eventually(lambda: query("sum(mlflow_traces_total) == 48"), "all is scraped", 60)
         eventually(lambda: query("min(count_over_time(mlflow_traces_total[2m])) >= 25"), "it has a past", 60)
@@ -267,6 +281,7 @@ OFFERED = {
     "tenant": ["blue", "red", "unknown"],
     "provider": ["openai"],
     "model": ["gpt-4o"],
+    "assessment": ["correctness", "relevance"],
 }
 """What each variable offers while nothing is chosen, in natural order."""
 

@@ -64,7 +64,9 @@ def query_variables(board: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 ALL_OF_IT = {
-    **dict.fromkeys(("job", "instance", "experiment", "environment", "version", "provider", "model"), ".+"),
+    **dict.fromkeys(
+        ("job", "instance", "experiment", "environment", "version", "provider", "model", "assessment"), ".+"
+    ),
     **dict.fromkeys(("team", "trace_name"), ".*"),  # an application may have no team, and series no trace_name
 }
 

@@ -19,7 +19,7 @@ GRAPHS = [
     panel
     for panel in PANELS
     if panel.content["type"] == "timeseries"
-    and panel.uid in ("mlflow-overview", "mlflow-objectives", "mlflow-cost", "mlflow-models")
+    and panel.uid in ("mlflow-overview", "mlflow-objectives", "mlflow-cost", "mlflow-models", "mlflow-quality")
 ]
 TITLE = "Applications"
 
@@ -55,6 +55,7 @@ def of_fourteen_applications(expr: str) -> Iterator[dict[str, str]]:
         for at, environment, edge in product(range(1, 15), ("production", "staging"), edges):
             labels = {"experiment": f"app-{at}", "environment": environment, "version": "1", "trace_name": "t"}
             labels |= {"provider": "p", "model": f"m-{at}", "span_type": "TOOL", "span_name": f"s-{at}"}
+            labels |= {"assessment": "correctness", "source": "human", "value": "yes"}
             is_share = "objective" in metric or "ratio" in metric
             yield series(metric, 0.5 if is_share else at, **(labels | chosen), **({"le": edge} if edge else {}))
 
@@ -116,6 +117,7 @@ def panel_of(uid: str, title: str) -> Mapping[str, Any]:
         ("mlflow-cost", "Top spenders", "Cost"),
         ("mlflow-models", "Models", "Cost"),
         ("mlflow-models", "Tools and other spans", "Failures"),
+        ("mlflow-quality", "Assessments", "Bad vs allowed"),
     ],
 )
 def test_the_highest_comes_first(uid: str, title: str, first: str) -> None:
@@ -154,7 +156,8 @@ def test_a_row_leads_to_its_traces() -> None:
 
 
 @pytest.mark.parametrize(
-    "uid", ["mlflow-overview", "mlflow-objectives", "mlflow-versions", "mlflow-cost", "mlflow-models"]
+    "uid",
+    ["mlflow-overview", "mlflow-objectives", "mlflow-versions", "mlflow-cost", "mlflow-models", "mlflow-quality"],
 )
 def test_the_dashboard_is_of_the_experiments_of_a_team(uid: str) -> None:
     names = [each["name"] for each in query_variables(DASHBOARDS[uid])]
