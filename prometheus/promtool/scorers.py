@@ -103,6 +103,7 @@ FILE = CaseFile(
             ],
             (
                 ask(FIRING, "1h"),
+                ask(FAILING, "2h", *(one(experiment=name, source=source) for name, source in (WORDS, *OTHERS))),
                 ask(FAILING, "3h", *(one(experiment=name, source=source) for name, source in (WORDS, *OTHERS))),
                 ask(FAILING, "3h50m", *(one(experiment=name, source=source) for name, source in OTHERS)),
                 fires(
@@ -127,7 +128,7 @@ FILE = CaseFile(
                 _regular("fewer traces", STOPS, "600x1080 290x320"),
                 _regular("half", STOPS, "600x1080 301x320"),
                 _regular("silent a week ago", "0x240 0+10x840 8400x320"),
-                _regular("irregular", "0+0.5x1080 540x320"),
+                _regular("irregular", "0+10x300 3000+0.5x780 3390x320"),
                 _regular("nightly", _nightly(3)),
                 _regular("down", STOPS, target=DOWN),
             ],
