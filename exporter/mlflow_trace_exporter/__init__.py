@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     from mlflow_trace_exporter.errors import PollError, UserError
     from mlflow_trace_exporter.reports.api import check_health, make_report
     from mlflow_trace_exporter.reports.health import Health, Verdict
-    from mlflow_trace_exporter.reports.report import Report, Row
+    from mlflow_trace_exporter.reports.report import Report
+    from mlflow_trace_exporter.reports.rows import Row
 
 __version__ = "0.1.0"
 
@@ -21,7 +22,8 @@ _HOMES = {
     "reports.api": ("check_health", "make_report"),
     "errors": ("PollError", "UserError"),
     "reports.health": ("Health", "Verdict"),
-    "reports.report": ("Report", "Row"),
+    "reports.report": ("Report",),
+    "reports.rows": ("Row",),
 }
 
 

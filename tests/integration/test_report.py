@@ -21,8 +21,7 @@ from mlflow_trace_exporter import make_report
 from mlflow_trace_exporter.domain.moments import utc
 from mlflow_trace_exporter.domain.quantiles import Quantiles
 from mlflow_trace_exporter.errors import UserError
-from mlflow_trace_exporter.reports import presence
-from mlflow_trace_exporter.reports import report as reports
+from mlflow_trace_exporter.reports import presence, tallies
 from tests.support.commands import config_file, invoke
 from tests.support.real import EXPORTER, Mlflow, Trace, now_ms
 
@@ -219,7 +218,7 @@ _init = Quantiles.__init__
 def test_beyond_so_many_rows_the_rest_is_one(
     traces: list[Trace], config: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reports, "MAX_ROWS", 5)
+    monkeypatch.setattr(tallies, "MAX_ROWS", 5)
     report = make_report(since="12h", by=["session"], config=config)
     assert len(report.rows) == 6
     assert sum(row.traces for row in report.rows) == report.total.traces == len(counted(traces))

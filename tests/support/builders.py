@@ -4,6 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 from mlflow_trace_exporter.domain.admission import Caps
+from mlflow_trace_exporter.domain.assessments import HUMAN, Assessment
 from mlflow_trace_exporter.domain.groups import Group
 from mlflow_trace_exporter.domain.horizon import Limits
 from mlflow_trace_exporter.domain.labels import TRACE_LABELS, LabelRules
@@ -17,6 +18,7 @@ from mlflow_trace_exporter.metrics.families import trace_families
 from mlflow_trace_exporter.metrics.meter import Increments, Meter
 from mlflow_trace_exporter.metrics.status import Build
 from mlflow_trace_exporter.settings.config import Buckets, Config
+from mlflow_trace_exporter.tracking.assessment_parsing import form_of
 
 RULES = LabelRules()
 OBJECTIVES = Objectives(tuple(each.as_objective() for each in Config().objectives))
@@ -74,6 +76,12 @@ def step(number: int, parent: int | None = None, **fields: Any) -> Span:
         **dict.fromkeys(("model", "provider", "usage", "cost")),
     }
     return span(number, parent, **{**plain, **fields})
+
+
+def assessment(name: str, value: str | float | None, source: str = HUMAN, **fields: Any) -> Assessment:
+    """A feedback; its id is made of what it says, unless one is given."""
+    given = {"assessment_id": f"a-{name}-{value}-{source}", "form": form_of(name, value), **fields}
+    return Assessment(name=name, value=value, source=source, **given)
 
 
 def record(**fields: Any) -> TraceRecord:

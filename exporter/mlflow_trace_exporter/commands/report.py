@@ -33,6 +33,7 @@ from mlflow_trace_exporter.settings import config
     metavar="NAME",
     help="Group by: experiment, environment, version, trace_name, a label of labels.extra, user, session or hour (UTC)."
     " By provider, model or error_type: calls of models. By span_type or span_name: other spans."
+    " By assessment or source: what people, judges and checks say."
     " Can be repeated, or a list with commas.  [default: environment,version]",
 )
 @click.option(
@@ -92,7 +93,7 @@ def report(
     file: Path | None,
     **asked: Any,
 ) -> None:
-    """Report latency, errors, tokens and cost of the traces in MLflow.
+    """Report latency, errors, tokens, cost and assessments of the traces in MLflow.
 
     Reads the finished traces that started in a time range, and adds them up. It does not need a running `serve`, and
     does not affect one. Quantiles are exact for up to 100,000 traces per row. Beyond that, they are estimates within
@@ -103,6 +104,7 @@ def report(
       mlflow-trace-exporter report --since 7d
       mlflow-trace-exporter report --by user --top 10 --environment production
       mlflow-trace-exporter report --by model,version
+      mlflow-trace-exporter report --by assessment,source --environment production
       mlflow-trace-exporter report --by hour --format csv > hours.csv
       mlflow-trace-exporter report --since 1h --status error --errors 20
       mlflow-trace-exporter report --since 7d --format html --output week.html

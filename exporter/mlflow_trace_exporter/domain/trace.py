@@ -72,6 +72,11 @@ class TraceRecord:
         """When the traced call ended; None if MLflow does not know."""
         return None if self.duration_ms is None else self.start_ms + self.duration_ms
 
+    @property
+    def valid_assessments(self) -> tuple[Assessment, ...]:
+        """Its assessments as MLflow shows them: without those that are overridden."""
+        return tuple(each for each in self.assessments if each.valid)
+
     def ended(self) -> bool:
         """Whether the traced call is over.
 

@@ -18,7 +18,7 @@ from mlflow_trace_exporter.domain.moments import Moment, asked_ms
 from mlflow_trace_exporter.domain.objectives import Objective, Objectives
 from mlflow_trace_exporter.domain.trace import State
 from mlflow_trace_exporter.errors import ArgumentError, UserError
-from mlflow_trace_exporter.reports import arguments, presence, report, subjects
+from mlflow_trace_exporter.reports import arguments, presence, report, subjects, tallies
 from mlflow_trace_exporter.reports.health import Health, Names, health
 from mlflow_trace_exporter.reports.report import DEFAULT_BY, Report, Wanted
 from mlflow_trace_exporter.settings import config as configuration
@@ -51,13 +51,15 @@ def make_report(  # noqa: PLR0913 - each argument is independent
     """Report latency, errors, tokens and cost of the finished traces that started in [since, until).
 
     ``by``: any of experiment, environment, version, trace_name, the labels that the configuration adds, user, session
-    and hour, as a list or as one comma-separated string. ``status``: ok or error. ``filter_string``: an MLflow search
-    filter. ``slowest`` and ``errors``: how many traces to list.
+    and hour, as a list or as one comma-separated string. With provider, model or error_type, the report is on calls of
+    models; with span_type or span_name, on other spans; with assessment or source, on assessments, see
+    ``Row.opinions``. ``status``: ok or error. ``filter_string``: an MLflow search filter. ``slowest`` and ``errors``:
+    how many traces to list.
 
     Raises UserError for an invalid argument, and PollError if MLflow cannot be read.
     """
     settings = _settings(config)
-    known = report.dimensions(wiring.label_rules(settings).all_names)
+    known = tallies.dimensions(wiring.label_rules(settings).all_names)
     names = [name.strip() for each in arguments.texts("by", by) for name in each.split(",")]
     chosen = tuple(dict.fromkeys(arguments.choice("by", name, known) for name in names))
     unit = subjects.unit_of([name for name in chosen if name not in wiring.label_rules(settings).all_names])
@@ -66,7 +68,7 @@ def make_report(  # noqa: PLR0913 - each argument is independent
         arguments.count("slowest", slowest, 0),
         arguments.count("errors", errors, 0),
         unit,
-        inside=unit != "traces" or settings.spans.enabled,
+        inside=unit in ("calls", "spans") or settings.spans.enabled,
     )
     query = replace(
         Query(*times(since, until)),

@@ -10,7 +10,7 @@ from mlflow_trace_exporter.domain.globs import ANY, is_name
 from mlflow_trace_exporter.domain.labels import PLACE_LABELS, Labels, LabelValues
 from mlflow_trace_exporter.domain.moments import utc
 from mlflow_trace_exporter.domain.objectives import Objective, Objectives
-from mlflow_trace_exporter.reports.report import Tally
+from mlflow_trace_exporter.reports.rows import Tally
 from mlflow_trace_exporter.reports.subjects import of_trace
 from mlflow_trace_exporter.tracking.query import Library, Progress, Query, no_progress
 

@@ -9,8 +9,10 @@ from markupsafe import Markup
 from mlflow_trace_exporter import templating
 from mlflow_trace_exporter.reports import palette, plots, svg
 from mlflow_trace_exporter.reports.charts import Charts, Grouping
-from mlflow_trace_exporter.reports.report import Report, Row
-from mlflow_trace_exporter.reports.report_format import LINES, NUMBERS, line_cells, notes, numbers, shown_rows, top
+from mlflow_trace_exporter.reports.columns import count, share
+from mlflow_trace_exporter.reports.report import Report
+from mlflow_trace_exporter.reports.report_format import LINES, line_cells, notes, rows_of, top
+from mlflow_trace_exporter.reports.rows import Row
 from mlflow_trace_exporter.reports.timeline import Slice
 from mlflow_trace_exporter.reports.words import seconds_text, step_text
 from mlflow_trace_exporter.templating import usd_text
@@ -63,7 +65,7 @@ def _values(report: Report, most: int | None) -> Mapping[str, object]:
         "tiles": list(_tiles(report.total)),
         "charts": list(_charts(report.charts)),
         "by": by,
-        "rows": Table([*by, report.total.unit, *NUMBERS], list(_cells(report)), len(by)),
+        "rows": rows_of(report),
         "left_out": left_out,
         "lists": [
             (title, LINES, [(line_cells(line)[:-1], line) for line in lines])
@@ -81,24 +83,21 @@ def _title(report: Report) -> str:
     return f"Traces of {report.server or 'MLflow'}{chosen}, {times}"
 
 
-def _cells(report: Report) -> Iterator[Sequence[str]]:
-    for row in shown_rows(report):
-        yield (*row.key.values(), *numbers(row))
-    if len(report.rows) > 1:
-        yield ("total", *[""] * (len(report.by) - 1), *numbers(report.total))
-
-
 def _tiles(total: Row) -> Iterator[tuple[str, str, str]]:
     """The name, value and colour of the numbers at the top of the page."""
     about = "" if total.exact else "~"
-    share = "-" if total.error_rate is None else f"{total.error_rate:.1%}"
     yield total.unit, f"{total.traces:,}", ""
-    yield "failed", f"{total.errors:,} ({share})" if total.traces else "-", "bad" if total.errors else ""
-    for name in ("p50", "p95", "p99"):
-        value = getattr(total, f"{name}_s")
-        yield name, "-" if value is None else f"{about}{seconds_text(value)}", ""
-    yield "input tokens", _count(total.input_tokens), ""
-    yield "output tokens", _count(total.output_tokens), ""
+    failed = f"{total.errors:,} ({share(total.error_rate)})" if total.traces else "-"
+    yield "failed", failed, "bad" if total.errors else ""
+    if total.opinions is not None:
+        yield "traces", f"{total.opinions.finished_traces:,}", ""
+        yield "assessed", share(total.opinions.assessed_share), ""
+    else:
+        for name in ("p50", "p95", "p99"):
+            value = getattr(total, f"{name}_s")
+            yield name, "-" if value is None else f"{about}{seconds_text(value)}", ""
+        yield "input tokens", count(total.input_tokens), ""
+        yield "output tokens", count(total.output_tokens), ""
     yield "cost", usd_text(total.cost_usd), ""
 
 
@@ -162,7 +161,7 @@ def _descriptions(charts: Charts) -> Iterator[Description]:
 
 def _described(grouping: Grouping) -> Description:
     rows = [
-        (row.label, f"{row.count:,}", _count(row.input_tokens), _count(row.output_tokens), usd_text(row.cost_usd))
+        (row.label, f"{row.count:,}", count(row.input_tokens), count(row.output_tokens), usd_text(row.cost_usd))
         for row in grouping.rows
     ]
     return Description(
@@ -181,10 +180,6 @@ def _quantiles(each: Slice) -> Sequence[str]:
     about = "" if each.exact else "~"
     values = (each.p50_s, each.p95_s, each.p99_s)
     return _minute(each.start), *("-" if value is None else f"{about}{seconds_text(value)}" for value in values)
-
-
-def _count(value: int | None) -> str:
-    return "-" if value is None else f"{value:,}"
 
 
 def _minute(time: datetime) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from io import StringIO
+from typing import Any
 
 from rich import box
 from rich.console import Console
@@ -15,16 +16,14 @@ from rich.table import Table
 from rich.text import Text
 
 from mlflow_trace_exporter.domain.quantiles import RELATIVE_ERROR
-from mlflow_trace_exporter.reports.report import Report, Row
+from mlflow_trace_exporter.reports.columns import cells, columns, heads, seconds
+from mlflow_trace_exporter.reports.report import Report
+from mlflow_trace_exporter.reports.rows import Row
 from mlflow_trace_exporter.reports.trace_lines import TraceLine
 
 WIDE = 10_000
 """The width for output that does not go to a terminal, so that nothing is wrapped or cut."""
 
-LEFT_OUT_FIRST = ("cache read", "input", "output", "max", "p50", "p99")
-"""The columns that are left out, in this order, if a terminal is too narrow."""
-
-NUMBERS = ("errors", "p50", "p95", "p99", "max", "input", "output", "cache read", "tokens", "cost")
 LINES = ("start", "duration", "state", "environment", "version", "trace name", "user", "trace")
 
 
@@ -67,14 +66,18 @@ def as_json(report: Report, left_out: int) -> str:
 def as_csv(report: Report) -> str:
     """The rows as CSV with a header, or the total if there is no ``by``. Spreadsheets do not take any text in it for a
     formula, see ``_defused``."""
-    rows = [
-        {**row.as_dict(), **{name: _defused(value) for name, value in row.key.items()}} for row in shown_rows(report)
-    ]
+    rows = [_csv_row(row) for row in shown_rows(report)]
     text = StringIO()
     writer = csv.DictWriter(text, list(rows[0]) if rows else [*report.by, *report.total.as_dict()], lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue()
+
+
+def _csv_row(row: Row) -> dict[str, Any]:
+    """A row whose cells are texts and numbers. How often there is which value is a JSON object."""
+    found = {**row.as_dict(), **{name: _defused(value) for name, value in row.key.items()}}
+    return found if row.opinions is None else {**found, "values": json.dumps(row.opinions.values, ensure_ascii=False)}
 
 
 def _defused(text: str) -> str:
@@ -124,15 +127,14 @@ def _print_tables(report: Report, console: Console, markdown: bool, left_out: in
     if not report.total.traces:
         return
     console.print()
-    rows = [(*row.key.values(), *numbers(row)) for row in shown_rows(report)]
-    total = [("total", *[""] * (len(report.by) - 1), *numbers(report.total))] if len(report.rows) > 1 else []
-    head = (*(name.replace("_", " ") for name in report.by), report.total.unit, *NUMBERS)
-    table, without = _fitting(console, _Cells(head, [*rows, *total], len(report.by), bool(total)), markdown, width)
+    found = rows_of(report)
+    left_out_first = columns(report.total.unit).left_out_first
+    table, without = _fitting(console, found, left_out_first, markdown, width)
     console.print(table)
     for title, lines in (("slowest", report.slowest), ("latest errors", report.errors)):
         if lines:
             console.print(f"\n{title}\n")
-            console.print(_table(_Cells(LINES, list(map(line_cells, lines)), len(LINES), False), markdown))
+            console.print(_table(Cells(LINES, list(map(line_cells, lines)), len(LINES), False), markdown))
     remarks = list(notes(report))
     if left_out:
         remarks.insert(0, f"{left_out:,} more rows are not shown; set --top to show more")
@@ -144,6 +146,9 @@ def _print_tables(report: Report, console: Console, markdown: bool, left_out: in
 
 def _counted(total: Row) -> str:
     """How many of what the report is about."""
+    if total.opinions is not None:
+        of, among = total.opinions.assessed_traces, total.opinions.finished_traces
+        return f"{total.traces:,} assessments of {of:,} of {among:,} finished traces"
     what = {
         "traces": "finished traces",
         "calls": "calls of models in finished traces",
@@ -164,7 +169,7 @@ def notes(report: Report) -> Iterable[str]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Cells:
+class Cells:
     """The cells of a table. The first ``texts`` columns contain text, the others numbers. ``total``: whether the last
     row is a total."""
 
@@ -173,29 +178,40 @@ class _Cells:
     texts: int
     total: bool
 
-    def without(self, names: Sequence[str]) -> "_Cells":
+    def without(self, names: Sequence[str]) -> "Cells":
         """A copy without some of the number columns."""
         kept = [at for at, name in enumerate(self.head) if at < self.texts or name not in names]
         rows = [[row[at] for at in kept] for row in self.rows]
         return replace(self, head=[self.head[at] for at in kept], rows=rows)
 
 
-def _fitting(console: Console, cells: _Cells, markdown: bool, width: int) -> tuple[Table, Sequence[str]]:
+def rows_of(report: Report) -> Cells:
+    """The rows and, if there are several, their total."""
+    unit = report.total.unit
+    rows = [(*row.key.values(), *cells(row)) for row in shown_rows(report)]
+    total = [("total", *[""] * (len(report.by) - 1), *cells(report.total))] if len(report.rows) > 1 else []
+    head = (*(name.replace("_", " ") for name in report.by), *heads(unit))
+    return Cells(head, [*rows, *total], len(report.by) + len(columns(unit).texts), bool(total))
+
+
+def _fitting(
+    console: Console, found: Cells, left_out_first: Sequence[str], markdown: bool, width: int
+) -> tuple[Table, Sequence[str]]:
     """A table that fits into ``width`` if leaving out columns helps, and the names of the columns left out."""
-    for number in range(len(LEFT_OUT_FIRST) + 1):
-        without = LEFT_OUT_FIRST[:number]
-        table = _table(cells.without(without), markdown)
+    for number in range(len(left_out_first) + 1):
+        without = left_out_first[:number]
+        table = _table(found.without(without), markdown)
         if Measurement.get(console, console.options, table).maximum <= width:
             return table, without
-    return _table(cells, markdown), ()
+    return _table(found, markdown), ()
 
 
-def _table(cells: _Cells, markdown: bool) -> Table:
+def _table(found: Cells, markdown: bool) -> Table:
     table = Table(box=box.MARKDOWN if markdown else box.SIMPLE_HEAD, pad_edge=markdown, show_edge=markdown)
-    for at, name in enumerate(cells.head):
-        table.add_column(Text(name), justify="left" if at < cells.texts else "right", no_wrap=True)
-    for at, row in enumerate(cells.rows):
-        last_before_total = cells.total and not markdown and at == len(cells.rows) - 2
+    for at, name in enumerate(found.head):
+        table.add_column(Text(name), justify="left" if at < found.texts else "right", no_wrap=True)
+    for at, row in enumerate(found.rows):
+        last_before_total = found.total and not markdown and at == len(found.rows) - 2
         table.add_row(*(_cell(text, markdown) for text in row), end_section=last_before_total)
     return table
 
@@ -205,29 +221,11 @@ def _cell(text: str, markdown: bool) -> Text:
     return Text(re.sub(r"[\\|<>*`\[\]]", r"\\\g<0>", text) if markdown else text)
 
 
-def numbers(row: Row) -> tuple[str, ...]:
-    """The cells of a row, as NUMBERS names them."""
-    errors = "-" if row.error_rate is None else f"{row.errors:,} ({row.error_rate:.1%})"
-    about = "" if row.exact else "~"
-    quantiles = (_seconds(value, about) for value in (row.p50_s, row.p95_s, row.p99_s))
-    tokens = (row.input_tokens, row.output_tokens, row.cache_read_input_tokens, row.total_tokens)
-    cost = "-" if row.cost_usd is None else f"${row.cost_usd:,.4f}"
-    return (f"{row.traces:,}", errors, *quantiles, _seconds(row.max_s), *map(_count, tokens), cost)
-
-
-def _seconds(value: float | None, about: str = "") -> str:
-    return "-" if value is None else f"{about}{value:,.2f}s"
-
-
-def _count(value: int | None) -> str:
-    return "-" if value is None else f"{value:,}"
-
-
 def line_cells(line: TraceLine) -> tuple[str, ...]:
     """The cells of a trace, as LINES names them."""
     return (
         f"{line.start:%Y-%m-%d %H:%M:%S}",
-        _seconds(line.duration_s),
+        seconds(line.duration_s),
         line.state,
         line.environment,
         line.version,

@@ -58,7 +58,7 @@ def test_other_spans_are_added_up_by_type_and_name() -> None:
 
 
 def test_calls_and_other_spans_cannot_be_combined() -> None:
-    with pytest.raises(ArgumentError, match="by: model and span_type are of different spans"):
+    with pytest.raises(ArgumentError, match="by: model and span_type are of different parts of a trace"):
         unit_of(["environment", "model", "span_type"])
 
 
