@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from click.testing import Result
 
-from mlflow_trace_exporter import make_report
+from mlflow_trace_exporter import check_health, make_report
 from tests.support.commands import config_file, invoke
 from tests.support.real import Mlflow, Trace, now_ms
 
@@ -67,3 +67,94 @@ def test_a_report_by_assessment(assessed: Assessed, tmp_path: Path) -> None:
 def test_a_report_without_assessments_says_so(assessed: Assessed, tmp_path: Path) -> None:
     done = assessed.run(tmp_path, "report", "--by=assessment", "--until=1h")
     assert done.stdout.startswith("0 assessments of 0 of 0 finished traces from ")
+
+
+QUALITY = {
+    "environment": "production",
+    "min_traces": 2,
+    "quality": [
+        {"assessment": "correctness", "good": ["no"], "ratio": "25%"},
+        {"assessment": "relevance", "at_least": 0.6, "ratio": "50%"},
+    ],
+}
+HEALTH = ("health", "--environment=production", "--min-traces=2")
+
+
+@pytest.mark.parametrize(("ratio", "code", "word"), [("70%", 0, "within"), ("71%", 1, "breached")])
+def test_health_checks_the_share_of_good_assessments(
+    assessed: Assessed, tmp_path: Path, ratio: str, code: int, word: str
+) -> None:
+    done = assessed.run(tmp_path, *HEALTH, f"--good=correctness={ratio}")
+    assert done.exit_code == code, done.output
+    name = f"{assessed.experiment} in production"
+    assert done.stdout.splitlines()[0] == f"{word}: {name}: correctness 70% good, at least {ratio}"
+    found = assessed.run(tmp_path, *HEALTH, f"--good=correctness={ratio}", "--format=json")
+    (checked,) = json.loads(found.stdout)["environments"][0]["checks"]
+    assert checked == {
+        "what": "correctness",
+        "unit": "ratio",
+        "traces": 10,
+        "measured": 0.7,
+        "threshold": float(ratio.removesuffix("%")) / 100,
+        "at_least": True,
+        "breached": bool(code),
+    }
+
+
+def test_health_takes_what_is_good_from_the_objective(assessed: Assessed, tmp_path: Path) -> None:
+    done = assessed.run(tmp_path, *HEALTH, "--good=correctness=35%", "--good=relevance=40%", objectives=[QUALITY])
+    assert done.exit_code == 1
+    breached, within, _ = done.stdout.splitlines()
+    assert breached.endswith("correctness 30% good, at least 35%")
+    assert within.endswith("relevance 50% good, at least 40%"), "a failed scorer is neither good nor bad"
+
+
+def test_health_checks_the_quality_objectives_of_the_configuration(assessed: Assessed, tmp_path: Path) -> None:
+    done = assessed.run(tmp_path, "health", objectives=[QUALITY])
+    within, summary = done.stdout.splitlines()
+    assert within.endswith(": correctness 30% good, at least 25%, relevance 50% good, at least 50%")
+    assert (done.exit_code, summary.split(":")[0]) == (0, "healthy")
+    strict = {**QUALITY, "min_traces": 3}
+    assert assessed.run(tmp_path, "health", objectives=[strict]).exit_code == 3, "relevance has two scores"
+
+
+def test_health_does_not_guess_which_scores_are_good(assessed: Assessed, tmp_path: Path) -> None:
+    done = assessed.run(tmp_path, *HEALTH, "--good=relevance=50%")
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert "--good: 'relevance' has scores, and it is not known which are good; set at_least in an obj" in done.stderr
+
+
+def test_health_with_too_few_assessments_says_which_there_are(assessed: Assessed, tmp_path: Path) -> None:
+    done = assessed.run(tmp_path, "health", "--environment=production", "--good=corectness=90%", "--min-traces=10")
+    assert done.exit_code == 3
+    assert done.stdout.splitlines()[0].endswith(
+        "corectness not checked: measured on 0 of 10 traces, fewer than 10 (--min-traces); did you mean correctness?;"
+        " existing assessments: correctness, relevance"
+    )
+
+
+def test_check_health_is_the_same_from_python(assessed: Assessed, tmp_path: Path) -> None:
+    file = config_file(tmp_path, assessed.mlflow, assessed.experiment)
+    found = check_health(environments="staging", good={"correctness": 0.9}, min_traces=1, config=file)
+    ((check,),) = (each.checks for each in found.environments)
+    assert (check.what, check.measured, check.traces, check.breached) == ("correctness", 1.0, 1, False), "true is good"
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (["correctness"], "'correctness' is not a name with a ratio, such as correctness=90%"),
+        (["=90%"], "'=90%' is not a name with a ratio"),
+        (["correctness=90"], "'90' is not a ratio between 0 and 1"),
+        (["correctness=best"], "is not a ratio between 0 and 1"),
+        (["a=90%", "a=80%"], "'a' has two ratios; write one"),
+        (["a=90%", "a =80%"], "two names are the same"),
+    ],
+)
+def test_health_explains_a_mistake_in_the_flag(
+    assessed: Assessed, tmp_path: Path, given: list[str], words: str
+) -> None:
+    done = assessed.run(tmp_path, *HEALTH, *(f"--good={each}" for each in given))
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert words in done.stderr
+    assert "--good" in done.stderr

@@ -295,6 +295,7 @@ def test_json_says_all_of_it(checked: Checked, tmp_path: Path) -> None:
                 "traces": 20,
                 "measured": 0.05,
                 "threshold": 0.04,
+                "at_least": False,
                 "breached": True,
             }
         ],

@@ -12,6 +12,7 @@ import click
 from mlflow_trace_exporter import logs
 from mlflow_trace_exporter.domain.durations import parse_duration
 from mlflow_trace_exporter.errors import ArgumentError, UserError
+from mlflow_trace_exporter.settings import config
 from mlflow_trace_exporter.shown import shown
 
 T = TypeVar("T")
@@ -30,6 +31,19 @@ def read_by(read: Callable[[Any], T]) -> Callable[[click.Context, click.Paramete
 
 
 duration = read_by(parse_duration)
+
+
+def shares(given: tuple[str, ...]) -> dict[str, float]:
+    """Parse ratios with a name each, such as correctness=90%. Raises ValueError for anything else."""
+    found: dict[str, float] = {}
+    for each in given:
+        name, _, ratio = each.rpartition("=")
+        if not name.strip():
+            raise ValueError(f"{shown(each)!r} is not a name with a ratio, such as correctness=90%")
+        if name in found:
+            raise ValueError(f"{shown(name)!r} has two ratios; write one")
+        found[name] = config.parse_ratio(ratio)
+    return found
 
 
 def seconds(given: timedelta | None) -> float | None:

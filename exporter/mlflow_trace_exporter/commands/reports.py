@@ -57,6 +57,15 @@ if TYPE_CHECKING:  # it imports mlflow, which --help should not wait for
     "--p95", metavar="DURATION", callback=flags.duration, help="Highest acceptable 95th percentile latency, such as 5s."
 )
 @click.option(
+    "--good",
+    multiple=True,
+    metavar="NAME=RATIO",
+    callback=flags.read_by(flags.shares),
+    help="Lowest acceptable share of good assessments of this name, such as correctness=90%. Good are the values of the"
+    " quality objective of the application in the configuration; without one, the words yes, true, good and correct."
+    " Scores need an objective with at_least. Can be repeated.",
+)
+@click.option(
     "--min-traces",
     type=click.IntRange(1),
     help="Fewer traces are not significant (exit code 3).  [default: that of the objective, or 20]",
@@ -67,24 +76,27 @@ def health(
     lookback: timedelta,
     error_rate: float | None,
     p95: timedelta | None,
+    good: dict[str, float],
     min_traces: int | None,
     form: str,
     **names: tuple[str, ...],
 ) -> None:
     """Check recent traces against thresholds. For cron, Airflow and deployment gates.
 
-    Each experiment is checked by itself, in each environment. Without --error-rate and --p95, the objectives of the
-    configuration apply. Without a configuration file, these are 5% errors and 95% of traces within 5 s, in production.
+    Each experiment is checked by itself, in each environment. Without --error-rate, --p95 and --good, the objectives of
+    the configuration apply. Without a configuration file, these are 5% errors and 95% of traces within 5 s, in
+    production.
 
     \b
     Examples:
       mlflow-trace-exporter health --experiment chatbot --environment production --error-rate 5% --p95 5s
+      mlflow-trace-exporter health --environment production --good correctness=90% --lookback 6h
       mlflow-trace-exporter health --config.file=exporter.yml --format json
 
     \b
     Exit codes:
       0  healthy
-      1  breached: a value is above its threshold
+      1  breached: a value is worse than its threshold
       2  could not be checked: invalid flag or configuration, or MLflow cannot be read
       3  too few traces for a significant result
     """
@@ -99,6 +111,7 @@ def health(
                 lookback=lookback,
                 error_rate=error_rate,
                 p95_s=flags.seconds(p95),
+                good=good,
                 min_traces=min_traces,
                 config=settings,
                 progress=progress,

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal
 
 from mlflow_trace_exporter import wiring
@@ -20,6 +21,7 @@ from mlflow_trace_exporter.domain.trace import State
 from mlflow_trace_exporter.errors import ArgumentError, UserError
 from mlflow_trace_exporter.reports import arguments, presence, report, subjects, tallies
 from mlflow_trace_exporter.reports.health import Health, Names, health
+from mlflow_trace_exporter.reports.ratings import quality_for
 from mlflow_trace_exporter.reports.report import DEFAULT_BY, Report, Wanted
 from mlflow_trace_exporter.settings import config as configuration
 from mlflow_trace_exporter.settings.config import Config
@@ -107,6 +109,7 @@ def check_health(  # noqa: PLR0913 - each argument is independent
     environments: str | Sequence[str] = (),
     error_rate: float | None = None,
     p95_s: float | None = None,
+    good: Mapping[str, float] = MappingProxyType({}),
     min_traces: int | None = None,
     config: Settings = None,
     progress: Progress = no_progress,
@@ -114,12 +117,15 @@ def check_health(  # noqa: PLR0913 - each argument is independent
     """Check the finished traces that started in the last ``lookback`` against thresholds, by application (MLflow
     experiment) and environment.
 
-    The thresholds are ``error_rate`` (a ratio) and ``p95_s`` (seconds). Without both, they are the objectives of the
-    configuration. ``experiments`` and ``environments``: which to check; by default those that the objectives name.
-    ``min_traces``: a result from fewer traces is not significant; the default is that of the objective, or 20.
+    The thresholds are ``error_rate`` (a ratio), ``p95_s`` (seconds) and ``good``: by name of an assessment, the lowest
+    share of good ones, as in ``{"correctness": 0.9}``. Which words and scores are good is set by the quality objective
+    of the application in the configuration; without one, the words yes, true, good and correct are. Without any
+    threshold, the objectives of the configuration apply. ``experiments`` and ``environments``: which to check; by
+    default those that the objectives name. ``min_traces``: a result from fewer traces is not significant; the default
+    is that of the objective, or 20.
 
-    Raises UserError for an invalid argument and for an application or environment without thresholds, and PollError if
-    MLflow cannot be read.
+    Raises UserError for an invalid argument, for an application or environment without thresholds, and if it is not
+    known which scores are good; PollError if MLflow cannot be read.
     """
     settings = _settings(config)
     asked = _asked(
@@ -130,6 +136,7 @@ def check_health(  # noqa: PLR0913 - each argument is independent
             None if error_rate is None else _ratio("error_rate", error_rate),
             None if p95_s is None else arguments.seconds("p95_s", p95_s, 0.001),
             None if min_traces is None else arguments.count("min_traces", min_traces, 1),
+            _shares("good", good),
         ),
     )
     query = Query(*times(lookback, "now", "lookback"))
@@ -160,11 +167,12 @@ class Thresholds:
     error_rate: float | None
     p95_s: float | None
     min_traces: int | None
+    good: Mapping[str, float]
 
     @property
     def are_set(self) -> bool:
         """Whether there is a threshold."""
-        return self.error_rate is not None or self.p95_s is not None
+        return self.error_rate is not None or self.p95_s is not None or bool(self.good)
 
     def put_into(self, objective: Objective) -> Objective:
         """The objective with these thresholds."""
@@ -177,6 +185,7 @@ class Thresholds:
                 latency_s=self.p95_s,
                 latency_ratio=latency_ratio,
                 min_traces=objective.min_traces,
+                quality=tuple(quality_for(*each, objective.quality) for each in self.good.items()),
             )
         return objective if self.min_traces is None else replace(objective, min_traces=self.min_traces)
 
@@ -213,7 +222,8 @@ def _without_objective(experiment: str | None, environment: str | None) -> str:
     if experiment is None and environment is None:
         return "nothing to check: the objectives use only globs; name an environment or an experiment"
     names = [f"{label} {name!r}" for label, name in (("experiment", experiment), ("environment", environment)) if name]
-    remedy = "set an error rate or a p95 as the threshold" if environment else "name an environment, and a threshold"
+    thresholds = "an error rate, a p95 or a share of good assessments"
+    remedy = f"set {thresholds} as the threshold" if environment else "name an environment, and a threshold"
     return f"{' in '.join(names)} has no objective in the configuration; {remedy}"
 
 
@@ -249,6 +259,16 @@ def _ratio(name: str, value: Any) -> float:
         )
     except ValueError as error:
         raise ArgumentError(name, str(error)) from None
+
+
+def _shares(name: str, value: Any) -> dict[str, float]:
+    """Ratios by the name of an assessment."""
+    if not isinstance(value, Mapping):
+        raise ArgumentError(name, f"{value!r} does not name assessments and ratios, as in {{'correctness': 0.9}}")
+    found = {arguments.label(name, each): _ratio(name, ratio) for each, ratio in value.items()}
+    if len(found) < len(value):
+        raise ArgumentError(name, "two names are the same without surrounding spaces")
+    return found
 
 
 def _require_callable(progress: Any) -> None:

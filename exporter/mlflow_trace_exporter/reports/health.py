@@ -1,7 +1,7 @@
 """`health`: checks recent traces against thresholds. For cron, Airflow and deployment gates."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from enum import Enum
 from itertools import product
@@ -10,6 +10,9 @@ from mlflow_trace_exporter.domain.globs import ANY, is_name
 from mlflow_trace_exporter.domain.labels import PLACE_LABELS, Labels, LabelValues
 from mlflow_trace_exporter.domain.moments import utc
 from mlflow_trace_exporter.domain.objectives import Objective, Objectives
+from mlflow_trace_exporter.domain.trace import TraceRecord
+from mlflow_trace_exporter.listed import did_you_mean, few
+from mlflow_trace_exporter.reports.ratings import Ratings
 from mlflow_trace_exporter.reports.rows import Tally
 from mlflow_trace_exporter.reports.subjects import of_trace
 from mlflow_trace_exporter.tracking.query import Library, Progress, Query, no_progress
@@ -29,31 +32,36 @@ class Verdict(Enum):
 @dataclass(frozen=True, slots=True)
 class Check:
     """One ``measured`` value with its ``threshold``. ``traces``: how many it was measured on. ``measured`` is None if
-    there are none. ``unit``: ratio, s or USD."""
+    there are none. ``unit``: ratio, s or USD. ``at_least``: the threshold is the lowest good value, not the highest;
+    then ``what`` is the name of assessments, and the value is the share of good ones."""
 
     what: str
     unit: str
     traces: int
     measured: float | None
     threshold: float
+    at_least: bool = False
 
     @property
     def breached(self) -> bool:
-        """Whether the value is above the threshold."""
-        return self.measured is not None and self.measured > self.threshold
+        """Whether the value is on the wrong side of the threshold."""
+        if self.measured is None:
+            return False
+        return self.measured < self.threshold if self.at_least else self.measured > self.threshold
 
 
 @dataclass(frozen=True, slots=True)
 class EnvironmentHealth:
     """The checks of an application (an MLflow experiment) in an environment. A check on fewer than ``min_traces``
     traces is not significant. ``experiment`` is ANY if no application has traces in the environment, ``environment`` if
-    the application has none in any."""
+    the application has none in any. ``assessments``: the names of those that the traces have."""
 
     experiment: str
     environment: str
     traces: int
     min_traces: int
     checks: tuple[Check, ...]
+    assessments: tuple[str, ...] = ()
 
     @property
     def verdict(self) -> Verdict:
@@ -83,6 +91,19 @@ class Health:
         return next((each for each in ranked if each in verdicts), Verdict.HEALTHY)
 
 
+@dataclass(slots=True)
+class Measured:
+    """Running totals of the traces of an application in an environment."""
+
+    tally: Tally = field(default_factory=Tally)
+    ratings: Ratings = field(default_factory=Ratings)
+
+    def add(self, record: TraceRecord, objective: Objective) -> None:
+        """Add a finished trace."""
+        self.tally.add(of_trace(record))
+        self.ratings.add(record, objective.quality)
+
+
 Names = tuple[str | None, str | None]
 """An application and an environment that are asked for; None: any."""
 
@@ -94,23 +115,24 @@ def health(
 
     ``asked``: the objectives that can be used for these names. The names, and those in the objectives, are expected to
     have traces: if no application in an environment has, or no environment of an application, the result says so.
-    Raises PollError.
+    Raises PollError, and ArgumentError if it is not known which scores are good.
     """
-    found: dict[LabelValues, Tally] = {}
+    found: dict[LabelValues, Measured] = {}
     checked: dict[LabelValues, Objective] = {}
     for names, objectives in asked.items():
         for labels in _to_read(names, objectives):
             of_it = replace(query, labels={**query.labels, **labels})
             for record, values in library.read(of_it, progress):
                 place = tuple(values[name] for name in PLACE_LABELS)
-                if objectives.of(*place).has_threshold:
-                    found.setdefault(place, Tally()).add(of_trace(record))
-                    checked[place] = objectives.of(*place)
+                objective = objectives.of(*place)
+                if objective.has_threshold:
+                    found.setdefault(place, Measured()).add(record, objective)
+                    checked[place] = objective
     expected = [item for each in asked.items() for item in _expected(*each)]
     missing = {place: each for place, each in reversed(expected) if not _is_among(place, found)}
     days = (query.until_ms - query.since_ms) / 1000 / DAY_S
     places = sorted({*checked, *missing})
-    results = [judge(each, (checked | missing)[each], found.get(each, Tally()), days) for each in places]
+    results = [judge(each, (checked | missing)[each], found.get(each, Measured()), days) for each in places]
     return Health(utc(query.since_ms), utc(query.until_ms), tuple(results))
 
 
@@ -138,11 +160,12 @@ def _is_among(place: LabelValues, found: Iterable[LabelValues]) -> bool:
     return any(all(name in (ANY, other) for name, other in zip(place, each, strict=True)) for each in found)
 
 
-def judge(place: LabelValues, objective: Objective, tally: Tally, days: float) -> EnvironmentHealth:
+def judge(place: LabelValues, objective: Objective, measured: Measured, days: float) -> EnvironmentHealth:
     """Compare the traces of an application in an environment, which span ``days``, with an objective."""
     experiment, environment = place
-    checks = tuple(_checks(tally, objective, days))
-    return EnvironmentHealth(experiment, environment, tally.traces, objective.min_traces, checks)
+    checks = (*_checks(measured.tally, objective, days), *_quality_checks(measured.ratings, objective))
+    names = tuple(sorted(measured.ratings.names))
+    return EnvironmentHealth(experiment, environment, measured.tally.traces, objective.min_traces, checks, names)
 
 
 def _checks(tally: Tally, objective: Objective, days: float) -> Iterator[Check]:
@@ -159,6 +182,12 @@ def _checks(tally: Tally, objective: Objective, days: float) -> Iterator[Check]:
         yield Check("cost per day", "USD", tally.costs, measured, objective.cost_usd_per_day)
 
 
+def _quality_checks(ratings: Ratings, objective: Objective) -> Iterator[Check]:
+    for quality in objective.quality:
+        rated = ratings.of(quality)
+        yield Check(quality.assessment, "ratio", rated.traces, rated.ratio, quality.ratio, at_least=True)
+
+
 def lines(found: Health, least: Callable[[EnvironmentHealth], str]) -> Iterator[str]:
     """The text output. Each breach and each check that is not significant has its own line. The other checks of an
     application in an environment share one line. A summary follows. ``least`` names the setting that min_traces is
@@ -171,7 +200,7 @@ def lines(found: Health, least: Callable[[EnvironmentHealth], str]) -> Iterator[
         for check in too_few:
             yield (
                 f"too few traces: {name}: {check.what} not checked: {_traces(check, each)}, fewer than"
-                f" {each.min_traces} ({least(each)})"
+                f" {each.min_traces} ({least(each)}){_existing(check, each)}"
             )
         if within := ", ".join(_of(check) for check in said if not check.breached):
             yield f"within: {name}: {within}"
@@ -188,8 +217,17 @@ def _traces(check: Check, of: EnvironmentHealth) -> str:
     return f"{check.traces:,} trace{'' if check.traces == 1 else 's'}"
 
 
+def _existing(check: Check, of: EnvironmentHealth) -> str:
+    """The assessments that the traces have, where none has the name that is checked."""
+    if not check.at_least or check.traces or not of.assessments or check.what in of.assessments:
+        return ""
+    return f"{did_you_mean(check.what, of.assessments)}; existing assessments: {few(of.assessments)}"
+
+
 def _of(check: Check) -> str:
     measured = "unknown" if check.measured is None else _amount(check.measured, check.unit)
+    if check.at_least:
+        return f"{check.what} {measured} good, at least {_amount(check.threshold, check.unit)}"
     return f"{check.what} {measured}, at most {_amount(check.threshold, check.unit)}"
 
 

@@ -91,6 +91,10 @@ HEALTH: dict[str, tuple[Any, ...]] = {
     "environments": (*NO_NAMES, "", " ", ["production", ""]),
     "error_rate": (*NO_NUMBERS, 0, 1, 500, 10**400, "500%", "", "nan"),
     "p95_s": (*NO_NUMBERS, 0, 1e300, 10**400),
+    "good": (
+        *("correctness", ["correctness"], 0.9, None, Odd(), {"": 0.9}, {5: 0.9}, {"a": 0.9, " a": 0.8}),
+        *({"a": each} for each in (0, 1, 90, "90", None, True, Odd())),
+    ),
     "min_traces": (*NO_NUMBERS, 0, 2.5),
     "config": REPORT["config"],
     "progress": REPORT["progress"],
@@ -134,6 +138,7 @@ def test_a_mistake_is_told_with_the_name_of_the_argument(function: Any, name: st
         (check_health, {"lookback": OwnDivision(minutes=30)}),
         (check_health, {"error_rate": np.float32(0.05), "p95_s": np.int64(5), "min_traces": np.int32(5)}),
         (check_health, {"error_rate": "5%", "environments": (name for name in ("production", "staging"))}),
+        (check_health, {"good": {"correctness": "90%", "tone": np.float32(0.5)}, "environments": "production"}),
     ],
     ids=lambda each: each.__name__ if callable(each) else " ".join(each),
 )
