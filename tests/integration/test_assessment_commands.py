@@ -1,16 +1,19 @@
 """What the commands say about assessments, with a real MLflow server."""
 
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 from click.testing import Result
 
 from mlflow_trace_exporter import check_health, make_report
+from mlflow_trace_exporter.web.trace_list import MAX_LOOKED_AT
 from tests.support.commands import config_file, invoke
-from tests.support.real import Mlflow, Trace, now_ms
+from tests.support.real import Exporter, Mlflow, Trace, eventually, now_ms
 
 PRODUCTION = {"environment": "production", "app_version": "1.4.0"}
 STAGING = {"environment": "staging", "app_version": "1.4.0"}
@@ -158,3 +161,47 @@ def test_health_explains_a_mistake_in_the_flag(
     assert (done.exit_code, done.stdout) == (2, "")
     assert words in done.stderr
     assert "--good" in done.stderr
+
+
+def ids(page: str) -> list[str]:
+    return re.findall(r"/traces/(tr-\w+)\"", page)
+
+
+def test_the_page_of_traces_finds_those_that_an_alert_is_about(assessed: Assessed, tmp_path: Path) -> None:
+    mlflow, made = assessed.mlflow, assessed.traces
+    settings = {
+        "mlflow": {"tracking_uri": mlflow.uri, "experiments": assessed.experiment},
+        "poll": {"interval": "1s", "start": "1h"},
+    }
+
+    def page(**query: str) -> str:
+        return requests.get(f"{exporter.url}/traces", params=query, timeout=30).text
+
+    with Exporter(tmp_path, settings).running() as exporter:
+        shown = page(assessment="correctness", value="no")
+        assert ids(shown) == made[7:10]
+        assert shown.count("correctness no (llm_judge)") == 2 * 3, "one of them was yes before"
+        assert ids(page(assessment="correctness", source="human")) == [made[10]]
+        assert ids(page(assessment="relevance", value="1")) == [made[1]]
+        assert ids(page(assessment="relevance")) == made[:3]
+        name = 'mlflow_traces_assessed_total{assessment="relevance"'
+        eventually(lambda: any(each.startswith(name) for each in exporter.samples()), "assessments are counted")
+        assert '<option value="relevance">' in page()
+
+
+def test_mlflow_searches_for_assessments_among_many_traces(mlflow: Mlflow, tmp_path: Path) -> None:
+    """The page looks at no more than 5,000 traces."""
+    experiment, at_ms = mlflow.experiment(), now_ms() - 600_000
+    names = {"correctness": "no", "my check.v2": True, "a/b:c@d-e_f": "a b", "status": "x"}
+    made = dict(zip(names, mlflow.insert(experiment, [Trace(at_ms)] * len(names)), strict=True))
+    for name, value in names.items():
+        mlflow.assess(made[name], name, value)
+    mlflow.insert(experiment, [Trace(at_ms + 1 + at) for at in range(MAX_LOOKED_AT + 1)])
+    settings = {"mlflow": {"tracking_uri": mlflow.uri, "experiments": experiment}}
+    with Exporter(tmp_path, settings).running() as exporter:
+        for name, value in names.items():
+            query = {"assessment": name, "value": str(value).casefold()}
+            found = requests.get(f"{exporter.url}/traces", params=query, timeout=30).text
+            assert ids(found) == [made[name]], name
+        query = {"assessment": "correctness", "value": "yes"}
+        assert ids(requests.get(f"{exporter.url}/traces", params=query, timeout=30).text) == []

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from mlflow_trace_exporter.commands.cli import cli
-from mlflow_trace_exporter.domain.labels import INSIDE_NAMES
+from mlflow_trace_exporter.domain.labels import ASSESSMENT_NAMES, INSIDE_NAMES
 from mlflow_trace_exporter.errors import Reason
 from mlflow_trace_exporter.metrics.status import STATUS_FAMILIES
 from mlflow_trace_exporter.settings import config
@@ -202,6 +202,7 @@ def test_the_parameters_of_traces() -> None:
         "experiment",
         "labels.extra",
         *INSIDE_NAMES,
+        *ASSESSMENT_NAMES,
         *PARAMETERS,
     }
 

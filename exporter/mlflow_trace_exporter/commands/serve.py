@@ -18,7 +18,12 @@ from mlflow_trace_exporter.addresses import without_credentials
 from mlflow_trace_exporter.counting.ledger import Ledger
 from mlflow_trace_exporter.counting.ledger_connection import LedgerDamagedError
 from mlflow_trace_exporter.counting.poller import Clock, Poller
-from mlflow_trace_exporter.domain.labels import INSIDE_LABELS, INSIDE_NAMES
+from mlflow_trace_exporter.domain.labels import (
+    ASSESSMENT_SOURCE_LABELS,
+    ASSESSMENT_VALUE_LABELS,
+    INSIDE_LABELS,
+    INSIDE_NAMES,
+)
 from mlflow_trace_exporter.errors import PollError, UserError
 from mlflow_trace_exporter.metrics.exposition import Exposition
 from mlflow_trace_exporter.metrics.status import Build, Reload, Snapshot, Status
@@ -27,11 +32,12 @@ from mlflow_trace_exporter.settings.config import Config
 from mlflow_trace_exporter.settings.web_config import WebConfigFile
 from mlflow_trace_exporter.tracking.client import CLIENT_VERSION
 from mlflow_trace_exporter.tracking.features import Feature
+from mlflow_trace_exporter.tracking.query import assessment_term
 from mlflow_trace_exporter.tracking.source import MlflowSource
 from mlflow_trace_exporter.tracking.span_source import with_inside
 from mlflow_trace_exporter.web import server, trace_list, trace_page
 from mlflow_trace_exporter.web.routes import Site, application
-from mlflow_trace_exporter.web.trace_search import Newest
+from mlflow_trace_exporter.web.trace_search import Newest, understands
 from mlflow_trace_exporter.wiring import (
     label_rules,
     mlflow_pages,
@@ -125,13 +131,17 @@ class Service:
         inside_names = INSIDE_NAMES if settings.spans.enabled else ()
         question = trace_list.Question.parse(query, rules.all_names, now_ms(), inside_names)
         has = source.features()
-        searches = question.searches(rules, objectives, has.get(Feature.LIKE, False))
+        like = has.get(Feature.LIKE, False)
+        term = assessment_term(question.assessed) if like else None
+        more = [term] if term is not None and understands(source, term) else []
+        searches = question.searches(rules, objectives, like, more)
         steps = trace_list.steps(question, searches, has.get(Feature.END_TIME_FILTER, False))
         newest = Newest(source, steps, question.experiment)
         look_inside = partial(with_inside, source.spans)
         records = trace_list.answer(question, newest, rules, objectives, settings.mlflow.traffic, look_inside)
         found = trace_page.Found(records, newest.ended_early)
-        label_sets = (*(INSIDE_LABELS if inside_names else ()), rules.names)
+        of_assessments = (ASSESSMENT_VALUE_LABELS, ASSESSMENT_SOURCE_LABELS) if settings.assessments.enabled else ()
+        label_sets = (*(INSIDE_LABELS if inside_names else ()), *of_assessments, rules.names)
         known = trace_page.values_of(label_sets, self.exposition.snapshot.active_ms)
         return trace_page.write(question, found, rules, mlflow_pages(settings), known)
 

@@ -69,6 +69,9 @@ def part_names(label_sets: Iterable[tuple[str, ...]]) -> tuple[str, ...]:
 INSIDE_NAMES = part_names(INSIDE_LABELS)
 """The labels that only series about the inside of traces have."""
 
+ASSESSMENT_NAMES = part_names(ALL_ASSESSMENT_LABELS)
+"""The labels that only series about assessments have: assessment, source and value."""
+
 Labels = Mapping[str, str]
 """The label values of a trace by label name."""
 

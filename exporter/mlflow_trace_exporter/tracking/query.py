@@ -7,7 +7,7 @@ from heapq import merge
 from itertools import groupby, tee
 
 from mlflow_trace_exporter.domain.horizon import Window
-from mlflow_trace_exporter.domain.labels import UNKNOWN, LabelRules, Labels, LabelSource, clean
+from mlflow_trace_exporter.domain.labels import MAX_VALUE_LENGTH, UNKNOWN, LabelRules, Labels, LabelSource, clean
 from mlflow_trace_exporter.domain.trace import State, TraceRecord
 from mlflow_trace_exporter.domain.traffic import Traffic, traffic_of
 from mlflow_trace_exporter.errors import NotUnderstoodError, UserError
@@ -75,7 +75,7 @@ _STATE_TERMS = {State.ERROR: "trace.status = 'ERROR'", State.OK: "trace.status !
 """A trace that MLflow shows as in progress may have ended. Then it counts as OK."""
 
 _MLFLOWS_OWN = {"name", "prompt", "run_id", "text", "timestamp", "execution_time", "end_time"}
-"""Keys that MLflow does not interpret as a tag or metadata of that name (case-insensitive)."""
+"""Keys that MLflow does not interpret as a tag, metadata or assessment of that name (case-insensitive)."""
 
 
 def _lasted(record: TraceRecord, min_ms: int) -> bool:
@@ -117,6 +117,21 @@ def _term(source: LabelSource, text: str) -> str | None:
     if source.key.lower() in _MLFLOWS_OWN:
         return None
     return f"{source.kind}.`{source.key}` LIKE '%{text}%'"
+
+
+def assessment_term(asked: Labels) -> str | None:
+    """A term that matches all traces with an assessment that has these values of ASSESSMENT_NAMES, and possibly others.
+    None if MLflow cannot search for it. MLflow 3.6 or newer understands it.
+
+    MLflow keeps values as JSON, so a word is in quotes, and a truth value is not. A label value is at most as long as
+    the text that it is made of. Scores are not compared: 4 and 4.0 are different texts. MLflow compares the whole name,
+    so one with spaces around it is not found.
+    """
+    name, value = asked.get("assessment", UNKNOWN), asked.get("value", UNKNOWN)
+    if name == UNKNOWN or len(name) >= MAX_VALUE_LENGTH or name.lower() in _MLFLOWS_OWN or not _is_plain(name):
+        return None
+    is_word = value != UNKNOWN and _is_plain(value) and re.search(r"\d", value) is None
+    return f"feedback.`{name}` LIKE '%{value if is_word else ''}%'"
 
 
 def _is_plain(text: str) -> bool:

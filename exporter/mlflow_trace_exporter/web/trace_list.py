@@ -8,7 +8,7 @@ refers to the end of a trace, not to its start: a trace that takes hours never b
 hour. A trace in progress is in any such window.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from itertools import islice
@@ -17,7 +17,7 @@ from math import isfinite
 from mlflow_trace_exporter.domain.admission import OTHER
 from mlflow_trace_exporter.domain.calls import labels_of
 from mlflow_trace_exporter.domain.horizon import AHEAD_MS, Window
-from mlflow_trace_exporter.domain.labels import PLACE_LABELS, LabelRules, Labels, clean
+from mlflow_trace_exporter.domain.labels import ASSESSMENT_NAMES, PLACE_LABELS, LabelRules, Labels, clean
 from mlflow_trace_exporter.domain.moments import LATEST_MS, unix_ms
 from mlflow_trace_exporter.domain.objectives import Objectives
 from mlflow_trace_exporter.domain.trace import State, TraceRecord
@@ -26,6 +26,7 @@ from mlflow_trace_exporter.domain.triage import GIVE_UP_MS
 from mlflow_trace_exporter.metrics.families import MISSING_FIELDS, missing_fields
 from mlflow_trace_exporter.shown import shown
 from mlflow_trace_exporter.tracking.query import label_searches
+from mlflow_trace_exporter.web.assessed import has_assessment
 
 MAX_ROWS = 50
 MAX_LOOKED_AT = 5_000
@@ -65,7 +66,8 @@ class Question:
 
     ``others``: labels that were queried as `other`, which matches any value. ``above``: lower bounds by AMOUNTS, in
     seconds, tokens and USD. ``missing``: the field that a trace lacks, one of MISSING_FIELDS, or "". ``inside``: labels
-    of a call or step that a trace must have inside. ``given``: the query as it was read.
+    of a call or step that a trace must have inside. ``assessed``: labels of an assessment that it must have. ``given``:
+    the query as it was read.
     """
 
     labels: Mapping[str, str]
@@ -77,6 +79,7 @@ class Question:
     above: Mapping[str, float] = field(default_factory=dict)
     missing: str = ""
     inside: Mapping[str, str] = field(default_factory=dict)
+    assessed: Mapping[str, str] = field(default_factory=dict)
     given: Mapping[str, str] = field(default_factory=dict, compare=False)
 
     @classmethod
@@ -89,21 +92,26 @@ class Question:
     ) -> "Question":
         """Parse the query of a URL. Times are Unix seconds, or written as in ``moments``. Without ``since`` and
         ``start`` the window is the hour before ``end``, or the last hour. ``inside_names``: the labels of calls and
-        steps, if spans are read. Raises ValueError for an invalid query."""
+        steps, if spans are read. A label of traces hides one of the same name. Raises ValueError for an invalid
+        query."""
         given = {name: value for name, value in query if value}
-        if unknown := sorted(set(given) - {*PARAMETERS, *label_names, *inside_names}):
-            known = ", ".join((*PARAMETERS, *label_names, *inside_names))
-            raise ValueError(f"unknown parameter {unknown[0]!r}; known parameters are {known}")
+        known = dict.fromkeys((*PARAMETERS, *label_names, *inside_names, *ASSESSMENT_NAMES))
+        if unknown := sorted(given.keys() - known.keys()):
+            raise ValueError(f"unknown parameter {unknown[0]!r}; known parameters are {', '.join(known)}")
         _require("status", given.get("status"), [kind.value for kind in Kind])
         _require("missing", given.get("missing"), MISSING_FIELDS)
         values = {name: clean(value) for name, value in given.items() if name not in PARAMETERS}
+
+        def of(names: Collection[str]) -> dict[str, str]:
+            return {name: value for name, value in values.items() if value != OTHER and name in names}
+
         times = {name: _unix_ms(name, given[name], now_ms) for name in TIMES if name in given}
         end_ms = times.get("end", now_ms + AHEAD_MS)
         since_ms = times.get("since")
         if since_ms is None and "start" not in times:
             since_ms = min(now_ms, end_ms) - HOUR_MS
         return cls(
-            labels={name: value for name, value in values.items() if value != OTHER and name in label_names},
+            labels=of(label_names),
             others=[name for name, value in values.items() if value == OTHER],
             kind=Kind(given["status"]) if "status" in given else None,
             since_ms=since_ms,
@@ -111,7 +119,8 @@ class Question:
             end_ms=end_ms,
             above={name: _amount(name, given[name]) for name in AMOUNTS if name in given},
             missing=given.get("missing", ""),
-            inside={name: value for name, value in values.items() if value != OTHER and name not in label_names},
+            inside=of({*inside_names} - {*label_names}),
+            assessed=of({*ASSESSMENT_NAMES} - {*label_names}),
             given={name: shown(value) for name, value in given.items()},
         )
 
@@ -120,18 +129,24 @@ class Question:
         """The value of the label experiment, if it is queried; else None."""
         return self.labels.get("experiment")
 
-    def searches(self, rules: LabelRules, objectives: Objectives, like: bool = True) -> list[list[str]]:
+    def asks_for_assessments(self, rules: LabelRules) -> bool:
+        """Whether any is asked for, also one that is counted as `other`."""
+        return bool(({*self.assessed, *self.others} & {*ASSESSMENT_NAMES}) - {*rules.all_names})
+
+    def searches(
+        self, rules: LabelRules, objectives: Objectives, like: bool = True, more: Sequence[str] = ()
+    ) -> list[list[str]]:
         """The searches that together find all traces in question. Each search is a list of terms that must all match.
 
         MLflow does not know the latency objectives, so the lowest one that can be used for these labels is used for
-        all. ``like``: whether MLflow supports LIKE, without which it cannot search by label.
+        all. ``like``: whether MLflow supports LIKE, without which it cannot search by label. ``more``: more terms.
         """
         above_s = [self.above["duration_above"]] if "duration_above" in self.above else []
         if self.kind is Kind.SLOW:
             above_s += sorted(objectives.narrowed(*map(self.labels.get, PLACE_LABELS)).latencies_s)[:1]
         durations = [f"trace.execution_time_ms > {int(max(above_s) * 1000)}"] if above_s else []
         labels = self.labels if like else {}
-        return [[*_TERMS.get(self.kind, ()), *durations, *each] for each in label_searches(labels, rules)]
+        return [[*_TERMS.get(self.kind, ()), *durations, *more, *each] for each in label_searches(labels, rules)]
 
 
 def _require(name: str, value: str | None, known: Sequence[str]) -> None:
@@ -210,6 +225,7 @@ def answer(
             and all(values[name] == value for name, value in question.labels.items())
             and (question.since_ms is None or _ran_since(record, question.since_ms))
             and all(amount > question.above[name] for name, amount in _amounts(record, question.above))
+            and (not question.assessed or has_assessment(record, question.assessed))
             and (not question.missing or question.missing in missing_fields(record, values, rules))
             and _is_of(question.kind, record, objectives.latency_s(*place_of(values)))
         )

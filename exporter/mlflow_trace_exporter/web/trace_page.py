@@ -6,11 +6,12 @@ from urllib.parse import urlencode
 
 from mlflow_trace_exporter import templating
 from mlflow_trace_exporter.domain.groups import Group
-from mlflow_trace_exporter.domain.labels import INSIDE_NAMES, LabelRules
+from mlflow_trace_exporter.domain.labels import ASSESSMENT_NAMES, INSIDE_NAMES, LabelRules
 from mlflow_trace_exporter.domain.moments import utc
 from mlflow_trace_exporter.domain.trace import State, TraceRecord
 from mlflow_trace_exporter.metrics.families import MISSING_FIELDS
 from mlflow_trace_exporter.tracking.mlflow_pages import MlflowPages
+from mlflow_trace_exporter.web.assessed import texts
 from mlflow_trace_exporter.web.trace_list import (
     AMOUNTS,
     MAX_LOOKED_AT,
@@ -36,6 +37,11 @@ _AMOUNTS = {
     "duration_above": "longer than (seconds)",
     "tokens_above": "tokens above",
     "cost_above": "cost above (USD)",
+}
+_ASSESSMENTS = {
+    "assessment": "assessment",
+    "source": "source of an assessment",
+    "value": "value of an assessment",
 }
 _TIMES = {"since": "in progress, or ended since (UTC)", "start": "started since (UTC)", "end": "started before (UTC)"}
 
@@ -89,7 +95,7 @@ def write(
         title=_TITLES[question.kind],
         conditions=_conditions(question),
         others=[_text(name) for name in question.others],
-        rows=[_row(record, rules, extra, pages) for record in found.records],
+        rows=[_row(record, rules, extra, pages, question.assessed) for record in found.records],
         extra=[_text(name) for name in extra],
         cut=len(found.records) == MAX_ROWS,
         ended_early=found.ended_early,
@@ -102,7 +108,10 @@ def write(
         fields=_first_fields(question, known),
         more=_more_fields(question, extra, known),
         filtered=bool(question.given),
-        more_asked=bool({*question.given} & {*extra, *INSIDE_NAMES, *AMOUNTS, "missing", "start", "end"}),
+        more_asked=bool(
+            {*question.given} & {*extra, *INSIDE_NAMES, *ASSESSMENT_NAMES, *AMOUNTS, "missing", "start", "end"}
+        ),
+        assessed=question.asks_for_assessments(rules),
     )
 
 
@@ -116,7 +125,8 @@ def _conditions(question: Question) -> list[tuple[str, str]]:
     above = [(_AMOUNTS[name], f"{amount:,.6g}") for name, amount in question.above.items()]
     missing = [("without", _text(question.missing))] if question.missing else []
     inside = [(_text(name), value) for name, value in question.inside.items()]
-    return [*_times(question), *labels, *inside, *above, *missing]
+    assessed = [(_ASSESSMENTS[name], value) for name, value in question.assessed.items()]
+    return [*_times(question), *labels, *inside, *assessed, *above, *missing]
 
 
 def _times(question: Question) -> list[tuple[str, str]]:
@@ -154,6 +164,11 @@ def _more_fields(question: Question, extra: Sequence[str], known: Mapping[str, S
             for name in INSIDE_NAMES
             if name in known and name not in extra
         ),
+        *(
+            Field(name, text, _label(question, name), choices=_some(known, name))
+            for name, text in _ASSESSMENTS.items()
+            if (known.get(name) or name in question.given) and name not in extra
+        ),
         *(Field(name, _AMOUNTS[name], question.given.get(name, ""), "number") for name in AMOUNTS),
         Field("missing", "without", question.missing, "select", MISSING_FIELDS),
         *(
@@ -164,7 +179,8 @@ def _more_fields(question: Question, extra: Sequence[str], known: Mapping[str, S
 
 
 def _label(question: Question, name: str) -> str:
-    return "other" if name in question.others else question.labels.get(name, "")
+    values = {**question.labels, **question.assessed}
+    return "other" if name in question.others else values.get(name, "")
 
 
 def _some(known: Mapping[str, Sequence[str]], name: str) -> Sequence[str]:
@@ -183,7 +199,9 @@ def _state(record: TraceRecord) -> str:
     return "error" if record.state is State.ERROR else "ok"
 
 
-def _row(record: TraceRecord, rules: LabelRules, extra: Sequence[str], pages: MlflowPages) -> dict[str, object]:
+def _row(
+    record: TraceRecord, rules: LabelRules, extra: Sequence[str], pages: MlflowPages, assessed: Mapping[str, str]
+) -> dict[str, object]:
     tokens, labels = tokens_of(record), rules.values(record)
     return {
         "url": pages.trace(record),
@@ -192,6 +210,7 @@ def _row(record: TraceRecord, rules: LabelRules, extra: Sequence[str], pages: Ml
         "state": _state(record),
         "failed": record.state is State.ERROR,
         "names": [labels[name] for name in ("environment", "version", "trace_name", "experiment", *extra)],
+        "assessments": ", ".join(texts(record, assessed)) or "-",
         "tokens": "-" if tokens is None else f"{tokens:,}",
         "cost": templating.usd_text(cost_of(record)),
         "trace_id": record.trace_id,

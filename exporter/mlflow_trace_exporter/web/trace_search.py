@@ -7,7 +7,7 @@ from typing import Protocol
 
 from mlflow_trace_exporter.domain.horizon import Window
 from mlflow_trace_exporter.domain.trace import TraceRecord
-from mlflow_trace_exporter.errors import PollError
+from mlflow_trace_exporter.errors import NotUnderstoodError, PollError
 from mlflow_trace_exporter.web.trace_list import MAX_LOOKED_AT, Search
 
 ANSWER_S = 20.0
@@ -20,6 +20,15 @@ class Source(Protocol):
     def newest(self, window: Window, *terms: str, experiment: str | None = None) -> Iterator[TraceRecord]:
         """The traces in a window that match all terms, latest start first. Raises PollError."""
         ...
+
+
+def understands(source: Source, term: str) -> bool:
+    """Whether MLflow's search understands a term. Asks for nothing. Raises PollError."""
+    try:
+        next(source.newest(Window(0, 0), term), None)
+    except NotUnderstoodError:
+        return False
+    return True
 
 
 class Newest:
