@@ -1,4 +1,4 @@
-"""Summarizes the totals: one row per version of an experiment in an environment."""
+"""Summarizes the totals: one row per version of an experiment in an environment, and one per assessment of them."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from prometheus_client.samples import Sample
 
-from mlflow_trace_exporter.domain.labels import VERSION_LABELS
+from mlflow_trace_exporter.domain.labels import ASSESSMENT_LABELS, VERSION_LABELS
+from mlflow_trace_exporter.metrics.assessments import ASSESSED, RATINGS, SCORES
 from mlflow_trace_exporter.metrics.families import MISSING
 from mlflow_trace_exporter.metrics.model import histogram_quantile
 
@@ -66,3 +67,53 @@ def _row(names: tuple[str, ...], samples: Iterable[Sample]) -> Row:
 
 def _both(sums: Mapping[str, float], name: str) -> float:
     return sum(sums.get(name.format(direction), 0) for direction in ("input", "output"))
+
+
+@dataclass(frozen=True)
+class AssessmentRow:
+    """What was said about the traces of a version of an experiment in an environment, by name of the assessment.
+
+    ``assessed``: how many of its ``traces`` have one. ``mean``: of the scores; None if there are none. ``good``: the
+    share of good ones; None without a quality objective or a value.
+    """
+
+    experiment: str
+    environment: str
+    version: str
+    assessment: str
+    traces: int
+    assessed: int
+    mean: float | None
+    good: float | None
+
+
+def assessment_rows(samples: Iterable[Sample]) -> list[AssessmentRow]:
+    """One row per version and assessment that any trace has, from the samples of the metrics over traces."""
+    sums: dict[tuple[str, ...], dict[str, float]] = defaultdict(lambda: defaultdict(float))
+    traces: dict[tuple[str, ...], float] = defaultdict(float)
+    for sample in samples:
+        if sample.name == "mlflow_traces_total":
+            traces[tuple(sample.labels[name] for name in VERSION_LABELS)] += sample.value
+        elif sample.name in _OF_ASSESSMENTS:
+            key = tuple(sample.labels[name] for name in ASSESSMENT_LABELS)
+            sums[key][sample.name + sample.labels.get("rating", "")] += sample.value
+    rows = (_assessment_row(key, traces[key[:-1]], found) for key, found in sorted(sums.items()))
+    return [row for row in rows if row.assessed]
+
+
+_OF_ASSESSMENTS = (ASSESSED, f"{SCORES}_count", f"{SCORES}_sum", RATINGS)
+
+
+def _assessment_row(key: tuple[str, ...], traces: float, sums: Mapping[str, float]) -> AssessmentRow:
+    experiment, environment, version, assessment = key
+    scores, rated = sums[f"{SCORES}_count"], sums[f"{RATINGS}good"] + sums[f"{RATINGS}bad"]
+    return AssessmentRow(
+        experiment=experiment,
+        environment=environment,
+        version=version,
+        assessment=assessment,
+        traces=int(traces),
+        assessed=int(sums[ASSESSED]),
+        mean=sums[f"{SCORES}_sum"] / scores if scores else None,
+        good=sums[f"{RATINGS}good"] / rated if rated else None,
+    )

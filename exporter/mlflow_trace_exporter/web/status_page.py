@@ -3,12 +3,13 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from threading import Lock
+from urllib.parse import urlencode
 
 from mlflow_trace_exporter import templating
-from mlflow_trace_exporter.domain.labels import LabelValues
+from mlflow_trace_exporter.domain.labels import ASSESSMENT_LABELS, LabelValues
 from mlflow_trace_exporter.metrics.exposition import trace_metrics
 from mlflow_trace_exporter.metrics.families import LATE
-from mlflow_trace_exporter.metrics.overview import Row, rows
+from mlflow_trace_exporter.metrics.overview import AssessmentRow, Row, assessment_rows, rows
 from mlflow_trace_exporter.metrics.status import Reading, Snapshot, Status
 
 MAX_ROWS = 50
@@ -52,8 +53,8 @@ class StatusPage:
 def write(snapshot: Snapshot, links: Links, now_s: float) -> bytes:
     """The page as HTML in UTF-8."""
     status, reading = snapshot.status, snapshot.status.reading
-    metrics = trace_metrics(snapshot.families, snapshot.totals)
-    table = rows(sample for metric in metrics for sample in metric.samples)
+    samples = [sample for metric in trace_metrics(snapshot.families, snapshot.totals) for sample in metric.samples]
+    table, assessed = rows(samples), assessment_rows(samples)
     last_ms = _last_ms(snapshot)
     return _write(
         version=status.build.version,
@@ -63,6 +64,8 @@ def write(snapshot: Snapshot, links: Links, now_s: float) -> bytes:
         experiments=reading.experiments if reading else (),
         rows=[_texts(row, last_ms.get((row.experiment, row.environment, row.version))) for row in table[:MAX_ROWS]],
         more_rows=max(0, len(table) - MAX_ROWS),
+        assessments=[_assessment_texts(row) for row in assessed[:MAX_ROWS]],
+        more_assessments=max(0, len(assessed) - MAX_ROWS),
         as_of=templating.time_text(now_s),
     )
 
@@ -153,6 +156,20 @@ def _texts(row: Row, last_ms: int | None) -> dict[str, str]:
         "tokens": "-" if row.tokens is None else f"{row.tokens:,}",
         "cost": templating.usd_text(row.cost_usd),
         "last": templating.time_text(last_ms / 1000 if last_ms else None).removesuffix(" UTC"),
+    }
+
+
+def _assessment_texts(row: AssessmentRow) -> dict[str, str]:
+    return {
+        "experiment": row.experiment,
+        "environment": row.environment,
+        "version": row.version,
+        "assessment": row.assessment,
+        "query": urlencode({name: getattr(row, name) for name in ASSESSMENT_LABELS}),
+        "assessed": f"{row.assessed:,}",
+        "share": f"{row.assessed / row.traces:.1%}" if row.traces else "-",
+        "mean": "-" if row.mean is None else f"{row.mean:,.3f}",
+        "good": "-" if row.good is None else f"{row.good:.1%}",
     }
 
 

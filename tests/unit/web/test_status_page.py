@@ -4,11 +4,15 @@ import re
 from dataclasses import replace
 from typing import Any
 
+from mlflow_trace_exporter.domain.assessed import assessed
+from mlflow_trace_exporter.domain.objectives import Objective, Objectives, Quality
 from mlflow_trace_exporter.domain.trace import TraceRecord
+from mlflow_trace_exporter.domain.triage import Batch
+from mlflow_trace_exporter.metrics.families import trace_families
 from mlflow_trace_exporter.metrics.series import series_totals
 from mlflow_trace_exporter.metrics.status import Reading, Snapshot, Status
 from mlflow_trace_exporter.web.status_page import Links, write
-from tests.support.builders import BUILD, FAMILIES, increments, record
+from tests.support.builders import BUILD, FAMILIES, METER_WITH_ALL, assessment, increments, record
 
 NOW_S = 1_790_000_000.0
 LINKS = Links("metrics", "http://mlflow")
@@ -88,3 +92,68 @@ def test_many_experiments_are_cut_short() -> None:
     assert "experiment-29 and 34,970 more" in re.sub(r"\s+", " ", text)
     assert "experiment-30" not in text
     assert len(text) < 10_000
+
+
+def assessments_page(*records: TraceRecord, quality: tuple[Quality, ...] = ()) -> str:
+    objectives = Objectives((Objective(quality=quality),))
+    families = trace_families((1.0,), (1.0,), objectives=objectives, score_edges=(1.0,))
+    meter = replace(METER_WITH_ALL, families=families, objectives=objectives, step_types=None)
+    opinions = tuple(filter(None, (assessed(each, {}) for each in records)))
+    counted = meter.measure(Batch(counted=records, assessed=opinions), meter.admission(()))
+    status = replace(Status.begin(BUILD), reading=READING)
+    return write(Snapshot(families, series_totals(families, counted.amounts), status), LINKS, NOW_S).decode()
+
+
+def test_each_assessment_has_a_share_of_the_traces_of_its_version() -> None:
+    said = (assessment("correctness", "yes"), assessment("correctness", "no", "code"), assessment("tone", 0.5))
+    traces = [record(trace_id=str(at), assessments=said if at < 3 else ()) for at in range(4)]
+    traces += [record(trace_id="other", tags={"environment": "staging"}, assessments=(assessment("tone", 1.0),))]
+    quality = (Quality(assessment="correctness", ratio=0.9, good=frozenset({"yes"})),)
+    text = assessments_page(*traces, quality=quality)
+    assert rows(text.partition("<h2>Assessments")[2]) == [
+        [
+            "chatbot",
+            "production",
+            "1.4.0",
+            LINK.format("production", "1.4.0", "correctness", "correctness"),
+            "3",
+            "75.0%",
+            "-",
+            "50.0%",
+        ],
+        [
+            "chatbot",
+            "production",
+            "1.4.0",
+            LINK.format("production", "1.4.0", "tone", "tone"),
+            "3",
+            "75.0%",
+            "0.500",
+            "-",
+        ],
+        [
+            "chatbot",
+            "staging",
+            "unknown",
+            LINK.format("staging", "unknown", "tone", "tone"),
+            "1",
+            "100.0%",
+            "1.000",
+            "-",
+        ],
+    ]
+    assert [row[3] for row in rows(text)] == ["4", "1"], "the table of traces is as without them"
+
+
+LINK = '<a href="traces?experiment=chatbot&amp;environment={}&amp;version={}&amp;assessment={}">{}</a>'
+
+
+def test_where_there_are_no_assessments_nothing_is_shown() -> None:
+    assert "ssessment" not in page(record())
+    assert "ssessment" not in assessments_page(record())
+
+
+def test_many_assessments_are_cut_short() -> None:
+    text = assessments_page(record(assessments=tuple(assessment(f"n-{at}", "yes") for at in range(60))))
+    assert len(rows(text.partition("<h2>Assessments")[2])) == 50
+    assert "and 10 more" in text
