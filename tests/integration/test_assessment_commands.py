@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -205,3 +206,43 @@ def test_mlflow_searches_for_assessments_among_many_traces(mlflow: Mlflow, tmp_p
             assert ids(found) == [made[name]], name
         query = {"assessment": "correctness", "value": "yes"}
         assert ids(requests.get(f"{exporter.url}/traces", params=query, timeout=30).text) == []
+
+
+def test_doctor_says_who_assesses_how_many_traces(assessed: Assessed, tmp_path: Path) -> None:
+    done = assessed.run(tmp_path, "doctor")
+    lines = [line for line in done.stdout.splitlines() if line.startswith("assessments  ")]
+    found = "correctness (human, llm_judge), relevance (code); 1 of a scorer that failed"
+    settings = {
+        "mlflow": {"tracking_uri": assessed.mlflow.uri, "experiments": assessed.experiment},
+        "poll": {"interval": "1s", "start": "1h"},
+    }
+    with Exporter(tmp_path, settings).running() as exporter:
+        eventually(lambda: assessed_traces(exporter.samples()) == 13, "all but the failed one")
+        samples = exporter.after_next_poll()
+    series = int(samples["mlflow_trace_exporter_series"])
+    (line,) = [line for line in done.stdout.splitlines() if line.startswith("series ")]
+    of_traces = int(re.findall(r"([\d,]+) series", line)[0].replace(",", ""))
+    assert lines == [
+        f"assessments  11 of 11 traces have some: {found}",
+        f"assessments  assessments.enabled adds {series - of_traces} series for this sample",
+    ]
+    assert "which are not counted" not in done.stdout
+
+
+def assessed_traces(samples: Mapping[str, float]) -> float:
+    return sum(value for key, value in samples.items() if key.startswith("mlflow_traces_assessed_total{"))
+
+
+def test_doctor_says_that_assessments_are_not_counted(assessed: Assessed, tmp_path: Path) -> None:
+    done = assessed.run(tmp_path, "doctor", assessments={"enabled": False})
+    assert "- 11 of the traces have assessments, which are not counted. Set assessments.enabled to true" in done.stdout
+    assert "assessments  assessments.enabled: true would add " in done.stdout
+
+
+def test_doctor_says_that_there_are_none(mlflow: Mlflow, tmp_path: Path) -> None:
+    experiment = mlflow.experiment()
+    mlflow.insert(experiment, [Trace(now_ms(), tags=PRODUCTION)])
+    file = config_file(tmp_path, mlflow, experiment, assessments={"enabled": False})
+    done = invoke("doctor", f"--config.file={file}")
+    assert "assessments  none of these traces has any" in done.stdout
+    assert "not counted. Set assessments" not in done.stdout

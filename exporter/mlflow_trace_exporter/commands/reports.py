@@ -140,8 +140,8 @@ def doctor(config_file: Path | None, sample: int) -> None:
     """Examine the latest traces in MLflow, and advise what to change in the application or the configuration.
 
     Runs `check`, then a dry run over the latest traces. Prints the advice, then the facts behind it: the tags and
-    metadata; the share of traces with token usage, cost, environment, version, user, session and duration; and the
-    number of series. Changes nothing.
+    metadata; the share of traces with token usage, cost, environment, version, user, session and duration; what spans
+    and assessments they have; and the number of series. Changes nothing.
 
     \b
     Example:

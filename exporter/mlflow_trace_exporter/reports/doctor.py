@@ -1,11 +1,11 @@
 """`doctor`: a dry run over the latest traces, with advice on what to change. Runs `check` first."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 
-from mlflow_trace_exporter.counting.ledger_look import LabelSets, label_sets
+from mlflow_trace_exporter.counting.ledger_look import label_sets
 from mlflow_trace_exporter.domain.groups import Group
 from mlflow_trace_exporter.domain.horizon import AHEAD_MS, Window
 from mlflow_trace_exporter.domain.labels import UNKNOWN, clean
@@ -18,22 +18,17 @@ from mlflow_trace_exporter.errors import PollError, UserError
 from mlflow_trace_exporter.listed import few
 from mlflow_trace_exporter.metrics.families import MISSING
 from mlflow_trace_exporter.metrics.meter import Meter
-from mlflow_trace_exporter.reports import inside
+from mlflow_trace_exporter.reports import label_set_table
 from mlflow_trace_exporter.reports.check import look
+from mlflow_trace_exporter.reports.doctor_parts import read_parts
 from mlflow_trace_exporter.settings.config import Config
 from mlflow_trace_exporter.settings.label_keys import PERSONAL
 from mlflow_trace_exporter.shown import is_fit
-from mlflow_trace_exporter.tracking.features import Feature
 from mlflow_trace_exporter.tracking.source import MlflowSource
-from mlflow_trace_exporter.tracking.span_source import with_inside
 from mlflow_trace_exporter.wiring import label_rules, ms, now_ms, open_meter, open_source
 
 MAX_VALUES_SHOWN = 5
 MAX_KEYS_SHOWN = 30
-MAX_LABEL_SETS_SHOWN = 20
-MAX_WIDTH = 40
-"""The most characters of a label value in the table of label sets."""
-
 CLOCK_TOLERANCE_MS = 2_000
 """MLflow reports its time in whole seconds, and the response takes time."""
 
@@ -86,34 +81,25 @@ def doctor(settings: Config, most: int, say: Callable[[str], None]) -> None:
     try:
         found = islice(source.newest(Window(0, at_ms + AHEAD_MS)), most)
         sample = examine(found, meter, max(settings.buckets.duration_seconds), at_ms)
-        look_inside = _inside(source, sample, settings)
+        parts = list(read_parts(source, sample.counted, settings))
         off_ms = _clock_difference_ms(source)
     except PollError as error:
         raise UserError(str(error)) from None
     say("")
-    about_inside = inside.advice(look_inside) if look_inside else ()
-    for line in [*advice(sample, settings, off_ms), *about_inside] or ["nothing needs to change"]:
+    about_parts = (line for part in parts for line in part.advice)
+    for line in [*advice(sample, settings, off_ms), *about_parts] or ["nothing needs to change"]:
         say(f"- {line}")
     say("")
     for line in findings(sample, settings, off_ms):
         say(line)
-    if look_inside:
+    for part in parts:
         say("")
-        for line in inside.findings(look_inside, settings.spans.enabled):
+        for line in part.findings:
             say(line)
     if sample.ended:
         say("")
-        for line in series(sample, meter, label_sets(settings.ledger.path)):
+        for line in label_set_table.series(sample.label_sets, sample.series, meter, label_sets(settings.ledger.path)):
             say(line)
-
-
-def _inside(source: MlflowSource, sample: Sample, settings: Config) -> inside.InsideSample | None:
-    """What is inside the counted traces of a sample, whether or not the exporter is configured to count it; None if
-    there are none or MLflow cannot return it."""
-    if not sample.ended or not source.features().get(Feature.SPANS):
-        return None
-    counting_spans = settings.model_copy(update={"spans": settings.spans.model_copy(update={"enabled": True})})
-    return inside.sample(list(with_inside(source.spans, sample.counted)), open_meter(counting_spans))
 
 
 def examine(found: Iterable[TraceRecord], meter: Meter, last_edge_s: float, at_ms: int) -> Sample:
@@ -189,55 +175,6 @@ def findings(sample: Sample, settings: Config, off_ms: int | None) -> Iterator[s
             " MLflow 3.16.1), so their input tokens include only uncached tokens"
         )
     yield f"clock        {_clock(off_ms)}"
-
-
-def series(sample: Sample, meter: Meter, now: LabelSets | None) -> Iterator[str]:
-    """The series that `serve` would make with these settings, compared with those that are in the ledger ``now``."""
-    limit = f"of at most {meter.caps.series:,}"
-    yield f"series       {_count(sample.label_sets, 'label set')}, {sample.series:,} series {limit}"
-    names = meter.rules.names
-    is_same = now is not None and now.names == names
-    if now is not None and is_same:
-        admission = meter.admission(now.groups)
-        before = admission.series
-        for group in sample.label_sets:
-            admission.admit(dict(zip(group.names, group.values, strict=True)), group.names)
-        new = _count(sample.label_sets.keys() - {*now.groups}, "label set")
-        yield f"ledger       {before:,} series are exposed now; with {new} more they are {admission.series:,} {limit}"
-    elif now is not None and now.names:
-        yield (
-            f"ledger       its labels are {', '.join(now.names)}: with {', '.join(names)} all series about traces start"
-            " at 0, and those of now end"
-        )
-    rows = [(f"{count:,}", *group.values, _mark(group, now if is_same else None)) for group, count in _most(sample)]
-    yield from _table(("traces", *names, ""), rows)
-    if more := len(sample.label_sets) - len(rows):
-        yield f"and {more:,} more label sets"
-
-
-def _most(sample: Sample) -> list[tuple[Group, int]]:
-    """The label sets with the most traces, and how many they have."""
-    return sorted(sample.label_sets.items(), key=lambda each: (-each[1], each[0]))[:MAX_LABEL_SETS_SHOWN]
-
-
-def _mark(group: Group, now: LabelSets | None) -> str:
-    return "new" if now is not None and group not in now.groups else ""
-
-
-def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> Iterator[str]:
-    lines = [head, *(tuple(_short(text) for text in row) for row in rows)]
-    widths = [max(len(line[at]) for line in lines) for at in range(len(head))]
-    for first, *others in lines:
-        texts = [text.ljust(width) for text, width in zip(others, widths[1:], strict=True)]
-        yield "  ".join((first.rjust(widths[0]), *texts)).rstrip()
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= MAX_WIDTH else f"{text[: MAX_WIDTH - 1]}…"
-
-
-def _count(things: Sized, name: str) -> str:
-    return f"{len(things):,} {name}{'' if len(things) == 1 else 's'}"
 
 
 def _keys(sample: Sample, settings: Config) -> Iterator[str]:
