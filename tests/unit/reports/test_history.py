@@ -2,17 +2,20 @@
 
 import re
 from collections import defaultdict
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mlflow_trace_exporter.domain.assessments import LLM_JUDGE
 from mlflow_trace_exporter.domain.trace import State, TraceRecord
 from mlflow_trace_exporter.errors import UserError
+from mlflow_trace_exporter.metrics.meter import Meter
 from mlflow_trace_exporter.reports.backfill import HEAD_MS, until_ms
 from mlflow_trace_exporter.reports.history import EOF, History, Span
-from tests.support.builders import METER, record
+from tests.support.builders import METER, METER_WITH_ALL, assessment, record
 
 MINUTE_MS = 60_000
 START_MS = 1_780_000_020_000  # a whole minute
@@ -27,9 +30,9 @@ def written(*records: TraceRecord, minutes: int = 300, step_ms: int = MINUTE_MS)
     return read(Span(START_MS, START_MS + minutes * MINUTE_MS, step_ms), *records)
 
 
-def read(span: Span, *records: TraceRecord) -> Series:
+def read(span: Span, *records: TraceRecord, meter: Meter = METER) -> Series:
     in_order = sorted(records, key=lambda each: each.start_ms)
-    text = "".join(History(METER, span, TARGET, TTL_MS).lines(in_order))
+    text = "".join(History(meter, span, TARGET, TTL_MS).lines(in_order))
     assert text.endswith(EOF)
     found: Series = defaultdict(list)
     for line in text.removesuffix("\n").split("\n"):  # a label can have other line ends, which are none to Prometheus
@@ -199,3 +202,23 @@ def test_series_have_the_workspace_that_serve_gives_them() -> None:
     samples = [line for line in text.splitlines() if not line.startswith("#")]
     assert samples
     assert all(('workspace="team-a"' in line) is ('experiment="team-a/chatbot"' in line) for line in samples)
+
+
+def test_assessments_are_written_at_the_end_of_their_trace() -> None:
+    said = (
+        assessment("correctness", "yes", LLM_JUDGE, cost_usd=0.25),
+        assessment("correctness", "no", valid=False),
+        assessment("relevance", 0.5),
+        assessment("tone", None, failed=True),
+    )
+    traces = trace(10.5, 70_000, assessments=said), trace(12.5, assessments=said[:1])
+    meter = replace(METER_WITH_ALL, step_types=None)
+    found = read(Span(START_MS, START_MS + 14 * MINUTE_MS, MINUTE_MS), *traces, meter=meter)
+    counted = [(11, 0), (12, 1), (13, 2), (14, 2)]
+    assert of(found, "mlflow_traces_assessed_total", assessment="correctness") == counted
+    assert of(found, "mlflow_trace_assessments_total", value="yes", source="llm_judge") == counted
+    assert of(found, "mlflow_trace_assessment_cost_usd_total", assessment="correctness")[-1] == (14, 0.5)
+    assert of(found, "mlflow_trace_assessment_score_count", assessment="relevance")[-1] == (14, 1)
+    assert of(found, "mlflow_trace_assessment_score_bucket", le="0.5")[-1] == (14, 1)
+    assert of(found, "mlflow_trace_assessment_errors_total", assessment="tone")[-1] == (14, 1)
+    assert not any('value="no"' in series for series in found), "it is overridden"
