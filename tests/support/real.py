@@ -228,12 +228,6 @@ class Mlflow:
         with self._database.begin() as db:
             _annotate(db, trace_id, trace)
 
-    def assess(self, trace_id: str, name: str, value: Any, source: str = "HUMAN", **more: Any) -> str:
-        """Give feedback on a trace, as a client does. Returns the id of the assessment."""
-        source_of = AssessmentSource(source_type=source, source_id="someone")
-        feedback = Feedback(name=name, value=value, source=source_of, **more)
-        return str(self.client._tracing_client.log_assessment(trace_id, feedback).assessment_id)
-
     def end(self, trace_id: str, duration_ms: int, state: str = "OK") -> None:
         """End a trace that was logged as running."""
         with self._database.begin() as db:
