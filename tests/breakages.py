@@ -72,6 +72,9 @@ INSIDE = "tests/unit/counting/test_spans.py"
 LATE_INSIDE = "tests/unit/counting/test_late_spans.py"
 LATE_SPANS = "tests/unit/domain/test_late_spans.py"
 ASSESSED = "tests/unit/domain/test_assessed.py"
+ASSESSED_PAGE = "tests/unit/web/test_assessed.py"
+OPINIONS = "tests/unit/reports/test_opinions.py"
+COMMANDS = "tests/integration/test_assessment_commands.py"
 LATE_ASSESSMENTS = "tests/unit/counting/test_assessments.py"
 ANSWERS = "tests/unit/tracking/test_source.py"
 SCANNING = "tests/unit/tracking/test_scanning.py"
@@ -1816,6 +1819,48 @@ BREAKAGES = (
         "color_system=None,\n        force_terminal=False,",
         "",
         f"{REPORT} -k cuts",
+    ),
+    Breakage(
+        "show people what is overridden",
+        "domain/trace.py",
+        "tuple(each for each in self.assessments if each.valid)",
+        "self.assessments",
+        f"{OPINIONS} {ASSESSED_PAGE}",
+    ),
+    Breakage(
+        "mix the values of several assessments",
+        "reports/opinions.py",
+        "values={} if self._has_several_names else",
+        "values=",
+        OPINIONS,
+    ),
+    Breakage(
+        "guess which scores are good",
+        "reports/ratings.py",
+        'raise ArgumentError("good", problem)',
+        "return True",
+        f"{COMMANDS} -k guess",
+    ),
+    Breakage(
+        "call a share breached that is just high enough",
+        "reports/health.py",
+        "self.measured < self.threshold if",
+        "self.measured <= self.threshold if",
+        f"{COMMANDS} -k share_of_good",
+    ),
+    Breakage(
+        "let MLflow take the name of an assessment for something else",
+        "tracking/query.py",
+        " or name.lower() in _MLFLOWS_OWN or not _is_plain(name)",
+        " or not _is_plain(name)",
+        ASSESSED_PAGE,
+    ),
+    Breakage(
+        "search for assessments where MLflow does not know them",
+        "web/trace_search.py",
+        "    except NotUnderstoodError:\n        return False",
+        "    except NotUnderstoodError:\n        return True",
+        ASSESSED_PAGE,
     ),
     Breakage(
         "let a user write a formula",
