@@ -8,12 +8,13 @@ import pytest
 import yaml
 
 from mlflow_trace_exporter.commands.cli import cli
-from mlflow_trace_exporter.domain.labels import ASSESSMENT_NAMES, INSIDE_NAMES
+from mlflow_trace_exporter.domain.labels import INSIDE_NAMES
 from mlflow_trace_exporter.errors import Reason
 from mlflow_trace_exporter.metrics.status import STATUS_FAMILIES
 from mlflow_trace_exporter.settings import config
 from mlflow_trace_exporter.tracking import remedies
 from mlflow_trace_exporter.tracking.remedies import Diagnosis
+from mlflow_trace_exporter.web import assessed
 from mlflow_trace_exporter.web.trace_list import PARAMETERS
 from tests import pictures
 from tests.support import PROJECT, docs
@@ -202,7 +203,7 @@ def test_the_parameters_of_traces() -> None:
         "experiment",
         "labels.extra",
         *INSIDE_NAMES,
-        *ASSESSMENT_NAMES,
+        *assessed.PARAMETERS,
         *PARAMETERS,
     }
 

@@ -1,20 +1,33 @@
 """The assessments that traces on a page are asked for. Pure."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 from mlflow_trace_exporter.domain.assessments import Assessment
-from mlflow_trace_exporter.domain.labels import Labels
+from mlflow_trace_exporter.domain.labels import ASSESSMENT_NAMES, Labels
+from mlflow_trace_exporter.domain.objectives import Quality
 from mlflow_trace_exporter.domain.trace import TraceRecord
 
+RATINGS = ("good", "bad")
+PARAMETERS = (*ASSESSMENT_NAMES, "rating")
+"""What an assessment can be asked for by."""
 
-def has_assessment(record: TraceRecord, asked: Labels) -> bool:
-    """Whether a trace has an assessment with these values of ASSESSMENT_NAMES. One that is overridden does not count,
-    as on MLflow's pages."""
-    return any(all(_has(each, *item) for item in asked.items()) for each in record.valid_assessments)
+QualityOf = Callable[[str], Quality | None]
+"""Returns the quality objective of a trace for the assessments of a name."""
 
 
-def _has(assessment: Assessment, name: str, wanted: str) -> bool:
+def has_assessment(record: TraceRecord, asked: Labels, quality_of: QualityOf) -> bool:
+    """Whether a trace has an assessment with these values of PARAMETERS. One that is overridden does not count, as on
+    MLflow's pages."""
+    return any(all(_has(each, *item, quality_of) for item in asked.items()) for each in record.valid_assessments)
+
+
+def _has(assessment: Assessment, name: str, wanted: str, quality_of: QualityOf) -> bool:
     match name:
+        case "rating":
+            quality = quality_of(assessment.name)
+            if quality is None or assessment.value is None:
+                return False
+            return quality.is_met_by(assessment.value) is (wanted == "good")
         case "assessment":
             return assessment.name == wanted
         case "source":

@@ -11,13 +11,14 @@ hour. A trace in progress is in any such window.
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
+from functools import partial
 from itertools import islice
 from math import isfinite
 
 from mlflow_trace_exporter.domain.admission import OTHER
 from mlflow_trace_exporter.domain.calls import labels_of
 from mlflow_trace_exporter.domain.horizon import AHEAD_MS, Window
-from mlflow_trace_exporter.domain.labels import ASSESSMENT_NAMES, PLACE_LABELS, LabelRules, Labels, clean
+from mlflow_trace_exporter.domain.labels import PLACE_LABELS, LabelRules, Labels, clean
 from mlflow_trace_exporter.domain.moments import LATEST_MS, unix_ms
 from mlflow_trace_exporter.domain.objectives import Objectives
 from mlflow_trace_exporter.domain.trace import State, TraceRecord
@@ -26,7 +27,7 @@ from mlflow_trace_exporter.domain.triage import GIVE_UP_MS
 from mlflow_trace_exporter.metrics.families import MISSING_FIELDS, missing_fields
 from mlflow_trace_exporter.shown import shown
 from mlflow_trace_exporter.tracking.query import label_searches
-from mlflow_trace_exporter.web.assessed import has_assessment
+from mlflow_trace_exporter.web import assessed
 
 MAX_ROWS = 50
 MAX_LOOKED_AT = 5_000
@@ -95,10 +96,12 @@ class Question:
         steps, if spans are read. A label of traces hides one of the same name. Raises ValueError for an invalid
         query."""
         given = {name: value for name, value in query if value}
-        known = dict.fromkeys((*PARAMETERS, *label_names, *inside_names, *ASSESSMENT_NAMES))
+        known = dict.fromkeys((*PARAMETERS, *label_names, *inside_names, *assessed.PARAMETERS))
         if unknown := sorted(given.keys() - known.keys()):
             raise ValueError(f"unknown parameter {unknown[0]!r}; known parameters are {', '.join(known)}")
         _require("status", given.get("status"), [kind.value for kind in Kind])
+        if "rating" not in label_names:
+            _require("rating", given.get("rating"), assessed.RATINGS)
         _require("missing", given.get("missing"), MISSING_FIELDS)
         values = {name: clean(value) for name, value in given.items() if name not in PARAMETERS}
 
@@ -120,7 +123,7 @@ class Question:
             above={name: _amount(name, given[name]) for name in AMOUNTS if name in given},
             missing=given.get("missing", ""),
             inside=of({*inside_names} - {*label_names}),
-            assessed=of({*ASSESSMENT_NAMES} - {*label_names}),
+            assessed=of({*assessed.PARAMETERS} - {*label_names}),
             given={name: shown(value) for name, value in given.items()},
         )
 
@@ -131,7 +134,7 @@ class Question:
 
     def asks_for_assessments(self, rules: LabelRules) -> bool:
         """Whether any is asked for, also one that is counted as `other`."""
-        return bool(({*self.assessed, *self.others} & {*ASSESSMENT_NAMES}) - {*rules.all_names})
+        return bool(({*self.assessed, *self.others} & {*assessed.PARAMETERS}) - {*rules.all_names})
 
     def searches(
         self, rules: LabelRules, objectives: Objectives, like: bool = True, more: Sequence[str] = ()
@@ -218,6 +221,9 @@ def answer(
         """What its objective is looked up by: `other`, as when it was counted, if that is asked for."""
         return (OTHER if name in question.others else values[name] for name in PLACE_LABELS)
 
+    def quality_of(values: Labels) -> assessed.QualityOf:
+        return partial(objectives.quality, *place_of(values))
+
     def is_asked_for(record: TraceRecord) -> bool:
         values = rules.values(record)
         return (
@@ -225,7 +231,7 @@ def answer(
             and all(values[name] == value for name, value in question.labels.items())
             and (question.since_ms is None or _ran_since(record, question.since_ms))
             and all(amount > question.above[name] for name, amount in _amounts(record, question.above))
-            and (not question.assessed or has_assessment(record, question.assessed))
+            and (not question.assessed or assessed.has_assessment(record, question.assessed, quality_of(values)))
             and (not question.missing or question.missing in missing_fields(record, values, rules))
             and _is_of(question.kind, record, objectives.latency_s(*place_of(values)))
         )

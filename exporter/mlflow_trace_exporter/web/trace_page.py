@@ -1,17 +1,18 @@
 """The page with a list of traces and its filter form. Needs no JavaScript. The template escapes all values."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from urllib.parse import urlencode
 
 from mlflow_trace_exporter import templating
 from mlflow_trace_exporter.domain.groups import Group
-from mlflow_trace_exporter.domain.labels import ASSESSMENT_NAMES, INSIDE_NAMES, LabelRules
+from mlflow_trace_exporter.domain.labels import INSIDE_NAMES, LabelRules
 from mlflow_trace_exporter.domain.moments import utc
 from mlflow_trace_exporter.domain.trace import State, TraceRecord
 from mlflow_trace_exporter.metrics.families import MISSING_FIELDS
 from mlflow_trace_exporter.tracking.mlflow_pages import MlflowPages
-from mlflow_trace_exporter.web.assessed import texts
+from mlflow_trace_exporter.web.assessed import PARAMETERS as PARAMETERS_OF_ASSESSMENTS
+from mlflow_trace_exporter.web.assessed import RATINGS, texts
 from mlflow_trace_exporter.web.trace_list import (
     AMOUNTS,
     MAX_LOOKED_AT,
@@ -42,6 +43,7 @@ _ASSESSMENTS = {
     "assessment": "assessment",
     "source": "source of an assessment",
     "value": "value of an assessment",
+    "rating": "rating of an assessment",
 }
 _TIMES = {"since": "in progress, or ended since (UTC)", "start": "started since (UTC)", "end": "started before (UTC)"}
 
@@ -109,7 +111,7 @@ def write(
         more=_more_fields(question, extra, known),
         filtered=bool(question.given),
         more_asked=bool(
-            {*question.given} & {*extra, *INSIDE_NAMES, *ASSESSMENT_NAMES, *AMOUNTS, "missing", "start", "end"}
+            {*question.given} & {*extra, *INSIDE_NAMES, *PARAMETERS_OF_ASSESSMENTS, *AMOUNTS, "missing", "start", "end"}
         ),
         assessed=question.asks_for_assessments(rules),
     )
@@ -164,11 +166,7 @@ def _more_fields(question: Question, extra: Sequence[str], known: Mapping[str, S
             for name in INSIDE_NAMES
             if name in known and name not in extra
         ),
-        *(
-            Field(name, text, _label(question, name), choices=_some(known, name))
-            for name, text in _ASSESSMENTS.items()
-            if (known.get(name) or name in question.given) and name not in extra
-        ),
+        *_assessment_fields(question, extra, known),
         *(Field(name, _AMOUNTS[name], question.given.get(name, ""), "number") for name in AMOUNTS),
         Field("missing", "without", question.missing, "select", MISSING_FIELDS),
         *(
@@ -176,6 +174,16 @@ def _more_fields(question: Question, extra: Sequence[str], known: Mapping[str, S
             for name, ms in times.items()
         ),
     ]
+
+
+def _assessment_fields(question: Question, extra: Sequence[str], known: Mapping[str, Sequence[str]]) -> Iterator[Field]:
+    """The fields for assessments, if there are any or one is asked for."""
+    if not known.get("assessment") and not {*_ASSESSMENTS} & {*question.given}:
+        return
+    for name, text in _ASSESSMENTS.items():
+        if name not in extra:
+            kind, choices = ("select", RATINGS) if name == "rating" else ("text", _some(known, name))
+            yield Field(name, text, _label(question, name), kind, choices)
 
 
 def _label(question: Question, name: str) -> str:

@@ -15,7 +15,7 @@ from mlflow_trace_exporter.domain.labels import (
     LabelRules,
     LabelSource,
 )
-from mlflow_trace_exporter.domain.objectives import Objectives
+from mlflow_trace_exporter.domain.objectives import Objective, Objectives, Quality
 from mlflow_trace_exporter.domain.trace import TraceRecord
 from mlflow_trace_exporter.domain.traffic import Traffic
 from mlflow_trace_exporter.errors import NotUnderstoodError, PollError, Reason
@@ -28,6 +28,7 @@ from mlflow_trace_exporter.web.trace_search import understands
 from tests.support.builders import RULES, assessment, record
 
 NOW_MS = 1_790_000_000_000
+NO_OBJECTIVES = Objectives()
 TRACES = tuple(
     record(trace_id=name, start_ms=NOW_MS - 60_000, seen_ms=NOW_MS, assessments=assessments)
     for name, assessments in {
@@ -49,8 +50,8 @@ def ask(rules: LabelRules = RULES, **query: str) -> Question:
     return Question.parse(query.items(), rules.names, NOW_MS)
 
 
-def found(rules: LabelRules = RULES, /, **query: str) -> list[str]:
-    records = trace_list.answer(ask(rules, **query), TRACES, rules, Objectives(), frozenset({Traffic.APPLICATION}))
+def found(rules: LabelRules = RULES, objectives: Objectives = NO_OBJECTIVES, /, **query: str) -> list[str]:
+    records = trace_list.answer(ask(rules, **query), TRACES, rules, objectives, frozenset({Traffic.APPLICATION}))
     return [each.trace_id for each in records]
 
 
@@ -72,7 +73,21 @@ def found(rules: LabelRules = RULES, /, **query: str) -> list[str]:
     ],
 )
 def test_one_assessment_has_to_have_all_that_is_asked_for(query: dict[str, str], expected: list[str]) -> None:
-    assert found(RULES, **query) == expected
+    assert found(RULES, NO_OBJECTIVES, **query) == expected
+
+
+def test_ratings_are_those_of_the_quality_objective() -> None:
+    quality = (
+        Quality(assessment="correctness", ratio=0.9, good=frozenset({"yes"})),
+        Quality(assessment="relevance", ratio=0.9, at_least=0.6),
+    )
+    objectives = Objectives((Objective(environment="production", quality=quality),))
+    assert found(RULES, objectives, rating="bad") == ["no", "both", "score"]
+    assert found(RULES, objectives, rating="bad", assessment="correctness") == ["no", "both"]
+    assert found(RULES, objectives, rating="good") == ["yes", "both", "overridden"], "a failed one has no rating"
+    assert found(RULES, NO_OBJECTIVES, rating="good") == [], "without an objective nothing is known"
+    with pytest.raises(ValueError, match="rating 'poor': must be one of good, bad"):
+        ask(rating="poor")
 
 
 def test_a_label_of_traces_hides_what_has_its_name() -> None:
@@ -179,3 +194,4 @@ def test_the_form_has_fields_where_there_are_assessments() -> None:
     asked = write(ask(assessment="correctness", value="other"))
     assert '<input name="assessment" type="text" value="correctness">' in asked
     assert '<input name="value" type="text" value="other">' in asked
+    assert '<option value="bad" selected>' in write(ask(rating="bad"))
