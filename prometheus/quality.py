@@ -116,6 +116,7 @@ Worst in the last day:{worst(assessments.BAD_OF_VERSION, ASSESSMENT, PERCENT)}{_
                 description,
                 templates.dashboard("mlflow-quality", ASSESSMENT),
                 ASSESSMENT,
+                "rating=bad",
                 since(BURN_WINDOW, WEEK_S),
             ),
         )
@@ -155,6 +156,7 @@ assessments {_NAME} that came in the last day were bad, compared with
 for the other versions.""",
         templates.dashboard("mlflow-versions", OBJECTIVE, candidate="version"),
         ASSESSMENT_VERSION,
+        "rating=bad",
         since(OF_DAY, WEEK_S),
     ),
 )
@@ -178,7 +180,7 @@ and {SCORER.increase(FAILED, SHORT)} >= {LEAST}"""),
 assessments {_NAME} by {label("source")} that came in the last hour are errors of the scorer. They are neither good
 nor bad.""",
         templates.dashboard("mlflow-quality", ASSESSMENT),
-        ASSESSMENT,
+        SCORER,
         since(SHORT, WEEK_S),
     ),
 )
@@ -210,7 +212,7 @@ and on (job) mlflow_up"""),
 a day ago it had {value(WHOLE)} in six hours. In the last six hours it had
 {asked(own(_TRACES, OBJECTIVE), OBJECTIVE, WHOLE)} traces.""",
         templates.dashboard("mlflow-quality", ASSESSMENT),
-        ASSESSMENT,
+        SCORER,
         since("1w"),
     ),
 )

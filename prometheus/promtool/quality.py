@@ -59,7 +59,7 @@ def _burning(rate: str, long: str, short: str, severity: str, share: str, since:
         " (890 times); yes (600 times).",
         dashboard="mlflow-quality?var-job=exporter&var-experiment=chatbot&var-environment=production"
         "&var-assessment=correctness",
-        traces=f"experiment=chatbot&environment=production&assessment=correctness&since={since}",
+        traces=f"experiment=chatbot&environment=production&assessment=correctness&rating=bad&since={since}",
     )
 
 

@@ -39,7 +39,7 @@ def _worse(experiment: str, share: str, others: str) -> Fired:
             f" were bad, compared with {others} for the other versions."
         ),
         dashboard=f"mlflow-versions?var-job=exporter&var-{place.replace('&', '&var-')}&var-candidate=1.5.0",
-        traces=f"{place}&version=1.5.0&assessment=correctness&since=-669600",
+        traces=f"{place}&version=1.5.0&assessment=correctness&rating=bad&since=-669600",
     )
 
 

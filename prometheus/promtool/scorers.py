@@ -35,7 +35,7 @@ def _fired(experiment: str, source: str, summary: str, description: str, since: 
         summary=summary,
         description=description,
         dashboard=f"mlflow-quality?var-job=exporter&var-{place.replace('&', '&var-')}&var-assessment=correctness",
-        traces=f"{place}&assessment=correctness&since={since}",
+        traces=f"{place}&assessment=correctness&source={source}&since={since}",
     )
 
 

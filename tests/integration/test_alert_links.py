@@ -62,7 +62,7 @@ class Case:
     """What an alert is about in its application (and version, where it is one of a version), and what it is not.
     ``labels``: others that it has. ``failed_span``: the name of the span that failed in the first of the traces that it
     is about, if it is about a span. ``spans``: what there is inside the traces that it is about, and what there is
-    inside others that are otherwise the same."""
+    inside others that are otherwise the same. ``said``: likewise, the value of an assessment, and who gave it."""
 
     alert: str
     about: Sequence[Trace]
@@ -70,6 +70,7 @@ class Case:
     labels: Mapping[str, str] = field(default_factory=dict)
     failed_span: str = ""
     spans: tuple[Inside, Inside] | None = None
+    said: tuple[tuple[str, str], tuple[str, str]] | None = None
 
     @property
     def key(self) -> tuple[str, str]:
@@ -88,6 +89,7 @@ class Case:
         return "Version" in self.alert
 
 
+CORRECTNESS = {"assessment": "correctness"}
 OPENAI = {"provider": "openai", "model": "gpt-4o"}
 CALL = Inside.call("gpt-4o", "openai")
 CALLS = {
@@ -190,13 +192,38 @@ def cases() -> list[Case]:
             failed_span="search",
             spans=(Inside("search", "TOOL"), Inside("another", "TOOL")),
         ),
+        Case(
+            "MlflowQualityBudgetBurn",
+            [ended(MINUTE), failed(6 * DAY)],
+            [ended(8 * DAY)],
+            {**burn("14.4", "1h"), **CORRECTNESS},
+            said=(("no", "HUMAN"), ("yes", "HUMAN")),
+        ),
+        Case(
+            "MlflowVersionRatedWorse",
+            [ended(MINUTE), failed(7 * DAY)],
+            [ended(9 * DAY)],
+            CORRECTNESS,
+            said=(("no", "HUMAN"), ("yes", "HUMAN")),
+        ),
+        Case(
+            "MlflowScorerFails",
+            [ended(MINUTE), failed(6 * DAY)],
+            [ended(8 * DAY)],
+            {**CORRECTNESS, "source": "code"},
+            said=(("no", "CODE"), ("no", "HUMAN")),
+        ),
+        Case(
+            "MlflowAssessmentsStopped",
+            [ended(MINUTE), failed(6 * DAY)],
+            [ended(8 * DAY)],
+            {**CORRECTNESS, "source": "code"},
+            said=(("yes", "CODE"), ("yes", "HUMAN")),
+        ),
     ]
 
 
 KEYS = [case.key for case in cases()]
-
-OF_ASSESSMENTS = {"MlflowQualityBudgetBurn", "MlflowVersionRatedWorse", "MlflowScorerFails", "MlflowAssessmentsStopped"}
-"""Alerts without a case, as long as the page of traces does not know the parameter `assessment`."""
 
 
 @dataclass(frozen=True)
@@ -235,9 +262,17 @@ def make(mlflow: Mlflow, case: Case, experiment: str, other: str) -> Made:
         ]
 
     of_it, of_others = case.spans or (None, None)
+    said_of_it, said_of_others = case.said or (None, None)
 
-    def insert(traces: Sequence[Trace], span: Inside | None = of_it, to: str = experiment, **others: str) -> list[str]:
+    def insert(
+        traces: Sequence[Trace],
+        span: Inside | None = of_it,
+        to: str = experiment,
+        said: tuple[str, str] | None = said_of_it,
+        **others: str,
+    ) -> list[str]:
         made = mlflow.insert(to, with_labels(traces, **others))
+        say(mlflow, made, said)
         if span:
             mlflow.insert_span(to, made, span.name, span_type=span.span_type, attributes=span.attributes)
         return made
@@ -246,6 +281,8 @@ def make(mlflow: Mlflow, case: Case, experiment: str, other: str) -> Made:
     not_about = insert([*case.not_about, *evaluated()])
     if of_others:
         not_about += [*insert(case.about, of_others), *insert(case.about, None)]
+    if case.said:
+        not_about += [*insert(case.about, said=said_of_others), *insert(case.about, said=None)]
     if case.failed_span:
         mlflow.insert_span(experiment, about[:1], case.failed_span, "ERROR")
         mlflow.insert_span(experiment, about[1:2], "another", "ERROR")
@@ -255,6 +292,13 @@ def make(mlflow: Mlflow, case: Case, experiment: str, other: str) -> Made:
     if case.of_version:
         insert(case.about, app_version="1.4.0")
     return Made(experiment, version, set(about), set(about[:1] if case.failed_span else about), set(not_about))
+
+
+def say(mlflow: Mlflow, trace_ids: Sequence[str], said: tuple[str, str] | None) -> None:
+    """Assess traces."""
+    if said is not None:
+        for trace_id in trace_ids:
+            mlflow.assess(trace_id, "correctness", *said)
 
 
 def labels_of(case: Case, made: Made) -> dict[str, str]:
@@ -279,7 +323,7 @@ def as_firing(exporter_url: str, made: Sequence[tuple[Case, Made]]) -> str:
         for rule in group["rules"]
         if "traces_url" in rule.get("annotations", {})
     }
-    assert {name for name, _ in annotations} - OF_ASSESSMENTS == {name for name, _ in KEYS}, "each has a case"
+    assert {name for name, _ in annotations} == {name for name, _ in KEYS}, "each has a case"
     found = []
     for case, made_for in made:
         texts = next(each for (name, _), each in annotations.items() if name == case.alert)
@@ -334,7 +378,13 @@ def shown(mlflow: Mlflow, tmp_path_factory: pytest.TempPathFactory) -> dict[tupl
         "mlflow": {"tracking_uri": mlflow.uri, "experiments": [experiment, other]},
         "poll": {"interval": "1s"},
         "spans": {"enabled": True},
-        "objectives": [{"environment": "*", "latency": f"{LATENCY_S}s"}],
+        "objectives": [
+            {
+                "environment": "*",
+                "latency": f"{LATENCY_S}s",
+                "quality": [{"assessment": "correctness", "good": "yes", "ratio": "90%"}],
+            }
+        ],
     }
     exporter = Exporter(directory, settings)
     made = [(case, make(mlflow, case, experiment, other)) for case in cases()]
