@@ -40,6 +40,7 @@ class Breakage:
         return (PROJECT / self.path).read_text(encoding="utf-8").count(self.old) == 1
 
 
+ACTIVE = "tests/unit/counting/test_active.py"
 FAULTS = "tests/unit/counting/test_faults.py"
 MANY = "tests/unit/bundled/test_many_applications.py"
 HORIZON = "tests/unit/domain/test_horizon.py"
@@ -265,8 +266,8 @@ BREAKAGES = (
     Breakage(
         "keep the totals of a damaged ledger in memory",
         "counting/ledger.py",
-        "        self.totals = Totals(self._db)\n\n    def close",
-        "\n    def close",
+        "        self.totals = Totals(self._db)\n        self.active = ActiveInLedger(self._db)\n\n    def close",
+        "        self.active = ActiveInLedger(self._db)\n\n    def close",
         LEDGER,
     ),
     Breakage(
@@ -2344,6 +2345,34 @@ BREAKAGES = (
         "    elif each.value is not None:\n",
         "    if True:\n",
         f"{LATE_ASSESSMENTS} -k only_scores",
+    ),
+    Breakage(
+        "active users: forget them because of a clock alone",
+        "counting/reader.py",
+        "self._ledger.active.forget(min(now.earliest_ms, self._ledger.newest_ms()))",
+        "self._ledger.active.forget(now.earliest_ms)",
+        f"{ACTIVE} -k a_clock_alone",
+    ),
+    Breakage(
+        "active users: keep what was not committed",
+        "counting/ledger_active.py",
+        "recent, self._recent = self._recent, {}",
+        "recent = self._recent",
+        f"{ACTIVE} -k adds_nobody",
+    ),
+    Breakage(
+        "active users: estimate them in another way after a restart",
+        "counting/sketches.py",
+        "        if not before:\n",
+        "        if before is None:\n",
+        f"{ACTIVE} -k restart",
+    ),
+    Breakage(
+        "active users: give the library bytes that are damaged",
+        "counting/ledger_contents.py",
+        "        and is_sound(sketch)\n",
+        "",
+        f"{LEDGER} -k cannot_have_been_written",
     ),
 )
 

@@ -7,6 +7,7 @@ from typing import Literal
 
 from mlflow_trace_exporter.addresses import without_credentials
 from mlflow_trace_exporter.bundled.rules import alerts_with
+from mlflow_trace_exporter.counting import sketches
 from mlflow_trace_exporter.counting.reader import PollSettings
 from mlflow_trace_exporter.counting.release import SeriesSettings
 from mlflow_trace_exporter.domain.admission import Caps
@@ -92,6 +93,7 @@ def open_meter(settings: Config) -> Meter:
         excluded(settings),
         spans.types if spans.enabled else None,
         settings.assessments.enabled,
+        settings.active_users.enabled,
     )
 
 
@@ -123,7 +125,9 @@ def warnings_about(settings: Config) -> Iterator[str]:
 
 def poll_settings(settings: Config) -> PollSettings:
     """The settings of the poller. ``poll.start`` is resolved against the current time. Raises UserError if this
-    machine's clock was never set."""
+    machine's clock was never set, or if something has to be installed."""
+    if settings.active_users.enabled:
+        sketches.require()
     return PollSettings(
         interval_s=settings.poll.interval.total_seconds(),
         limits=Limits(

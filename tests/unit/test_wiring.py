@@ -1,10 +1,15 @@
 """The parts, as a configuration describes them."""
 
+import subprocess
+import sys
 from collections.abc import Callable
 
+import pytest
+
+from mlflow_trace_exporter.errors import UserError
 from mlflow_trace_exporter.metrics.exposition import Exposition, Format
 from mlflow_trace_exporter.settings.config import EXCLUDABLE, Config
-from mlflow_trace_exporter.wiring import excluded, open_meter, warnings_about
+from mlflow_trace_exporter.wiring import excluded, open_meter, poll_settings, warnings_about
 from tests.support.builders import record
 from tests.support.rig import Rig
 from tests.support.simulated import SimulatedMlflow
@@ -81,3 +86,33 @@ def test_alerts_that_cannot_fire_are_named() -> None:
 def test_only_metrics_about_traces_can_be_left_out() -> None:
     assert excluded(excluding("*")) == {*EXCLUDABLE}
     assert "mlflow_trace_exporter_late_traces_total" not in EXCLUDABLE
+
+
+def counting_users(enabled: bool) -> Config:
+    return Config.model_validate({"active_users": {"enabled": enabled}})
+
+
+@pytest.mark.parametrize("enabled", [False, True])
+def test_active_users_are_counted_if_the_configuration_says_so(enabled: bool) -> None:
+    assert open_meter(counting_users(enabled)).with_active is enabled
+
+
+def test_what_active_users_need_is_only_missed_if_they_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    poll_settings(counting_users(True))
+    monkeypatch.setitem(sys.modules, "datasketches", None)
+    poll_settings(counting_users(False))
+    with pytest.raises(UserError, match=r"pip install 'mlflow-trace-exporter\[users\]'"):
+        poll_settings(counting_users(True))
+
+
+def test_what_active_users_need_is_not_loaded_without_them() -> None:
+    """It loads NumPy."""
+    script = """
+import sys
+from mlflow_trace_exporter.commands import serve
+from mlflow_trace_exporter.settings.config import Config
+from mlflow_trace_exporter.wiring import open_meter, poll_settings
+open_meter(Config()), poll_settings(Config())
+sys.exit("datasketches" in sys.modules)
+"""
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0

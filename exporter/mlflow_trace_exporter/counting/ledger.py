@@ -13,9 +13,11 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
+from mlflow_trace_exporter.counting.ledger_active import ActiveInLedger
 from mlflow_trace_exporter.counting.ledger_connection import Connection, LedgerDamagedError, load
 from mlflow_trace_exporter.counting.ledger_schema import digest
 from mlflow_trace_exporter.counting.ledger_totals import Totals, key_of
+from mlflow_trace_exporter.domain.activity import Active
 from mlflow_trace_exporter.domain.assessed import Forms
 from mlflow_trace_exporter.domain.groups import Group
 from mlflow_trace_exporter.domain.growth import Amounts, Counted, span_ids_of
@@ -46,20 +48,22 @@ class Origin:
 class Ledger:
     """A ledger file, locked by this process until ``close``.
 
-    ``totals`` are the sums over the counted traces. If SQLite fails (disk full, file gone), every method except the
-    constructor raises PollError with Reason.LEDGER, and the ledger is unchanged. If the file contains invalid data, the
-    error is a LedgerDamagedError.
+    ``totals`` are the sums over the counted traces, ``active`` their users and sessions. If SQLite fails (disk full,
+    file gone), every method except the constructor raises PollError with Reason.LEDGER, and the ledger is unchanged. If
+    the file contains invalid data, the error is a LedgerDamagedError.
     """
 
     def __init__(self, path: Path) -> None:
         """Open the ledger at ``path``, or create one. Raises UserError as ``Connection`` does."""
         self._db = Connection(path)
         self.totals = Totals(self._db)
+        self.active = ActiveInLedger(self._db)
 
     def begin_again(self, damage: LedgerDamagedError) -> None:
         """Set the damaged file aside and create a new ledger. Raises UserError as the constructor does."""
         self._db.begin_again(damage)
         self.totals = Totals(self._db)
+        self.active = ActiveInLedger(self._db)
 
     def close(self) -> None:
         """Close and unlock the file."""
@@ -179,11 +183,13 @@ class Ledger:
         active_ms: Mapping[Group, int] | None = None,
         first_ms: Mapping[LabelValues, int] | None = None,
         groups: Mapping[str, Group] | None = None,
+        active: Active | None = None,
     ) -> None:
         """Store a batch, the ``amounts`` that it adds, and the ``horizon`` in one transaction.
 
         ``active_ms``: the groups with increments, and the current time (Unix ms). ``first_ms``: the earliest start of a
-        trace by VERSION_LABELS. ``groups``: the group of each counted trace, by id.
+        trace by VERSION_LABELS. ``groups``: the group of each counted trace, by id. ``active``: the users and sessions
+        of counted traces.
 
         The call fails if a trace is already counted, because stopping is better than counting it twice. The ids of
         traces that started before ``horizon.forgotten_ms`` are deleted: they are never needed again.
@@ -192,10 +198,12 @@ class Ledger:
         with self._db.transaction():
             totals = self.totals.add(amounts or {}, active_ms or {}, first_ms or {})
             self._store(batch, groups or {}, horizon.forgotten_ms)
+            sketches = self.active.add(active or {})
             self._store_assessments(batch)
             self._retire(horizon)
             self._store_horizon(horizon)
         self.totals.keep(totals)
+        self.active.keep(active or {}, sketches)
         self._db.drop_copies()
 
     def _store(self, batch: Batch, groups: Mapping[str, Group], forgotten_ms: int) -> None:

@@ -11,6 +11,8 @@ from contextlib import closing
 from math import isfinite
 from typing import Any
 
+from mlflow_trace_exporter.counting.sketches import is_sound
+from mlflow_trace_exporter.domain.activity import WINDOWS, Who
 from mlflow_trace_exporter.domain.horizon import BUCKET_MS, Kind
 from mlflow_trace_exporter.domain.labels import PLACE_LABELS, VERSION_LABELS
 from mlflow_trace_exporter.metrics.families import LEDGER_RESETS
@@ -44,6 +46,7 @@ def require_sound(db: sqlite3.Connection, schema: str) -> None:
         _require(_groups_fit(db), "a label set is invalid")
         _require(_versions_fit(db), "a version is invalid")
         _require(_totals_fit(db), "a total is invalid, or a series is incomplete")
+        _require(_sketches_fit(db), "a sketch of users or sessions is invalid")
         db.execute("SELECT * FROM pending").fetchall()
         db.execute("SELECT * FROM experiments").fetchall()
     except (ValueError, TypeError, KeyError, RecursionError) as error:
@@ -129,6 +132,22 @@ def _series_fits(labels: Any, parts: int, shape: Any) -> bool:
         return True
     names, buckets = shape
     return len(labels) == len(names) and parts == (len(buckets) + 1 if buckets else 1)
+
+
+def _sketches_fit(db: sqlite3.Connection) -> bool:
+    kinds, periods_ms = {who.value for who in Who}, {window.period_ms for window in WINDOWS}
+    return all(
+        who in kinds
+        and period_ms in periods_ms
+        and start_ms % period_ms == 0
+        and _is_place(json.loads(labels))
+        and is_sound(sketch)
+        for period_ms, start_ms, who, labels, sketch in db.execute("SELECT * FROM sketches")
+    )
+
+
+def _is_place(labels: Any) -> bool:
+    return _is_texts(labels) and len(labels) == len(PLACE_LABELS)
 
 
 def _is_texts(found: Any) -> bool:

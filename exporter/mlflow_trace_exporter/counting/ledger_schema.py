@@ -30,6 +30,11 @@ CREATE TABLE assessments (digest BLOB PRIMARY KEY, start_ms INTEGER NOT NULL, fo
 CREATE INDEX assessments_by_start ON assessments (start_ms, form);
 """
 
+_SKETCHES = """
+CREATE TABLE sketches (period_ms INTEGER NOT NULL, start_ms INTEGER NOT NULL, who TEXT NOT NULL, labels TEXT NOT NULL,
+  sketch BLOB NOT NULL, PRIMARY KEY (period_ms, start_ms, who, labels));
+"""
+
 _GROUPS = """
 CREATE TABLE groups (id INTEGER PRIMARY KEY, names TEXT NOT NULL, labels TEXT NOT NULL, active_ms INTEGER NOT NULL,
   stage INTEGER NOT NULL, UNIQUE (labels, names));
@@ -58,7 +63,7 @@ CREATE TABLE horizon (one INTEGER PRIMARY KEY CHECK (one = 1), origin_ms INTEGER
   assessed_ms INTEGER NOT NULL DEFAULT 0);
 CREATE TABLE passes (kind TEXT PRIMARY KEY, started_ms INTEGER NOT NULL, from_ms INTEGER NOT NULL,
   lo_ms INTEGER NOT NULL, hi_ms INTEGER NOT NULL, ended_after_ms INTEGER) WITHOUT ROWID;
-{_WORKSPACES}{_ASSESSMENTS}PRAGMA application_id = {APPLICATION_ID};
+{_WORKSPACES}{_ASSESSMENTS}{_SKETCHES}PRAGMA application_id = {APPLICATION_ID};
 PRAGMA user_version = {SCHEMA_VERSION};
 """
 
@@ -102,6 +107,7 @@ PRAGMA user_version = 7;
 """,  # noqa: S608 - no values; until schema 6, only the series of traces and places were in groups
     7: f"""
 {_ASSESSMENTS}
+{_SKETCHES}
 ALTER TABLE horizon ADD COLUMN assessed_ms INTEGER NOT NULL DEFAULT 0;
 UPDATE horizon SET assessed_ms = closed_ms;
 PRAGMA user_version = 8;

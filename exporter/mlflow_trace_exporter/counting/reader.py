@@ -8,7 +8,7 @@ due.
 
 import logging
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
 from time import monotonic
@@ -21,7 +21,9 @@ from mlflow_trace_exporter.counting.recent import Recent
 from mlflow_trace_exporter.counting.release import SeriesSettings
 from mlflow_trace_exporter.counting.span_reader import SpanReader
 from mlflow_trace_exporter.counting.tally import Tally
+from mlflow_trace_exporter.domain.activity import Who
 from mlflow_trace_exporter.domain.clocks import Clocks
+from mlflow_trace_exporter.domain.groups import Group
 from mlflow_trace_exporter.domain.horizon import (
     BUCKET_MS,
     STAND_S,
@@ -38,6 +40,7 @@ from mlflow_trace_exporter.domain.horizon import (
     forget,
     taken_back,
 )
+from mlflow_trace_exporter.domain.labels import LabelValues
 from mlflow_trace_exporter.domain.moments import text
 from mlflow_trace_exporter.domain.trace import TraceRecord
 from mlflow_trace_exporter.domain.triage import Pending
@@ -133,6 +136,7 @@ class Reader:
             self._assessment_auditor.audit(chore, now, self._experiments, deadline_s)
         self._forget()
         self._forget_assessments(now)
+        self._ledger.active.forget(min(now.earliest_ms, self._ledger.newest_ms()))  # not by a clock alone
         self._schedule_check()
 
     def next_check_s(self) -> float:
@@ -181,7 +185,16 @@ class Reader:
             counts_from_s=self._horizon.origin_ms / 1000,
             first_complete_s=None if first_ms is None else first_ms / 1000,
             workspaces=self._source.workspaces(),
+            active_users=self._active(Who.USER, groups),
+            active_sessions=self._active(Who.SESSION, groups),
         )
+
+    def _active(self, who: Who, groups: Iterable[Group]) -> Mapping[LabelValues, int]:
+        """How many users or sessions are active in each place that is exposed, and in each window."""
+        if not self._meter.with_active:
+            return {}
+        places = {group.place.values for group in groups}
+        return self._ledger.active.counts(who, places, self._source.clocks().earliest_ms)
 
     def _unaccounted_assessments(self) -> int | None:
         is_audited = self._meter.with_assessments and self._features.get(Feature.ASSESSMENT_METRICS, False)

@@ -136,7 +136,9 @@ class Tally:
         increments = self._meter.measure(batch, admission, self._ledger.totals.groups())
         amounts = {**increments.amounts, **events(batch, increments)}
         active_ms = dict.fromkeys(increments.groups, self.now_ms or 0)
-        self._ledger.commit(horizon, batch, amounts, active_ms, increments.first_ms, increments.group_of)
+        self._ledger.commit(
+            horizon, batch, amounts, active_ms, increments.first_ms, increments.group_of, increments.active
+        )
         self.horizon = horizon
         for cell, exemplar in increments.exemplars.items():
             self.exemplars[cell] = later(exemplar, self.exemplars.get(cell))

@@ -4,6 +4,7 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
+from mlflow_trace_exporter.domain.activity import Active, Activity, activities
 from mlflow_trace_exporter.domain.admission import Admission, Admitted, Caps
 from mlflow_trace_exporter.domain.assessed import Assessed
 from mlflow_trace_exporter.domain.calls import DIFFERENCES, Difference, differs
@@ -38,6 +39,7 @@ class Increments:
     ``overflowed``: the number of traces by the label whose value was not admitted. ``left_out``: the number of traces
     that are not counted, by the kind of their traffic. ``differing``: the number of traces by the amount in which they
     differ from the sum of their calls. ``changed_assessments``: how many have changed; None if they are not counted.
+    ``active``: the users and sessions of counted traces.
     """
 
     amounts: Mapping[Cell, float] = field(default_factory=dict)
@@ -49,6 +51,7 @@ class Increments:
     left_out: Mapping[Traffic, int] = field(default_factory=dict)
     differing: Mapping[Difference, int] = field(default_factory=dict)
     changed_assessments: int | None = None
+    active: Active = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +60,7 @@ class Meter:
 
     Families whose names are ``excluded`` are measured, but not exposed. ``step_types``: the types of spans that have
     series, besides calls of models; None if spans are not read. ``with_assessments``: whether assessments are counted.
+    ``with_active``: whether active users and sessions are.
     """
 
     families: tuple[TraceFamily, ...]
@@ -67,6 +71,7 @@ class Meter:
     excluded: frozenset[str] = frozenset()
     step_types: frozenset[str] | None = None
     with_assessments: bool = False
+    with_active: bool = False
 
     @property
     def part_labels(self) -> tuple[tuple[str, ...], ...]:
@@ -132,6 +137,7 @@ class _Sums:
             {} if meter.step_types is None else dict.fromkeys(DIFFERENCES, 0)
         )
         self._changed_assessments = 0 if meter.with_assessments else None
+        self._active: defaultdict[Activity, set[int]] = defaultdict(set)
         self.groups: dict[Group, None] = {}  # an ordered set
 
     def open(self, record: TraceRecord) -> None:
@@ -151,6 +157,9 @@ class _Sums:
         version = group.version
         self._first_ms[version] = min(record.start_ms, self._first_ms.get(version, record.start_ms))
         self._observe(admitted, record, record, record.end_ms)
+        if self._meter.with_active:
+            for activity, who in activities(record, group.place.values).items():
+                self._active[activity].add(who)
         if record.inside is not None:
             self._differing.update(differs(record.usage, record.cost, record.inside.calls))
             self._count_parts(record, inside_parts(record.inside, admitted.labels, self._meter.step_types or ()))
@@ -228,6 +237,7 @@ class _Sums:
             self._left_out,
             self._differing,
             self._changed_assessments,
+            {activity: frozenset(found) for activity, found in self._active.items()},
         )
 
     def _admit(self, record: TraceRecord) -> Admitted:

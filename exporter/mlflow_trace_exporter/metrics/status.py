@@ -33,7 +33,8 @@ class Reading:
     be used; empty while unknown. ``clock_difference_s``: how many seconds MLflow's clock is ahead of ours, None if
     MLflow does not report its time. ``counts_from_s``: traces that started earlier are not counted.
     ``first_complete_s``: when ``complete_until_s`` can move for the first time, None once it has. ``workspaces``:
-    whether MLflow lets each workspace be read; empty if the server has none.
+    whether MLflow lets each workspace be read; empty if the server has none. ``active_users`` and ``active_sessions``:
+    how many there are by PLACE_LABELS and window; empty if they are not counted.
     """
 
     experiments: tuple[str, ...]
@@ -57,6 +58,8 @@ class Reading:
     counts_from_s: float | None = None
     first_complete_s: float | None = None
     workspaces: Mapping[str, bool] = field(default_factory=dict)
+    active_users: Mapping[LabelValues, int] = field(default_factory=dict)
+    active_sessions: Mapping[LabelValues, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +162,17 @@ def _objective(name: str, meaning: str, read: Callable[[Objective], float | None
     return StatusFamily(f"mlflow_objective_{name}", "gauge", help_text, samples, PLACE_LABELS)
 
 
+def _active(what: str, read: Callable[[Reading], Mapping[LabelValues, int]]) -> StatusFamily:
+    return StatusFamily(
+        f"mlflow_active_{what}",
+        "gauge",
+        f"Distinct {what} with counted traces that started in the window, within 1.5 % (standard error). Window 1d: the"
+        " current hour and the 24 before; 30d: the current day (UTC) and the 30 before.",
+        lambda status: [] if status.reading is None else read(status.reading).items(),
+        (*PLACE_LABELS, "window"),
+    )
+
+
 def _objectives(status: Status) -> Iterable[tuple[LabelValues, Objective]]:
     return status.reading.objectives.items() if status.reading else ()
 
@@ -217,6 +231,8 @@ STATUS_FAMILIES = (
         lambda status: [] if status.reading is None else status.reading.running.items(),
         ("experiment", "environment"),
     ),
+    _active("users", lambda reading: reading.active_users),
+    _active("sessions", lambda reading: reading.active_sessions),
     StatusFamily(
         "mlflow_trace_version_first_seen_timestamp_seconds",
         "gauge",

@@ -301,6 +301,12 @@ class Assessments(Section):
     horizon: Annotated[Duration, _at_least("1h"), _at_most("90d")] = timedelta(days=7)
 
 
+class ActiveUsers(Section):
+    """Whether active users and sessions are counted."""
+
+    enabled: StrictBool = False
+
+
 class Buckets(Section):
     """Upper bounds of the histogram buckets."""
 
@@ -406,6 +412,7 @@ class Config(Section):
     metrics: Metrics = Field(default_factory=Metrics)
     spans: Spans = Field(default_factory=Spans)
     assessments: Assessments = Field(default_factory=Assessments)
+    active_users: ActiveUsers = Field(default_factory=ActiveUsers)
     buckets: Buckets = Field(default_factory=Buckets)
     series: Series = Field(default_factory=Series)
     objectives: tuple[ObjectiveOf, ...] = (

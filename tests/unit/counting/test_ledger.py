@@ -649,11 +649,12 @@ def test_a_kill_while_a_ledger_is_set_aside_is_recovered(path: Path) -> None:
 
 def in_use(path: Path) -> None:
     """Create a ledger with rows in every table."""
-    made = increments(record())
+    made = increments(record(), meter=replace(METER, with_active=True))
     with closing(Ledger(path)) as ledger:
         ledger.totals.adopt(FAMILIES)
         at = Horizon(1, 2 * BUCKET_MS, BUCKET_MS, 0, {Kind.FRESH: Pass(4, 5, Window(6, 7, 8))})
-        ledger.commit(at, Batch(counted=(record(),)), made.amounts, dict.fromkeys(made.groups, 1), made.first_ms)
+        active_ms = dict.fromkeys(made.groups, 1)
+        ledger.commit(at, Batch(counted=(record(),)), made.amounts, active_ms, made.first_ms, active=made.active)
         ledger.commit(at, Batch(counted=(record(trace_id="tr-2"),), pending=(WAITING,)), {})
         ledger.commit(replace(at, retired_ms=BUCKET_MS, under_way={}))
         ledger.add_origins({"1": Origin(5, 0)})
@@ -684,6 +685,12 @@ WRONG = [
     "UPDATE horizon SET closed_ms = 'x'",
     "INSERT INTO passes VALUES ('frosh', 1, 2, 9999999, 9999999, NULL)",
     "INSERT INTO passes VALUES ('fresh', 1, 2, 3, 4, NULL)",
+    "UPDATE sketches SET sketch = zeroblob(44)",
+    "UPDATE sketches SET sketch = 1",
+    "UPDATE sketches SET who = 'agent' WHERE who = 'user'",
+    "UPDATE sketches SET period_ms = period_ms / 2",
+    "UPDATE sketches SET start_ms = start_ms + 1",
+    "UPDATE sketches SET labels = '[\"chatbot\"]'",
     "UPDATE experiments SET experiment_id = CAST(X'ff' AS TEXT)",
     "DROP TABLE versions",
     "ALTER TABLE pending RENAME COLUMN form TO norm",

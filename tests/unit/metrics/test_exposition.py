@@ -69,6 +69,8 @@ STATUS = Status(
         audit_supported=False,
         audited_until_s=None,
         unaccounted=None,
+        active_users={("chatbot", "production", "1d"): 42, ("chatbot", "production", "30d"): 317},
+        active_sessions={("chatbot", "production", "1d"): 61, ("chatbot", "production", "30d"): 905},
     ),
 )
 
@@ -362,6 +364,8 @@ def test_series_with_an_experiment_have_its_workspace_if_the_server_has_workspac
         created_s=dict.fromkeys(experiments, 1.0),
         objectives={(name, "production"): Objective() for name in experiments},
         first_seen_s={(name, "production", "1.4.0"): 1.0 for name in experiments},
+        active_users={(name, "production", "1d"): 1 for name in experiments},
+        active_sessions={(name, "production", "1d"): 1 for name in experiments},
     )
     status = replace(STATUS, reading=reading)
     snapshot = Snapshot(FAMILIES, series_totals(FAMILIES, made.amounts), status, by_series(made.exemplars.items()))
