@@ -206,6 +206,25 @@ VERSIONS_AND_TRACE_NAMES = rows(
     first="Traces",
 )
 
+
+def _active(what: str, window: str) -> str:
+    return f'max by ({q.APPLICATION}) (mlflow_active_{what}{{{q.PLACE}, window="{window}"}})'
+
+
+ACTIVE = rows(
+    "Active users and sessions",
+    "How many distinct users and sessions each application had at the end of the time range, in the last day (in whole"
+    " hours) and in the last 30 days. The standard error is 1.5 %. The numbers of applications cannot be added: a user"
+    " of two counts in both. Needs active_users.enabled in the exporter's configuration.",
+    ("experiment", "environment"),
+    Column("Users, 1d", _active("users", "1d")),
+    Column("Users, 30d", _active("users", "30d")),
+    Column("Sessions, 1d", _active("sessions", "1d")),
+    Column("Sessions, 30d", _active("sessions", "30d")),
+    link=view(UID),
+    first="Users, 1d",
+)
+
 BOARD = Board(
     uid=UID,
     title="MLflow traces: overview",
@@ -218,5 +237,6 @@ BOARD = Board(
         line(9, LATENCY, LATENCY_DISTRIBUTION),
         line(8, TOKENS, COST, IN_PROGRESS),
         line(10, VERSIONS_AND_TRACE_NAMES),
+        line(8, ACTIVE),
     ),
 )

@@ -147,6 +147,7 @@ def asked(mlflow: Mlflow, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         "mlflow": {"tracking_uri": mlflow.uri, "experiments": [experiment, other]},
         "poll": {"interval": "1s", "start": "1h"},
         "spans": {"enabled": True},
+        "active_users": {"enabled": True},
         "series": {"zero_hold": "4s"},
         "labels": {"extra": {"tenant": "tag.tenant"}},
         "objectives": [

@@ -36,6 +36,7 @@ def exporter_configuration(options: Options) -> dict[str, Any]:
         "poll": {"interval": f"{INTERVAL_S}s", "start": "earliest"},
         "series": {"zero_hold": f"{2 * INTERVAL_S}s"},
         "spans": {"enabled": True},
+        "active_users": {"enabled": True},
         "objectives": [
             {"experiment": each.experiment, "team": each.team, **objective, "quality": list(each.quality)}
             for each in APPLICATIONS
