@@ -9,7 +9,7 @@ step all invariants are checked, and at the end of a history that nothing is los
 import sqlite3
 import tempfile
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -31,10 +31,12 @@ from hypothesis.stateful import (
 
 from mlflow_trace_exporter.counting.ledger import Ledger
 from mlflow_trace_exporter.counting.release import SeriesSettings
+from mlflow_trace_exporter.domain.activity import WINDOWS, Active, Activity, Who
 from mlflow_trace_exporter.domain.admission import Caps
 from mlflow_trace_exporter.domain.calls import differs, inside
 from mlflow_trace_exporter.domain.growth import Amounts
 from mlflow_trace_exporter.domain.horizon import BUCKET_MS, Horizon, Limits
+from mlflow_trace_exporter.domain.labels import LabelValues
 from mlflow_trace_exporter.domain.late_spans import differences
 from mlflow_trace_exporter.domain.objectives import Objective, Objectives
 from mlflow_trace_exporter.domain.trace import State, TraceRecord
@@ -65,6 +67,7 @@ OBJECTIVES_OF = [
         (Objective(environment="*", latency_s=1.0, latency_ratio=0.95),)
     ),  # an edge of the buckets, so that none begin again
 ]
+METER = replace(METER_WITH_ALL, with_active=True)
 CAPS_OF = [CAPS, Caps(values=1, series=100_000), Caps(values=200, series=150)]
 DAMAGE = ["UPDATE totals SET value = -1", "DROP TABLE done", "UPDATE shapes SET shape = '['"]
 
@@ -75,9 +78,10 @@ def a_meter(objectives: Objectives, caps: Caps) -> Meter:
     families = trace_families(
         edges.duration_seconds, edges.tokens, objectives=objectives, with_spans=True, score_edges=edges.score
     )
-    return replace(METER_WITH_ALL, families=families, caps=caps, objectives=objectives)
+    return replace(METER, families=families, caps=caps, objectives=objectives)
 
 
+SESSIONS = 7
 INPUT_TOKENS = "mlflow_trace_input_tokens_total"
 OPINIONS = (ASSESSMENTS, SCORES, ASSESSMENT_ERRORS)
 CALL_TOKENS = "mlflow_llm_input_tokens_total"
@@ -116,13 +120,17 @@ class Witness:
         """The form in which it was last read."""
         self.told: set[str] = set()
         """Traces that were reported as differing from the sum of their calls."""
+        self.active: dict[Activity, set[int]] = {}
+        """The sessions and users that were counted, by their hashes."""
         self.exposed: dict[Cell, float] = {}
         self.closed_ms = ORIGIN_MS
 
     def about_to_commit(self) -> None:
         self._crash(after=False)
 
-    def committed(self, horizon: Horizon, batch: Batch) -> None:
+    def committed(self, horizon: Horizon, batch: Batch, active: Active) -> None:
+        for activity, hashes in active.items():
+            self.active.setdefault(activity, set()).update(hashes)
         self.counted.update(record.trace_id for record in batch.counted)
         self.starts.update({record.trace_id: record.start_ms for record in batch.counted})
         self.starts.update({each.record.trace_id: each.after.start_ms for each in batch.changed})
@@ -196,7 +204,8 @@ class WitnessedLedger(Ledger):
     def commit(self, horizon: Horizon, batch: Batch | None = None, *more: Any) -> None:
         self._witness.about_to_commit()
         super().commit(horizon, batch, *more)
-        self._witness.committed(horizon, batch or Batch())
+        *_, active = more or ({},)
+        self._witness.committed(horizon, batch or Batch(), active)
 
 
 class WitnessedRig(Rig):
@@ -204,7 +213,7 @@ class WitnessedRig(Rig):
 
     def __init__(self, mlflow: SimulatedMlflow, path: Path) -> None:
         self.witness = Witness(mlflow, path)
-        super().__init__(mlflow, path, origin_ms=ORIGIN_MS, limits=LIMITS, series=SERIES, meter=METER_WITH_ALL)
+        super().__init__(mlflow, path, origin_ms=ORIGIN_MS, limits=LIMITS, series=SERIES, meter=METER)
 
     def start(self, _: Callable[[Path], Ledger] = Ledger) -> None:
         super().start(lambda path: WitnessedLedger(path, self.witness))
@@ -260,6 +269,9 @@ class History(RuleBasedStateMachine):
         deleted or moved at that time, see Feature.NOT_IN."""
         self.edits: Counter[str] = Counter()
         """How often each assessment was edited."""
+        self.passed_ms = 0
+        """The latest time that both the clocks and a counted start have reached: what was in no window then is
+        forgotten."""
         self.fewer: set[int] = set()
         """The forms of which there were fewer at some time: MLflow's counts do not show one that comes elsewhere."""
 
@@ -440,12 +452,13 @@ class History(RuleBasedStateMachine):
 
     @rule()
     def a_restart(self) -> None:
-        before = self.rig.published[-1]
+        before, sessions = self.rig.published[-1], self._sessions()
         self.rig.restart()
         after = self.rig.published[-1]
         assert cells(after) == cells(before), "what was in memory was not what the ledger has"
         assert after.active_ms == before.active_ms
         assert self._first_seen_s(after) == self._first_seen_s(before)
+        assert self._sessions() == sessions
 
     @rule(after_ms=TIMES_MS)
     def a_poll(self, after_ms: int) -> None:
@@ -475,10 +488,13 @@ class History(RuleBasedStateMachine):
         except Crash:
             self.found["killed"] += 1
             self.rig.restart()
+        newest_ms = max(self.rig.witness.starts.values(), default=0)
+        self.passed_ms = max(self.passed_ms, min(self.mlflow.clocks().earliest_ms, newest_ms))
 
     def _trace(self, ago_ms: int, ran_ms: int | None, state: State, delay_ms: int, finalized: bool, **more: str) -> str:
         start_ms = self.mlflow.clock_ms - EPOCH_MS - ago_ms
         trace = self.mlflow.trace(start_ms, ran_ms, state, finalized, delay_ms, **more)
+        self.mlflow.change(trace, session=f"session {len(self.mlflow.traces) % SESSIONS}")
         if len(self.mlflow.traces) % 3:  # the spans of the others come later, or never
             self.mlflow.spans_of[trace.trace_id] = (span(1, usage=trace.usage, cost=trace.cost),)
         return trace.trace_id
@@ -530,6 +546,26 @@ class History(RuleBasedStateMachine):
         assert all(number <= 1 + self.edits[each] for each, number in witness.opinions.items()), "invariant 10"
         counted = [cell for cell in committed if cell.family in OPINIONS and cell.part != SUM]
         assert sum(committed[cell] for cell in counted) == witness.opinions.total(), "invariant 10: the sum"
+
+    @invariant()
+    def eleven_every_session_counts_once_in_a_window(self) -> None:
+        """Few enough to be counted exactly."""
+        found, active = self._sessions(), self.rig.witness.active
+        for (*place, name), number in found.items():
+            (window,) = [each for each in WINDOWS if each.name == name]
+            starts, kept_ms = window.starts(self.mlflow.clock_ms), window.starts(self.passed_ms)[0]
+            counted: dict[int, set[int]] = {}
+            for activity, hashes in active.items():
+                at_ms = window.period(activity.hour_ms)
+                if (activity.who, activity.place) == (Who.SESSION, tuple(place)) and at_ms in starts:
+                    counted.setdefault(at_ms, set()).update(hashes)
+            least = set().union(*(hashes for at_ms, hashes in counted.items() if at_ms >= kept_ms))
+            assert len(least) <= number <= len(set().union(*counted.values())), "invariant 11"
+
+    def _sessions(self) -> Mapping[LabelValues, int]:
+        """How many sessions are active in each place that ever had one, and in each window."""
+        places = {activity.place for activity in self.rig.witness.active}
+        return self.rig.ledger.active.counts(Who.SESSION, places, self.mlflow.clock_ms)
 
     @invariant()
     def three_what_is_closed_is_known(self) -> None:
