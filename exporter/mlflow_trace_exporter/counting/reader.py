@@ -190,11 +190,13 @@ class Reader:
         )
 
     def _active(self, who: Who, groups: Iterable[Group]) -> Mapping[LabelValues, int]:
-        """How many users or sessions are active in each place that is exposed, and in each window."""
-        if not self._meter.with_active:
+        """How many users or sessions were active in each place that is exposed, in each window before the last tick
+        that reached MLflow: nothing is known of the time after it."""
+        now_ms = self.tally.now_ms or self._horizon.fresh_ms
+        if not self._meter.with_active or now_ms is None:
             return {}
         places = {group.place.values for group in groups}
-        return self._ledger.active.counts(who, places, self._source.clocks().earliest_ms)
+        return self._ledger.active.counts(who, places, now_ms)
 
     def _unaccounted_assessments(self) -> int | None:
         is_audited = self._meter.with_assessments and self._features.get(Feature.ASSESSMENT_METRICS, False)

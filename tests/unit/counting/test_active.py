@@ -19,7 +19,7 @@ from mlflow_trace_exporter.errors import PollError
 from mlflow_trace_exporter.metrics.exposition import Exposition, Format
 from tests.support.builders import METER, increments, record
 from tests.support.rig import MINUTE_MS, Rig
-from tests.support.simulated import EPOCH_MS, SimulatedMlflow
+from tests.support.simulated import EPOCH_MS, SimulatedMlflow, unreachable
 
 METER_WITH_ACTIVE = replace(METER, with_active=True)
 NOON_MS = EPOCH_MS // DAY_MS * DAY_MS + 12 * HOUR_MS
@@ -129,6 +129,23 @@ def test_they_leave_a_window_when_time_passes(mlflow: SimulatedMlflow, rig: Rig)
     assert active(rig) == Active(1, 3, 1, 3)
     rig.run(DAY_MS, every_ms=12 * HOUR_MS)
     assert active(rig) == Active(1, 2, 1, 2), "bob was last seen 31 days ago"
+
+
+def test_they_are_shown_while_mlflow_is_away(
+    mlflow: SimulatedMlflow, rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also after a restart: MLflow is not asked for its clock."""
+    add(mlflow, "alice")
+    rig.settle()
+    before = active(rig)
+
+    def away() -> None:
+        raise unreachable()
+
+    monkeypatch.setattr(mlflow, "clocks", away)
+    rig.restart()
+    assert not rig.tick()
+    assert active(rig) == before
 
 
 def test_a_restart_changes_no_count(mlflow: SimulatedMlflow, rig: Rig) -> None:
