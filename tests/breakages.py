@@ -2279,22 +2279,29 @@ BREAKAGES = (
     Breakage(
         "assessments: read a step again whenever something is new",
         "counting/assessment_auditor.py",
-        "wait_ms = min(max(now_ms - step.lo_ms, 0) // AGE_PART, LONGEST_WAIT_MS)",
-        "wait_ms = 0",
+        " + REST_S * len(page.records)",
+        "",
         f"{LATE_ASSESSMENTS} -k again_and_again",
+    ),
+    Breakage(
+        "assessments: read the same step first each time",
+        "counting/assessment_auditor.py",
+        "key=lambda each: (self._read_s.get(each, -math.inf), -each)",
+        "key=lambda each: -each",
+        f"{LATE_ASSESSMENTS} -k longest_ago",
     ),
     Breakage(
         "assessments: read where some were deleted",
         "counting/assessment_auditor.py",
-        "if +less(self._remainder(there, step), self._explained_in(step)):",
-        "if less(self._remainder(there, step), self._explained_in(step)):",
+        "return bool(+less(self._remainder(there, step), self._explained_in(step)))",
+        "return bool(less(self._remainder(there, step), self._explained_in(step)))",
         f"{LATE_ASSESSMENTS} -k were_deleted",
     ),
     Breakage(
         "assessments: forget what was explained by one that is gone",
         "counting/assessment_auditor.py",
-        "        self._explained[at] = self._remainder(there, step)\n",
-        "        self._explained[at] = +self._remainder(there, step)\n",
+        "self._explained[window.lo_ms // BUCKET_MS] = self._remainder(there, window)",
+        "self._explained[window.lo_ms // BUCKET_MS] = +self._remainder(there, window)",
         f"{LATE_ASSESSMENTS} -k deleted",
     ),
     Breakage(
@@ -2307,8 +2314,8 @@ BREAKAGES = (
     Breakage(
         "assessments: delay polls by an audit of many ranges",
         "counting/assessment_auditor.py",
-        "while left and monotonic() < deadline_s:",
-        "while left:",
+        "while self._left[late] and monotonic() < deadline_s:",
+        "while self._left[late]:",
         f"{LATE_ASSESSMENTS} -k no_time_left",
     ),
     Breakage(

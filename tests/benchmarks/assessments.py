@@ -28,8 +28,8 @@ RECENT, OLDER = 2_000, 4_000
 RATE = 0.5
 """How many assessments are given per second, on either."""
 RUN_S = 240.0
-LONGEST_S = 1_500.0
-"""Earlier start times are compared every ten minutes, and a step is read again after an hour at the latest."""
+LONGEST_S = 1_200.0
+"""Earlier start times are compared every ten minutes."""
 
 
 def figures(setting: Setting) -> Iterator[Figure]:

@@ -41,11 +41,12 @@ GROQ = "calls of llama-3.3-70b-versatile of provider groq"
 def test_incident_from_start_to_summary(tmp_path: Path) -> None:
     tool("prometheus")
     tool("alertmanager")
-    demo, *ports = start(tmp_path, "--duration=180s", "--rate=5", "--scenario=incident")
+    demo, *ports = start(tmp_path, "--duration=240s", "--rate=5", "--scenario=incident")
     output = read_until(
         demo,
         "team: firing MlflowErrorBudgetBurn in production of tideline-support: Traces fail so often",
         f"pager: firing MlflowModelFails in {GROQ}: Calls of a model fail",
+        "team: firing MlflowVersionRatedWorse in production of tideline-support: A version is rated worse",
     )
     output += read_until(demo, "environment=staging")  # the table once more, by then of all versions
     page = re.search(rf"^\d+s pager: firing \w+ in {GROQ}: .*\n    (.*)\n    its traces: (.*)$", output, re.M)
@@ -62,6 +63,8 @@ def test_incident_from_start_to_summary(tmp_path: Path) -> None:
     values = r"environment=production version=1\.4\.0 traces=\d+ errors=\S+% p50=\S+s"
     assert re.search(rf"^\d+s experiment=tideline-support {values} .*$", output, re.M), output
     assert "incident: 1.5.0 is being rolled out" in output
+    thumbs = dict(re.findall(r"production +(\S+) +thumb +human +\d+ +\S+ (true|false)", output))
+    assert thumbs == {"1.4.0": "true", "1.5.0": "false"}, "what most users say"
     assert not re.search(rf"^\d+s \w+: firing \w+ in (?!production of tideline-support|{GROQ})", output, re.M), output
     search, support = output.split("what was counted")[1].split("tideline-support")
     assert "tideline-search" in search

@@ -98,7 +98,7 @@ def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("FILL_MS", "SETTLE_MS"):
         monkeypatch.setattr(triage, name, 0)
     monkeypatch.setattr(recent, "GROWING_AGAIN_MS", 0)
-    monkeypatch.setattr(assessment_auditor, "LONGEST_WAIT_MS", 0)
+    monkeypatch.setattr(assessment_auditor, "REST_S", 0.0)
     monkeypatch.setattr(assessment_auditor, "_EVERY_MS", dict.fromkeys(assessment_auditor.Late, 0))
 
 

@@ -5,10 +5,12 @@ range where its counts and those of the ledger differ is split, down to steps of
 has more is read again. What still differs then (assessments of traces that are not counted yet, or deleted ones) is
 remembered, so that the step is not read again and again.
 
-While judges work, the steps of the last hours change all the time. Therefore a step is read again only after a quarter
-of its age, but at the latest after an hour.
+While judges work, the steps of the last hours change all the time, and reading all of them again each minute would cost
+MLflow more than all new traces. So there is a rest after each step, in proportion to the traces that were read. The
+step that was read longest ago comes first.
 """
 
+import math
 from collections import Counter
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
@@ -24,11 +26,12 @@ from mlflow_trace_exporter.domain.horizon import BUCKET_MS, Window
 from mlflow_trace_exporter.tracking.assessment_parsing import ALL
 from mlflow_trace_exporter.tracking.source import Source
 
-AGE_PART = 4
-"""A step is read again when its age has grown by this part."""
+REST_S = 0.004
+"""The rest for each trace that was read again. So these are at most 250 per second, about a twentieth of what one
+worker of MLflow can return."""
 
-LONGEST_WAIT_MS = 3_600_000
-"""How long a step that has new assessments waits at most before it is read again."""
+SAVED_S = 60.0
+"""How much rest can be taken in advance: a few small steps are read without a rest in between."""
 
 
 class Late(Enum):
@@ -46,16 +49,27 @@ class AssessmentAuditor:
     and goes on the next time where it ended."""
 
     def __init__(
-        self, source: Source, ledger: Ledger, tally: Tally, origins: Origins, go_on: Callable[[], bool]
+        self,
+        source: Source,
+        ledger: Ledger,
+        tally: Tally,
+        origins: Origins,
+        go_on: Callable[[], bool],
+        clock_s: Callable[[], float],
     ) -> None:
         self._source = source
         self._ledger = ledger
         self._tally = tally
         self._origins = origins
         self._go_on = go_on
+        self._clock_s = clock_s
         self._begun_ms: dict[Late, int] = {}
         self._left: dict[Late, list[Window]] = {late: [] for late in Late}
-        self._read_ms: dict[int, int] = {}
+        self._suspects: dict[int, Window] = {}
+        """The steps to read again, by number."""
+        self._read_s: dict[int, float] = {}
+        """When each step was last read (``clock_s``)."""
+        self._rests_until_s = -math.inf
         self._explained: dict[int, Counter[int]] = {}
 
     @property
@@ -64,45 +78,57 @@ class AssessmentAuditor:
         return sum((+each).total() for each in self._explained.values())
 
     def is_due(self, late: Late, now: Clocks) -> bool:
-        """Whether there is something to compare."""
-        begun_ms = self._begun_ms.get(late)
-        return bool(self._left[late]) or begun_ms is None or not 0 <= now.earliest_ms - begun_ms < _EVERY_MS[late]
+        """Whether there is something to compare or to read."""
+        return bool(self._left[late] or (self._suspects and not self._rests()) or self._is_time(late, now))
 
     def audit(self, late: Late, now: Clocks, experiment_ids: Collection[str], deadline_s: float) -> None:
-        """Compare the ranges that are left, the latest first, until the deadline (monotonic clock)."""
-        left = self._left[late]
-        if not left:
+        """Compare ranges, the latest first, and read steps again, until the deadline (monotonic clock)."""
+        if not self._left[late] and self._is_time(late, now):
             self._begun_ms[late] = now.earliest_ms
-            left += split(self._window(late, now), BUCKET_MS)
+            self._left[late] += split(self._window(late, now), BUCKET_MS)
             self._forget()
-        while left and monotonic() < deadline_s:
-            window = left.pop()
-            is_step = window.hi_ms - window.lo_ms <= BUCKET_MS
-            there = self._there(window, experiment_ids, is_step)
-            if there is not None and self._remainder(there, window) == self._explained_in(window):
-                continue
-            if there is None or not is_step:
-                left += split(window, BUCKET_MS)
-            elif not self._look_at(window, there, now.earliest_ms):
-                left.append(window)
+        while self._left[late] and monotonic() < deadline_s:
+            self._compare(late, experiment_ids)
+        while self._suspects and not self._rests() and monotonic() < deadline_s:
+            at = min(self._suspects, key=lambda each: (self._read_s.get(each, -math.inf), -each))
+            if not self._look_at(at, experiment_ids):
                 return
 
-    def _look_at(self, step: Window, there: "_There", now_ms: int) -> bool:
-        """Read a step again if MLflow has more than before. Returns whether it is done with."""
-        at = step.lo_ms // BUCKET_MS
-        if +less(self._remainder(there, step), self._explained_in(step)):
-            if not self._is_readable(step, now_ms):
-                return True  # it is found again
+    def _compare(self, late: Late, experiment_ids: Collection[str]) -> None:
+        """Compare the next range that is left."""
+        window = self._left[late].pop()
+        is_step = window.hi_ms - window.lo_ms <= BUCKET_MS
+        there = self._there(window, experiment_ids, is_step)
+        if there is not None and self._remainder(there, window) == self._explained_in(window):
+            return
+        if not is_step:
+            self._left[late] += split(window, BUCKET_MS)
+        elif there is not None and self._has_more(there, window):
+            self._suspects[window.lo_ms // BUCKET_MS] = window
+        elif there is not None:
+            self._explained[window.lo_ms // BUCKET_MS] = self._remainder(there, window)
+
+    def _look_at(self, at: int, experiment_ids: Collection[str]) -> bool:
+        """Read a step again if MLflow still has more there. Returns whether it is done with."""
+        step = self._suspects[at]
+        there = self._there(step, experiment_ids, is_step=True)
+        if there is not None and self._has_more(there, step):
             if not self._read_again(step):
                 return False
-            self._read_ms[at] = now_ms
-        self._explained[at] = self._remainder(there, step)
+            self._explained[at] = self._remainder(there, step)
+            self._read_s[at] = self._clock_s()
+        del self._suspects[at]
         return True
 
-    def _is_readable(self, step: Window, now_ms: int) -> bool:
-        read_ms = self._read_ms.get(step.lo_ms // BUCKET_MS)
-        wait_ms = min(max(now_ms - step.lo_ms, 0) // AGE_PART, LONGEST_WAIT_MS)
-        return read_ms is None or not 0 <= now_ms - read_ms < wait_ms
+    def _has_more(self, there: "_There", step: Window) -> bool:
+        return bool(+less(self._remainder(there, step), self._explained_in(step)))
+
+    def _is_time(self, late: Late, now: Clocks) -> bool:
+        begun_ms = self._begun_ms.get(late)
+        return begun_ms is None or not 0 <= now.earliest_ms - begun_ms < _EVERY_MS[late]
+
+    def _rests(self) -> bool:
+        return self._clock_s() < self._rests_until_s
 
     def _read_again(self, step: Window) -> bool:
         """Read all traces of a step. Of retired start times only the assessments are counted, because the ids of their
@@ -110,6 +136,7 @@ class AssessmentAuditor:
         is_retired = step.lo_ms < self._tally.horizon.retired_ms
         for page in self._source.scan(step):
             records = [record for record in page.records if self._origins.count(record)]
+            self._rests_until_s = max(self._rests_until_s, self._clock_s() - SAVED_S) + REST_S * len(page.records)
             if is_retired:
                 self._tally.store_assessments(records)
             else:
@@ -158,7 +185,8 @@ class AssessmentAuditor:
     def _forget(self) -> None:
         first = self._tally.horizon.assessed_ms // BUCKET_MS
         self._explained = {at: counts for at, counts in self._explained.items() if at >= first and counts}
-        self._read_ms = {at: ms for at, ms in self._read_ms.items() if at >= first}
+        self._read_s = {at: at_s for at, at_s in self._read_s.items() if at >= first}
+        self._suspects = {at: step for at, step in self._suspects.items() if at >= first}
 
 
 @dataclass(frozen=True, slots=True)

@@ -104,7 +104,7 @@ class Reader:
         self.tally = Tally(ledger, meter, settings.origin_ms, spans)
         self._origins = Origins(ledger)
         self._auditor = Auditor(source, ledger, self.tally, self._origins, settings.limits, go_on)
-        self._assessment_auditor = AssessmentAuditor(source, ledger, self.tally, self._origins, go_on)
+        self._assessment_auditor = AssessmentAuditor(source, ledger, self.tally, self._origins, go_on, clock_s)
         self._experiments: Mapping[str, Experiment] = {}
         self._features: Mapping[Feature, bool] = {}
         self._recent = Recent()
