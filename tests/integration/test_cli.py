@@ -125,6 +125,14 @@ def test_whatever_ends_serve_ends_check_and_doctor(mlflow: Mlflow, tmp_path: Pat
             assert "ledger" in message
 
 
+@pytest.mark.parametrize("command", ["check", "doctor", "serve --config.check", f"serve --web.listen-address={HOST}:0"])
+def test_what_active_users_need_is_missed_at_the_start(mlflow: Mlflow, tmp_path: Path, command: str) -> None:
+    file = config_file(tmp_path, mlflow, mlflow.experiment(), active_users={"enabled": True})
+    message = complaint(*command.split(), f"--config.file={file}")
+    assert "active_users.enabled: needs datasketches, which is not installed" in message
+    assert message.endswith("install it with pip install 'mlflow-trace-exporter[users]'\n")
+
+
 def test_check_beside_a_running_exporter(mlflow: Mlflow, tmp_path: Path) -> None:
     settings = {"mlflow": {"tracking_uri": mlflow.uri, "experiments": mlflow.experiment()}}
     with Exporter(tmp_path, settings).running() as exporter:

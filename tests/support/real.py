@@ -31,14 +31,21 @@ from tests.support.prometheus_api import PrometheusApi
 
 T = TypeVar("T")
 
-_WITH_SKINNY = """
+
+def _with_skinny(*missing: str) -> tuple[str, ...]:
+    script = f"""
 import sys
-sys.modules |= dict.fromkeys(("numpy", "pandas", "pyarrow", "scipy"))
+sys.modules |= dict.fromkeys({missing})
 from mlflow_trace_exporter.commands.cli import main
 main()
 """
-EXPORTER = (sys.executable, "-c", _WITH_SKINNY)
+    return sys.executable, "-c", script
+
+
+EXPORTER = _with_skinny("numpy", "pandas", "pyarrow", "scipy")
 """The command as users have it: with mlflow-skinny, without what the full MLflow of the tests takes long to import."""
+EXPORTER_WITH_USERS = _with_skinny("pandas", "pyarrow", "scipy")
+"""The same with the extra ``users``, which needs NumPy."""
 
 
 def eventually(probe: Callable[[], T | bool | None], what: str, timeout_s: float = 60, every_s: float = 0.1) -> T:
@@ -307,7 +314,8 @@ class Exporter:
         self._file = directory / "exporter.yml"
         defaults = {"ledger": {"path": str(directory / "ledger.db")}, "series": {"zero_hold": "0s"}}
         self._file.write_text(yaml.safe_dump({**defaults, **config}))
-        self._arguments = [*EXPORTER, "serve", f"--config.file={self._file}"]
+        command = EXPORTER_WITH_USERS if "active_users" in config else EXPORTER
+        self._arguments = [*command, "serve", f"--config.file={self._file}"]
         self._arguments += [f"--web.listen-address={self.url.partition('://')[2]}", *flags]
         self._environment = {**os.environ, **environment}
         self._log = directory / "exporter.log"
