@@ -22,6 +22,7 @@ KEPT = re.compile(r"mlflow_(?!trace_exporter_poll).*(_total|_bucket|_count|_sum)
 
 
 TRACES_PER_KILL = 10
+SESSIONS = 5
 
 
 class Crashes:
@@ -36,6 +37,7 @@ class Crashes:
             "poll": {"interval": "1s", "start": "1h"},
             "series": {"zero_hold": "1s"},
             "spans": {"enabled": True},
+            "active_users": {"enabled": True},
         }
         self._exporter = Exporter(directory, config, "--log.level=warn")
         self._seen: Samples = {}
@@ -68,6 +70,7 @@ class Crashes:
             calls=self._sum("mlflow_llm_call_duration_seconds_count"),
             call_tokens=self._sum("mlflow_llm_input_tokens_total"),
             assessments=self._sum("mlflow_trace_assessments_total"),
+            sessions=self._sum("mlflow_active_sessions"),
             differing=int(self._seen.get('mlflow_trace_exporter_differing_traces_total{amount="tokens"}', -1)),
             late=self._sum("mlflow_trace_exporter_late_traces_total"),
             changed=self._sum("mlflow_trace_exporter_changed_after_count_total"),
@@ -77,6 +80,7 @@ class Crashes:
         """What MLflow says when it is asked afterwards, by a client of its own."""
         client, token = MlflowClient(self._mlflow.uri), None
         found: Counter[str] = Counter()
+        sessions: set[tuple[str, str]] = set()
         while True:
             page = client.search_traces(
                 locations=[self._mlflow.experiment_id(self._experiment)],
@@ -90,9 +94,10 @@ class Crashes:
                 tokens = usage["input_tokens"]
                 found.update(traces=1, errors=int(error), durations=1, tokens=tokens, calls=1, call_tokens=tokens)
                 found.update(assessments=len(trace.info.assessments))
+                sessions.add((trace.info.tags["environment"], trace.info.trace_metadata["mlflow.trace.session"]))
             token = page.token
             if not token:
-                return found
+                return found + Counter(sessions=2 * len(sessions))  # in two windows
 
     def _has_counted(self, there: Counter[str]) -> bool:
         self._scrape()
@@ -163,7 +168,11 @@ def _trace(dice: random.Random, state: str | None = None) -> Trace:
         duration_ms=None if state else dice.randrange(2_000),
         state=state or dice.choice(["OK", "OK", "OK", "ERROR"]),
         tags={"environment": dice.choice(["production", "staging"]), "app_version": dice.choice("123")},
-        metadata={"mlflow.trace.tokenUsage": json.dumps(usage), "mlflow.trace.cost": json.dumps(cost)},
+        metadata={
+            "mlflow.trace.tokenUsage": json.dumps(usage),
+            "mlflow.trace.cost": json.dumps(cost),
+            "mlflow.trace.session": f"session {dice.randrange(SESSIONS)}",
+        },
     )
 
 
