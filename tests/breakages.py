@@ -1606,7 +1606,7 @@ BREAKAGES = (
     ),
     Breakage(
         "publish an objective under its raw name",
-        "settings/config.py",
+        "settings/values.py",
         "NamePattern = Annotated[StrictStr, AfterValidator(pattern)]",
         "NamePattern = Annotated[StrictStr, AfterValidator(str)]",
         "tests/unit/domain/test_objectives.py",

@@ -19,7 +19,8 @@ from mlflow_trace_exporter.domain.moments import text
 from mlflow_trace_exporter.errors import UserError
 from mlflow_trace_exporter.metrics.families import trace_families
 from mlflow_trace_exporter.metrics.meter import Meter
-from mlflow_trace_exporter.settings.config import EXCLUDABLE, Config
+from mlflow_trace_exporter.settings.config import Config
+from mlflow_trace_exporter.settings.values import EXCLUDABLE
 from mlflow_trace_exporter.tracking.client import Client
 from mlflow_trace_exporter.tracking.features import Feature
 from mlflow_trace_exporter.tracking.mlflow_pages import MlflowPages

@@ -8,7 +8,8 @@ import pytest
 
 from mlflow_trace_exporter.errors import UserError
 from mlflow_trace_exporter.metrics.exposition import Exposition, Format
-from mlflow_trace_exporter.settings.config import EXCLUDABLE, Config
+from mlflow_trace_exporter.settings.config import Config
+from mlflow_trace_exporter.settings.values import EXCLUDABLE
 from mlflow_trace_exporter.wiring import excluded, open_meter, poll_settings, warnings_about
 from tests.support.builders import record
 from tests.support.rig import Rig

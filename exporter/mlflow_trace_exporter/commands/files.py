@@ -9,13 +9,14 @@ from mlflow_trace_exporter.bundled import rules as packaged_rules
 from mlflow_trace_exporter.commands import flags
 from mlflow_trace_exporter.errors import UserError
 from mlflow_trace_exporter.settings import config
+from mlflow_trace_exporter.settings.values import parse_web_url
 
 _EXPORTER_URL = click.option(
     "--exporter-url",
     default=packaged_rules.EXPORTER_URL,
     show_default=True,
     metavar="URL",
-    callback=flags.read_by(config.parse_web_url),
+    callback=flags.read_by(parse_web_url),
     help="URL at which people reach the exporter. Links lead to its trace pages and its runbook.",
 )
 
@@ -35,7 +36,7 @@ _EXPORTER_URL = click.option(
     default=packaged_rules.GRAFANA_URL,
     show_default=True,
     metavar="URL",
-    callback=flags.read_by(config.parse_web_url),
+    callback=flags.read_by(parse_web_url),
     help="URL at which people reach Grafana. Alerts link to its dashboards.",
 )
 @click.option(

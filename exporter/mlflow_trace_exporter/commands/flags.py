@@ -12,7 +12,7 @@ import click
 from mlflow_trace_exporter import logs
 from mlflow_trace_exporter.domain.durations import parse_duration
 from mlflow_trace_exporter.errors import ArgumentError, UserError
-from mlflow_trace_exporter.settings import config
+from mlflow_trace_exporter.settings.values import parse_ratio
 from mlflow_trace_exporter.shown import shown
 
 T = TypeVar("T")
@@ -42,7 +42,7 @@ def shares(given: tuple[str, ...]) -> dict[str, float]:
             raise ValueError(f"{shown(each)!r} is not a name with a ratio, such as correctness=90%")
         if name in found:
             raise ValueError(f"{shown(name)!r} has two ratios; write one")
-        found[name] = config.parse_ratio(ratio)
+        found[name] = parse_ratio(ratio)
     return found
 
 

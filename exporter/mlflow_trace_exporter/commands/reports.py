@@ -18,6 +18,7 @@ from mlflow_trace_exporter.domain.labels import PLACE_LABELS
 from mlflow_trace_exporter.errors import PollError, UserError
 from mlflow_trace_exporter.listed import did_you_mean, few
 from mlflow_trace_exporter.settings import config
+from mlflow_trace_exporter.settings.values import parse_ratio
 
 if TYPE_CHECKING:  # it imports mlflow, which --help should not wait for
     from mlflow_trace_exporter.reports.health import EnvironmentHealth, Health
@@ -50,7 +51,7 @@ if TYPE_CHECKING:  # it imports mlflow, which --help should not wait for
 @click.option(
     "--error-rate",
     metavar="SHARE",
-    callback=flags.read_by(config.parse_ratio),
+    callback=flags.read_by(parse_ratio),
     help="Highest acceptable share of failed traces, such as 5%.",
 )
 @click.option(

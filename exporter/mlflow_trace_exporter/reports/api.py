@@ -25,6 +25,7 @@ from mlflow_trace_exporter.reports.ratings import quality_for
 from mlflow_trace_exporter.reports.report import DEFAULT_BY, Report, Wanted
 from mlflow_trace_exporter.settings import config as configuration
 from mlflow_trace_exporter.settings.config import Config
+from mlflow_trace_exporter.settings.values import parse_ratio
 from mlflow_trace_exporter.tracking.query import Library, Progress, Query, no_progress
 
 STATES = {"ok": State.OK, "error": State.ERROR}
@@ -254,9 +255,7 @@ def _given(**labels: str | None) -> dict[str, str]:
 
 def _ratio(name: str, value: Any) -> float:
     try:
-        return configuration.parse_ratio(
-            value if isinstance(value, str | float | int) else arguments.number(name, value)
-        )
+        return parse_ratio(value if isinstance(value, str | float | int) else arguments.number(name, value))
     except ValueError as error:
         raise ArgumentError(name, str(error)) from None
 

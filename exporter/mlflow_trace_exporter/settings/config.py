@@ -1,19 +1,14 @@
 """The configuration file: its schema, its defaults, and the validation of each key."""
 
 import os
-import re
 from collections.abc import Mapping
 from datetime import timedelta
-from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
+from typing import Annotated, Any
 
 from pydantic import (
     AfterValidator,
-    BeforeValidator,
     Field,
-    PlainValidator,
     PrivateAttr,
     StrictBool,
     StrictInt,
@@ -23,175 +18,43 @@ from pydantic import (
 )
 from pydantic import model_validator as validates_model
 
-from mlflow_trace_exporter.addresses import without_credentials
-from mlflow_trace_exporter.domain.durations import parse_duration
-from mlflow_trace_exporter.domain.globs import ANY, matches
+from mlflow_trace_exporter.domain.globs import ANY
 from mlflow_trace_exporter.domain.labels import (
     ALL_ASSESSMENT_LABELS,
     ENVIRONMENT,
     INSIDE_LABELS,
     VERSION,
     VERSION_LABELS,
-    clean,
 )
 from mlflow_trace_exporter.domain.objectives import Objective, Objectives, Quality, pattern
-from mlflow_trace_exporter.domain.spans import CALL_TYPES
 from mlflow_trace_exporter.domain.traffic import Traffic
 from mlflow_trace_exporter.errors import UserError
 from mlflow_trace_exporter.listed import did_you_mean
-from mlflow_trace_exporter.metrics.families import trace_families
 from mlflow_trace_exporter.settings import yaml_file
 from mlflow_trace_exporter.settings.label_keys import ExtraLabels, LabelDefaults, LabelMaps, LabelSources
-from mlflow_trace_exporter.settings.yaml_file import Section, place_of
-from mlflow_trace_exporter.shown import as_written, shown
-
-DEFAULT_TRACKING_URI = "http://127.0.0.1:5000"
-EXCLUDABLE = tuple(
-    family.name for family in trace_families((1.0,), (1.0,), with_spans=True, score_edges=(1.0,)) if family.is_of_groups
+from mlflow_trace_exporter.settings.values import (
+    DEFAULT_TRACKING_URI,
+    MAX_EDGE,
+    Duration,
+    Edges,
+    Exclusions,
+    FilePath,
+    Good,
+    NamePattern,
+    Names,
+    Ratio,
+    SpanTypes,
+    Start,
+    Team,
+    TrackingUri,
+    TrafficClasses,
+    WebUrl,
+    at_least,
+    at_most,
+    parse_tracking_uri,
 )
-"""The metrics about traces."""
-
-MAX_EDGES = 100
-MAX_EDGE = 1e12
-
-
-def parse_tracking_uri(value: object) -> str:
-    """Validate the address of a tracking server. Raises ValueError for anything else."""
-    complaint = ValueError("not the address of a tracking server; write one such as http://mlflow:5000")
-    if not isinstance(value, str) or re.search(r"\s", value):
-        raise complaint
-    try:
-        parts = urlsplit(value)
-        usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
-    except ValueError:  # a port that is not a number, half an IPv6 address
-        raise complaint from None
-    if not usable:
-        raise complaint
-    address = re.split("[?#]", value)[0]
-    if address != value:  # it was copied from a browser
-        raise ValueError(f"leave out {shown(value[len(address) :])}; write {without_credentials(address).rstrip('/')}")
-    return value
-
-
-def parse_web_url(value: object) -> str:
-    """Validate the URL of a web page. Returns it without a trailing slash, so that paths can be appended.
-
-    Raises ValueError for anything else.
-    """
-    try:
-        address = re.split("[?#]", value)[0] if isinstance(value, str) else value
-        return without_credentials(parse_tracking_uri(address).rstrip("/"))
-    except ValueError:
-        raise ValueError("not the address of a web page; write one such as https://mlflow.example.com") from None
-
-
-def _at_least(minimum: str) -> AfterValidator:
-    def check(value: timedelta) -> timedelta:
-        if value < parse_duration(minimum):
-            raise ValueError(f"must be at least {minimum}")
-        return value
-
-    return AfterValidator(check)
-
-
-def _at_most(maximum: str) -> AfterValidator:
-    def check(value: timedelta) -> timedelta:
-        if value > parse_duration(maximum):
-            raise ValueError(f"must be at most {maximum}")
-        return value
-
-    return AfterValidator(check)
-
-
-def _start(value: object) -> timedelta | Literal["now", "earliest"]:
-    if value == "now":
-        return "now"
-    if value == "earliest":
-        return "earliest"
-    try:
-        return parse_duration(value)
-    except ValueError:
-        raise ValueError(f"{as_written(value)} is none of now, earliest, or a duration such as 24h") from None
-
-
-def _exclusion(value: object) -> str:
-    if not isinstance(value, str):
-        raise ValueError(f"{as_written(value)} is not a metric; write a name or a glob, as in mlflow_tokens_*")
-    if not any(matches(value, name) for name in EXCLUDABLE):
-        meant = did_you_mean(value, EXCLUDABLE) or f"; they are {', '.join(EXCLUDABLE)}"
-        raise ValueError(f"{value!r} is none of the metrics about traces{meant}")
-    return value
-
-
-def parse_ratio(value: object) -> float:
-    """Parse a ratio between 0 and 1, such as 5% or 0.05. Raises ValueError for anything else."""
-    text = value.replace(" ", "") if isinstance(value, str) else ""
-    try:
-        found = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1) if text else value
-    except ValueError:
-        found = None
-    if isinstance(found, bool) or not isinstance(found, int | float) or not 0 < found < 1:
-        raise ValueError(f"{as_written(value)} is not a ratio between 0 and 1, such as 5% or 0.05")
-    return float(found)
-
-
-def _team(text: str) -> str:
-    if not text.strip():
-        raise ValueError("is empty; name a team")
-    return clean(text)
-
-
-def _names(value: object) -> object:
-    return [value] if isinstance(value, str) else value
-
-
-def _traffic(value: object) -> frozenset[Traffic]:
-    known = [each.value for each in Traffic]
-    names = [value] if isinstance(value, str) else value
-    if not isinstance(names, list) or not names or not all(name in known for name in names):
-        raise ValueError(f"name at least one of {', '.join(known)}, as in [application, gateway]")
-    return frozenset(map(Traffic, names))
-
-
-def _span_types(value: object) -> frozenset[str]:
-    names = [value] if isinstance(value, str) else value
-    if not isinstance(names, list) or not all(isinstance(name, str) and name.strip() for name in names):
-        raise ValueError(f"{as_written(value)} is not a list of span types, as in [TOOL, RETRIEVER]")
-    for name in names:
-        if name.upper() in CALL_TYPES:
-            raise ValueError(f"{name} is the type of calls of models, which have metrics of their own; leave it out")
-    return frozenset(name.strip().upper() for name in names)
-
-
-def _good(value: object) -> frozenset[str]:
-    """The words that are good. YAML reads yes and true as the same value, so it stands for both of them."""
-    given = value if isinstance(value, list) else [value]
-    if not given or not all(isinstance(each, bool | str) and str(each).strip() for each in given):
-        raise ValueError(f"{as_written(value)} are no words; write those that are good, as in [yes, correct]")
-    words = (_TRUTH[each] if isinstance(each, bool) else (clean(each).casefold(),) for each in given)
-    return frozenset(word for some in words for word in some)
-
-
-_TRUTH = {True: ("yes", "true"), False: ("no", "false")}
-
-
-def _edges(value: object) -> tuple[float, ...]:
-    given = value if isinstance(value, list) else []
-    edges = [each for each in given if isinstance(each, int | float) and not isinstance(each, bool)]
-    if not 0 < len(edges) == len(given) <= MAX_EDGES:
-        raise ValueError(f"write 1 to {MAX_EDGES} numbers, as in [0.1, 1, 10]")
-    if not all(0 < each <= MAX_EDGE for each in edges) or not all(low < high for low, high in pairwise(edges)):
-        raise ValueError("edges must be above 0, at most 1e12, and each above the one before it")
-    return tuple(float(each) for each in edges)
-
-
-def _path(value: object) -> Path:
-    if not isinstance(value, str) or not value.strip() or "\0" in value:
-        raise ValueError("write the path of a file")
-    try:
-        return Path(value).expanduser().absolute()
-    except RuntimeError:
-        raise ValueError(f"{value}: there is no such user, so there is no home directory") from None
+from mlflow_trace_exporter.settings.yaml_file import Section, place_of
+from mlflow_trace_exporter.shown import as_written
 
 
 def _default_ledger() -> Path:
@@ -207,41 +70,27 @@ def _default_workspaces() -> tuple[str, ...]:
     return (name,) if name else ()
 
 
-Duration = Annotated[timedelta, PlainValidator(parse_duration)]
-WebUrl = Annotated[str, PlainValidator(parse_web_url)]
-TrackingUri = Annotated[str, PlainValidator(parse_tracking_uri)]
-Start = Annotated[timedelta | Literal["now", "earliest"], PlainValidator(_start)]
-NamePattern = Annotated[StrictStr, AfterValidator(pattern)]
-Ratio = Annotated[float, PlainValidator(parse_ratio)]
-TrafficClasses = Annotated[frozenset[Traffic], PlainValidator(_traffic)]
-SpanTypes = Annotated[frozenset[str], PlainValidator(_span_types)]
-Exclusion = Annotated[str, PlainValidator(_exclusion)]
-Good = Annotated[frozenset[str], PlainValidator(_good)]
-Edges = Annotated[tuple[float, ...], PlainValidator(_edges)]
-FilePath = Annotated[Path, PlainValidator(_path)]
-
-
 class Mlflow(Section):
     """Which traces to read, and from where. Without ``timeout``, MLFLOW_HTTP_REQUEST_TIMEOUT applies, or 30 s."""
 
     tracking_uri: TrackingUri = Field(
         default_factory=lambda: os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_TRACKING_URI
     )
-    workspaces: Annotated[tuple[StrictStr, ...], BeforeValidator(_names)] = Field(default_factory=_default_workspaces)
-    experiments: Annotated[tuple[StrictStr, ...], BeforeValidator(_names)] = ()
+    workspaces: Names = Field(default_factory=_default_workspaces)
+    experiments: Names = ()
     filter: StrictStr | None = None
     traffic: TrafficClasses = frozenset({Traffic.APPLICATION})
-    timeout: Annotated[Duration, _at_least("1s")] | None = None
+    timeout: Annotated[Duration, at_least("1s")] | None = None
 
 
 class Poll(Section):
     """When and how far back to read."""
 
-    interval: Annotated[Duration, _at_least("1s"), _at_most("1h")] = timedelta(seconds=15)
-    lateness: Annotated[Duration, _at_least("10m")] = timedelta(hours=2)
-    audit_horizon: Annotated[Duration, _at_least("10m")] = timedelta(hours=24)
-    margin: Annotated[Duration, _at_least("1m")] = timedelta(minutes=5)
-    overlap: Annotated[Duration, _at_least("2m")] = timedelta(minutes=2)
+    interval: Annotated[Duration, at_least("1s"), at_most("1h")] = timedelta(seconds=15)
+    lateness: Annotated[Duration, at_least("10m")] = timedelta(hours=2)
+    audit_horizon: Annotated[Duration, at_least("10m")] = timedelta(hours=24)
+    margin: Annotated[Duration, at_least("1m")] = timedelta(minutes=5)
+    overlap: Annotated[Duration, at_least("2m")] = timedelta(minutes=2)
     start: Start = "now"
 
     @validates_model(mode="after")
@@ -282,7 +131,7 @@ class Labels(Section):
 class Metrics(Section):
     """Which metrics about traces are not exposed. They are counted nevertheless."""
 
-    exclude: Annotated[tuple[Exclusion, ...], BeforeValidator(_names)] = ()
+    exclude: Exclusions = ()
 
 
 class Spans(Section):
@@ -298,7 +147,7 @@ class Assessments(Section):
     """Whether assessments are counted, and for how long after the start of a trace."""
 
     enabled: StrictBool = True
-    horizon: Annotated[Duration, _at_least("1h"), _at_most("90d")] = timedelta(days=7)
+    horizon: Annotated[Duration, at_least("1h"), at_most("90d")] = timedelta(days=7)
 
 
 class ActiveUsers(Section):
@@ -319,8 +168,8 @@ class Series(Section):
     """Which series are exposed: how many at most, for how long, and how long at 0 first."""
 
     limit: Annotated[StrictInt, Field(ge=1_000, le=10_000_000)] = 100_000
-    ttl: Annotated[Duration, _at_least("1h")] = timedelta(days=1)
-    zero_hold: Annotated[Duration, _at_most("10m")] = timedelta(seconds=30)
+    ttl: Annotated[Duration, at_least("1h")] = timedelta(days=1)
+    zero_hold: Annotated[Duration, at_most("10m")] = timedelta(seconds=30)
 
 
 class QualityOf(Section):
@@ -345,11 +194,11 @@ class ObjectiveOf(Section):
 
     experiment: NamePattern = ANY
     environment: NamePattern = ANY
-    team: Annotated[StrictStr, AfterValidator(_team)] | None = None
+    team: Team | None = None
     error_ratio: Ratio | None = None
-    latency: Annotated[Duration, _at_least("1ms")] | None = None
+    latency: Annotated[Duration, at_least("1ms")] | None = None
     latency_ratio: Ratio = 0.95
-    first_chunk: Annotated[Duration, _at_least("1ms")] | None = None
+    first_chunk: Annotated[Duration, at_least("1ms")] | None = None
     cost_usd_per_day: Annotated[float, Field(gt=0, le=MAX_EDGE)] | None = None
     quality: tuple[QualityOf, ...] = ()
     min_traces: Annotated[StrictInt, Field(ge=1)] = 20
