@@ -125,7 +125,7 @@ def test_health_checks_the_quality_objectives_of_the_configuration(assessed: Ass
 def test_health_does_not_guess_which_scores_are_good(assessed: Assessed, tmp_path: Path) -> None:
     done = assessed.run(tmp_path, *HEALTH, "--good=relevance=50%")
     assert (done.exit_code, done.stdout) == (2, "")
-    assert "--good: 'relevance' has scores, and it is not known which are good; set at_least in an obj" in done.stderr
+    assert "--good: 'relevance' has scores, and nothing says which are good; set at_least" in done.stderr
 
 
 def test_health_with_too_few_assessments_says_which_there_are(assessed: Assessed, tmp_path: Path) -> None:
@@ -211,7 +211,7 @@ def test_mlflow_searches_for_assessments_among_many_traces(mlflow: Mlflow, tmp_p
 def test_doctor_says_who_assesses_how_many_traces(assessed: Assessed, tmp_path: Path) -> None:
     done = assessed.run(tmp_path, "doctor")
     lines = [line for line in done.stdout.splitlines() if line.startswith("assessments  ")]
-    found = "correctness (human, llm_judge), relevance (code); 1 of a scorer that failed"
+    found = "correctness (human, llm_judge), relevance (code); failed: 1"
     settings = {
         "mlflow": {"tracking_uri": assessed.mlflow.uri, "experiments": assessed.experiment},
         "poll": {"interval": "1s", "start": "1h"},

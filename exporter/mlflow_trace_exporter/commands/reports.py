@@ -62,9 +62,9 @@ if TYPE_CHECKING:  # it imports mlflow, which --help should not wait for
     multiple=True,
     metavar="NAME=RATIO",
     callback=flags.read_by(flags.shares),
-    help="Lowest acceptable share of good assessments of this name, such as correctness=90%. Good are the values of the"
-    " quality objective of the application in the configuration; without one, the words yes, true, good and correct."
-    " Scores need an objective with at_least. Can be repeated.",
+    help="Lowest acceptable share of good assessments of this name, such as correctness=90%. The quality"
+    " objective of the application in the configuration says which values are good; without one, the words yes, true,"
+    " good and correct are. Scores need an objective with at_least. Can be repeated.",
 )
 @click.option(
     "--min-traces",

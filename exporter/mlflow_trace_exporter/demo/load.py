@@ -70,9 +70,9 @@ INCIDENT = (
     Deployment(0.6, PRODUCTION, BROKEN_NEXT, LLAMA_ON_FREE_PLAN),
     Deployment(0.25, STAGING, NEXT, LLAMA_ON_FREE_PLAN),
 )
-"""The new version has been rolled out to most of production. These are more requests than its plan at the provider of
-its model allows: the provider makes requests wait, and refuses most of them. Staging has the same plan. In production,
-its questions to the account service often fail, too, and the answers that it gives end in the middle."""
+"""The new version has been rolled out to most of production. It sends more requests to the provider of its model than
+its plan allows: the provider keeps them waiting and refuses most of them. Staging has the same plan. In production, its
+questions to the account service often fail, too, and the answers that it still gives are cut off."""
 ROLLED_BACK = (Deployment(0.75, PRODUCTION, STABLE, GPT), Deployment(0.25, STAGING, NEXT, LLAMA))
 
 

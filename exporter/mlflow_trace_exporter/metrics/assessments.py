@@ -45,7 +45,7 @@ def assessment_families(score_edges: tuple[float, ...], objectives: Objectives) 
     return (
         TraceFamily(
             ASSESSED,
-            "Finished traces with an assessment of this name, from polls of MLflow.",
+            "Finished traces with an assessment of this name that has a value, from polls of MLflow.",
             lambda added, _: [("", int(added.is_first))],
             labels=ASSESSMENT_LABELS,
         ),

@@ -51,7 +51,7 @@ def findings(found: AssessmentSample, enabled: bool) -> Iterator[str]:
         yield "assessments  none of these traces has any"
         return
     names = (f"{name} ({', '.join(sources)})" for name, sources in found.sources.items())
-    failed = f"; {found.failed:,} of a scorer that failed" if found.failed else ""
+    failed = f"; failed: {found.failed:,}" if found.failed else ""
     yield f"assessments  {found.assessed:,} of {found.traces:,} traces have some: {few(names)}{failed}"
     state = "assessments.enabled adds" if enabled else "assessments.enabled: true would add"
     yield f"assessments  {state} {found.series:,} series for this sample"

@@ -25,8 +25,8 @@ class UsualQuality(Quality):
         if isinstance(value, str):
             return value.casefold() in self.good
         problem = (
-            f"{self.assessment!r} has scores, and it is not known which are good; set at_least in an objective for its"
-            " quality in the configuration"
+            f"{self.assessment!r} has scores, and nothing says which are good; set at_least in a quality objective for"
+            " it in the configuration"
         )
         raise ArgumentError("good", problem)
 

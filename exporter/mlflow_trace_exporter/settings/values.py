@@ -147,7 +147,7 @@ def _good(value: object) -> frozenset[str]:
     """The words that are good. YAML reads yes and true as the same value, so it stands for both of them."""
     given = value if isinstance(value, list) else [value]
     if not given or not all(isinstance(each, bool | str) and str(each).strip() for each in given):
-        raise ValueError(f"{as_written(value)} are no words; write those that are good, as in [yes, correct]")
+        raise ValueError(f"{as_written(value)} is not a list of words; write those that are good, as in [yes, correct]")
     words = (_TRUTH[each] if isinstance(each, bool) else (clean(each).casefold(),) for each in given)
     return frozenset(word for some in words for word in some)
 

@@ -1,4 +1,4 @@
-"""The assessments that traces on a page are asked for. Pure."""
+"""Selects the traces of a page by their assessments. Pure."""
 
 from collections.abc import Callable, Iterator, Mapping
 
@@ -9,7 +9,7 @@ from mlflow_trace_exporter.domain.trace import TraceRecord
 
 RATINGS = ("good", "bad")
 PARAMETERS = (*ASSESSMENT_NAMES, "rating")
-"""What an assessment can be asked for by."""
+"""The query parameters that select traces by assessment."""
 
 QualityOf = Callable[[str], Quality | None]
 """Returns the quality objective of a trace for the assessments of a name."""
