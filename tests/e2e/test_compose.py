@@ -210,7 +210,7 @@ def test_its_processes_find_each_other(services: dict[str, dict[str, Any]], tmp_
         settled(lambda: inside.prometheus.value("sum(mlflow_traces_total)"), "traces of the chatbot are counted")
         assert [each["url"] for each in inside.prometheus.get("alertmanagers")["activeAlertmanagers"]]
         groups = inside.prometheus.get("rules")["groups"]
-        assert len(groups) == 16
+        assert len(groups) == 20
         assert {rule["health"] for group in groups for rule in group["rules"]} <= {"ok", "unknown"}
         assert 'href="http://127.0.0.1:5000"' in (inside.get("http://exporter:10500/") or "")
         for name, session in started.items():

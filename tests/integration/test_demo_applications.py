@@ -91,7 +91,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
 
 
 def _is_enough(mlflow: Mlflow, log: str) -> bool:
-    opinions = _opinions(_seen(mlflow))
+    opinions = _opinions(_infos(mlflow, SUPPORT))
     if {opinions[BAD, "complete", "no"], opinions[STAGED, "complete", "yes"], opinions[BAD, "thumb", False]} & {0}:
         return False
     refused = all(f"Error code: {status}" in log for status in (429, 503))
@@ -99,11 +99,17 @@ def _is_enough(mlflow: Mlflow, log: str) -> bool:
     return refused and bool(span_counts(mlflow, SUPPORT, "span_type", filters=handled))
 
 
-def _opinions(traces: Sequence[Seen]) -> Counter[tuple[Any, ...]]:
+def _infos(mlflow: Mlflow, experiment: str) -> list[TraceInfo]:
+    at = [mlflow.experiment_id(experiment)]
+    traces = mlflow.client.search_traces(locations=at, include_spans=False, max_results=500)
+    return [trace.info for trace in traces if "app_version" in trace.info.tags]
+
+
+def _opinions(infos: Sequence[TraceInfo]) -> Counter[tuple[Any, ...]]:
     return Counter(
-        (seen.deployment, each.name, each.feedback.value)
-        for seen in traces
-        for each in seen.info.assessments
+        ((info.tags["environment"], info.tags["app_version"]), each.name, each.feedback.value)
+        for info in infos
+        for each in info.assessments
         if each.feedback is not None
     )
 
@@ -116,9 +122,7 @@ def _settled(mlflow: Mlflow) -> list[Seen] | None:
 def _seen(mlflow: Mlflow) -> list[Seen]:
     found = []
     for experiment in (SUPPORT, SEARCH):
-        at = [mlflow.experiment_id(experiment)]
-        traces = mlflow.client.search_traces(locations=at, include_spans=False, max_results=500)
-        infos = [trace.info for trace in traces if "app_version" in trace.info.tags]
+        infos = _infos(mlflow, experiment)
         parts = [infos[start : start + BATCH] for start in range(0, len(infos), BATCH)]
         spans = {key: value for part in parts for key, value in spans_of(_batch(mlflow, part)).items()}
         found += [Seen(experiment, info, inside(spans[info.trace_id])) for info in infos if info.trace_id in spans]
@@ -215,7 +219,7 @@ def test_a_tool_that_fails_is_seen_inside_only(demo: Demo) -> None:
 
 
 def test_users_and_the_judge_see_that_the_answers_are_worse(demo: Demo) -> None:
-    opinions = _opinions(demo.traces)
+    opinions = _opinions([seen.info for seen in demo.traces])
     assert opinions[BAD, "complete", "yes"] == opinions[STAGED, "complete", "no"] == 0
     scores = [value for (_, name, value), _ in opinions.items() if name == "grounded"]
     assert scores

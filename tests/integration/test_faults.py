@@ -253,6 +253,11 @@ class OlderClient(Client):
             raise PollError(Reason.CONFIGURATION, "not found")
         return super().count(*args)
 
+    def count_assessments(self, *args: Any, **named: Any) -> Any:
+        if Feature.ASSESSMENT_METRICS in self._lacks:
+            raise PollError(Reason.CONFIGURATION, "not found")
+        return super().count_assessments(*args, **named)
+
     def begin_spans(self, *args: Any) -> Any:
         if Feature.SPANS in self._lacks:
             raise PollError(Reason.CONFIGURATION, "not found")

@@ -1,9 +1,9 @@
 """Finds assessments that were added or changed after their traces were counted, and reads those traces again.
 
 MLflow cannot search by the time of an assessment. But it can count them by name and value in a range of start times. A
-range where its counts and those of the ledger differ is split, down to steps of ten minutes, and a step where MLflow
-has more is read again. What still differs then (assessments of traces that are not counted yet, or deleted ones) is
-remembered, so that the step is not read again and again.
+range where its counts and those of the ledger differ is split, down to steps of ten minutes, and such a step is read
+again. The ledger then no longer counts those that are gone. What MLflow still has more (assessments of traces that are
+not counted yet, for example) is remembered, so that the step is not read again and again.
 
 While judges work, the steps of the last hours change all the time, and reading all of them again each minute would cost
 MLflow more than all new traces. So there is a rest after each step, in proportion to the traces that were read. The
@@ -23,6 +23,7 @@ from mlflow_trace_exporter.counting.origins import Origins
 from mlflow_trace_exporter.counting.tally import Tally
 from mlflow_trace_exporter.domain.clocks import Clocks
 from mlflow_trace_exporter.domain.horizon import BUCKET_MS, Window
+from mlflow_trace_exporter.errors import PollError
 from mlflow_trace_exporter.tracking.assessment_parsing import ALL
 from mlflow_trace_exporter.tracking.source import Source
 
@@ -70,12 +71,12 @@ class AssessmentAuditor:
         self._read_s: dict[int, float] = {}
         """When each step was last read (``clock_s``)."""
         self._rests_until_s = -math.inf
-        self._explained: dict[int, Counter[int]] = {}
+        self._explained: dict[int, _Explained] = {}
 
     @property
     def unaccounted(self) -> int:
         """How many assessments MLflow counts that the ledger does not know, even after reading their traces again."""
-        return sum((+each).total() for each in self._explained.values())
+        return sum((+each.remainder).total() for each in self._explained.values())
 
     def is_due(self, late: Late, now: Clocks) -> bool:
         """Whether there is something to compare or to read."""
@@ -85,7 +86,7 @@ class AssessmentAuditor:
         """Compare ranges, the latest first, and read steps again, until the deadline (monotonic clock)."""
         if not self._left[late] and self._is_time(late, now):
             self._begun_ms[late] = now.earliest_ms
-            self._left[late] += split(self._window(late, now), BUCKET_MS)
+            self._left[late].append(self._window(late, now))
             self._forget()
         while self._left[late] and monotonic() < deadline_s:
             self._compare(late, experiment_ids)
@@ -98,30 +99,33 @@ class AssessmentAuditor:
         """Compare the next range that is left."""
         window = self._left[late].pop()
         is_step = window.hi_ms - window.lo_ms <= BUCKET_MS
-        there = self._there(window, experiment_ids, is_step)
-        if there is not None and self._remainder(there, window) == self._explained_in(window):
+        try:
+            there = self._there(window, experiment_ids, is_step)
+        except PollError:
+            if not is_step:  # MLflow can take too long to count a range
+                self._left[late] += split(window, BUCKET_MS)
+            raise
+        if not self._differs(there, window):
             return
-        if not is_step:
-            self._left[late] += split(window, BUCKET_MS)
-        elif there is not None and self._has_more(there, window):
+        if is_step:
             self._suspects[window.lo_ms // BUCKET_MS] = window
-        elif there is not None:
-            self._explained[window.lo_ms // BUCKET_MS] = self._remainder(there, window)
+        else:
+            self._left[late] += split(window, BUCKET_MS)
 
     def _look_at(self, at: int, experiment_ids: Collection[str]) -> bool:
-        """Read a step again if MLflow still has more there. Returns whether it is done with."""
-        step = self._suspects[at]
+        """Read a step again if it still differs. Returns whether it is done with."""
+        step, self._read_s[at] = self._suspects[at], self._clock_s()  # if it cannot be read, others come first
         there = self._there(step, experiment_ids, is_step=True)
-        if there is not None and self._has_more(there, step):
+        if there is not None and self._differs(there, step):
             if not self._read_again(step):
                 return False
-            self._explained[at] = self._remainder(there, step)
-            self._read_s[at] = self._clock_s()
+            here = self._ledger.assessment_counts(step)
+            self._explained[at] = _Explained(here, self._remainder(there, step))
         del self._suspects[at]
         return True
 
-    def _has_more(self, there: "_There", step: Window) -> bool:
-        return bool(+less(self._remainder(there, step), self._explained_in(step)))
+    def _differs(self, there: "_There | None", window: Window) -> bool:
+        return there is None or self._remainder(there, window) != self._explained_in(window)
 
     def _is_time(self, late: Late, now: Clocks) -> bool:
         begun_ms = self._begun_ms.get(late)
@@ -134,8 +138,10 @@ class AssessmentAuditor:
         """Read all traces of a step. Of retired start times only the assessments are counted, because the ids of their
         traces may be forgotten."""
         is_retired = step.lo_ms < self._tally.horizon.retired_ms
+        there: set[str] = set()
         for page in self._source.scan(step):
             records = [record for record in page.records if self._origins.count(record)]
+            there.update(each.assessment_id for record in records for each in record.assessments)
             self._rests_until_s = max(self._rests_until_s, self._clock_s() - SAVED_S) + REST_S * len(page.records)
             if is_retired:
                 self._tally.store_assessments(records)
@@ -143,6 +149,7 @@ class AssessmentAuditor:
                 self._tally.store(records, self._tally.horizon)
             if not self._go_on():
                 return False
+        self._ledger.forget_forms(step, there)
         return True
 
     def _window(self, late: Late, now: Clocks) -> Window:
@@ -176,17 +183,31 @@ class AssessmentAuditor:
         return less(there.counts, here if there.by_value else Counter({ALL: here.total()}))
 
     def _explained_in(self, window: Window) -> Counter[int]:
+        """What MLflow had more in the steps of a window when they were last read. It is forgotten where the ledger has
+        counted any since, because they may be the same."""
         steps = range(window.lo_ms // BUCKET_MS, -(-window.hi_ms // BUCKET_MS))
         found: Counter[int] = Counter()
-        for at in self._explained.keys() & steps:
-            found.update(self._explained[at])
+        for at, explained in [(at, each) for at, each in self._explained.items() if at in steps]:
+            step = Window(max(at * BUCKET_MS, window.lo_ms), min((at + 1) * BUCKET_MS, window.hi_ms))
+            if self._ledger.assessment_counts(step) == explained.here:
+                found.update(explained.remainder)
+            else:
+                del self._explained[at]
         return less(found, Counter())
 
     def _forget(self) -> None:
         first = self._tally.horizon.assessed_ms // BUCKET_MS
-        self._explained = {at: counts for at, counts in self._explained.items() if at >= first and counts}
+        self._explained = {at: each for at, each in self._explained.items() if at >= first and each.remainder}
         self._read_s = {at: at_s for at, at_s in self._read_s.items() if at >= first}
         self._suspects = {at: step for at, step in self._suspects.items() if at >= first}
+
+
+@dataclass(frozen=True, slots=True)
+class _Explained:
+    """By how much MLflow's counts of a step exceeded those of the ledger, ``here``, after it was read."""
+
+    here: Counter[int]
+    remainder: Counter[int]
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ adds nothing.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass, fields
 from itertools import islice
 from operator import attrgetter
@@ -114,6 +114,21 @@ class Ledger:
         query = "SELECT form, count(*) FROM assessments WHERE start_ms >= ? AND start_ms < ? GROUP BY form"
         rows = self._db.rows(query, window.lo_ms, window.hi_ms)
         return Counter({form: count for form, count in rows if form is not None})
+
+    def forget_forms(self, window: Window, assessment_ids: Collection[str]) -> None:
+        """Count only these assessments of traces that start in the window from now on: the others are gone. Their ids
+        stay known."""
+        there = set(map(digest, assessment_ids))
+        query = "SELECT digest FROM assessments WHERE start_ms >= ? AND start_ms < ? AND form IS NOT NULL"
+        gone = [found for found in self._db.rows(query, window.lo_ms, window.hi_ms) if found[0] not in there]
+        if gone:
+            with self._db.transaction():
+                self._db.each("UPDATE assessments SET form = NULL WHERE digest = ?", gone)
+
+    def first_pending_ms(self) -> int | None:
+        """The earliest start of all pending traces (Unix ms); None if there is none."""
+        ((first_ms,),) = self._db.rows("SELECT min(start_ms) FROM pending")
+        return None if first_ms is None else int(first_ms)
 
     def due(self, now_ms: int) -> list[Pending]:
         """Up to DUE_AT_ONCE pending traces that are due for a check, latest start first. A trace whose next check is

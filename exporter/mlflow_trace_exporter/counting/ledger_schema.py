@@ -109,7 +109,7 @@ PRAGMA user_version = 7;
 {_ASSESSMENTS}
 {_SKETCHES}
 ALTER TABLE horizon ADD COLUMN assessed_ms INTEGER NOT NULL DEFAULT 0;
-UPDATE horizon SET assessed_ms = closed_ms;
+UPDATE horizon SET assessed_ms = min(closed_ms, ifnull((SELECT max(start_ms) FROM done), closed_ms));
 PRAGMA user_version = 8;
 """,  # noqa: S608 - no values; assessments of earlier traces are not counted, or all of them would be at once
 }

@@ -270,10 +270,14 @@ class Reader:
 
     def _forget_assessments(self, now: Clocks) -> None:
         """Forget the assessments of traces that started too long ago. A clock alone does not do that: a trace must have
-        started so much later. While assessments are not counted, all that start times are closed for are forgotten."""
-        horizon = self._horizon
-        until_ms = min(now.earliest_ms, self._ledger.newest_ms()) - self._settings.assessments_ms
-        after = assessed_until(horizon, until_ms if self._meter.with_assessments else horizon.closed_ms)
+        started so much later. While assessments are not counted, all that start times are closed for are forgotten.
+        Those of pending traces are counted together with them."""
+        horizon, newest_ms = self._horizon, self._ledger.newest_ms()
+        until_ms = min(now.earliest_ms, newest_ms) - self._settings.assessments_ms
+        if not self._meter.with_assessments:
+            until_ms = min(horizon.closed_ms, newest_ms)
+        first_ms = self._ledger.first_pending_ms()
+        after = assessed_until(horizon, until_ms if first_ms is None else min(until_ms, first_ms))
         if after != horizon:
             self.tally.commit(after)
 

@@ -1,14 +1,17 @@
 """Each assessment is counted once, also if it comes days after its trace (fault 33)."""
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import count
+from typing import Any
 
 import pytest
 
-from mlflow_trace_exporter.counting import assessment_auditor
+from mlflow_trace_exporter.counting import assessment_auditor, ledger
+from mlflow_trace_exporter.domain.horizon import Window
 from mlflow_trace_exporter.domain.objectives import Objective, Objectives, Quality
-from mlflow_trace_exporter.domain.trace import TraceRecord
+from mlflow_trace_exporter.domain.trace import State, TraceRecord
 from mlflow_trace_exporter.domain.traffic import Traffic
 from mlflow_trace_exporter.metrics.assessments import (
     ASSESSED,
@@ -21,9 +24,11 @@ from mlflow_trace_exporter.metrics.assessments import (
 from mlflow_trace_exporter.metrics.families import CHANGED_ASSESSMENTS, DUPLICATES, trace_families
 from mlflow_trace_exporter.settings.config import Buckets
 from mlflow_trace_exporter.tracking.features import Feature
+from mlflow_trace_exporter.tracking.scanning import Page
+from mlflow_trace_exporter.tracking.slices import Known
 from tests.support.builders import METER, METER_WITH_ALL, record
 from tests.support.rig import ASSESSMENTS_MS, DAY_MS, HOUR_MS, INTERVAL_MS, MINUTE_MS, Rig
-from tests.support.simulated import SimulatedMlflow, unreachable
+from tests.support.simulated import CHATBOT, SimulatedMlflow, unreachable
 
 NUMBERS = count()
 VERSION = ("chatbot", "production", "1.4.0")
@@ -43,10 +48,13 @@ def add(mlflow: SimulatedMlflow, age_ms: int = 0, **fields: object) -> TraceReco
     return mlflow.add(record(trace_id=f"tr-{next(NUMBERS)}", **given))
 
 
-def values(rig: Rig) -> dict[str, float]:
+def values(rig: Rig) -> Counter[str]:
     """How many assessments of each value are exposed."""
     series = rig.published[-1].totals.get(ASSESSMENTS, {})
-    return {labels[-1]: numbers[0] for labels, numbers in series.items() if numbers[0]}
+    found: Counter[str] = Counter()
+    for labels, numbers in series.items():
+        found[labels[-1]] += int(numbers[0])
+    return +found
 
 
 def test_those_that_are_there_are_counted_with_their_trace(mlflow: SimulatedMlflow, rig: Rig) -> None:
@@ -134,14 +142,130 @@ def test_fault_33_nothing_decreases_when_one_is_deleted(mlflow: SimulatedMlflow,
     assert values(rig) == {"yes": 2}
 
 
-def test_nothing_is_read_again_where_some_were_deleted(mlflow: SimulatedMlflow, rig: Rig) -> None:
+def test_a_step_is_read_once_again_where_some_were_deleted(mlflow: SimulatedMlflow, rig: Rig) -> None:
     trace = add(mlflow)
     mlflow.assess(trace)
     rig.run(30 * MINUTE_MS)
     reads = rig.total(DUPLICATES)
     mlflow.change(trace, assessments=())
     rig.run(30 * MINUTE_MS)
-    assert rig.total(DUPLICATES) == reads
+    assert rig.total(DUPLICATES) == reads + 1
+
+
+@pytest.mark.parametrize("after_ms", [0, 30 * HOUR_MS])
+def test_one_that_comes_in_place_of_a_deleted_one_is_counted_after_a_restart(
+    mlflow: SimulatedMlflow, rig: Rig, after_ms: int
+) -> None:
+    """What is deleted is not only remembered until then."""
+    trace, other = add(mlflow), add(mlflow)
+    mlflow.assess(trace)
+    rig.settle()
+    rig.run(after_ms, every_ms=5 * MINUTE_MS)
+    mlflow.change(trace, assessments=())
+    rig.run(AUDIT_MS)
+    mlflow.assess(other)
+    rig.restart()
+    rig.run(AUDIT_MS)
+    assert (values(rig), rig.reading.unaccounted_assessments) == ({"yes": 2}, 0)
+
+
+def test_late_ones_are_found_while_an_experiment_is_deselected(mlflow: SimulatedMlflow, rig: Rig) -> None:
+    other = replace(CHATBOT, experiment_id="2", name="search")
+    mlflow.selected = {each.experiment_id: each for each in (CHATBOT, other)}
+    theirs = add(mlflow, experiment_id="2", experiment="search")
+    ours = add(mlflow)
+    for _ in range(2):
+        mlflow.assess(theirs)
+    rig.run(HOUR_MS, every_ms=MINUTE_MS)
+    mlflow.selected = {CHATBOT.experiment_id: CHATBOT}
+    mlflow.assess(ours)
+    rig.reload()
+    rig.run(HOUR_MS, every_ms=MINUTE_MS)
+    assert values(rig) == {"yes": 3}
+    mlflow.selected = {each.experiment_id: each for each in (CHATBOT, other)}
+    rig.run(HOUR_MS, every_ms=MINUTE_MS)
+    assert (values(rig), rig.reading.unaccounted_assessments) == ({"yes": 3}, 0)
+
+
+def test_one_of_a_trace_that_is_counted_later_hides_no_other(mlflow: SimulatedMlflow, rig: Rig) -> None:
+    """MLflow has one more before, because of the running trace, and one more after, because of the other."""
+    running = add(mlflow, duration_ms=None, state=State.IN_PROGRESS, finalized=False)
+    other = add(mlflow)
+    mlflow.assess(running)
+    rig.run(3 * HOUR_MS)
+    assert rig.reading.unaccounted_assessments == 1
+    mlflow.change(running, state=State.OK, duration_ms=1, finalized=True)
+    while not values(rig):
+        assert rig.tick()
+    mlflow.assess(other)
+    rig.run(AUDIT_MS)
+    assert (values(rig), rig.reading.unaccounted_assessments) == ({"yes": 2}, 0)
+
+
+def test_a_step_that_cannot_be_read_does_not_hold_up_the_others(
+    mlflow: SimulatedMlflow, rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    traces = [add(mlflow, age_ms=number * 20 * MINUTE_MS) for number in range(5)]
+    rig.run(HOUR_MS, every_ms=MINUTE_MS)
+    scan = mlflow.scan
+
+    def refuse(window: Window, *, known: Known = ()) -> Iterator[Page]:
+        if window.ended_after_ms is None and window.lo_ms <= traces[0].start_ms < window.hi_ms:
+            raise unreachable()
+        return scan(window, known=known)
+
+    monkeypatch.setattr(mlflow, "scan", refuse)
+    for trace in traces:
+        mlflow.assess(trace)
+    for _ in range(20):
+        rig.tick(MINUTE_MS)
+    assert values(rig) == {"yes": 4}
+
+
+def test_a_range_that_mlflow_cannot_count_in_time_is_split(
+    mlflow: SimulatedMlflow, rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trace = add(mlflow)
+    rig.run(20 * HOUR_MS, every_ms=5 * MINUTE_MS)
+    count_them = mlflow.assessment_counts
+
+    def slow(window: Window, *arguments: Any) -> Counter[int] | None:
+        if window.hi_ms - window.lo_ms > 20 * MINUTE_MS:
+            raise unreachable()
+        return count_them(window, *arguments)
+
+    monkeypatch.setattr(mlflow, "assessment_counts", slow)
+    mlflow.assess(trace)
+    for _ in range(120):
+        rig.tick(MINUTE_MS)
+    assert values(rig) == {"yes": 1}
+
+
+def test_those_of_old_traces_that_wait_to_be_counted_are_counted(
+    mlflow: SimulatedMlflow, make_rig: Callable[..., Rig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The latest are checked first, so the latest start says nothing about what is still to be counted."""
+    monkeypatch.setattr(ledger, "DUE_AT_ONCE", 5)
+    for number in range(20):
+        mlflow.assess(add(mlflow, age_ms=number * DAY_MS, finalized=False))
+    rig = make_rig(mlflow, meter=METER_WITH_ASSESSMENTS)
+    rig.run(HOUR_MS, every_ms=MINUTE_MS)
+    assert (rig.traces, values(rig)) == (20, {"yes": 20})
+
+
+def test_clocks_that_are_ahead_while_none_are_counted_forget_nothing(
+    mlflow: SimulatedMlflow, make_rig: Callable[..., Rig]
+) -> None:
+    rig = make_rig(mlflow, meter=METER)
+    add(mlflow)
+    rig.settle()
+    mlflow.own_error_ms = mlflow.server_error_ms = 30 * DAY_MS
+    rig.run(AUDIT_MS)
+    mlflow.own_error_ms = mlflow.server_error_ms = 0
+    rig.reload(METER_WITH_ASSESSMENTS)
+    mlflow.assess(add(mlflow))
+    rig.run(AUDIT_MS)
+    assert values(rig) == {"yes": 1}
 
 
 def test_a_step_is_not_read_again_and_again(mlflow: SimulatedMlflow, rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -281,6 +405,8 @@ def test_an_upgrade_does_not_count_a_week_at_once(mlflow: SimulatedMlflow, make_
     trace = add(mlflow)
     mlflow.assess(trace)
     rig.run(6 * HOUR_MS, every_ms=MINUTE_MS)
+    add(mlflow)
+    rig.settle()
     rig.reload(METER_WITH_ASSESSMENTS)
     rig.run(AUDIT_MS)
     assert values(rig) == {}

@@ -11,13 +11,14 @@ RARE = ("killed", "late", "lost beyond D, and told", "counted", "assessments")
 
 
 @pytest.mark.long
+@pytest.mark.timeout(1_200)  # it computes all the time, on a busy machine several times as long
 def test_invariants_hold_over_random_histories() -> None:
     """The histories of a seed depend on the loaded modules, so continue until everything has happened."""
     before = History.steps
-    explore(histories=60, steps=40, seed=0)
-    assert History.steps - before > 800
+    explore(histories=40, steps=40, seed=0)
+    assert History.steps - before > 500
     for seed in count(1):
         if all(History.found[each] for each in RARE):
             break
         assert seed < 40, f"twenty times as many histories, and only this happened: {History.found}"
-        explore(histories=30, steps=40, seed=seed)
+        explore(histories=20, steps=40, seed=seed)
