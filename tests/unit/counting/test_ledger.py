@@ -207,7 +207,7 @@ def test_a_ledger_of_an_earlier_schema_continues(path: Path, schema: int) -> Non
     labels = ("chatbot", "production", "1.4.0", "support")
     with closing(Ledger(path)) as ledger:
         fresh = Pass(1_000_000_000_001, 10**11, Window(2 * 10**11, 1_000_172_800_000, 999_999_880_000))
-        assert ledger.horizon() == Horizon(0, 10**12, 10**11, 6_000_000, {Kind.FRESH: fresh}, 5_400_000, 10**11)
+        assert ledger.horizon() == Horizon(0, 10**12, 10**11, 6_000_000, {Kind.FRESH: fresh}, 5_400_000, 3_000)
         cost = Cell("mlflow_trace_input_cost_usd_total", labels)
         assert totals(ledger) == {Cell("mlflow_traces_total", labels): 2, cost: 0.5}
         assert ledger._db.rows("SELECT slept FROM totals WHERE family = ?", cost.family) == [(0.25,)]
