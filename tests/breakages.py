@@ -273,8 +273,8 @@ BREAKAGES = (
     Breakage(
         "position before page",
         "counting/reader.py",
-        "            self._store(records, horizon, late",
-        "            self.tally.commit(horizon)\n            self._store(records, horizon, late",
+        "            self._store(self._origins.counted(",
+        "            self.tally.commit(horizon)\n            self._store(self._origins.counted(",
         f"{FAULTS} -k faults_1",
     ),
     Breakage(

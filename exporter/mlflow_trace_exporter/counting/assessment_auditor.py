@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from enum import Enum
 from time import monotonic
 
-from mlflow_trace_exporter.counting.audit import split
+from mlflow_trace_exporter.counting.audit import is_time, split
 from mlflow_trace_exporter.counting.ledger import Ledger
 from mlflow_trace_exporter.counting.origins import Origins
 from mlflow_trace_exporter.counting.tally import Tally
@@ -120,16 +120,16 @@ class AssessmentAuditor:
             if not self._read_again(step):
                 return False
             here = self._ledger.assessment_counts(step)
-            self._explained[at] = _Explained(here, self._remainder(there, step))
+            self._explained[at] = _Explained(here, there.more_than(here))
         del self._suspects[at]
         return True
 
     def _differs(self, there: "_There | None", window: Window) -> bool:
-        return there is None or self._remainder(there, window) != self._explained_in(window)
+        here = self._ledger.assessment_counts(window)
+        return there is None or there.more_than(here) != self._explained_in(window)
 
     def _is_time(self, late: Late, now: Clocks) -> bool:
-        begun_ms = self._begun_ms.get(late)
-        return begun_ms is None or not 0 <= now.earliest_ms - begun_ms < _EVERY_MS[late]
+        return is_time(self._begun_ms.get(late), _EVERY_MS[late], now.earliest_ms)
 
     def _rests(self) -> bool:
         return self._clock_s() < self._rests_until_s
@@ -140,7 +140,7 @@ class AssessmentAuditor:
         is_retired = step.lo_ms < self._tally.horizon.retired_ms
         there: set[str] = set()
         for page in self._source.scan(step):
-            records = [record for record in page.records if self._origins.count(record)]
+            records = self._origins.counted(page.records)
             there.update(each.assessment_id for record in records for each in record.assessments)
             self._rests_until_s = max(self._rests_until_s, self._clock_s() - SAVED_S) + REST_S * len(page.records)
             if is_retired:
@@ -177,11 +177,6 @@ class AssessmentAuditor:
             counts += found
         return counts
 
-    def _remainder(self, there: "_There", window: Window) -> Counter[int]:
-        """By how much MLflow's counts exceed those of the ledger."""
-        here = self._ledger.assessment_counts(window)
-        return less(there.counts, here if there.by_value else Counter({ALL: here.total()}))
-
     def _explained_in(self, window: Window) -> Counter[int]:
         """What MLflow had more in the steps of a window when they were last read. It is forgotten where the ledger has
         counted any since, because they may be the same."""
@@ -216,6 +211,10 @@ class _There:
 
     counts: Counter[int]
     by_value: bool
+
+    def more_than(self, here: Counter[int]) -> Counter[int]:
+        """By how much they exceed those of the ledger."""
+        return less(self.counts, here if self.by_value else Counter({ALL: here.total()}))
 
 
 def less(one: Counter[int], other: Counter[int]) -> Counter[int]:

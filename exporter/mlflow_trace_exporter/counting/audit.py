@@ -45,6 +45,12 @@ def missing(there: Mapping[int, int], here: Mapping[int, int]) -> dict[int, int]
     return {at_ms: count - here.get(at_ms, 0) for at_ms, count in there.items() if count > here.get(at_ms, 0)}
 
 
+def is_time(last_ms: int | None, every_ms: int, now_ms: int) -> bool:
+    """Whether it is time for periodic work that was last done at ``last_ms``, if ever. It is if the clock has gone back
+    since, because then nobody knows how long ago that was."""
+    return last_ms is None or not 0 <= now_ms - last_ms < every_ms
+
+
 PARTS = 16
 """Into how many parts a range is split."""
 

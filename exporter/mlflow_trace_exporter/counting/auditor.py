@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from time import monotonic
 
-from mlflow_trace_exporter.counting.audit import Span, closed_span, missing, open_span
+from mlflow_trace_exporter.counting.audit import Span, closed_span, is_time, missing, open_span
 from mlflow_trace_exporter.counting.ledger import Ledger
 from mlflow_trace_exporter.counting.origins import Origins
 from mlflow_trace_exporter.counting.tally import Tally
@@ -75,8 +75,7 @@ class Auditor:
 
     def is_due(self, scope: Scope, now: Clocks) -> bool:
         """Whether it is time to request MLflow's counts again."""
-        last_ms = self._asked_ms.get(scope)
-        return last_ms is None or not 0 <= now.earliest_ms - last_ms < _EVERY_MS[scope]
+        return is_time(self._asked_ms.get(scope), _EVERY_MS[scope], now.earliest_ms)
 
     def ask(self, scope: Scope, now: Clocks, experiment_ids: Iterable[str]) -> None:
         """Request MLflow's counts of the traces of these experiments."""
@@ -130,7 +129,7 @@ class Auditor:
         if monotonic() > deadline_s:
             return False
         for page in self._source.scan(step):
-            self._tally.store([record for record in page.records if self._origins.count(record)], self._tally.horizon)
+            self._tally.store(self._origins.counted(page.records), self._tally.horizon)
             if not self._go_on():
                 return False
         return True

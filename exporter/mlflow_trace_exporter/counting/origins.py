@@ -24,9 +24,9 @@ class Origins:
         origin = self._known.get(experiment_id)
         return 0 if origin is None else origin.origin_ms
 
-    def count(self, record: TraceRecord) -> bool:
-        """Whether a trace started late enough to be counted."""
-        return record.start_ms >= self.of(record.experiment_id)
+    def counted(self, records: Iterable[TraceRecord]) -> list[TraceRecord]:
+        """Those traces that started late enough to be counted."""
+        return [record for record in records if record.start_ms >= self.of(record.experiment_id)]
 
     def since(self, window: Window, experiment_ids: Iterable[str]) -> Iterator[tuple[Window, list[str]]]:
         """The window from the origin of each experiment on, with the experiments that have it."""

@@ -276,6 +276,8 @@ class Reader:
         until_ms = min(now.earliest_ms, newest_ms) - self._settings.assessments_ms
         if not self._meter.with_assessments:
             until_ms = min(horizon.closed_ms, newest_ms)
+        if assessed_until(horizon, until_ms) == horizon:  # as in nearly every tick
+            return
         first_ms = self._ledger.first_pending_ms()
         after = assessed_until(horizon, until_ms if first_ms is None else min(until_ms, first_ms))
         if after != horizon:
@@ -309,8 +311,7 @@ class Reader:
         for page in self._source.scan(window, known=self._known(window)):
             moves_on = page.next_lo_ms > horizon.under_way[kind].window.lo_ms  # a millisecond is read in one tick
             horizon = after_page(horizon, kind, page.next_lo_ms)
-            records = [record for record in page.records if self._origins.count(record)]
-            self._store(records, horizon, late_until_s=late_until_s)
+            self._store(self._origins.counted(page.records), horizon, late_until_s=late_until_s)
             if not self._go_on() or (moves_on and deadline_s is not None and monotonic() > deadline_s):
                 return False
         self.tally.commit(complete(horizon, kind, limits))

@@ -74,7 +74,7 @@ class Admission:
         group = self._fitting(own)
         changed = zip(own.names, group.values, own.values, strict=True)
         overflowed = tuple(name for name, value, before in changed if value != before)
-        return Admitted(group, dict(zip(own.names, group.values, strict=True)), overflowed)
+        return Admitted(group, group.labels, overflowed)
 
     def place(self, labels: Labels) -> tuple[str, str]:
         """The labels ``experiment`` and ``environment`` for a trace that is not counted (yet)."""

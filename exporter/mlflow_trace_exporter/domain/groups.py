@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from mlflow_trace_exporter.domain.labels import PLACE_LABELS, VERSION_LABELS, LabelValues
+from mlflow_trace_exporter.domain.labels import PLACE_LABELS, VERSION_LABELS, Labels, LabelValues
 
 
 class Group(NamedTuple):
@@ -21,6 +21,11 @@ class Group(NamedTuple):
     def is_place(self) -> bool:
         """Whether its labels are only the experiment and environment."""
         return len(self.names) == len(PLACE_LABELS)
+
+    @property
+    def labels(self) -> Labels:
+        """The values by name."""
+        return dict(zip(self.names, self.values, strict=True))
 
     @property
     def version(self) -> LabelValues:

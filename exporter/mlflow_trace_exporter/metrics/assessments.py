@@ -102,7 +102,7 @@ def _ratings(objectives: Objectives) -> Callable[[Added, Labels], Observations]:
 
 def _has_objective(objectives: Objectives) -> Callable[[Group], bool]:
     def applies(group: Group) -> bool:
-        labels = dict(zip(group.names, group.values, strict=True))
+        labels = group.labels
         return objectives.quality(labels["experiment"], labels["environment"], labels["assessment"]) is not None
 
     return applies

@@ -179,7 +179,7 @@ class _Sums:
 
     def _labels_of(self, record: TraceRecord, group: Group | None) -> Labels:
         """The labels of the series that count a trace: those of the group in which it was counted, if that is known."""
-        return self._admit(record).labels if group is None else dict(zip(group.names, group.values, strict=True))
+        return self._admit(record).labels if group is None else group.labels
 
     def _observe(self, admitted: Admitted, what: object, record: TraceRecord, end_ms: int | None) -> None:
         """Add ``what`` to the series of its group: a trace, or a part of it that ended at ``end_ms``."""

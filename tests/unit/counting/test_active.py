@@ -164,6 +164,17 @@ def test_a_restart_changes_no_count(mlflow: SimulatedMlflow, rig: Rig) -> None:
     assert active(rig) == before
 
 
+def test_a_restart_changes_no_count_of_those_that_were_only_added_in_memory(mlflow: SimulatedMlflow, rig: Rig) -> None:
+    """What the ledger had was read before there was any."""
+    rig.settle()
+    for number in range(3_000):
+        add(mlflow, f"user {number}")
+    rig.settle()
+    before = active(rig)
+    rig.restart()
+    assert active(rig) == before
+
+
 class Crash(BaseException):
     """A kill -9."""
 
