@@ -20,9 +20,10 @@ class PrometheusApi:
         """The data of an answer; an empty object where there is none."""
         return json.loads(self.get_text(f"{self.url}/api/v1/{path}?{urlencode(parameters)}") or "{}").get("data", {})
 
-    def query(self, expr: str) -> list[Mapping[str, Any]]:
-        """What an instant query finds."""
-        found: list[Mapping[str, Any]] = self.get("query", query=expr).get("result", [])
+    def query(self, expr: str, at_s: float | None = None) -> list[Mapping[str, Any]]:
+        """What an instant query finds, now or at a time (Unix s)."""
+        time = {} if at_s is None else {"time": str(at_s)}
+        found: list[Mapping[str, Any]] = self.get("query", query=expr, **time).get("result", [])
         return found
 
     def value(self, expr: str) -> float | None:
