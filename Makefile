@@ -5,7 +5,7 @@
 #   make breakages  remove each protection and check that its test fails          make breakages ARGS="audit"
 #   make bench   benchmarks, compared with baselines (half an hour); needs Linux    make bench ARGS="catch-up --json FILE"
 #   make pictures   retake the pictures in the documentation; needs Chromium
-#   make lock    update requirements.lock, and from it requirements-run.lock (what the exporter alone needs) and
+#   make lock    update requirements.lock, and from it requirements-run.lock (what the exporter needs in its image) and
 #                requirements-build.lock (what the Dockerfile builds it with)
 PYTHON ?= python3
 VENV := .venv
@@ -43,9 +43,9 @@ pictures: $(STAMP)
 
 lock: $(STAMP)
 	$(BIN)/pip install --quiet uv
-	$(BIN)/uv pip compile pyproject.toml --extra demo --extra plots --extra users --group dev --universal \
+	$(BIN)/uv pip compile pyproject.toml --extra demo --extra plots --extra users --extra postgresql --group dev --universal \
 	  --python-version 3.11 --generate-hashes --no-header --quiet --upgrade --output-file requirements.lock
-	$(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --constraints requirements.lock \
+	$(BIN)/uv pip compile pyproject.toml --extra postgresql --universal --python-version 3.11 --constraints requirements.lock \
 	  --generate-hashes --no-header --quiet --output-file requirements-run.lock
 	$(BIN)/uv pip compile --group build --universal --python-version 3.11 --constraints requirements.lock \
 	  --generate-hashes --no-header --quiet --output-file requirements-build.lock
