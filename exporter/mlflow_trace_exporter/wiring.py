@@ -7,7 +7,6 @@ from typing import Literal
 
 from mlflow_trace_exporter.addresses import without_credentials
 from mlflow_trace_exporter.bundled.rules import alerts_with
-from mlflow_trace_exporter.counting import sketches
 from mlflow_trace_exporter.counting.reader import PollSettings
 from mlflow_trace_exporter.counting.release import SeriesSettings
 from mlflow_trace_exporter.domain.admission import Caps
@@ -17,6 +16,7 @@ from mlflow_trace_exporter.domain.horizon import Limits
 from mlflow_trace_exporter.domain.labels import LabelRules
 from mlflow_trace_exporter.domain.moments import text
 from mlflow_trace_exporter.errors import UserError
+from mlflow_trace_exporter.ledger import sketches
 from mlflow_trace_exporter.metrics.families import trace_families
 from mlflow_trace_exporter.metrics.meter import Meter
 from mlflow_trace_exporter.settings.config import Config

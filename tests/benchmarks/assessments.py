@@ -11,9 +11,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from threading import Event, Thread
 
-from mlflow_trace_exporter.counting.ledger import Ledger
 from mlflow_trace_exporter.counting.tally import Tally
 from mlflow_trace_exporter.domain.assessments import HUMAN, Assessment
+from mlflow_trace_exporter.ledger.ledger import Ledger
 from mlflow_trace_exporter.metrics.assessments import ASSESSMENTS
 from mlflow_trace_exporter.metrics.families import DUPLICATES
 from tests.benchmarks import ledger

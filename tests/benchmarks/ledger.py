@@ -10,11 +10,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from mlflow_trace_exporter.counting.ledger import Ledger
 from mlflow_trace_exporter.counting.tally import Tally
 from mlflow_trace_exporter.domain.horizon import Window
 from mlflow_trace_exporter.domain.trace import State, TraceRecord
 from mlflow_trace_exporter.domain.usage import Cost, TokenUsage
+from mlflow_trace_exporter.ledger.ledger import Ledger
 from tests.benchmarks.figures import Figure, Setting, at_most, median, quantile, say
 from tests.support.builders import METER, record
 from tests.support.rig import DAY_MS, HOUR_MS

@@ -183,7 +183,9 @@ def asked(mlflow: Mlflow, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         mlflow.log(other, *of_another_application())
         eventually(lambda: query("sum(mlflow_traces_total) == 48"), "all is scraped", 60)
         eventually(lambda: query("min(count_over_time(mlflow_traces_total[2m])) >= 25"), "it has a past", 60)
-        recent = " and ".join(f"experiment_environment:mlflow_trace_{each}:increase1h > 1" for each in ("errors", "slow"))
+        recent = " and ".join(
+            f"experiment_environment:mlflow_trace_{each}:increase1h > 1" for each in ("errors", "slow")
+        )
 
         def found_s() -> float | None:
             at_s = time()

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from mlflow_trace_exporter.commands.cli import cli
-from mlflow_trace_exporter.counting.ledger import Ledger
-from mlflow_trace_exporter.counting.ledger_file import hold
 from mlflow_trace_exporter.demo.processes import HOST, free_port
+from mlflow_trace_exporter.ledger.file import hold
+from mlflow_trace_exporter.ledger.ledger import Ledger
 from tests.support.commands import config_file
 from tests.support.real import EXPORTER, Exporter, Mlflow, Trace, now_ms
 

@@ -4,7 +4,7 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
-from mlflow_trace_exporter.counting.ledger_schema import digest
+from mlflow_trace_exporter.ledger.schema import digest
 
 GROUP = '["chatbot","production","1.4.0","support"]'
 SHAPE = '[["experiment","environment","version","trace_name"],[]]'

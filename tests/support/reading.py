@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from mlflow_trace_exporter.counting.ledger import Ledger
 from mlflow_trace_exporter.counting.poller import Clock, Poller
+from mlflow_trace_exporter.ledger.ledger import Ledger
 from mlflow_trace_exporter.metrics.model import SUM
 from mlflow_trace_exporter.metrics.status import Snapshot, Status
 from mlflow_trace_exporter.settings.config import Config

@@ -5,11 +5,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from mlflow_trace_exporter.counting.ledger import Ledger
 from mlflow_trace_exporter.counting.poller import Clock, Poller
 from mlflow_trace_exporter.counting.reader import PollSettings
 from mlflow_trace_exporter.counting.release import SeriesSettings
 from mlflow_trace_exporter.domain.horizon import Limits
+from mlflow_trace_exporter.ledger.ledger import Ledger
 from mlflow_trace_exporter.metrics.meter import Meter
 from mlflow_trace_exporter.metrics.model import Cell
 from mlflow_trace_exporter.metrics.status import Reading, Snapshot, Status

@@ -15,8 +15,6 @@ from urllib.parse import urlsplit
 
 from mlflow_trace_exporter import __version__
 from mlflow_trace_exporter.addresses import without_credentials
-from mlflow_trace_exporter.counting.ledger import Ledger
-from mlflow_trace_exporter.counting.ledger_connection import LedgerDamagedError
 from mlflow_trace_exporter.counting.poller import Clock, Poller
 from mlflow_trace_exporter.domain.labels import (
     ASSESSMENT_SOURCE_LABELS,
@@ -25,6 +23,8 @@ from mlflow_trace_exporter.domain.labels import (
     INSIDE_NAMES,
 )
 from mlflow_trace_exporter.errors import PollError, UserError
+from mlflow_trace_exporter.ledger.connection import LedgerDamagedError
+from mlflow_trace_exporter.ledger.ledger import Ledger
 from mlflow_trace_exporter.metrics.exposition import Exposition
 from mlflow_trace_exporter.metrics.status import Build, Reload, Snapshot, Status
 from mlflow_trace_exporter.settings import config

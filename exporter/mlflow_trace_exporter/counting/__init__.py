@@ -1,1 +1,1 @@
-"""From the source to committed totals: the ledger, the audit, the reader and the poller."""
+"""From the source to committed totals: the audit, the reader and the poller."""

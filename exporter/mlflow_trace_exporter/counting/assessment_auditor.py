@@ -18,12 +18,12 @@ from enum import Enum
 from time import monotonic
 
 from mlflow_trace_exporter.counting.audit import is_time, split
-from mlflow_trace_exporter.counting.ledger import Ledger
 from mlflow_trace_exporter.counting.origins import Origins
 from mlflow_trace_exporter.counting.tally import Tally
 from mlflow_trace_exporter.domain.clocks import Clocks
 from mlflow_trace_exporter.domain.horizon import BUCKET_MS, Window
 from mlflow_trace_exporter.errors import PollError
+from mlflow_trace_exporter.ledger.ledger import Ledger
 from mlflow_trace_exporter.tracking.assessment_parsing import ALL
 from mlflow_trace_exporter.tracking.source import Source
 

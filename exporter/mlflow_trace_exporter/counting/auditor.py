@@ -7,11 +7,11 @@ from enum import Enum
 from time import monotonic
 
 from mlflow_trace_exporter.counting.audit import Span, closed_span, is_time, missing, open_span
-from mlflow_trace_exporter.counting.ledger import Ledger
 from mlflow_trace_exporter.counting.origins import Origins
 from mlflow_trace_exporter.counting.tally import Tally
 from mlflow_trace_exporter.domain.clocks import Clocks
 from mlflow_trace_exporter.domain.horizon import Limits
+from mlflow_trace_exporter.ledger.ledger import Ledger
 from mlflow_trace_exporter.tracking.source import Source
 
 log = logging.getLogger(__name__)

@@ -3,11 +3,11 @@
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
-from mlflow_trace_exporter.counting.ledger import Ledger, Origin
 from mlflow_trace_exporter.domain.clocks import Clocks
 from mlflow_trace_exporter.domain.horizon import BUCKET_MS, Horizon, Window
 from mlflow_trace_exporter.domain.trace import TraceRecord
 from mlflow_trace_exporter.errors import PollError, Reason
+from mlflow_trace_exporter.ledger.ledger import Ledger, Origin
 from mlflow_trace_exporter.tracking.experiments import Experiment
 
 

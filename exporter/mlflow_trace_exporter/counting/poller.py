@@ -6,12 +6,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from time import monotonic
 
-from mlflow_trace_exporter.counting.ledger import Ledger
-from mlflow_trace_exporter.counting.ledger_connection import LedgerDamagedError
 from mlflow_trace_exporter.counting.reader import PollSettings, Reader
 from mlflow_trace_exporter.counting.release import Gate
 from mlflow_trace_exporter.domain.groups import Group
 from mlflow_trace_exporter.errors import PollError, Reason
+from mlflow_trace_exporter.ledger.connection import LedgerDamagedError
+from mlflow_trace_exporter.ledger.ledger import Ledger
 from mlflow_trace_exporter.metrics.meter import Meter
 from mlflow_trace_exporter.metrics.series import SeriesExemplars, SeriesTotals, with_exemplars
 from mlflow_trace_exporter.metrics.status import Failure, Snapshot, Status

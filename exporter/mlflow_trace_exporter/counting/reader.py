@@ -15,7 +15,6 @@ from time import monotonic
 
 from mlflow_trace_exporter.counting.assessment_auditor import AssessmentAuditor, Late
 from mlflow_trace_exporter.counting.auditor import Auditor, Scope
-from mlflow_trace_exporter.counting.ledger import Ledger
 from mlflow_trace_exporter.counting.origins import Origins
 from mlflow_trace_exporter.counting.recent import Recent
 from mlflow_trace_exporter.counting.release import SeriesSettings
@@ -45,6 +44,7 @@ from mlflow_trace_exporter.domain.moments import text
 from mlflow_trace_exporter.domain.trace import TraceRecord
 from mlflow_trace_exporter.domain.triage import Pending
 from mlflow_trace_exporter.errors import PollError, Reason
+from mlflow_trace_exporter.ledger.ledger import Ledger
 from mlflow_trace_exporter.metrics.families import ABANDONED
 from mlflow_trace_exporter.metrics.meter import Meter
 from mlflow_trace_exporter.metrics.series import samples_of_groups

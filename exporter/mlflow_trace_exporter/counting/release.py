@@ -18,9 +18,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import inf
 
-from mlflow_trace_exporter.counting.awake import GroupState, Stage
-from mlflow_trace_exporter.counting.ledger_totals import Totals
 from mlflow_trace_exporter.domain.groups import Group
+from mlflow_trace_exporter.ledger.awake import GroupState, Stage
+from mlflow_trace_exporter.ledger.totals import Totals
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from math import inf
 
-from mlflow_trace_exporter.counting.ledger import Ledger
 from mlflow_trace_exporter.counting.span_reader import Completed, SpanReader
 from mlflow_trace_exporter.domain.admission import Admission
 from mlflow_trace_exporter.domain.assessed import Assessed, assessed
@@ -14,6 +13,7 @@ from mlflow_trace_exporter.domain.horizon import Horizon
 from mlflow_trace_exporter.domain.trace import TraceRecord
 from mlflow_trace_exporter.domain.traffic import traffic_of
 from mlflow_trace_exporter.domain.triage import Batch, Known, Pending, triage, unseen
+from mlflow_trace_exporter.ledger.ledger import Ledger
 from mlflow_trace_exporter.metrics.families import events
 from mlflow_trace_exporter.metrics.meter import Meter
 from mlflow_trace_exporter.metrics.model import Cell, Exemplar, later

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 import yaml
 
-from mlflow_trace_exporter.counting.ledger_file import hold
 from mlflow_trace_exporter.demo import applications, table
 from mlflow_trace_exporter.demo.applications import APPLICATIONS, Application
 from mlflow_trace_exporter.demo.monitoring import Stack
@@ -19,6 +18,7 @@ from mlflow_trace_exporter.demo.pager import Pager
 from mlflow_trace_exporter.demo.processes import HOST, Process, Processes, fetch, free_port, require_free
 from mlflow_trace_exporter.demo.screen import Screen
 from mlflow_trace_exporter.errors import UserError, what_failed
+from mlflow_trace_exporter.ledger.file import hold
 
 DRAIN_S = 30.0
 

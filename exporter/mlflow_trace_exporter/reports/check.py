@@ -3,10 +3,10 @@
 from collections import Counter
 from collections.abc import Callable
 
-from mlflow_trace_exporter.counting.ledger_look import Outlook, outlook
 from mlflow_trace_exporter.domain.horizon import AHEAD_MS, Window
 from mlflow_trace_exporter.domain.labels import LabelRules
 from mlflow_trace_exporter.errors import PollError, UserError
+from mlflow_trace_exporter.ledger.look import Outlook, outlook
 from mlflow_trace_exporter.listed import did_you_mean, few
 from mlflow_trace_exporter.settings.config import Config
 from mlflow_trace_exporter.tracking.client import CLIENT_VERSION, PAGE_SIZE

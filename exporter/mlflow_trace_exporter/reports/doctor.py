@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 
-from mlflow_trace_exporter.counting.ledger_look import label_sets
 from mlflow_trace_exporter.domain.groups import Group
 from mlflow_trace_exporter.domain.horizon import AHEAD_MS, Window
 from mlflow_trace_exporter.domain.labels import UNKNOWN, clean
@@ -15,6 +14,7 @@ from mlflow_trace_exporter.domain.traffic import Traffic, traffic_of
 from mlflow_trace_exporter.domain.triage import Batch
 from mlflow_trace_exporter.domain.usage import TokenUsage
 from mlflow_trace_exporter.errors import PollError, UserError
+from mlflow_trace_exporter.ledger.look import label_sets
 from mlflow_trace_exporter.listed import few
 from mlflow_trace_exporter.metrics.families import MISSING
 from mlflow_trace_exporter.metrics.meter import Meter

@@ -3,8 +3,8 @@
 from collections import Counter
 from collections.abc import Iterator, Sequence, Sized
 
-from mlflow_trace_exporter.counting.ledger_look import LabelSets
 from mlflow_trace_exporter.domain.groups import Group
+from mlflow_trace_exporter.ledger.look import LabelSets
 from mlflow_trace_exporter.metrics.meter import Meter
 
 MAX_LABEL_SETS_SHOWN = 20

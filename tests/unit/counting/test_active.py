@@ -10,12 +10,12 @@ from typing import NamedTuple
 
 import pytest
 
-from mlflow_trace_exporter.counting.ledger_connection import LedgerDamagedError
 from mlflow_trace_exporter.domain.activity import DAY_MS, HOUR_MS, Activity, Who
 from mlflow_trace_exporter.domain.admission import Caps
 from mlflow_trace_exporter.domain.horizon import Horizon
 from mlflow_trace_exporter.domain.trace import TraceRecord
 from mlflow_trace_exporter.errors import PollError
+from mlflow_trace_exporter.ledger.connection import LedgerDamagedError
 from mlflow_trace_exporter.metrics.exposition import Exposition, Format
 from tests.support.builders import METER, increments, record
 from tests.support.rig import MINUTE_MS, Rig
@@ -299,7 +299,7 @@ def test_old_sketches_are_deleted_whether_they_are_counted_or_not(mlflow: Simula
 def test_a_long_catch_up_keeps_few_sketches_in_memory(
     mlflow: SimulatedMlflow, rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mlflow_trace_exporter.counting.ledger_active.MAX_RECENT", 10)
+    monkeypatch.setattr("mlflow_trace_exporter.ledger.active.MAX_RECENT", 10)
     mlflow.page_size = 2
     for hours in range(48):
         add(mlflow, f"user {hours % 10}", age_ms=hours * HOUR_MS)

@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from mlflow_trace_exporter.counting.ledger import Ledger
 from mlflow_trace_exporter.counting.recent import GROWING_AGAIN_MS
 from mlflow_trace_exporter.domain.horizon import Window
 from mlflow_trace_exporter.domain.trace import State
 from mlflow_trace_exporter.domain.triage import GIVE_UP_MS
 from mlflow_trace_exporter.domain.usage import TokenUsage
 from mlflow_trace_exporter.errors import PollError, Reason
+from mlflow_trace_exporter.ledger.ledger import Ledger
 from mlflow_trace_exporter.metrics.families import ABANDONED, CHANGED, CORRECTED, DUPLICATES, LATE, REOPENED
 from mlflow_trace_exporter.tracking.experiments import Experiment
 from mlflow_trace_exporter.tracking.features import Feature

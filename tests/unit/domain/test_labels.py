@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
-from mlflow_trace_exporter.counting.ledger import Ledger
 from mlflow_trace_exporter.domain.horizon import Horizon
 from mlflow_trace_exporter.domain.labels import MAX_VALUE_LENGTH, LabelRules, LabelSource, clean
 from mlflow_trace_exporter.domain.patterns import Pattern
 from mlflow_trace_exporter.domain.trace import TraceRecord
 from mlflow_trace_exporter.domain.triage import Batch
+from mlflow_trace_exporter.ledger.ledger import Ledger
 from mlflow_trace_exporter.metrics.exposition import Exposition, Format
 from mlflow_trace_exporter.metrics.families import trace_families
 from mlflow_trace_exporter.metrics.status import Snapshot, Status

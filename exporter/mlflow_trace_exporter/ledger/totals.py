@@ -4,10 +4,10 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from hashlib import blake2b
 from itertools import groupby
 
-from mlflow_trace_exporter.counting.awake import Awake, GroupState, Stage, Stored
-from mlflow_trace_exporter.counting.ledger_connection import Connection, dump, load
 from mlflow_trace_exporter.domain.groups import Group
 from mlflow_trace_exporter.domain.labels import LabelValues
+from mlflow_trace_exporter.ledger.awake import Awake, GroupState, Stage, Stored
+from mlflow_trace_exporter.ledger.connection import Connection, dump, load
 from mlflow_trace_exporter.metrics.model import Cell, TraceFamily
 from mlflow_trace_exporter.metrics.series import SeriesTotals, by_series
 

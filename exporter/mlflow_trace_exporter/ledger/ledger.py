@@ -13,10 +13,6 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
-from mlflow_trace_exporter.counting.ledger_active import ActiveInLedger
-from mlflow_trace_exporter.counting.ledger_connection import Connection, LedgerDamagedError, load
-from mlflow_trace_exporter.counting.ledger_schema import digest
-from mlflow_trace_exporter.counting.ledger_totals import Totals, key_of
 from mlflow_trace_exporter.domain.activity import Active
 from mlflow_trace_exporter.domain.assessed import Forms
 from mlflow_trace_exporter.domain.groups import Group
@@ -25,6 +21,10 @@ from mlflow_trace_exporter.domain.horizon import BUCKET_MS, Horizon, Kind, Pass,
 from mlflow_trace_exporter.domain.labels import LabelValues
 from mlflow_trace_exporter.domain.trace import TraceRecord
 from mlflow_trace_exporter.domain.triage import LONGEST_WAIT_MS, Batch, Known, Pending
+from mlflow_trace_exporter.ledger.active import ActiveInLedger
+from mlflow_trace_exporter.ledger.connection import Connection, LedgerDamagedError, load
+from mlflow_trace_exporter.ledger.schema import digest
+from mlflow_trace_exporter.ledger.totals import Totals, key_of
 from mlflow_trace_exporter.metrics.model import Cell
 
 SPAN_ID_BYTES = 8

@@ -7,7 +7,7 @@ from glob import escape
 from hashlib import blake2b
 from pathlib import Path
 
-from mlflow_trace_exporter.counting.ledger_contents import DamagedError
+from mlflow_trace_exporter.ledger.contents import DamagedError
 
 log = logging.getLogger(__name__)
 

@@ -10,8 +10,9 @@ from glob import escape
 from pathlib import Path
 from typing import IO
 
-from mlflow_trace_exporter.counting.ledger_contents import DamagedError, require_sound
-from mlflow_trace_exporter.counting.ledger_schema import (
+from mlflow_trace_exporter.errors import UserError, what_failed
+from mlflow_trace_exporter.ledger.contents import DamagedError, require_sound
+from mlflow_trace_exporter.ledger.schema import (
     APPLICATION_ID,
     MIGRATIONS,
     SCHEMA,
@@ -19,7 +20,6 @@ from mlflow_trace_exporter.counting.ledger_schema import (
     migrate,
     version_of,
 )
-from mlflow_trace_exporter.errors import UserError, what_failed
 from mlflow_trace_exporter.metrics.families import LEDGER_RESETS
 
 log = logging.getLogger(__name__)

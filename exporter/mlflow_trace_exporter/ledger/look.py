@@ -11,9 +11,11 @@ from enum import Enum
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from mlflow_trace_exporter.counting.awake import Stage
-from mlflow_trace_exporter.counting.ledger_connection import LedgerDamagedError, load
-from mlflow_trace_exporter.counting.ledger_file import (
+from mlflow_trace_exporter.domain.groups import Group
+from mlflow_trace_exporter.errors import UserError, what_failed
+from mlflow_trace_exporter.ledger.awake import Stage
+from mlflow_trace_exporter.ledger.connection import LedgerDamagedError, load
+from mlflow_trace_exporter.ledger.file import (
     cannot_keep,
     hold,
     is_damaged,
@@ -23,9 +25,7 @@ from mlflow_trace_exporter.counting.ledger_file import (
     resolve,
     user_errors,
 )
-from mlflow_trace_exporter.counting.ledger_schema import SCHEMA_VERSION, version_of
-from mlflow_trace_exporter.domain.groups import Group
-from mlflow_trace_exporter.errors import UserError, what_failed
+from mlflow_trace_exporter.ledger.schema import SCHEMA_VERSION, version_of
 from mlflow_trace_exporter.metrics.families import TRACES
 
 

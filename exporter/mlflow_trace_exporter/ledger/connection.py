@@ -9,10 +9,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from mlflow_trace_exporter.counting.ledger_contents import DamagedError
-from mlflow_trace_exporter.counting.ledger_file import hold, is_damage, open_database, resolve, set_aside
-from mlflow_trace_exporter.counting.ledger_schema import drop_copies
 from mlflow_trace_exporter.errors import PollError, Reason
+from mlflow_trace_exporter.ledger.contents import DamagedError
+from mlflow_trace_exporter.ledger.file import hold, is_damage, open_database, resolve, set_aside
+from mlflow_trace_exporter.ledger.schema import drop_copies
 
 log = logging.getLogger(__name__)
 

@@ -11,10 +11,10 @@ from contextlib import closing
 from math import isfinite
 from typing import Any
 
-from mlflow_trace_exporter.counting.sketches import is_sound
 from mlflow_trace_exporter.domain.activity import WINDOWS, Who
 from mlflow_trace_exporter.domain.horizon import BUCKET_MS, Kind
 from mlflow_trace_exporter.domain.labels import PLACE_LABELS, VERSION_LABELS
+from mlflow_trace_exporter.ledger.sketches import is_sound
 from mlflow_trace_exporter.metrics.families import LEDGER_RESETS
 from mlflow_trace_exporter.metrics.model import SUM
 

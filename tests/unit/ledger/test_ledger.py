@@ -8,10 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from mlflow_trace_exporter.counting.awake import GroupState, Stage
-from mlflow_trace_exporter.counting.ledger import Ledger, Origin
-from mlflow_trace_exporter.counting.ledger_connection import LedgerDamagedError
-from mlflow_trace_exporter.counting.ledger_look import Outlook, examine, outlook
 from mlflow_trace_exporter.counting.release import Gate, SeriesSettings
 from mlflow_trace_exporter.domain.growth import Amounts, Change, Counted, change_of
 from mlflow_trace_exporter.domain.horizon import BUCKET_MS, Horizon, Kind, Pass, Window
@@ -21,6 +17,10 @@ from mlflow_trace_exporter.domain.trace import State, TraceRecord
 from mlflow_trace_exporter.domain.triage import Batch, Known, Pending
 from mlflow_trace_exporter.domain.usage import TokenUsage
 from mlflow_trace_exporter.errors import PollError, Reason, UserError
+from mlflow_trace_exporter.ledger.awake import GroupState, Stage
+from mlflow_trace_exporter.ledger.connection import LedgerDamagedError
+from mlflow_trace_exporter.ledger.ledger import Ledger, Origin
+from mlflow_trace_exporter.ledger.look import Outlook, examine, outlook
 from mlflow_trace_exporter.metrics.families import LEDGER_RESETS, trace_families
 from mlflow_trace_exporter.metrics.model import Cell
 from mlflow_trace_exporter.metrics.series import series_totals

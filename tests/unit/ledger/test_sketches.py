@@ -4,9 +4,9 @@ from itertools import permutations
 
 import pytest
 
-from mlflow_trace_exporter.counting import sketches
-from mlflow_trace_exporter.counting.sketches import Sketch, is_sound
 from mlflow_trace_exporter.errors import UserError
+from mlflow_trace_exporter.ledger import sketches
+from mlflow_trace_exporter.ledger.sketches import Sketch, is_sound
 
 DICE = random.Random(0)
 MANY = [DICE.getrandbits(63) for _ in range(100_000)]

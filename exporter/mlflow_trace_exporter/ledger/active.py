@@ -4,11 +4,11 @@ from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
-from mlflow_trace_exporter.counting.ledger_connection import Connection, LedgerDamagedError, dump, load
-from mlflow_trace_exporter.counting.ledger_contents import DamagedError
-from mlflow_trace_exporter.counting.sketches import Sketch, is_sound
 from mlflow_trace_exporter.domain.activity import WINDOWS, Active, ActiveWindow, Who
 from mlflow_trace_exporter.domain.labels import LabelValues
+from mlflow_trace_exporter.ledger.connection import Connection, LedgerDamagedError, dump, load
+from mlflow_trace_exporter.ledger.contents import DamagedError
+from mlflow_trace_exporter.ledger.sketches import Sketch, is_sound
 
 _Of = tuple[Who, LabelValues]
 """What a sketch is of: users or sessions, and their place."""

@@ -1,0 +1,1 @@
+"""The ledger: what was counted, in a database. Only ``counting`` writes to it."""
