@@ -46,7 +46,7 @@ MANY = "tests/unit/bundled/test_many_applications.py"
 HORIZON = "tests/unit/domain/test_horizon.py"
 ADMISSION = "tests/unit/domain/test_admission.py"
 INVARIANTS = "tests/unit/counting/test_invariants.py"
-LEDGER = "tests/unit/counting/test_ledger.py"
+LEDGER = "tests/unit/ledger/test_ledger.py"
 POLLER = "tests/unit/counting/test_poller.py"
 RECENT = "tests/unit/counting/test_recent.py"
 GROWTH = "tests/unit/domain/test_growth.py"
@@ -1091,14 +1091,14 @@ BREAKAGES = (
     ),
     Breakage(
         "lock the name of a ledger and not the file",
-        "ledger/connection.py",
+        "ledger/sqlite.py",
         "        self._path = resolve(path)\n",
         "        self._path = path\n",
         f"{LEDGER} -k link",
     ),
     Breakage(
         "go on writing to a log that has no name",
-        "ledger/connection.py",
+        "ledger/sqlite.py",
         "if self._log_inode is not None and",
         "if False and",
         f"{LEDGER} -k write_ahead",
@@ -1466,8 +1466,8 @@ BREAKAGES = (
     Breakage(
         "forget when a version was first seen",
         "ledger/totals.py",
-        "= min(first_ms",
-        "= max(first_ms",
+        "excluded.first_ms < versions",
+        "excluded.first_ms > versions",
         LEDGER,
     ),
     Breakage(
@@ -1521,7 +1521,7 @@ BREAKAGES = (
     ),
     Breakage(
         "commit to a file that was deleted",
-        "ledger/connection.py",
+        "ledger/sqlite.py",
         "            self._require_in_place()\n",
         "",
         LEDGER,

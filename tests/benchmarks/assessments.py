@@ -13,7 +13,7 @@ from threading import Event, Thread
 
 from mlflow_trace_exporter.counting.tally import Tally
 from mlflow_trace_exporter.domain.assessments import HUMAN, Assessment
-from mlflow_trace_exporter.ledger.ledger import Ledger
+from mlflow_trace_exporter.ledger.place import open_ledger
 from mlflow_trace_exporter.metrics.assessments import ASSESSMENTS
 from mlflow_trace_exporter.metrics.families import DUPLICATES
 from tests.benchmarks import ledger
@@ -43,7 +43,7 @@ def bytes_per_assessment(setting: Setting) -> float:
     """The growth of a ledger by assessments of traces that it has already, one each."""
     path = setting.directory / "ledger.db"
     dice = random.Random(4)
-    opened = Ledger(path)
+    opened = open_ledger(path)
     opened.totals.adopt(METER_WITH_ALL.families)
     tally = Tally(opened, METER_WITH_ALL, 0)
     traces = [ledger.trace(dice, number) for number in range(IDS)]
@@ -51,7 +51,7 @@ def bytes_per_assessment(setting: Setting) -> float:
         tally.store(traces[first : first + ledger.PAGE], tally.horizon)
     opened.close()
     before = ledger.size(path)
-    opened = Ledger(path)
+    opened = open_ledger(path)
     tally = Tally(opened, METER_WITH_ALL, 0)
     for first in range(0, IDS, ledger.PAGE):
         page = traces[first : first + ledger.PAGE]

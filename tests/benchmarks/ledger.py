@@ -15,6 +15,7 @@ from mlflow_trace_exporter.domain.horizon import Window
 from mlflow_trace_exporter.domain.trace import State, TraceRecord
 from mlflow_trace_exporter.domain.usage import Cost, TokenUsage
 from mlflow_trace_exporter.ledger.ledger import Ledger
+from mlflow_trace_exporter.ledger.place import connect, open_ledger
 from tests.benchmarks.figures import Figure, Setting, at_most, median, quantile, say
 from tests.support.builders import METER, record
 from tests.support.rig import DAY_MS, HOUR_MS
@@ -32,7 +33,7 @@ class TimedLedger(Ledger):
 
     def __init__(self, path: Path) -> None:
         self.took_s: list[float] = []
-        super().__init__(path)
+        super().__init__(connect(path))
 
     def commit(self, *arguments: Any, **named: Any) -> None:
         began_s = time.perf_counter()
@@ -45,7 +46,7 @@ def figures(setting: Setting) -> Iterator[Figure]:
     path = setting.directory / "ledger.db"
     assert filesystem(path) != "tmpfs", f"{setting.directory} is in memory; set TMPDIR to a folder on a disk"
     dice = random.Random(4)
-    Ledger(path).close()
+    open_ledger(path).close()
     empty = size(path)
     ledger = TimedLedger(path)
     tally = Tally(ledger, METER, 0)

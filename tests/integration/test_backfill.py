@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from click.testing import Result
 
-from mlflow_trace_exporter.ledger.ledger import Ledger
+from mlflow_trace_exporter.ledger.place import open_ledger
 from tests.support.commands import config_file, invoke
 from tests.support.real import EXPORTER, Exporter, Mlflow, Trace, eventually, now_ms
 
@@ -29,7 +29,7 @@ def total(file: Path) -> float:
 
 def begun_at(path: Path, origin_ms: int) -> None:
     """A ledger of a `serve` that counts from then on."""
-    Ledger(path).close()
+    open_ledger(path).close()
     with closing(sqlite3.connect(path)) as db, db:
         db.execute(
             "INSERT INTO horizon (origin_ms, fresh_ms, closed_ms, retired_ms, forgotten_ms) VALUES (?, ?, ?, ?, 0)",

@@ -14,7 +14,7 @@ import pytest
 from mlflow_trace_exporter.commands.cli import cli
 from mlflow_trace_exporter.demo.processes import HOST, free_port
 from mlflow_trace_exporter.ledger.file import hold
-from mlflow_trace_exporter.ledger.ledger import Ledger
+from mlflow_trace_exporter.ledger.place import open_ledger
 from tests.support.commands import config_file
 from tests.support.real import EXPORTER, Exporter, Mlflow, Trace, now_ms
 
@@ -230,7 +230,7 @@ def test_a_ledger_that_is_not_ours_or_in_use(tmp_path: Path, file: Path) -> None
     ledger.write_text("not a database, but something that somebody may need\n" * 20)
     assert f"{ledger} cannot be used as a ledger" in complaint("serve", f"--config.file={file}", address)
     ledger.unlink()
-    with closing(Ledger(ledger)):
+    with closing(open_ledger(ledger)):
         assert f"is in use by process {os.getpid()}" in complaint("serve", f"--config.file={file}", address)
 
 

@@ -43,6 +43,7 @@ from mlflow_trace_exporter.domain.triage import Batch
 from mlflow_trace_exporter.domain.usage import TokenUsage
 from mlflow_trace_exporter.errors import PollError, Reason
 from mlflow_trace_exporter.ledger.ledger import Ledger
+from mlflow_trace_exporter.ledger.place import connect, open_ledger
 from mlflow_trace_exporter.metrics.assessments import ASSESSMENT_ERRORS, ASSESSMENTS, SCORES
 from mlflow_trace_exporter.metrics.families import ABANDONED, LATE, REOPENED, trace_families
 from mlflow_trace_exporter.metrics.meter import Meter
@@ -198,7 +199,7 @@ class WitnessedLedger(Ledger):
     """A ledger that lets a witness look on."""
 
     def __init__(self, path: Path, witness: Witness) -> None:
-        super().__init__(path)
+        super().__init__(connect(path))
         self._witness = witness
 
     def commit(self, horizon: Horizon, batch: Batch | None = None, *more: Any) -> None:
@@ -215,7 +216,7 @@ class WitnessedRig(Rig):
         self.witness = Witness(mlflow, path)
         super().__init__(mlflow, path, origin_ms=ORIGIN_MS, limits=LIMITS, series=SERIES, meter=METER)
 
-    def start(self, _: Callable[[Path], Ledger] = Ledger) -> None:
+    def start(self, _: Callable[[Path], Ledger] = open_ledger) -> None:
         super().start(lambda path: WitnessedLedger(path, self.witness))
 
     def publish(self, snapshot: Snapshot) -> None:

@@ -10,6 +10,7 @@ from mlflow_trace_exporter.counting.reader import PollSettings
 from mlflow_trace_exporter.counting.release import SeriesSettings
 from mlflow_trace_exporter.domain.horizon import Limits
 from mlflow_trace_exporter.ledger.ledger import Ledger
+from mlflow_trace_exporter.ledger.place import open_ledger
 from mlflow_trace_exporter.metrics.meter import Meter
 from mlflow_trace_exporter.metrics.model import Cell
 from mlflow_trace_exporter.metrics.status import Reading, Snapshot, Status
@@ -57,10 +58,10 @@ class Rig:
         self._settings = PollSettings(interval_s, limits, origin_ms, series, ASSESSMENTS_MS)
         self.start()
 
-    def start(self, open_ledger: Callable[[Path], Ledger] = Ledger) -> None:
+    def start(self, opened: Callable[[Path], Ledger] = open_ledger) -> None:
         """Begin a process."""
         self.published.clear()
-        self.ledger = open_ledger(self.path)
+        self.ledger = opened(self.path)
         self._open_poller(Status.begin(BUILD))
 
     def reload(self, meter: Meter | None = None, **settings: Any) -> None:

@@ -24,7 +24,7 @@ from mlflow_trace_exporter.domain.labels import (
 )
 from mlflow_trace_exporter.errors import PollError, UserError
 from mlflow_trace_exporter.ledger.connection import LedgerDamagedError
-from mlflow_trace_exporter.ledger.ledger import Ledger
+from mlflow_trace_exporter.ledger.place import open_ledger
 from mlflow_trace_exporter.metrics.exposition import Exposition
 from mlflow_trace_exporter.metrics.status import Build, Reload, Snapshot, Status
 from mlflow_trace_exporter.settings import config
@@ -76,7 +76,7 @@ class Service:
         self._config_file = config_file
         self._settings = settings
         self._failed = failed
-        self._ledger = Ledger(settings.ledger.path)
+        self._ledger = open_ledger(settings.ledger.path)
         self._reload = Reload(successful=True, success_s=now_ms() / 1000)
         self._reload_error = ""
         self._reloading, self._changing, self._publishing = Lock(), Lock(), Lock()

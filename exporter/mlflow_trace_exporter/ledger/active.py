@@ -6,8 +6,7 @@ from dataclasses import dataclass
 
 from mlflow_trace_exporter.domain.activity import WINDOWS, Active, ActiveWindow, Who
 from mlflow_trace_exporter.domain.labels import LabelValues
-from mlflow_trace_exporter.ledger.connection import Connection, LedgerDamagedError, dump, load
-from mlflow_trace_exporter.ledger.contents import DamagedError
+from mlflow_trace_exporter.ledger.connection import Connection, LedgerDamagedError, dump, load, upsert
 from mlflow_trace_exporter.ledger.sketches import Sketch, is_sound
 
 _Of = tuple[Who, LabelValues]
@@ -15,6 +14,9 @@ _Of = tuple[Who, LabelValues]
 
 _Key = tuple[int, int, str, str]
 """The primary key of a sketch in the ledger."""
+
+_KEY = ("period_ms", "start_ms", "who", "labels")
+_STORE = upsert("sketches", (*_KEY, "sketch"), _KEY)
 
 MAX_RECENT = 2_000
 """How many sketches of periods are kept in memory, in up to 4 kB each."""
@@ -55,7 +57,7 @@ class ActiveInLedger:
         for key, hashes in _by_sketch(active):
             sketch = recent[key] = recent.get(key) or self._sketch(key)
             if sketch.add(hashes):
-                self._db.execute("INSERT OR REPLACE INTO sketches VALUES (?, ?, ?, ?, ?)", *key, sketch.packed())
+                self._db.execute(_STORE, *key, sketch.packed())
         return recent
 
     def keep(self, active: Active, recent: dict[_Key, Sketch]) -> None:
@@ -112,5 +114,5 @@ def _by_sketch(active: Active) -> Iterator[tuple[_Key, frozenset[int]]]:
 
 def _sound(packed: bytes) -> bytes:
     if not is_sound(packed):
-        raise LedgerDamagedError(DamagedError("a sketch of users or sessions is invalid"))
+        raise LedgerDamagedError("a sketch of users or sessions is invalid")
     return packed

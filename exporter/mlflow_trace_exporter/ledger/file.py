@@ -156,7 +156,7 @@ def _is_ours(path: Path) -> bool:
     return head.startswith(b"SQLite format 3\0") and head[68:72] == APPLICATION_ID.to_bytes(4, "big")
 
 
-def set_aside(path: Path, error: sqlite3.Error) -> None:
+def set_aside(path: Path, error: object) -> None:
     """Rename a damaged ledger, which must not be open, and log it."""
     aside = Path(f"{path}.damaged-{max(map(_number, _set_aside_before(path)), default=0) + 1}")
     for suffix in ("-wal", "-shm", ""):  # the ledger itself last, see _finish_setting_aside

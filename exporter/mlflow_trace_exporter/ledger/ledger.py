@@ -1,4 +1,4 @@
-"""The ledger: counted traces, totals, pending traces, and the progress of reading, in SQLite.
+"""The ledger: counted traces, totals, pending traces, and the progress of reading, in a database.
 
 Each page of traces is one transaction that stores the ids, the amounts that they add to the totals, and the position
 after them. So after a crash at any moment a page is either stored completely or not at all, and reading a page again
@@ -10,7 +10,6 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass, fields
 from itertools import islice
 from operator import attrgetter
-from pathlib import Path
 from typing import Any
 
 from mlflow_trace_exporter.domain.activity import Active
@@ -22,7 +21,7 @@ from mlflow_trace_exporter.domain.labels import LabelValues
 from mlflow_trace_exporter.domain.trace import TraceRecord
 from mlflow_trace_exporter.domain.triage import LONGEST_WAIT_MS, Batch, Known, Pending
 from mlflow_trace_exporter.ledger.active import ActiveInLedger
-from mlflow_trace_exporter.ledger.connection import Connection, LedgerDamagedError, load
+from mlflow_trace_exporter.ledger.connection import Connection, LedgerDamagedError, load, upsert
 from mlflow_trace_exporter.ledger.schema import digest
 from mlflow_trace_exporter.ledger.totals import Totals, key_of
 from mlflow_trace_exporter.metrics.model import Cell
@@ -31,7 +30,7 @@ SPAN_ID_BYTES = 8
 """The length of a span id of OpenTelemetry."""
 
 IDS_AT_ONCE = 10_000
-"""The maximum number of ids in one query; SQLite allows 32,766."""
+"""The maximum number of ids in one query; SQLite allows 32,766, PostgreSQL 65,535."""
 
 DUE_AT_ONCE = 10_000
 """The maximum number of due traces that are returned at once; the rest is returned the next time."""
@@ -46,27 +45,25 @@ class Origin:
 
 
 class Ledger:
-    """A ledger file, locked by this process until ``close``.
+    """A ledger in a database, which only this process writes to until ``close``.
 
-    ``totals`` are the sums over the counted traces, ``active`` their users and sessions. If SQLite fails (disk full,
-    file gone), every method except the constructor raises PollError with Reason.LEDGER, and the ledger is unchanged. If
-    the file contains invalid data, the error is a LedgerDamagedError.
+    ``totals`` are the sums over the counted traces, ``active`` their users and sessions. Methods raise PollError as
+    those of Connection do.
     """
 
-    def __init__(self, path: Path) -> None:
-        """Open the ledger at ``path``, or create one. Raises UserError as ``Connection`` does."""
-        self._db = Connection(path)
+    def __init__(self, connection: Connection) -> None:
+        self._db = connection
         self.totals = Totals(self._db)
         self.active = ActiveInLedger(self._db)
 
     def begin_again(self, damage: LedgerDamagedError) -> None:
-        """Set the damaged file aside and create a new ledger. Raises UserError as the constructor does."""
+        """Set the damaged ledger aside and create a new one. Raises UserError if that is impossible."""
         self._db.begin_again(damage)
         self.totals = Totals(self._db)
         self.active = ActiveInLedger(self._db)
 
     def close(self) -> None:
-        """Close and unlock the file."""
+        """Close the database, and let another process write."""
         self._db.close()
 
     def size_bytes(self) -> int:
@@ -75,8 +72,7 @@ class Ledger:
 
     def horizon(self) -> Horizon | None:
         """The progress of reading at the last commit; None before the first."""
-        columns = "origin_ms, fresh_ms, closed_ms, retired_ms, forgotten_ms, assessed_ms"
-        row = next(iter(self._db.rows(f"SELECT {columns} FROM horizon")), None)  # noqa: S608 - no values
+        row = next(iter(self._db.rows(f"SELECT {', '.join(_MARKS)} FROM horizon")), None)  # noqa: S608 - no values
         passes = self._db.rows("SELECT kind, started_ms, from_ms, lo_ms, hi_ms, ended_after_ms FROM passes")
         if row is None:
             return None
@@ -143,7 +139,7 @@ class Ledger:
 
     def running(self) -> dict[tuple[str, ...], int]:
         """The number of traces in progress by experiment and environment."""
-        query = "SELECT experiment, environment, count(*) FROM pending WHERE running GROUP BY 1, 2"
+        query = "SELECT experiment, environment, count(*) FROM pending WHERE running != 0 GROUP BY 1, 2"
         return {(experiment, environment): count for experiment, environment, count in self._db.rows(query)}
 
     def pending(self) -> int:
@@ -153,13 +149,14 @@ class Ledger:
 
     def newest_ms(self) -> int:
         """The latest start of all traces that are done with (Unix ms), 0 if there is none."""
-        ((newest_ms,),) = self._db.rows("SELECT ifnull(max(start_ms), 0) FROM done")
+        ((newest_ms,),) = self._db.rows("SELECT coalesce(max(start_ms), 0) FROM done")
         return int(newest_ms)
 
     def counts(self, window: Window, step_ms: int) -> dict[int, int]:
         """The number of known traces (done with or pending) by start time, in steps of ``step_ms`` since 1970."""
         query = """SELECT start_ms / ? * ?, count(*) FROM
-          (SELECT start_ms FROM done UNION ALL SELECT start_ms FROM pending) WHERE start_ms >= ? AND start_ms < ?
+          (SELECT start_ms FROM done UNION ALL SELECT start_ms FROM pending) AS known
+          WHERE start_ms >= ? AND start_ms < ?
           GROUP BY 1"""
         return dict(self._db.rows(query, step_ms, step_ms, window.lo_ms, window.hi_ms))
 
@@ -177,7 +174,7 @@ class Ledger:
         """Store the origins of new experiments, which may have the id of a deleted one."""
         with self._db.transaction():
             self._db.each(
-                "INSERT OR REPLACE INTO experiments VALUES (?, ?, ?)",
+                upsert("experiments", ("experiment_id", "created_ms", "origin_ms"), ("experiment_id",)),
                 [(experiment_id, *astuple(origin)) for experiment_id, origin in origins.items()],
             )
 
@@ -188,7 +185,7 @@ class Ledger:
     def add_workspaces(self, names: Iterable[str]) -> None:
         """Store the names of new workspaces."""
         with self._db.transaction():
-            self._db.each("INSERT OR IGNORE INTO workspaces VALUES (?)", [(name,) for name in names])
+            self._db.each(upsert("workspaces", ("name",), ("name",)), [(name,) for name in names])
 
     def commit(
         self,
@@ -222,7 +219,8 @@ class Ledger:
         self._db.drop_copies()
 
     def _store(self, batch: Batch, groups: Mapping[str, Group], forgotten_ms: int) -> None:
-        self._db.each("DELETE FROM pending WHERE trace_id = ?", [(trace_id,) for trace_id in batch.gone])
+        no_longer = [*batch.gone, *(pending.trace_id for pending in batch.pending)]
+        self._db.each("DELETE FROM pending WHERE trace_id = ?", [(trace_id,) for trace_id in no_longer])
         done = [
             *(_counted_now(record, groups.get(record.trace_id)) for record in batch.counted),
             *((each.trace_id, Counted(each.start_ms)) for each in batch.abandoned),
@@ -238,13 +236,13 @@ class Ledger:
         )
         self._db.each(_UPDATE_DONE, [(*_read_of(each.after), digest(each.record.trace_id)) for each in batch.changed])
         self._db.each(
-            "INSERT OR REPLACE INTO pending VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO pending VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             map(_PENDING_ROW, batch.pending),
         )
 
     def _store_assessments(self, batch: Batch) -> None:
         self._db.each(
-            "INSERT OR REPLACE INTO assessments VALUES (?, ?, ?)",
+            upsert("assessments", ("digest", "start_ms", "form"), ("digest",)),
             [
                 (digest(assessment_id), each.record.start_ms, form)
                 for each in batch.assessed
@@ -264,7 +262,7 @@ class Ledger:
         retired_ms, forgotten_ms, assessed_ms = next(iter(self._db.rows(query)), now)
         if retired_ms < horizon.retired_ms:
             for bucket_ms, traces in self.counts(Window(retired_ms, horizon.retired_ms), BUCKET_MS).items():
-                self._db.execute("INSERT OR REPLACE INTO retired VALUES (?, ?)", bucket_ms, traces)
+                self._db.execute(upsert("retired", ("bucket_ms", "traces"), ("bucket_ms",)), bucket_ms, traces)
         if forgotten_ms < horizon.forgotten_ms:
             self._db.execute("DELETE FROM done WHERE start_ms < ?", horizon.forgotten_ms)
         if assessed_ms < horizon.assessed_ms:
@@ -272,7 +270,8 @@ class Ledger:
 
     def _store_horizon(self, horizon: Horizon) -> None:
         self._db.execute(
-            "INSERT OR REPLACE INTO horizon VALUES (1, ?, ?, ?, ?, ?, ?)",
+            upsert("horizon", ("one", *_MARKS), ("one",)),
+            1,
             *(horizon.origin_ms, horizon.fresh_ms, horizon.closed_ms, horizon.retired_ms),
             *(horizon.forgotten_ms, horizon.assessed_ms),
         )
@@ -288,6 +287,9 @@ def _batched(ids: Iterable[bytes], size: int) -> Iterator[tuple[bytes, ...]]:
     while part := tuple(islice(left, size)):
         yield part
 
+
+_MARKS = ("origin_ms", "fresh_ms", "closed_ms", "retired_ms", "forgotten_ms", "assessed_ms")
+"""The columns of the progress of reading."""
 
 _NO_AMOUNTS = (None,) * len(Amounts._fields)
 _READ = ("start_ms", *Amounts._fields, "seen", "spans")

@@ -7,7 +7,7 @@ from itertools import groupby
 from mlflow_trace_exporter.domain.groups import Group
 from mlflow_trace_exporter.domain.labels import LabelValues
 from mlflow_trace_exporter.ledger.awake import Awake, GroupState, Stage, Stored
-from mlflow_trace_exporter.ledger.connection import Connection, dump, load
+from mlflow_trace_exporter.ledger.connection import Connection, dump, load, upsert
 from mlflow_trace_exporter.metrics.model import Cell, TraceFamily
 from mlflow_trace_exporter.metrics.series import SeriesTotals, by_series
 
@@ -42,7 +42,8 @@ class Totals:
         before = self._awake
         added = by_series((cell, amount) for cell, amount in amounts.items() if amount or not before.has(cell))
         self._db.each(
-            "INSERT INTO totals VALUES (?, ?, ?, ?, 0) ON CONFLICT DO UPDATE SET value = value + excluded.value"
+            "INSERT INTO totals (family, labels, part, value, slept) VALUES (?, ?, ?, ?, 0)"
+            " ON CONFLICT (family, labels, part) DO UPDATE SET value = totals.value + excluded.value"
             " WHERE excluded.value != 0",
             (
                 (family, text, part, amount)
@@ -52,12 +53,15 @@ class Totals:
             ),
         )
         self._db.each(
-            "INSERT INTO groups (names, labels, active_ms, stage) VALUES (?1, ?2, ?3, ?4)"
-            " ON CONFLICT DO UPDATE SET active_ms = ?3, stage = iif(stage = ?5, ?4, stage)",
+            "INSERT INTO groups (names, labels, active_ms, stage) VALUES (?, ?, ?, ?)"
+            " ON CONFLICT (labels, names) DO UPDATE SET active_ms = excluded.active_ms,"
+            " stage = CASE WHEN groups.stage = ? THEN excluded.stage ELSE groups.stage END",
             [(*key_of(group), ms, Stage.HELD, Stage.ASLEEP) for group, ms in active_ms.items()],
         )
         self._db.each(
-            "INSERT INTO versions VALUES (?, ?) ON CONFLICT DO UPDATE SET first_ms = min(first_ms, excluded.first_ms)",
+            "INSERT INTO versions (labels, first_ms) VALUES (?, ?)"
+            " ON CONFLICT (labels) DO UPDATE SET first_ms = excluded.first_ms"
+            " WHERE excluded.first_ms < versions.first_ms",
             [(dump(labels), ms) for labels, ms in first_ms.items()],
         )
         woken = [group for group in active_ms if group not in before.groups]
@@ -99,7 +103,7 @@ class Totals:
             for name in changed:
                 self._rename(name, _retired(name, before[name]), before[name])
                 self._rename(_retired(name, shapes[name]), name, shapes[name])
-            self._db.each("INSERT OR REPLACE INTO shapes VALUES (?, ?)", shapes.items())
+            self._db.each(_SHAPE, shapes.items())
             if changed:
                 self._forget_groups([family for family in families if family.name not in changed])
             self._begin(families)
@@ -112,7 +116,7 @@ class Totals:
         """Store the totals of a family under another name. Its series are at rest until their group has new traces."""
         self._db.execute("UPDATE totals SET family = ?, slept = value WHERE family = ?", name, family)
         self._db.execute("DELETE FROM shapes WHERE family = ?", family)
-        self._db.execute("INSERT OR REPLACE INTO shapes VALUES (?, ?)", name, shape)
+        self._db.execute(_SHAPE, name, shape)
 
     def _forget_groups(self, families: Iterable[TraceFamily]) -> None:
         """Keep only the groups of unchanged families, because the others have values of other labels."""
@@ -134,7 +138,7 @@ class Totals:
             if (family.name, text) not in there
         ]
         self._db.each(
-            "INSERT INTO totals VALUES (?, ?, ?, 0, 0)",
+            "INSERT INTO totals (family, labels, part, value, slept) VALUES (?, ?, ?, 0, 0)",
             ((family.name, text, part) for _, family, text in missing for part in family.parts),
         )
         held = {group for group, _, _ in missing if states[group].stage is Stage.RELEASED}
@@ -176,6 +180,9 @@ class Totals:
             Group(load(names), load(labels)): GroupState(active_ms, Stage(stage))
             for names, labels, active_ms, stage in rows
         }
+
+
+_SHAPE = upsert("shapes", ("family", "shape"), ("family",))
 
 
 def key_of(group: Group) -> tuple[str, str]:

@@ -18,6 +18,7 @@ from mlflow_trace_exporter.errors import PollError
 from mlflow_trace_exporter.ledger.connection import LedgerDamagedError
 from mlflow_trace_exporter.metrics.exposition import Exposition, Format
 from tests.support.builders import METER, increments, record
+from tests.support.ledgers import sqlite_of
 from tests.support.rig import MINUTE_MS, Rig
 from tests.support.simulated import EPOCH_MS, SimulatedMlflow, unreachable
 
@@ -219,10 +220,10 @@ def test_a_commit_that_fails_adds_nobody(rig: Rig) -> None:
         return sqlite3.SQLITE_DENY if (action, table) == (sqlite3.SQLITE_INSERT, "horizon") else 0
 
     ledger.commit(at, active={ann: frozenset([1])})
-    ledger._db._db.set_authorizer(deny)
+    sqlite_of(ledger).set_authorizer(deny)
     with pytest.raises(PollError):
         ledger.commit(at, active={ann: frozenset([2])})
-    ledger._db._db.set_authorizer(None)
+    sqlite_of(ledger).set_authorizer(None)
     assert users() == 1
     ledger.commit(at, active={ann: frozenset([3])})
     assert users() == 2

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from mlflow_trace_exporter.counting import assessment_auditor
-from mlflow_trace_exporter.ledger import ledger
 from mlflow_trace_exporter.domain.horizon import Window
 from mlflow_trace_exporter.domain.objectives import Objective, Objectives, Quality
 from mlflow_trace_exporter.domain.trace import State, TraceRecord
 from mlflow_trace_exporter.domain.traffic import Traffic
+from mlflow_trace_exporter.ledger import ledger
 from mlflow_trace_exporter.metrics.assessments import (
     ASSESSED,
     ASSESSMENT_COST,

@@ -14,6 +14,7 @@ from mlflow_trace_exporter.domain.triage import GIVE_UP_MS
 from mlflow_trace_exporter.domain.usage import TokenUsage
 from mlflow_trace_exporter.errors import PollError, Reason
 from mlflow_trace_exporter.ledger.ledger import Ledger
+from mlflow_trace_exporter.ledger.place import connect
 from mlflow_trace_exporter.metrics.families import ABANDONED, CHANGED, CORRECTED, DUPLICATES, LATE, REOPENED
 from mlflow_trace_exporter.tracking.experiments import Experiment
 from mlflow_trace_exporter.tracking.features import Feature
@@ -40,7 +41,7 @@ class CrashingLedger(Ledger):
     """A ledger whose process is killed just before or just after its nth commit."""
 
     def __init__(self, path: Path, commits: int, after: bool) -> None:
-        super().__init__(path)
+        super().__init__(connect(path))
         self._commits_left, self._after = commits, after
 
     def commit(self, *args: Any, **kwargs: Any) -> None:

@@ -16,7 +16,7 @@ from mlflow_trace_exporter.domain.labels import MAX_VALUE_LENGTH, LabelRules, La
 from mlflow_trace_exporter.domain.patterns import Pattern
 from mlflow_trace_exporter.domain.trace import TraceRecord
 from mlflow_trace_exporter.domain.triage import Batch
-from mlflow_trace_exporter.ledger.ledger import Ledger
+from mlflow_trace_exporter.ledger.place import open_ledger
 from mlflow_trace_exporter.metrics.exposition import Exposition, Format
 from mlflow_trace_exporter.metrics.families import trace_families
 from mlflow_trace_exporter.metrics.status import Snapshot, Status
@@ -111,7 +111,7 @@ def test_no_label_breaks_the_exposition_or_the_ledger(rules: LabelRules, traces:
     batch = Batch(counted=counted)
     with TemporaryDirectory(dir=IN_MEMORY) as folder:
         for number in range(2):
-            with closing(Ledger(Path(folder) / "ledger.db")) as ledger:
+            with closing(open_ledger(Path(folder) / "ledger.db")) as ledger:
                 assert ledger.totals.adopt(families) == []
                 if number == 0:
                     made = meter.measure(batch, meter.admission(()))

@@ -21,11 +21,13 @@ from mlflow_trace_exporter.ledger.awake import GroupState, Stage
 from mlflow_trace_exporter.ledger.connection import LedgerDamagedError
 from mlflow_trace_exporter.ledger.ledger import Ledger, Origin
 from mlflow_trace_exporter.ledger.look import Outlook, examine, outlook
+from mlflow_trace_exporter.ledger.place import open_ledger
 from mlflow_trace_exporter.metrics.families import LEDGER_RESETS, trace_families
 from mlflow_trace_exporter.metrics.model import Cell
 from mlflow_trace_exporter.metrics.series import series_totals
 from mlflow_trace_exporter.settings.config import Buckets
 from tests.support.builders import FAMILIES, METER, group, increments, record
+from tests.support.ledgers import sqlite_of
 from tests.support.old_ledgers import write_ledger
 
 HORIZON = Horizon(1, 2, 3, 0, {Kind.FRESH: Pass(4, 5, Window(6, 7, 8))})
@@ -39,7 +41,7 @@ def totals(ledger: Ledger) -> dict[Cell, float]:
 
 @pytest.fixture
 def ledger(path: Path) -> Iterator[Ledger]:
-    with closing(Ledger(path)) as opened:
+    with closing(open_ledger(path)) as opened:
         yield opened
 
 
@@ -50,12 +52,12 @@ def path(tmp_path: Path) -> Path:
 
 def test_what_is_committed_is_there_after_a_restart(path: Path) -> None:
     trace = record()
-    with closing(Ledger(path)) as ledger:
+    with closing(open_ledger(path)) as ledger:
         assert ledger.horizon() is None
         ledger.commit(HORIZON, Batch(counted=(trace,)), {TRACES: 1})
         ledger.commit(HORIZON, Batch(counted=(record(trace_id="tr-2"),)), {TRACES: 2, Cell("a", ()): 0.5})
 
-    with closing(Ledger(path)) as again:
+    with closing(open_ledger(path)) as again:
         assert again.horizon() == HORIZON
         assert totals(again) == {TRACES: 3, Cell("a", ()): 0.5}
         assert again.known(["tr-1", "tr-3"]) == Known({"tr-1": Counted(trace.start_ms)}, {})
@@ -105,11 +107,11 @@ def test_what_is_in_memory_after_a_commit_that_failed_is_what_the_ledger_has(led
     count(record())
     before = in_memory()
     more = [record(trace_id="tr-2", start_ms=1), record(trace_id="tr-3", tags={})]
-    ledger._db._db.set_authorizer(deny(table))
+    sqlite_of(ledger).set_authorizer(deny(table))
     with pytest.raises(PollError):
         count(*more)
     assert in_memory() == before
-    ledger._db._db.set_authorizer(None)
+    sqlite_of(ledger).set_authorizer(None)
     count(*more)
     after = in_memory()
     assert after != before
@@ -143,7 +145,7 @@ def test_no_series_decreases_when_a_label_is_dropped_and_added_again(path: Path)
     nameless = replace(METER, families=trace_families(edges.duration_seconds, edges.tokens, without), rules=without)
     restarted, shown = [], []
     for number, meter in enumerate((METER, nameless) * 2):
-        with closing(Ledger(path)) as ledger:
+        with closing(open_ledger(path)) as ledger:
             restarted.append(len(ledger.totals.adopt(meter.families)))
             batch = Batch(counted=(record(trace_id=f"tr-{number}"),))
             made = meter.measure(batch, meter.admission(ledger.totals.groups()), ledger.totals.groups())
@@ -205,7 +207,7 @@ def test_a_version_is_first_seen_at_its_earliest_start(ledger: Ledger) -> None:
 def test_a_ledger_of_an_earlier_schema_continues(path: Path, schema: int) -> None:
     write_ledger(path, schema)
     labels = ("chatbot", "production", "1.4.0", "support")
-    with closing(Ledger(path)) as ledger:
+    with closing(open_ledger(path)) as ledger:
         fresh = Pass(1_000_000_000_001, 10**11, Window(2 * 10**11, 1_000_172_800_000, 999_999_880_000))
         assert ledger.horizon() == Horizon(0, 10**12, 10**11, 6_000_000, {Kind.FRESH: fresh}, 5_400_000, 3_000)
         cost = Cell("mlflow_trace_input_cost_usd_total", labels)
@@ -228,18 +230,18 @@ def test_a_copy_of_an_earlier_ledger_is_kept_until_the_first_commit(path: Path, 
     write_ledger(path, schema)
     copy = path.with_name(f"ledger.db.schema-{schema}")
     for _ in range(2):  # also after a restart
-        with closing(Ledger(path)) as ledger, closing(sqlite3.connect(copy)) as db:
+        with closing(open_ledger(path)) as ledger, closing(sqlite3.connect(copy)) as db:
             assert db.execute("PRAGMA user_version").fetchone() == (schema,)
             assert db.execute("SELECT count(*) FROM done").fetchone() == (3,)
             ledger.totals.adopt(FAMILIES)  # as at each start
-    with closing(Ledger(path)) as ledger:
+    with closing(open_ledger(path)) as ledger:
         ledger.commit(HORIZON)
     assert not copy.exists()
 
 
 def test_a_trace_counted_by_an_earlier_version_is_reported_if_it_changed(path: Path) -> None:
     write_ledger(path, 4)
-    with closing(Ledger(path)) as ledger:
+    with closing(open_ledger(path)) as ledger:
         before = ledger.known(["tr-1"]).done["tr-1"]
     assert change_of(record(), before) is None
     change = change_of(record(state=State.ERROR), before)
@@ -260,7 +262,7 @@ def test_fault_21_an_earlier_ledger_that_is_damaged_is_set_aside(path: Path, wro
     write_ledger(path, 4)
     with closing(sqlite3.connect(path)) as db, db:
         db.execute(wrong)
-    with closing(Ledger(path)) as ledger:
+    with closing(open_ledger(path)) as ledger:
         assert ledger.totals.all() == {Cell(LEDGER_RESETS, ()): 1}
 
 
@@ -274,11 +276,11 @@ def test_groups_of_other_labels_are_forgotten(ledger: Ledger) -> None:
 
 
 def test_fault_22_a_second_process_learns_which_process_holds_the_ledger(path: Path) -> None:
-    first = Ledger(path)
+    first = open_ledger(path)
     with pytest.raises(UserError, match=r"is in use by process \d+; stop that process, or set another ledger.path"):
-        Ledger(path)
+        open_ledger(path)
     first.close()
-    Ledger(path).close()
+    open_ledger(path).close()
 
 
 def test_a_database_of_another_program_is_refused_and_left_alone(tmp_path: Path) -> None:
@@ -287,23 +289,23 @@ def test_a_database_of_another_program_is_refused_and_left_alone(tmp_path: Path)
         db.execute("CREATE TABLE important (it TEXT)")
     before = path.read_bytes()
     with pytest.raises(UserError, match=r"is a database of another program; move it away or set ledger\.path"):
-        Ledger(path)
+        open_ledger(path)
     assert path.read_bytes() == before
     path.unlink()
-    Ledger(path).close()  # and the lock was given back
+    open_ledger(path).close()  # and the lock was given back
 
 
 def test_a_file_that_is_no_database_is_refused_and_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "notes.txt"
     path.write_text("dear diary\n" * 100)
     with pytest.raises(UserError, match="cannot be used as a ledger"):
-        Ledger(path)
+        open_ledger(path)
     assert path.read_text() == "dear diary\n" * 100
 
 
 def test_a_directory_is_not_a_ledger(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="cannot be used as a ledger"):
-        Ledger(tmp_path)
+        open_ledger(tmp_path)
     with pytest.raises(UserError, match="cannot be used as a ledger"):
         examine(tmp_path)
 
@@ -320,14 +322,14 @@ def _file(path: Path) -> Path:
 
 
 def _of_schema_99(path: Path) -> Path:
-    Ledger(path).close()
+    open_ledger(path).close()
     with closing(sqlite3.connect(path)) as db:
         db.execute("PRAGMA user_version = 99")
     return path
 
 
 def _twice(path: Path) -> Path:
-    Ledger(path).close()
+    open_ledger(path).close()
     path.with_name("other-name").hardlink_to(path)
     return path
 
@@ -370,11 +372,11 @@ def test_check_refuses_every_path_that_serve_refuses(tmp_path: Path, kind: str) 
     assert str(path) in str(told.value)
     assert _contents(tmp_path) == before, "and it leaves no files"
     with pytest.raises(UserError, match="ledger"):
-        Ledger(path)
+        open_ledger(path)
 
 
 def _damaged(path: Path) -> None:
-    Ledger(path).close()
+    open_ledger(path).close()
     content = bytearray(path.read_bytes())
     content[4096 * 3 : 4096 * 6] = b"\xff" * 4096 * 3
     path.write_bytes(content)
@@ -385,7 +387,7 @@ def _damaged(path: Path) -> None:
     [
         (lambda _: None, Outlook.NEW),
         (lambda path: path.touch(), Outlook.NEW),
-        (lambda path: Ledger(path).close(), Outlook.FOUND),
+        (lambda path: open_ledger(path).close(), Outlook.FOUND),
         (_damaged, Outlook.DAMAGED),
     ],
     ids=["nothing", "an empty file", "a ledger", "a damaged ledger"],
@@ -398,7 +400,7 @@ def test_check_accepts_every_path_that_serve_accepts(
     before = _contents(tmp_path)
     assert outlook(path) is expected
     assert _contents(tmp_path) == before, "and it leaves no files, such as a log that belongs to the user who checked"
-    with closing(Ledger(path)):
+    with closing(open_ledger(path)):
         assert outlook(path) is Outlook.IN_USE
 
 
@@ -410,7 +412,7 @@ def test_missing_folders_of_a_ledger_are_accepted_and_not_created(tmp_path: Path
 def test_examine_reports_what_is_there_and_writes_nothing(path: Path) -> None:
     assert not examine(path)
     assert not path.parent.exists()
-    with closing(Ledger(path)):
+    with closing(open_ledger(path)):
         assert examine(path), "even while another process holds it"
     with closing(sqlite3.connect(path)) as db, db:
         db.execute("PRAGMA application_id = 1")
@@ -430,27 +432,27 @@ def test_nothing_is_stored_in_a_removed_ledger(path: Path, ledger: Ledger) -> No
 
 
 def test_fault_21_a_newer_schema_is_refused(path: Path) -> None:
-    Ledger(path).close()
+    open_ledger(path).close()
     with closing(sqlite3.connect(path)) as db, db:
         db.execute("PRAGMA user_version = 99")
     with pytest.raises(UserError, match="has schema 99, but this version of the exporter supports schema 8"):
-        Ledger(path)
+        open_ledger(path)
 
 
 def test_a_path_that_cannot_be_written_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=r"cannot keep a ledger at .*; set ledger\.path"):
-        Ledger(tmp_path / "file" / "ledger.db")
+        open_ledger(tmp_path / "file" / "ledger.db")
 
 
 WAITING = Pending("tr-9", 700_000, "1", "chatbot", "production", True, 1, 2, 3, 4)
 
 
 def test_pending_traces_are_kept_until_they_are_done_with(path: Path) -> None:
-    with closing(Ledger(path)) as ledger:
+    with closing(open_ledger(path)) as ledger:
         ledger.commit(HORIZON, Batch(pending=(WAITING,)))
         ledger.commit(HORIZON, Batch(pending=(replace(WAITING, next_ms=30),)))
-    with closing(Ledger(path)) as again:
+    with closing(open_ledger(path)) as again:
         assert (again.running(), again.pending()) == ({("chatbot", "production"): 1}, 1)
         assert again.known(["tr-9", "tr-1"]) == Known({}, {"tr-9": replace(WAITING, next_ms=30)})
         assert (again.due(29), again.due(30)) == ([], [replace(WAITING, next_ms=30)])
@@ -522,41 +524,41 @@ def test_a_link_to_a_ledger_leads_to_the_same_lock(path: Path, ledger: Ledger) -
     link = path.with_name("link.db")
     link.symlink_to(path)
     with pytest.raises(UserError, match=r"ledger\.db is in use by process \d+"):
-        Ledger(link)
+        open_ledger(link)
     ledger.commit(HORIZON, Batch(counted=(record(),)), {TRACES: 1})
     ledger.close()
-    with closing(Ledger(link)) as through:
+    with closing(open_ledger(link)) as through:
         assert totals(through) == {TRACES: 1}
 
 
 def test_a_link_to_a_ledger_that_is_damaged_still_leads_there(path: Path) -> None:
-    Ledger(path).close()
+    open_ledger(path).close()
     link = path.with_name("link.db")
     link.symlink_to(path)
     damage(path, 100)
-    Ledger(link).close()
+    open_ledger(link).close()
     assert link.is_symlink()
     assert Path(f"{path}.damaged-1").exists()
 
 
 def test_a_ledger_with_two_names_is_refused(path: Path) -> None:
-    Ledger(path).close()
+    open_ledger(path).close()
     path.with_name("other.db").hardlink_to(path)
     with pytest.raises(UserError, match=r"has 2 hard links.*; copy the file; set ledger\.path"):
-        Ledger(path)
+        open_ledger(path)
 
 
 def test_links_that_cannot_be_resolved_are_reported(tmp_path: Path) -> None:
     (tmp_path / "a").symlink_to("b")
     (tmp_path / "b").symlink_to("a")
     with pytest.raises(UserError, match="the symbolic link cannot be resolved"):
-        Ledger(tmp_path / "a")
+        open_ledger(tmp_path / "a")
 
 
 @pytest.mark.parametrize("how", ["removed", "replaced"])
 def test_a_write_ahead_log_that_was_removed_loses_nothing(path: Path, tmp_path: Path, how: str) -> None:
     """Otherwise a kill would lose exposed totals: SQLite would continue writing to a deleted file."""
-    with closing(Ledger(path)) as ledger:
+    with closing(open_ledger(path)) as ledger:
         ledger.commit(HORIZON, Batch(counted=(record(),)), {TRACES: 5})
         Path(f"{path}-wal").unlink()
         if how == "replaced":
@@ -566,7 +568,7 @@ def test_a_write_ahead_log_that_was_removed_loses_nothing(path: Path, tmp_path: 
         killed.parent.mkdir()
         for suffix in ("", "-wal"):
             shutil.copy(f"{path}{suffix}", f"{killed}{suffix}")
-        with closing(Ledger(killed)) as found:
+        with closing(open_ledger(killed)) as found:
             assert totals(found) == {TRACES: 6}
 
 
@@ -590,20 +592,20 @@ def test_a_kill_while_a_ledger_is_created_leaves_none_or_a_complete_one(
 
     with monkeypatch.context() as patched:
         patched.setattr(sqlite3, "connect", connect_and_watch)
-        Ledger(path).close()
+        open_ledger(path).close()
     assert len(copies) > 20
     for each in copies:
         with closing(sqlite3.connect(each)) as db:
             if db.execute("SELECT count(*) FROM sqlite_master").fetchone() != (0,):
                 assert db.execute("SELECT value FROM totals").fetchall() == [(0,)]
-        with closing(Ledger(each)) as found:
+        with closing(open_ledger(each)) as found:
             assert found.totals.all() == {Cell(LEDGER_RESETS, ()): 0}
 
 
 def test_a_ledger_that_lacks_its_first_row_is_given_it(path: Path) -> None:
-    with closing(Ledger(path)) as ledger:
+    with closing(open_ledger(path)) as ledger:
         ledger._db.execute("DELETE FROM totals")
-    with closing(Ledger(path)) as ledger:
+    with closing(open_ledger(path)) as ledger:
         assert ledger.totals.all() == {Cell(LEDGER_RESETS, ()): 0}
 
 
@@ -623,11 +625,11 @@ def test_fault_21_a_damaged_ledger_is_set_aside_and_logged(
     path: Path, offset: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     for number in (1, 2):
-        with closing(Ledger(path)) as ledger:
+        with closing(open_ledger(path)) as ledger:
             ledger.commit(HORIZON, Batch(counted=(record(),)), {TRACES: 1})
         damage(path, offset)
         damaged = path.read_bytes()
-        with closing(Ledger(path)) as ledger:
+        with closing(open_ledger(path)) as ledger:
             assert ledger.horizon() is None
             assert ledger.totals.all() == {Cell(LEDGER_RESETS, ()): number}
         assert Path(f"{path}.damaged-{number}").read_bytes() == damaged
@@ -636,21 +638,21 @@ def test_fault_21_a_damaged_ledger_is_set_aside_and_logged(
 
 def test_a_kill_while_a_ledger_is_set_aside_is_recovered(path: Path) -> None:
     """Without its write-ahead log the ledger would look valid but lack its latest counts."""
-    with closing(Ledger(path)) as ledger:
+    with closing(open_ledger(path)) as ledger:
         ledger.commit(HORIZON, Batch(counted=(record(),)), {TRACES: 1})
     Path(f"{path}.damaged-7-wal").touch()
-    with closing(Ledger(path)) as ledger:
+    with closing(open_ledger(path)) as ledger:
         assert ledger.totals.all() == {Cell(LEDGER_RESETS, ()): 1}
     assert Path(f"{path}.damaged-7").exists()
     damage(path, 100)
-    Ledger(path).close()
+    open_ledger(path).close()
     assert Path(f"{path}.damaged-8").exists(), "none is overwritten"
 
 
 def in_use(path: Path) -> None:
     """Create a ledger with rows in every table."""
     made = increments(record(), meter=replace(METER, with_active=True))
-    with closing(Ledger(path)) as ledger:
+    with closing(open_ledger(path)) as ledger:
         ledger.totals.adopt(FAMILIES)
         at = Horizon(1, 2 * BUCKET_MS, BUCKET_MS, 0, {Kind.FRESH: Pass(4, 5, Window(6, 7, 8))})
         active_ms = dict.fromkeys(made.groups, 1)
@@ -700,11 +702,11 @@ WRONG = [
 @pytest.mark.parametrize("wrong", WRONG)
 def test_fault_21_what_cannot_have_been_written_is_damage(path: Path, wrong: str) -> None:
     in_use(path)
-    Ledger(path).close()
+    open_ledger(path).close()
     assert not Path(f"{path}.damaged-1").exists(), "it is sound"
     with closing(sqlite3.connect(path)) as db, db:
         db.execute(wrong)
-    with closing(Ledger(path)) as ledger:
+    with closing(open_ledger(path)) as ledger:
         assert ledger.totals.all() == {Cell(LEDGER_RESETS, ()): 1}
 
 
@@ -720,7 +722,7 @@ def test_fault_21_a_flipped_bit_is_damage_or_does_no_harm(tmp_path: Path, seed: 
         at = dice.randrange(len(content))
         path.write_bytes(content[:at] + bytes([content[at] ^ 1 << dice.randrange(8)]) + content[at + 1 :])
         try:
-            opened = Ledger(path)
+            opened = open_ledger(path)
         except UserError:  # nothing in it says that it is ours
             continue
         with closing(opened) as ledger:
@@ -733,7 +735,7 @@ def test_fault_21_a_flipped_bit_is_damage_or_does_no_harm(tmp_path: Path, seed: 
 
 
 def test_a_ledger_is_not_set_aside_because_the_disk_fails(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with closing(Ledger(path)) as ledger:
+    with closing(open_ledger(path)) as ledger:
         ledger.commit(HORIZON, Batch(counted=(record(),)), {TRACES: 1})
 
     def fail(*_: object, **__: object) -> sqlite3.Connection:
@@ -742,15 +744,15 @@ def test_a_ledger_is_not_set_aside_because_the_disk_fails(path: Path, monkeypatc
     with monkeypatch.context() as patched:
         patched.setattr(sqlite3, "connect", fail)
         with pytest.raises(UserError, match=r"cannot be used as a ledger \(disk I/O error\)"):
-            Ledger(path)
-    with closing(Ledger(path)) as ledger:
+            open_ledger(path)
+    with closing(open_ledger(path)) as ledger:
         assert totals(ledger) == {TRACES: 1}
 
 
 def test_faults_1_and_2_killed_at_every_point_of_a_commit(tmp_path: Path, path: Path) -> None:
     """Copies of the files at each step of a commit, as a process that starts then would find them."""
     later = replace(HORIZON, fresh_ms=99, retired_ms=0)
-    with closing(Ledger(path)) as ledger:
+    with closing(open_ledger(path)) as ledger:
         ledger.commit(HORIZON, Batch(counted=(record(),), pending=(WAITING,)), {TRACES: 1})
         before = everything(ledger)
         copies: list[Path] = []
@@ -762,18 +764,18 @@ def test_faults_1_and_2_killed_at_every_point_of_a_commit(tmp_path: Path, path: 
                 shutil.copy(f"{path}{suffix}", f"{copies[-1]}{suffix}")
             return 0
 
-        ledger._db._db.set_progress_handler(copy, 5)
+        sqlite_of(ledger).set_progress_handler(copy, 5)
         more = tuple(record(trace_id=f"tr-{number}") for number in range(2, 30))
         ledger.commit(
             later,
             Batch(counted=more, gone=("tr-9",), changed=(Change(record(), Counted(1), Counted(7)),)),
             {TRACES: 28},
         )
-        ledger._db._db.set_progress_handler(None, 0)
+        sqlite_of(ledger).set_progress_handler(None, 0)
         after = everything(ledger)
     assert len(copies) > 50
     for each in copies:
-        with closing(Ledger(each)) as found:
+        with closing(open_ledger(each)) as found:
             assert everything(found) in (before, after)
 
 
