@@ -13,7 +13,7 @@ from threading import Event, Thread
 
 from mlflow_trace_exporter.counting.tally import Tally
 from mlflow_trace_exporter.domain.assessments import HUMAN, Assessment
-from mlflow_trace_exporter.ledger.place import open_ledger
+from mlflow_trace_exporter.ledger.opening import open_ledger
 from mlflow_trace_exporter.metrics.assessments import ASSESSMENTS
 from mlflow_trace_exporter.metrics.families import DUPLICATES
 from tests.benchmarks import ledger

@@ -15,7 +15,7 @@ from mlflow_trace_exporter.domain.horizon import Window
 from mlflow_trace_exporter.domain.trace import State, TraceRecord
 from mlflow_trace_exporter.domain.usage import Cost, TokenUsage
 from mlflow_trace_exporter.ledger.ledger import Ledger
-from mlflow_trace_exporter.ledger.place import connect, open_ledger
+from mlflow_trace_exporter.ledger.opening import connect, open_ledger
 from tests.benchmarks.figures import Figure, Setting, at_most, median, quantile, say
 from tests.support.builders import METER, record
 from tests.support.rig import DAY_MS, HOUR_MS

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from click.testing import Result
 
-from mlflow_trace_exporter.ledger.place import open_ledger
+from mlflow_trace_exporter.ledger.opening import open_ledger
 from tests.support.commands import config_file, invoke
 from tests.support.real import EXPORTER, Exporter, Mlflow, Trace, eventually, now_ms
 

@@ -14,7 +14,7 @@ import pytest
 from mlflow_trace_exporter.commands.cli import cli
 from mlflow_trace_exporter.demo.processes import HOST, free_port
 from mlflow_trace_exporter.ledger.file import hold
-from mlflow_trace_exporter.ledger.place import open_ledger
+from mlflow_trace_exporter.ledger.opening import open_ledger
 from tests.support.commands import config_file
 from tests.support.real import EXPORTER, Exporter, Mlflow, Trace, now_ms
 

@@ -43,7 +43,7 @@ from mlflow_trace_exporter.domain.triage import Batch
 from mlflow_trace_exporter.domain.usage import TokenUsage
 from mlflow_trace_exporter.errors import PollError, Reason
 from mlflow_trace_exporter.ledger.ledger import Ledger
-from mlflow_trace_exporter.ledger.place import connect, open_ledger
+from mlflow_trace_exporter.ledger.opening import connect, open_ledger
 from mlflow_trace_exporter.metrics.assessments import ASSESSMENT_ERRORS, ASSESSMENTS, SCORES
 from mlflow_trace_exporter.metrics.families import ABANDONED, LATE, REOPENED, trace_families
 from mlflow_trace_exporter.metrics.meter import Meter

@@ -5,7 +5,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mlflow_trace_exporter.demo.processes import Processes
+from mlflow_trace_exporter.demo.processes import Process, Processes
+from mlflow_trace_exporter.ledger.place import Database
 from tests.support.real import eventually, tool
 
 USER = DATABASE = "mlflow"
@@ -43,20 +44,20 @@ class PostgreSQL:
         subprocess.run([tool("chown"), "postgres", str(self.data)], check=True)
         options = (f"--pgdata={self.data}", f"--username={USER}", "--encoding=UTF8", "--locale=C", "--no-sync")
         subprocess.run(self._as_its_user(program("initdb"), *options), check=True, capture_output=True)
-        server = [
-            program("postgres"),
-            "-D",
-            str(self.data),
-            "-k",
-            str(self.data),
-            "-h",
-            "127.0.0.1",
-            "-p",
-            str(self.port),
-        ]
-        processes.start_program("postgres", self.within(*self._as_its_user(*server)), {})
+        self.run(processes)
         make = self.within(program("createdb"), "-U", USER, "-h", self.host, "-p", str(self.port), DATABASE)
         eventually(lambda: subprocess.run(make, check=False, capture_output=True).returncode == 0, "PostgreSQL is up")
+
+    def run(self, processes: Processes) -> Process:
+        """Start it with what it has."""
+        where = ["-D", str(self.data), "-k", str(self.data), "-h", "127.0.0.1", "-p", str(self.port)]
+        # the machine survives each test, so that nothing has to be on its disk
+        server = [program("postgres"), *where, "-c", "fsync=off"]
+        return processes.start_program("postgres", self.within(*self._as_its_user(*server)), {})
+
+    def ledger(self, name: str) -> Database:
+        """A ledger in it."""
+        return Database(f"postgresql://{USER}@{self.host}:{self.port}/{DATABASE}", name)
 
     def _as_its_user(self, *command: str) -> list[str]:
         return [tool("runuser"), "-u", "postgres", "--", *command]

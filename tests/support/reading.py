@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mlflow_trace_exporter.counting.poller import Clock, Poller
-from mlflow_trace_exporter.ledger.place import open_ledger
+from mlflow_trace_exporter.ledger.opening import open_ledger
 from mlflow_trace_exporter.metrics.model import SUM
 from mlflow_trace_exporter.metrics.status import Snapshot, Status
 from mlflow_trace_exporter.settings.config import Config

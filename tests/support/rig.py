@@ -10,7 +10,7 @@ from mlflow_trace_exporter.counting.reader import PollSettings
 from mlflow_trace_exporter.counting.release import SeriesSettings
 from mlflow_trace_exporter.domain.horizon import Limits
 from mlflow_trace_exporter.ledger.ledger import Ledger
-from mlflow_trace_exporter.ledger.place import open_ledger
+from mlflow_trace_exporter.ledger.opening import open_ledger
 from mlflow_trace_exporter.metrics.meter import Meter
 from mlflow_trace_exporter.metrics.model import Cell
 from mlflow_trace_exporter.metrics.status import Reading, Snapshot, Status

@@ -24,7 +24,7 @@ from mlflow_trace_exporter.domain.labels import (
 )
 from mlflow_trace_exporter.errors import PollError, UserError
 from mlflow_trace_exporter.ledger.connection import LedgerDamagedError
-from mlflow_trace_exporter.ledger.place import open_ledger
+from mlflow_trace_exporter.ledger.opening import open_ledger
 from mlflow_trace_exporter.metrics.exposition import Exposition
 from mlflow_trace_exporter.metrics.status import Build, Reload, Snapshot, Status
 from mlflow_trace_exporter.settings import config

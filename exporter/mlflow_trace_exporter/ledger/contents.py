@@ -7,6 +7,7 @@ every poll fail.
 import json
 import sqlite3
 from collections import Counter
+from collections.abc import Callable, Iterable
 from contextlib import closing
 from math import isfinite
 from typing import Any
@@ -28,6 +29,9 @@ _ALLOWED = {"INTEGER": ("integer",), "TEXT": ("text",), "NUMERIC": ("integer", "
 
 _STAGES = 3
 
+Rows = Callable[[str], Iterable[tuple[Any, ...]]]
+"""Runs a query."""
+
 
 def require_sound(db: sqlite3.Connection, schema: str) -> None:
     """Raise DamagedError if the database contains data that this program cannot have written. ``schema`` creates the
@@ -41,20 +45,27 @@ def require_sound(db: sqlite3.Connection, schema: str) -> None:
             _require(_columns(db) == _columns(model), "the tables do not match the schema")
         for table in _columns(db):
             _require(_storage_classes_fit(db, table), f"a column of {table} contains a value of the wrong type")
-        _require(_horizon_fits(db), "the horizon is inconsistent")
-        _require(_passes_fit(db), "a pass includes retired start times")
-        _require(_groups_fit(db), "a label set is invalid")
-        _require(_versions_fit(db), "a version is invalid")
-        _require(_totals_fit(db), "a total is invalid, or a series is incomplete")
-        _require(_sketches_fit(db), "a sketch of users or sessions is invalid")
-        db.execute("SELECT * FROM pending").fetchall()
-        db.execute("SELECT * FROM experiments").fetchall()
-    except (ValueError, TypeError, KeyError, RecursionError) as error:
-        raise DamagedError(f"a value is invalid: {error}") from None
+        require_valid(db.execute)
     except sqlite3.OperationalError as error:
         if getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) == sqlite3.SQLITE_ERROR:
             raise DamagedError(str(error)) from None  # a table or column is missing, or a text is not UTF-8
         raise
+
+
+def require_valid(rows: Rows) -> None:
+    """Raise DamagedError if the tables, whose columns have the right types, contain what this program cannot have
+    written. Reads them all."""
+    try:
+        _require(_horizon_fits(rows), "the horizon is inconsistent")
+        _require(_passes_fit(rows), "a pass includes retired start times")
+        _require(_groups_fit(rows), "a label set is invalid")
+        _require(_versions_fit(rows), "a version is invalid")
+        _require(_totals_fit(rows), "a total is invalid, or a series is incomplete")
+        _require(_sketches_fit(rows), "a sketch of users or sessions is invalid")
+        for table in ("pending", "experiments"):
+            sum(1 for _ in rows(f"SELECT * FROM {table}"))  # noqa: S608 - no values
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        raise DamagedError(f"a value is invalid: {error}") from None
 
 
 def _require(fits: bool, what: str) -> None:
@@ -78,24 +89,24 @@ def _storage_classes_fit(db: sqlite3.Connection, table: str) -> bool:
     return bool(db.execute(query).fetchone() == (0,))
 
 
-def _horizon_fits(db: sqlite3.Connection) -> bool:
-    rows = db.execute("SELECT closed_ms, retired_ms, forgotten_ms FROM horizon").fetchall()
+def _horizon_fits(rows: Rows) -> bool:
+    found = rows("SELECT closed_ms, retired_ms, forgotten_ms FROM horizon")
     return all(
         retired_ms <= closed_ms and (forgotten_ms == 0 or forgotten_ms + BUCKET_MS <= retired_ms)
-        for closed_ms, retired_ms, forgotten_ms in rows
+        for closed_ms, retired_ms, forgotten_ms in found
     )
 
 
-def _passes_fit(db: sqlite3.Connection) -> bool:
+def _passes_fit(rows: Rows) -> bool:
     kinds = {kind.value for kind in Kind}
-    rows = db.execute("SELECT kind, lo_ms >= retired_ms FROM passes JOIN horizon").fetchall()
-    return all(kind in kinds and after_retired for kind, after_retired in rows)
+    found = rows("SELECT kind, lo_ms >= retired_ms FROM passes CROSS JOIN horizon")
+    return all(kind in kinds and after_retired for kind, after_retired in found)
 
 
-def _groups_fit(db: sqlite3.Connection) -> bool:
-    rows = db.execute("SELECT names, labels, stage FROM groups").fetchall()
+def _groups_fit(rows: Rows) -> bool:
+    found = rows("SELECT names, labels, stage FROM groups")
     return all(
-        _is_group(json.loads(names), json.loads(labels)) and stage in range(_STAGES) for names, labels, stage in rows
+        _is_group(json.loads(names), json.loads(labels)) and stage in range(_STAGES) for names, labels, stage in found
     )
 
 
@@ -104,17 +115,17 @@ def _is_group(names: Any, labels: Any) -> bool:
     return begins_with_place and _is_texts(labels) and len(labels) == len(names)
 
 
-def _versions_fit(db: sqlite3.Connection) -> bool:
-    found = [json.loads(labels) for (labels,) in db.execute("SELECT labels FROM versions")]
+def _versions_fit(rows: Rows) -> bool:
+    found = [json.loads(labels) for (labels,) in rows("SELECT labels FROM versions")]
     return all(_is_texts(labels) and len(labels) == len(VERSION_LABELS) for labels in found)
 
 
-def _totals_fit(db: sqlite3.Connection) -> bool:
-    shapes = {family: json.loads(shape) for family, shape in db.execute("SELECT family, shape FROM shapes")}
+def _totals_fit(rows: Rows) -> bool:
+    shapes = {family: json.loads(shape) for family, shape in rows("SELECT family, shape FROM shapes")}
     if not all(_is_texts(names) and _is_texts(buckets) for names, buckets in shapes.values()):
         return False
     parts: Counter[tuple[str, str]] = Counter()
-    for family, labels, part, value, slept in db.execute("SELECT * FROM totals"):
+    for family, labels, part, value, slept in rows("SELECT * FROM totals"):
         if not (isfinite(value) and 0 <= slept <= value):
             return False
         _, buckets = shapes.get(family, (None, ()))
@@ -134,7 +145,7 @@ def _series_fits(labels: Any, parts: int, shape: Any) -> bool:
     return len(labels) == len(names) and parts == (len(buckets) + 1 if buckets else 1)
 
 
-def _sketches_fit(db: sqlite3.Connection) -> bool:
+def _sketches_fit(rows: Rows) -> bool:
     kinds, periods_ms = {who.value for who in Who}, {window.period_ms for window in WINDOWS}
     return all(
         who in kinds
@@ -142,7 +153,7 @@ def _sketches_fit(db: sqlite3.Connection) -> bool:
         and start_ms % period_ms == 0
         and _is_place(json.loads(labels))
         and is_sound(sketch)
-        for period_ms, start_ms, who, labels, sketch in db.execute("SELECT * FROM sketches")
+        for period_ms, start_ms, who, labels, sketch in rows("SELECT * FROM sketches")
     )
 
 

@@ -1,17 +1,23 @@
-"""Where a ledger is, and how to open it."""
+"""Where a ledger is: a file of SQLite, or a schema in a PostgreSQL database."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
-from mlflow_trace_exporter.ledger.connection import Connection
-from mlflow_trace_exporter.ledger.ledger import Ledger
-from mlflow_trace_exporter.ledger.sqlite import SqliteConnection
+
+@dataclass(frozen=True, slots=True)
+class Database:
+    """A ledger in PostgreSQL. ``url``: that of the database, as libpq reads it; it can contain a password. ``name``:
+    that of the ledger, because several can share a database."""
+
+    url: str
+    name: str
+
+    def __str__(self) -> str:
+        """The ledger without anything secret: libpq also reads passwords after the question mark."""
+        hosts = self.url.partition("://")[2].rpartition("@")[2].partition("?")[0]
+        return f"ledger {self.name} in PostgreSQL at {hosts or 'the default address'}"
+
+    __repr__ = __str__
 
 
-def open_ledger(path: Path) -> Ledger:
-    """Open the ledger at ``path``, or create one. Raises UserError as ``SqliteConnection`` does."""
-    return Ledger(connect(path))
-
-
-def connect(path: Path) -> Connection:
-    """Open the database of the ledger at ``path``."""
-    return SqliteConnection(path)
+Place = Path | Database

@@ -14,7 +14,7 @@ from mlflow_trace_exporter.domain.triage import GIVE_UP_MS
 from mlflow_trace_exporter.domain.usage import TokenUsage
 from mlflow_trace_exporter.errors import PollError, Reason
 from mlflow_trace_exporter.ledger.ledger import Ledger
-from mlflow_trace_exporter.ledger.place import connect
+from mlflow_trace_exporter.ledger.opening import connect
 from mlflow_trace_exporter.metrics.families import ABANDONED, CHANGED, CORRECTED, DUPLICATES, LATE, REOPENED
 from mlflow_trace_exporter.tracking.experiments import Experiment
 from mlflow_trace_exporter.tracking.features import Feature

@@ -16,7 +16,7 @@ from mlflow_trace_exporter.domain.labels import MAX_VALUE_LENGTH, LabelRules, La
 from mlflow_trace_exporter.domain.patterns import Pattern
 from mlflow_trace_exporter.domain.trace import TraceRecord
 from mlflow_trace_exporter.domain.triage import Batch
-from mlflow_trace_exporter.ledger.place import open_ledger
+from mlflow_trace_exporter.ledger.opening import open_ledger
 from mlflow_trace_exporter.metrics.exposition import Exposition, Format
 from mlflow_trace_exporter.metrics.families import trace_families
 from mlflow_trace_exporter.metrics.status import Snapshot, Status

@@ -1,0 +1,209 @@
+"""Which of several processes may write to a ledger in PostgreSQL, and expose what it contains.
+
+A leader holds an advisory lock, which belongs to a session. PostgreSQL frees it when the session ends: at once if the
+process is killed, after IDLE_S if it is paused or cannot be reached. Each leader begins an epoch, and each transaction
+fails if there is a later one. A leader may expose totals for LEASE_S after its session last answered. The next one
+waits as long before it does, unless its predecessor said that it had ended. So no two processes expose totals at the
+same time, and those that are exposed never decrease.
+"""
+
+import logging
+import os
+import socket
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from hashlib import blake2b
+from threading import Event, Thread
+from typing import Any
+
+import psycopg
+from psycopg import errors
+
+from mlflow_trace_exporter.errors import UserError
+from mlflow_trace_exporter.ledger.place import Database
+from mlflow_trace_exporter.ledger.postgresql import (
+    IDLE_S,
+    PostgresConnection,
+    create_tables,
+    ledger_errors,
+    open_session,
+)
+from mlflow_trace_exporter.ledger.schema import SCHEMA_VERSION
+
+log = logging.getLogger(__name__)
+
+LEASE_S = 6.0
+HEARTBEAT_S = 1.0
+
+Session = psycopg.Connection[tuple[Any, ...]]
+
+
+class HeldError(Exception):
+    """Another process leads. ``holder`` says which one, ``since_ms`` since when (Unix ms)."""
+
+    def __init__(self, holder: str, since_ms: int) -> None:
+        super().__init__(holder)
+        self.holder = holder
+        self.since_ms = since_ms
+
+
+def boot_s() -> float:
+    """A clock in seconds that also runs while the process is stopped or the machine is suspended."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
+
+
+@dataclass(frozen=True, slots=True)
+class _Before:
+    """What the ledger says about its leaders when a new epoch begins. ``sequence``: the number of transactions."""
+
+    schema_version: int
+    epoch: int
+    sequence: int
+    has_ended: bool
+
+
+class Leadership:
+    """The time in which this process leads: from the lock until ``end``, or until the ``session`` ends by itself.
+
+    ``lost`` is called, by another thread, if that happens.
+    """
+
+    def __init__(self, session: Session, epoch: int, expose_from_s: float, lost: Callable[[], None]) -> None:
+        self.epoch = epoch
+        self.is_lost = False
+        self._session = session
+        self._expose_from_s = expose_from_s
+        self._lost = lost
+        self._answered_s = boot_s()
+        self._ending = Event()
+        self._thread = Thread(name="ledger-lease", target=self._keep, daemon=True)
+        self._thread.start()
+
+    def may_expose(self) -> bool:
+        """Whether this process may expose totals now."""
+        now_s = boot_s()
+        return self._expose_from_s <= now_s < self._answered_s + LEASE_S
+
+    def end(self) -> None:
+        """Let another process lead at once."""
+        self._ending.set()
+        self._thread.join()
+        with suppress(psycopg.Error):
+            self._session.execute("UPDATE leader SET has_ended = true WHERE epoch = %s", [self.epoch])
+        self._session.close()
+        self._answered_s = float("-inf")
+
+    def _keep(self) -> None:
+        try:
+            while not self._ending.wait(HEARTBEAT_S):
+                self._renew()
+        except psycopg.Error as error:
+            log.warning("the session that leads has ended", extra={"error": str(error).strip()})
+            self.is_lost = True
+            self._lost()
+
+    def _renew(self) -> None:
+        asked_s = boot_s()
+        (epoch,) = self._session.execute("SELECT epoch FROM leader").fetchone() or (None,)
+        if epoch != self.epoch:  # a connection pool gave our session to another process
+            self._answered_s = float("-inf")
+            raise psycopg.OperationalError("another process leads")
+        self._answered_s = asked_s
+
+
+class Candidate:
+    """A process that leads when no other one does. ``lost`` is called, by another thread, if the lock is lost."""
+
+    def __init__(self, database: Database, lost: Callable[[], None] = lambda: None) -> None:
+        self._database = database
+        self._lost = lost
+        self._session: Session | None = None
+        self._leadership: Leadership | None = None
+        self._connection: PostgresConnection | None = None
+
+    def may_expose(self) -> bool:
+        """Whether this process may expose totals now."""
+        return self._leadership is not None and self._leadership.may_expose()
+
+    def lead(self) -> PostgresConnection:
+        """Open the ledger, or create one. Raises HeldError if another process leads, PollError if PostgreSQL cannot be
+        reached, and UserError if only the user can change what is wrong."""
+        session = self._session = self._session or open_session(self._database, _SETTINGS)
+        try:
+            with ledger_errors(session):
+                self._lock(session)
+                before = _begin(session, self._database)
+        except HeldError:
+            raise
+        except BaseException:
+            self.withdraw()
+            raise
+        self._session = None
+        self._tell(before)
+        self._leadership = Leadership(session, before.epoch + 1, self._expose_from_s(before), self._lost)
+        try:
+            self._connection = PostgresConnection(self._database, self._leadership)
+        except BaseException:
+            self._leadership.end()
+            raise
+        log.info("leading", extra={"ledger": self._database, "epoch": self._leadership.epoch})
+        return self._connection
+
+    def withdraw(self) -> None:
+        """Do not try to lead any more."""
+        if self._session is not None:
+            with suppress(psycopg.Error):
+                self._session.close()
+            self._session = None
+
+    def _lock(self, session: Session) -> None:
+        key = int.from_bytes(blake2b(f"{_LOCK}{self._database.name}".encode(), digest_size=8).digest(), signed=True)
+        (is_ours,) = session.execute("SELECT pg_try_advisory_lock(%s)", [key]).fetchone() or (False,)
+        if not is_ours:
+            with suppress(errors.UndefinedTable):  # the leader is still creating it
+                for holder, since_ms in session.execute("SELECT holder, since_ms FROM leader"):
+                    raise HeldError(holder, since_ms)
+            raise HeldError("another process", 0)
+
+    def _expose_from_s(self, before: _Before) -> float:
+        is_ours = self._leadership is not None and self._leadership.epoch == before.epoch
+        return 0 if is_ours or before.has_ended else boot_s() + LEASE_S
+
+    def _tell(self, before: _Before) -> None:
+        """Log if PostgreSQL has lost what it had committed, as a copy does to which not everything was replicated."""
+        known = self._connection.sequence if self._connection else 0
+        if before.sequence < known:
+            log.error(
+                "PostgreSQL has lost transactions that it had committed; their traces are read again",
+                extra={"ledger": self._database, "transactions": known - before.sequence},
+            )
+
+
+_LOCK = "mlflow-trace-exporter ledger "
+_SETTINGS = (f"SELECT set_config(name, '{IDLE_S}s', false) FROM pg_settings WHERE name = 'idle_session_timeout'",)  # noqa: S608 - no values
+"""PostgreSQL 13 does not have this setting: there, a leader that is paused leads until its host is gone."""
+
+
+def _begin(session: Session, database: Database) -> _Before:
+    """Begin an epoch, in a ledger that is created if there is none."""
+    holder = f"{socket.gethostname()} (process {os.getpid()})"
+    try:
+        with session.transaction():
+            create_tables(session, database)
+            query = "SELECT schema_version, epoch, sequence, has_ended FROM leader FOR UPDATE"
+            before = _Before(*(session.execute(query).fetchone() or (SCHEMA_VERSION, 0, 0, True)))
+            if before.schema_version != SCHEMA_VERSION:
+                raise UserError(
+                    f"the {database} has schema {before.schema_version}, but this version of the exporter supports"
+                    f" schema {SCHEMA_VERSION}; set another ledger.name"
+                )
+            statement = "UPDATE leader SET epoch = epoch + 1, holder = %s, since_ms = %s, has_ended = false"
+            session.execute(statement, [holder, time.time_ns() // 1_000_000])
+    except errors.InsufficientPrivilege as error:
+        raise UserError(
+            f"the {database} cannot be created: {str(error).strip()}; as an administrator, CREATE SCHEMA"
+            f' "{database.name}" AUTHORIZATION the user of ledger.url'
+        ) from None
+    return before

@@ -1,0 +1,289 @@
+"""A ledger in a schema of a PostgreSQL database: its tables, queries and transactions.
+
+The differences between SQLite and PostgreSQL are all in this module. Both keep what a transaction has committed, and
+nothing of one that has failed.
+"""
+
+import logging
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any, Protocol
+
+import psycopg
+from psycopg import errors, sql
+from psycopg.conninfo import conninfo_to_dict
+
+from mlflow_trace_exporter.errors import PollError, Reason, UserError
+from mlflow_trace_exporter.ledger.connection import LedgerDamagedError
+from mlflow_trace_exporter.ledger.contents import DamagedError, require_valid
+from mlflow_trace_exporter.ledger.place import Database
+from mlflow_trace_exporter.ledger.schema import SCHEMA, SCHEMA_VERSION
+from mlflow_trace_exporter.metrics.families import LEDGER_RESETS
+
+log = logging.getLogger(__name__)
+
+IDLE_S = 10
+"""After this time in silence, the server ends a session: its process is paused, or cannot be reached."""
+
+_DEFAULTS = {
+    "connect_timeout": "5",
+    "keepalives_idle": "5",
+    "keepalives_interval": "2",
+    "keepalives_count": "3",
+    "tcp_user_timeout": "10000",
+    "target_session_attrs": "read-write",
+}
+"""Parameters of libpq that notice within about ten seconds that a server has gone. The URL may have others."""
+
+
+class LedgerLostError(PollError):
+    """The connection to the ledger has ended, or another process leads: the ledger has to be opened again."""
+
+    def __init__(self, cause: object) -> None:
+        super().__init__(Reason.LEDGER, f"the connection to the ledger is lost: {cause}")
+
+
+class Term(Protocol):
+    """The time in which a process may write to a ledger. ``epoch`` increases with each term."""
+
+    epoch: int
+    is_lost: bool
+
+    def end(self) -> None:
+        """Let another process write."""
+        ...
+
+
+def open_session(database: Database, settings: Iterable[str] = ()) -> "psycopg.Connection[tuple[Any, ...]]":
+    """Connect to the database of a ledger, with its schema as the only one. ``settings``: more statements to begin
+    with. Raises PollError."""
+    parameters = {**_DEFAULTS, "application_name": "mlflow-trace-exporter", **_parameters(database)}
+    with ledger_errors():
+        session = psycopg.connect(autocommit=True, **parameters)
+        try:
+            session.execute(sql.SQL("SET search_path TO {}").format(sql.Identifier(database.name)))
+            for setting in (*_settings(session.info.server_version), *settings):
+                session.execute(setting)
+        except BaseException:
+            session.close()
+            raise
+        return session
+
+
+def _parameters(database: Database) -> dict[str, Any]:
+    try:
+        return {name: value for name, value in conninfo_to_dict(database.url).items() if value is not None}
+    except psycopg.Error as error:
+        raise UserError(f"ledger.url: {_first_line(error)}") from None
+
+
+def _settings(server_version: int) -> Iterator[str]:
+    yield f"SET idle_in_transaction_session_timeout = '{IDLE_S}s'"
+    yield f"SET tcp_keepalives_idle = {IDLE_S}"
+    yield "SET tcp_keepalives_interval = 2"
+    yield "SET tcp_keepalives_count = 3"
+    yield "SET lock_timeout = '60s'"
+    if server_version >= 140_000:
+        yield "SET client_connection_check_interval = '5s'"
+    # what is committed is on disk, even if the database has another default
+    yield "SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'"
+
+
+class PostgresConnection:
+    """A ledger in PostgreSQL, in a ``term`` in which this process may write. See ``Connection``.
+
+    If the connection ends, methods raise LedgerLostError, also for a transaction that may have been committed: the
+    ledger has to be opened again.
+    """
+
+    def __init__(self, database: Database, term: Term) -> None:
+        """Connect to the ledger. Raises PollError, and UserError if the ledger contains invalid data."""
+        self._database = database
+        self._term = term
+        self._db = open_session(database)
+        self._statements: dict[str, str] = {}
+        self.sequence = 0
+        """The number of transactions of the ledger at the last commit."""
+        try:
+            self._require_valid()
+            ((self.sequence,),) = self.rows("SELECT sequence FROM leader")
+        except BaseException:
+            self._db.close()
+            raise
+
+    def _require_valid(self) -> None:
+        try:
+            require_valid(self.rows)
+        except DamagedError as error:
+            raise self._refusal(error) from None
+
+    def begin_again(self, damage: LedgerDamagedError) -> None:
+        """Raise UserError: a ledger in a database is not set aside, because that has backups."""
+        raise self._refusal(damage.cause)
+
+    def _refusal(self, damage: object) -> UserError:
+        return UserError(f"the {self._database} is damaged: {damage}; restore a backup, or set another ledger.name")
+
+    def close(self) -> None:
+        """Disconnect, and let another process write."""
+        with suppress(psycopg.Error):
+            self._db.close()
+        self._term.end()
+
+    def size_bytes(self) -> int:
+        """The size of the ledger's tables and their indexes."""
+        query = "SELECT sum(pg_total_relation_size(c.oid)) FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace"
+        ((size,),) = self.rows(f"{query} WHERE relkind = 'r' AND nspname = ?", self._database.name)
+        return int(size or 0)
+
+    def rows(self, query: str, *parameters: object) -> list[tuple[Any, ...]]:
+        """All rows of a query."""
+        with ledger_errors(self._db):
+            found = self._db.execute(self._translated(query), [*map(_written, parameters)]).fetchall()
+            return [tuple(map(_read, row)) for row in found]
+
+    def execute(self, statement: str, *parameters: object) -> None:
+        """Run a statement inside a transaction."""
+        self._db.execute(self._translated(statement), [*map(_written, parameters)])
+
+    def each(self, statement: str, rows: Iterable[Sequence[object]]) -> None:
+        """Run a statement for each row inside a transaction."""
+        with self._db.cursor() as cursor:
+            cursor.executemany(self._translated(statement), [[*map(_written, row)] for row in rows])
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Run the statements of the block in one transaction, unless another process has begun a term."""
+        if self._term.is_lost:
+            raise LedgerLostError("the session that leads has ended")
+        with ledger_errors(self._db):
+            self._db.execute("BEGIN")
+            try:
+                sequence = self._next_in_sequence()
+                yield
+                self._db.execute("COMMIT")
+            except BaseException:
+                with suppress(psycopg.Error):
+                    self._db.execute("ROLLBACK")
+                raise
+            self.sequence = sequence
+
+    def _next_in_sequence(self) -> int:
+        """Count this transaction. The next leader waits until it ends, because it changes the same row."""
+        statement = "UPDATE leader SET sequence = sequence + 1 WHERE epoch = %s RETURNING sequence"
+        row = self._db.execute(statement, [self._term.epoch]).fetchone()
+        if row is None:
+            raise LedgerLostError("another process leads")
+        return int(row[0])
+
+    def drop_copies(self) -> None:
+        """There are none."""
+
+    def _translated(self, statement: str) -> str:
+        found = self._statements.get(statement)
+        if found is None:
+            found = self._statements[statement] = translated(statement)
+        return found
+
+
+CREATE_LEADER = f"""
+CREATE TABLE leader (one INTEGER PRIMARY KEY CHECK (one = 1), schema_version INTEGER NOT NULL, epoch BIGINT NOT NULL,
+  sequence BIGINT NOT NULL, holder TEXT NOT NULL, since_ms BIGINT NOT NULL, has_ended BOOLEAN NOT NULL);
+INSERT INTO leader VALUES (1, {SCHEMA_VERSION}, 0, 0, '', 0, true);
+"""  # noqa: S608 - no values
+
+_TYPES = (
+    (r"groups \(id INTEGER PRIMARY KEY", "groups (id BIGINT GENERATED BY DEFAULT AS IDENTITY PRIMARY KEY"),
+    (r"trace_id TEXT PRIMARY KEY", "trace_id TEXT NOT NULL"),
+    (r" WITHOUT ROWID", ""),
+    (r"PRAGMA .*;", ""),
+    (r"\bINTEGER\b", "BIGINT"),
+    (r"\bNUMERIC\b", "DOUBLE PRECISION"),
+    (r"\bBLOB\b", "BYTEA"),
+    (r"\bTEXT\b", 'TEXT COLLATE "C"'),
+    (r"(labels TEXT COLLATE \"C\") PRIMARY KEY", r"\1 NOT NULL"),
+    (r",\s+(?:UNIQUE|PRIMARY KEY) \([^)]*labels[^)]*\)", ""),
+)
+
+_FUNCTIONS = """
+CREATE FUNCTION digest(labels TEXT) RETURNS BYTEA IMMUTABLE STRICT PARALLEL SAFE LANGUAGE SQL
+  AS $$ SELECT sha256(convert_to(labels, 'UTF8')) $$;
+"""
+_INDEXES = """
+CREATE INDEX pending_by_id ON pending USING hash (trace_id);
+CREATE UNIQUE INDEX totals_by_series ON totals (family, digest(labels), part);
+CREATE UNIQUE INDEX groups_by_labels ON groups (digest(labels), names);
+CREATE UNIQUE INDEX versions_by_labels ON versions (digest(labels));
+CREATE UNIQUE INDEX sketches_by_place ON sketches (period_ms, start_ms, who, digest(labels));
+"""
+"""Labels and ids can be longer than what a B-tree can hold, 2.7 kB."""
+
+
+def tables() -> str:
+    """The statements that create the tables of a ledger."""
+    schema = SCHEMA
+    for pattern, replacement in _TYPES:
+        schema = re.sub(pattern, replacement, schema)
+    first = f"INSERT INTO totals VALUES ('{LEDGER_RESETS}', '[]', '', 0, 0);"  # noqa: S608 - no values
+    return f"{_FUNCTIONS} {schema} {_INDEXES} {CREATE_LEADER} {first}"
+
+
+def create_tables(session: "psycopg.Connection[Any]", database: Database) -> None:
+    """Create a ledger if there is none, in a transaction. Raises UserError if there is something else."""
+    if session.info.parameter_status("server_encoding") != "UTF8":
+        raise UserError("ledger.url: the database has to have the encoding UTF8; create another one")
+    if not session.execute("SELECT 1 FROM pg_namespace WHERE nspname = %s", [database.name]).fetchall():
+        session.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(database.name)))
+    query = "SELECT tablename FROM pg_tables WHERE schemaname = %s"
+    there = {name for (name,) in session.execute(query, [database.name])}
+    if "leader" in there:
+        return
+    if there:
+        raise UserError(f"ledger.name: the schema {database.name} has tables of another program; set another name")
+    session.execute(tables().encode())
+    log.info("created a new ledger", extra={"ledger": database})
+
+
+def translated(statement: str) -> str:
+    """A statement of SQLite as psycopg takes it."""
+    statement = statement.replace("%", "%%").replace("labels = ?", "digest(labels) = digest(?)")
+    statement = re.sub(r"(ON CONFLICT \([^)]*?)\blabels\b", r"\1digest(labels)", statement)
+    return statement.replace("?", "%s")
+
+
+def _written(value: object) -> object:
+    """A value as PostgreSQL can store it: it has no NUL in texts, and no numbers for true and false."""
+    if isinstance(value, str):
+        return value.replace(_ESCAPE, _ESCAPE + "E").replace("\0", _ESCAPE + "0")
+    return int(value) if isinstance(value, bool) else value
+
+
+def _read(value: Any) -> Any:
+    if isinstance(value, str) and _ESCAPE in value:
+        return re.sub(f"{_ESCAPE}([E0])", lambda found: _ESCAPE if found[1] == "E" else "\0", value)
+    return value
+
+
+_ESCAPE = "\ufffe"
+"""A character that no text should contain."""
+
+
+@contextmanager
+def ledger_errors(session: "psycopg.Connection[Any] | None" = None) -> Iterator[None]:
+    """Convert errors of PostgreSQL to PollError, or to LedgerLostError if the ``session`` has ended with it."""
+    try:
+        yield
+    except psycopg.Error as error:
+        text = _first_line(error)
+        if session is None:
+            raise PollError(Reason.LEDGER, f"PostgreSQL cannot be reached: {text}") from error
+        if isinstance(error, errors.ReadOnlySqlTransaction):
+            session.close()  # this server has become a copy of another one
+        if session.closed:
+            raise LedgerLostError(text) from error
+        raise PollError(Reason.LEDGER, f"the ledger cannot be used: {text}") from error
+
+
+def _first_line(error: psycopg.Error) -> str:
+    return str(error).strip().partition("\n")[0]
