@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Literal
 
 from mlflow_trace_exporter.addresses import without_credentials
@@ -15,8 +15,10 @@ from mlflow_trace_exporter.domain.globs import is_name, matches
 from mlflow_trace_exporter.domain.horizon import Limits
 from mlflow_trace_exporter.domain.labels import LabelRules
 from mlflow_trace_exporter.domain.moments import text
+from mlflow_trace_exporter.domain.shards import THE_WHOLE, Shard
 from mlflow_trace_exporter.errors import UserError
 from mlflow_trace_exporter.ledger import sketches
+from mlflow_trace_exporter.ledger.place import Database, Place
 from mlflow_trace_exporter.metrics.families import trace_families
 from mlflow_trace_exporter.metrics.meter import Meter
 from mlflow_trace_exporter.settings.config import Config
@@ -29,12 +31,20 @@ from mlflow_trace_exporter.tracking.source import MlflowSource
 from mlflow_trace_exporter.tracking.variables import prepare_client
 
 
+def ledger_place(settings: Config, shard: Shard = THE_WHOLE) -> Place:
+    """Where the ledger is. Each shard has one of its own."""
+    ledger = settings.ledger
+    if ledger.url is not None:
+        return Database(ledger.url, ledger.name + shard.suffix("_"))
+    return ledger.path.with_name(f"{ledger.path.stem}{shard.suffix('-')}{ledger.path.suffix}")
+
+
 def now_ms() -> int:
     """The wall clock in Unix milliseconds."""
     return time.time_ns() // 1_000_000
 
 
-def open_source(settings: Config, retries: int = 0, with_spans: bool = False) -> MlflowSource:
+def open_source(settings: Config, retries: int = 0, with_spans: bool = False, shard: Shard = THE_WHOLE) -> MlflowSource:
     """Create the source of traces. ``with_spans``: spans will be read, even if they are not counted. Sends no request
     to MLflow yet."""
     timeout = settings.mlflow.timeout
@@ -52,6 +62,7 @@ def open_source(settings: Config, retries: int = 0, with_spans: bool = False) ->
         mlflow.filter,
         mlflow.workspaces,
         [feature for feature, is_needed in optional.items() if is_needed],
+        shard,
     )
 
 
@@ -140,12 +151,15 @@ def poll_settings(settings: Config) -> PollSettings:
         origin_ms=_origin_ms(settings.poll.start),
         series=SeriesSettings(settings.series.zero_hold.total_seconds(), ms(settings.series.ttl)),
         assessments_ms=ms(settings.assessments.horizon),
+        until_ms=int(settings.poll.until.timestamp() * 1000) if settings.poll.until else None,
     )
 
 
-def _origin_ms(start: timedelta | Literal["now", "earliest"]) -> int:
+def _origin_ms(start: timedelta | datetime | Literal["now", "earliest"]) -> int:
     if start == "earliest":
         return 0
+    if isinstance(start, datetime):
+        return int(start.timestamp() * 1000)
     at_ms = now_ms()
     if at_ms < PLAUSIBLE_MS:
         raise UserError(f"this machine's clock says {text(at_ms)} UTC: set the clock, then restart the exporter")

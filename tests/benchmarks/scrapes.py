@@ -42,7 +42,7 @@ def serve_ours(samples: int, port: int, directory: Path) -> None:
     traffic.settle(NEW_TRACES)
     exposition = Exposition()
     exposition.publish(traffic.rig.published[-1])
-    site = Site(exposition, "/metrics", "", lambda: "", lambda _: None, lambda _: b"", lambda: None)
+    site = Site(lambda: exposition, "/metrics", "", lambda: "", lambda _: None, lambda _: b"", lambda: None)
     web = server.web_server(application(site), WebConfigFile(None).settings)
     thread = threading.Thread(target=web.run, kwargs={"sockets": [server.listen(f"127.0.0.1:{port}")]}, daemon=True)
     thread.start()

@@ -96,7 +96,7 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
             }
             listener = server.listen("127.0.0.1:0")
             port = listener.getsockname()[1]
-            served = Site(exposition=exposition, **options)
+            served = Site(exposition=lambda: exposition, **options)
             uvicorn = server.web_server(
                 application(served), WebConfigFile(file).settings, limits, open_paths=served.open_paths
             )

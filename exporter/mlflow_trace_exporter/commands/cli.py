@@ -19,6 +19,7 @@ from mlflow_trace_exporter import __version__, home, logs
 from mlflow_trace_exporter.commands import files, flags, output, reports
 from mlflow_trace_exporter.commands import probe as probing
 from mlflow_trace_exporter.commands.report import report
+from mlflow_trace_exporter.domain.shards import Shard
 from mlflow_trace_exporter.errors import PollError, UserError
 from mlflow_trace_exporter.settings import config, web_config
 from mlflow_trace_exporter.shown import shown_lines
@@ -75,6 +76,7 @@ def cli() -> None:
 
 @cli.command(short_help="Poll MLflow and serve metrics until stopped.")
 @flags.config_file
+@flags.shard
 @click.option(
     "--config.check", "only_check", is_flag=True, help="Do what `check` does, also check the other flags, and exit."
 )
@@ -102,8 +104,9 @@ def cli() -> None:
 )
 @click.option("--log.level", "log_level", type=click.Choice(logs.LEVELS), default="info", show_default=True)
 @click.option("--log.format", "log_format", type=click.Choice(logs.FORMATS), default="logfmt", show_default=True)
-def serve(
+def serve(  # noqa: PLR0913, PLR0917 - as many as it has flags
     config_file: Path | None,
+    shard: Shard,
     only_check: bool,
     listen_address: str,
     telemetry_path: str,
@@ -137,13 +140,14 @@ def serve(
         if only_check:
             if web_config_file:
                 web_config.load(web_config_file)
-            _check(settings)
+            _check(settings, shard)
             _check_address(listen_address)
             return
         with flags.mlflow_loaded():
             from mlflow_trace_exporter.commands import serve
 
-        code = serve.run(config_file, settings, serve.Web(listen_address, telemetry_path, web_config_file))
+        web = serve.Web(listen_address, telemetry_path, web_config_file)
+        code = serve.run(config_file, settings, web, shard)
         sys.stderr.flush()
         logging.shutdown()
         os._exit(code)  # Python would wait for threads that still wait for MLflow; they hold nothing
@@ -173,7 +177,8 @@ def _end_is_logged(log_format: str) -> Iterator[None]:
 
 @cli.command(short_help="Check the configuration, and show what `serve` would read.")
 @flags.config_file
-def check(config_file: Path | None) -> None:
+@flags.shard
+def check(config_file: Path | None, shard: Shard) -> None:
     """Check the configuration and the connection to MLflow, and show what `serve` would read. Changes nothing.
 
     \b
@@ -186,7 +191,7 @@ def check(config_file: Path | None) -> None:
       2  something must be fixed first
     """
     logs.setup("error", "logfmt")
-    _check(config.load(config_file))
+    _check(config.load(config_file), shard)
 
 
 def _is_taken(path: str) -> bool:
@@ -312,10 +317,10 @@ def demo(duration: timedelta | None, rate: float, scenario: str, data_dir: Path,
     command.run(options.Options(duration, rate, scenario == "incident", data_dir, **ports))
 
 
-def _check(settings: config.Config) -> None:
+def _check(settings: config.Config, shard: Shard) -> None:
     with flags.mlflow_loaded():
         from mlflow_trace_exporter.reports.check import check as run_check
-    run_check(settings, flags.tell)
+    run_check(settings, flags.tell, shard)
 
 
 def _check_address(address: str) -> None:

@@ -11,6 +11,7 @@ import click
 
 from mlflow_trace_exporter import logs
 from mlflow_trace_exporter.domain.durations import parse_duration
+from mlflow_trace_exporter.domain.shards import parse_shard
 from mlflow_trace_exporter.errors import ArgumentError, UserError
 from mlflow_trace_exporter.settings.values import parse_ratio
 from mlflow_trace_exporter.shown import shown
@@ -56,6 +57,16 @@ config_file = click.option(
     "config_file",
     type=click.Path(path_type=Path),
     help="Configuration file (YAML). Without it, all settings have their defaults.",
+)
+
+
+shard = click.option(
+    "--shard",
+    "shard",
+    metavar="I/N",
+    default="1/1",
+    callback=read_by(parse_shard),
+    help="Read one of N parts of the experiments, such as 1/3. Each part needs an exporter of its own.",
 )
 
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from mlflow_trace_exporter.domain.clocks import Clocks
 from mlflow_trace_exporter.domain.horizon import BUCKET_MS, Horizon, Window
+from mlflow_trace_exporter.domain.moments import LATEST_MS
 from mlflow_trace_exporter.domain.trace import TraceRecord
 from mlflow_trace_exporter.errors import PollError, Reason
 from mlflow_trace_exporter.ledger.ledger import Ledger, Origin
@@ -13,10 +14,11 @@ from mlflow_trace_exporter.tracking.experiments import Experiment
 
 class Origins:
     """The origins of experiments in the ledger, and their workspaces. A new experiment is counted from its creation. An
-    existing one that is selected later is counted from that time."""
+    existing one that is selected later is counted from that time. All are counted up to ``until_ms``."""
 
-    def __init__(self, ledger: Ledger) -> None:
+    def __init__(self, ledger: Ledger, until_ms: int | None = None) -> None:
         self._ledger = ledger
+        self._until_ms = LATEST_MS if until_ms is None else until_ms
         self._known: Mapping[str, Origin] = {}
 
     def of(self, experiment_id: str) -> int:
@@ -25,17 +27,18 @@ class Origins:
         return 0 if origin is None else origin.origin_ms
 
     def counted(self, records: Iterable[TraceRecord]) -> list[TraceRecord]:
-        """Those traces that started late enough to be counted."""
-        return [record for record in records if record.start_ms >= self.of(record.experiment_id)]
+        """Those traces that started late enough, and early enough, to be counted."""
+        return [each for each in records if self.of(each.experiment_id) <= each.start_ms < self._until_ms]
 
     def since(self, window: Window, experiment_ids: Iterable[str]) -> Iterator[tuple[Window, list[str]]]:
-        """The window from the origin of each experiment on, with the experiments that have it."""
+        """The window in which the traces of each experiment are counted, with the experiments that have it."""
+        hi_ms = min(window.hi_ms, self._until_ms)
         groups: dict[int, list[str]] = {}  # most experiments have the same origin
         for experiment_id in experiment_ids:
             groups.setdefault(max(window.lo_ms, self.of(experiment_id)), []).append(experiment_id)
         for lo_ms, ids in groups.items():
-            if lo_ms < window.hi_ms:
-                yield replace(window, lo_ms=lo_ms), ids
+            if lo_ms < hi_ms:
+                yield replace(window, lo_ms=lo_ms, hi_ms=hi_ms), ids
 
     def learn(self, experiments: Mapping[str, Experiment], now: Clocks, horizon: Horizon, overlap_ms: int) -> None:
         """Store the origins and workspaces of new experiments, before their traces are counted. Raises PollError if the

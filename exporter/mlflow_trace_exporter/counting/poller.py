@@ -10,7 +10,7 @@ from mlflow_trace_exporter.counting.reader import PollSettings, Reader
 from mlflow_trace_exporter.counting.release import Gate
 from mlflow_trace_exporter.domain.groups import Group
 from mlflow_trace_exporter.errors import PollError, Reason
-from mlflow_trace_exporter.ledger.connection import LedgerDamagedError
+from mlflow_trace_exporter.ledger.connection import LedgerDamagedError, LedgerLostError
 from mlflow_trace_exporter.ledger.ledger import Ledger
 from mlflow_trace_exporter.metrics.meter import Meter
 from mlflow_trace_exporter.metrics.series import SeriesExemplars, SeriesTotals, with_exemplars
@@ -61,8 +61,8 @@ class Poller:
         self._clock = clock
         self._stopping = threading.Event()
         self.status = status
-        self.damage: LedgerDamagedError | None = None
-        """The reason if ``run`` returned by itself: the ledger is damaged."""
+        self.ended_by: LedgerDamagedError | LedgerLostError | None = None
+        """The reason if ``run`` returned by itself: the ledger is damaged or lost."""
         self._totals: SeriesTotals = {}
         self._exemplars: SeriesExemplars = {}
         self._active_ms: Mapping[Group, int] = {}
@@ -71,7 +71,7 @@ class Poller:
         self._expose()
 
     def run(self) -> None:
-        """Tick until ``stop`` is called or the ledger is damaged. The wait grows with each failure in a row."""
+        """Tick until ``stop`` is called, or the ledger is damaged or lost. The wait grows with each failure."""
         failures = 0
         while not self._stopping.is_set():
             began = monotonic()
@@ -150,8 +150,8 @@ class Poller:
     def _error_of(self, step: Callable[[], None]) -> PollError | None:
         try:
             step()
-        except LedgerDamagedError as error:
-            self.damage = error
+        except (LedgerDamagedError, LedgerLostError) as error:
+            self.ended_by = error
             self._stopping.set()
             return error
         except PollError as error:
@@ -171,9 +171,14 @@ def after_poll(status: Status, error: PollError | None, duration_s: float, now_s
     status = replace(status, polls=status.polls + 1, poll_duration_s=duration_s)
     if error is None:
         return replace(_with_mlflow(status, True, now_s), last_success_s=now_s)
-    errors = {**status.poll_errors, error.reason.value: status.poll_errors[error.reason.value] + 1}
-    status = replace(status, poll_errors=errors, failure=Failure(str(error), now_s))
+    status = with_failure(status, error, now_s)
     return status if error.reason in _OURS else _with_mlflow(status, False, now_s)
+
+
+def with_failure(status: Status, error: PollError, now_s: float) -> Status:
+    """The status after an error, which is counted."""
+    errors = {**status.poll_errors, error.reason.value: status.poll_errors[error.reason.value] + 1}
+    return replace(status, poll_errors=errors, failure=Failure(str(error), now_s))
 
 
 def _with_mlflow(status: Status, up: bool, now_s: float) -> Status:

@@ -70,13 +70,15 @@ class PollSettings:
     """Settings for polling. ``interval_s`` also limits the time of a chore per tick, so that new traces do not wait
     longer (a started step of an audit is always finished).
     ``origin_ms``: traces that started earlier are not counted. It is used for a new ledger, which then stores it.
-    ``assessments_ms``: how long after its start the assessments of a trace are counted."""
+    ``assessments_ms``: how long after its start the assessments of a trace are counted.
+    ``until_ms``: traces that start at this time or later are not counted, because another exporter counts them."""
 
     interval_s: float
     limits: Limits
     origin_ms: int
     series: SeriesSettings
     assessments_ms: int
+    until_ms: int | None = None
 
 
 class Reader:
@@ -102,7 +104,7 @@ class Reader:
         """Retired marks whose ids may not be forgotten yet, with the times (``clock_s``) at which they were noted."""
         spans = None if meter.step_types is None else SpanReader(source)
         self.tally = Tally(ledger, meter, settings.origin_ms, spans)
-        self._origins = Origins(ledger)
+        self._origins = Origins(ledger, settings.until_ms)
         self._auditor = Auditor(source, ledger, self.tally, self._origins, settings.limits, go_on)
         self._assessment_auditor = AssessmentAuditor(source, ledger, self.tally, self._origins, go_on, clock_s)
         self._experiments: Mapping[str, Experiment] = {}

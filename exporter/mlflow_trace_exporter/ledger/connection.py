@@ -20,12 +20,33 @@ class LedgerDamagedError(PollError):
         self.cause = cause
 
 
+class HeldError(Exception):
+    """Another process leads. ``holder`` says which one, ``since_ms`` since when (Unix ms)."""
+
+    def __init__(self, holder: str, since_ms: int) -> None:
+        super().__init__(holder)
+        self.holder = holder
+        self.since_ms = since_ms
+
+
+class LedgerLostError(PollError):
+    """The connection to the ledger has ended, or another process leads: the ledger has to be opened again."""
+
+    def __init__(self, cause: object) -> None:
+        super().__init__(Reason.LEDGER, f"the connection to the ledger is lost: {cause}")
+
+
 class Connection(Protocol):
     """The database of a ledger, which only this process may write to until ``close``.
 
     If the database fails (disk full, file gone, server away), methods raise PollError with Reason.LEDGER, and the
-    ledger is unchanged. If it contains invalid data, the error is a LedgerDamagedError.
+    ledger is unchanged. If it contains invalid data, the error is a LedgerDamagedError. After a LedgerLostError the
+    last transaction may have been committed.
     """
+
+    def may_expose(self) -> bool:
+        """Whether this process may expose what the ledger contains, which another one does otherwise."""
+        ...
 
     def rows(self, query: str, *parameters: object) -> list[tuple[Any, ...]]:
         """All rows of a query."""

@@ -16,37 +16,25 @@ from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import blake2b
 from threading import Event, Thread
-from typing import Any
 
 import psycopg
 from psycopg import errors
 
-from mlflow_trace_exporter.errors import UserError
+from mlflow_trace_exporter.ledger.connection import HeldError
 from mlflow_trace_exporter.ledger.place import Database
 from mlflow_trace_exporter.ledger.postgresql import (
     IDLE_S,
     PostgresConnection,
+    Session,
     create_tables,
     ledger_errors,
     open_session,
 )
-from mlflow_trace_exporter.ledger.schema import SCHEMA_VERSION
 
 log = logging.getLogger(__name__)
 
 LEASE_S = 6.0
 HEARTBEAT_S = 1.0
-
-Session = psycopg.Connection[tuple[Any, ...]]
-
-
-class HeldError(Exception):
-    """Another process leads. ``holder`` says which one, ``since_ms`` since when (Unix ms)."""
-
-    def __init__(self, holder: str, since_ms: int) -> None:
-        super().__init__(holder)
-        self.holder = holder
-        self.since_ms = since_ms
 
 
 def boot_s() -> float:
@@ -58,7 +46,6 @@ def boot_s() -> float:
 class _Before:
     """What the ledger says about its leaders when a new epoch begins. ``sequence``: the number of transactions."""
 
-    schema_version: int
     epoch: int
     sequence: int
     has_ended: bool
@@ -90,10 +77,11 @@ class Leadership:
         """Let another process lead at once."""
         self._ending.set()
         self._thread.join()
-        with suppress(psycopg.Error):
-            self._session.execute("UPDATE leader SET has_ended = true WHERE epoch = %s", [self.epoch])
+        if not self._session.closed:  # otherwise the totals may be exposed for the rest of the lease
+            self._answered_s = float("-inf")
+            with suppress(psycopg.Error):
+                self._session.execute("UPDATE leader SET has_ended = true WHERE epoch = %s", [self.epoch])
         self._session.close()
-        self._answered_s = float("-inf")
 
     def _keep(self) -> None:
         try:
@@ -123,9 +111,9 @@ class Candidate:
         self._leadership: Leadership | None = None
         self._connection: PostgresConnection | None = None
 
-    def may_expose(self) -> bool:
-        """Whether this process may expose totals now."""
-        return self._leadership is not None and self._leadership.may_expose()
+    def leads(self) -> bool:
+        """Whether this process leads, as far as it knows."""
+        return self._leadership is not None and not self._leadership.is_lost
 
     def lead(self) -> PostgresConnection:
         """Open the ledger, or create one. Raises HeldError if another process leads, PollError if PostgreSQL cannot be
@@ -133,7 +121,7 @@ class Candidate:
         session = self._session = self._session or open_session(self._database, _SETTINGS)
         try:
             with ledger_errors(session):
-                self._lock(session)
+                require_free(session, self._database)
                 before = _begin(session, self._database)
         except HeldError:
             raise
@@ -158,15 +146,6 @@ class Candidate:
                 self._session.close()
             self._session = None
 
-    def _lock(self, session: Session) -> None:
-        key = int.from_bytes(blake2b(f"{_LOCK}{self._database.name}".encode(), digest_size=8).digest(), signed=True)
-        (is_ours,) = session.execute("SELECT pg_try_advisory_lock(%s)", [key]).fetchone() or (False,)
-        if not is_ours:
-            with suppress(errors.UndefinedTable):  # the leader is still creating it
-                for holder, since_ms in session.execute("SELECT holder, since_ms FROM leader"):
-                    raise HeldError(holder, since_ms)
-            raise HeldError("another process", 0)
-
     def _expose_from_s(self, before: _Before) -> float:
         is_ours = self._leadership is not None and self._leadership.epoch == before.epoch
         return 0 if is_ours or before.has_ended else boot_s() + LEASE_S
@@ -186,24 +165,25 @@ _SETTINGS = (f"SELECT set_config(name, '{IDLE_S}s', false) FROM pg_settings WHER
 """PostgreSQL 13 does not have this setting: there, a leader that is paused leads until its host is gone."""
 
 
+def require_free(session: Session, database: Database) -> None:
+    """Hold the lock of a ledger for as long as the session lasts. Raises HeldError if another session does."""
+    key = int.from_bytes(blake2b(f"{_LOCK}{database.name}".encode(), digest_size=8).digest(), signed=True)
+    (is_ours,) = session.execute("SELECT pg_try_advisory_lock(%s)", [key]).fetchone() or (False,)
+    if not is_ours:
+        with suppress(errors.UndefinedTable):  # the leader is still creating it
+            for holder, since_ms in session.execute("SELECT holder, since_ms FROM leader"):
+                raise HeldError(holder, since_ms)
+        raise HeldError("another process", 0)
+
+
 def _begin(session: Session, database: Database) -> _Before:
     """Begin an epoch, in a ledger that is created if there is none."""
     holder = f"{socket.gethostname()} (process {os.getpid()})"
-    try:
-        with session.transaction():
-            create_tables(session, database)
-            query = "SELECT schema_version, epoch, sequence, has_ended FROM leader FOR UPDATE"
-            before = _Before(*(session.execute(query).fetchone() or (SCHEMA_VERSION, 0, 0, True)))
-            if before.schema_version != SCHEMA_VERSION:
-                raise UserError(
-                    f"the {database} has schema {before.schema_version}, but this version of the exporter supports"
-                    f" schema {SCHEMA_VERSION}; set another ledger.name"
-                )
-            statement = "UPDATE leader SET epoch = epoch + 1, holder = %s, since_ms = %s, has_ended = false"
-            session.execute(statement, [holder, time.time_ns() // 1_000_000])
-    except errors.InsufficientPrivilege as error:
-        raise UserError(
-            f"the {database} cannot be created: {str(error).strip()}; as an administrator, CREATE SCHEMA"
-            f' "{database.name}" AUTHORIZATION the user of ledger.url'
-        ) from None
+    with session.transaction():
+        if create_tables(session, database):
+            log.info("created a new ledger", extra={"ledger": database})
+        query = "SELECT epoch, sequence, has_ended FROM leader FOR UPDATE"
+        before = _Before(*(session.execute(query).fetchone() or (0, 0, True)))
+        statement = "UPDATE leader SET epoch = epoch + 1, holder = %s, since_ms = %s, has_ended = false"
+        session.execute(statement, [holder, time.time_ns() // 1_000_000])
     return before

@@ -66,6 +66,10 @@ class Ledger:
         """Close the database, and let another process write."""
         self._db.close()
 
+    def may_expose(self) -> bool:
+        """Whether this process may expose what the ledger contains."""
+        return self._db.may_expose()
+
     def size_bytes(self) -> int:
         """The size of the ledger on disk."""
         return self._db.size_bytes()

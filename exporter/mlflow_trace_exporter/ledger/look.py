@@ -1,140 +1,52 @@
-"""Read-only access to the ledger of `serve` for other commands. They can run at the same time, and change no files."""
+"""What other commands read from the ledger of `serve`, which may be running."""
 
-import fcntl
 import json
-import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from enum import Enum
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from mlflow_trace_exporter.domain.groups import Group
-from mlflow_trace_exporter.errors import UserError, what_failed
+from mlflow_trace_exporter.ledger import file_look
 from mlflow_trace_exporter.ledger.awake import Stage
 from mlflow_trace_exporter.ledger.connection import LedgerDamagedError, load
-from mlflow_trace_exporter.ledger.file import (
-    cannot_keep,
-    hold,
-    is_damaged,
-    open_database,
-    refuse_foreign,
-    require_sound_file,
-    resolve,
-    user_errors,
-)
-from mlflow_trace_exporter.ledger.schema import SCHEMA_VERSION, version_of
+from mlflow_trace_exporter.ledger.opening import require_client
+from mlflow_trace_exporter.ledger.outlook import Outlook, Rows
+from mlflow_trace_exporter.ledger.place import Database, Place
+from mlflow_trace_exporter.ledger.schema import SCHEMA_VERSION
 from mlflow_trace_exporter.metrics.families import TRACES
 
 
-def examine(path: Path) -> bool:
-    """Whether there is a ledger at ``path``. Read-only. Raises UserError for a file that `serve` would refuse."""
-    if not _is_there(path):
-        return False
-    with _only_read(path) as db:
-        refuse_foreign(db, path)
-    return True
+def outlook(place: Place) -> Outlook:
+    """The state of the ledger that `serve` would find at ``place``. Changes nothing and leaves no files. Raises
+    UserError if `serve` could not store a ledger there."""
+    if isinstance(place, Database):
+        require_client()
+        from mlflow_trace_exporter.ledger import database_look  # an extra
+
+        return database_look.outlook(place)
+    return file_look.outlook(place)
 
 
-def _is_there(path: Path) -> bool:
-    try:
-        if path.exists():
-            return True
-        nearest = next(parent for parent in path.absolute().parents if parent.exists())
-        if not nearest.is_dir() or not os.access(nearest, os.W_OK):
-            raise cannot_keep(path, f"{nearest} is not writable")
-    except OSError as error:
-        raise cannot_keep(path, what_failed(error)) from None
-    return False
+@contextmanager
+def _reading(place: Place) -> Iterator[tuple[int, Rows] | None]:
+    if isinstance(place, Database):
+        require_client()
+        from mlflow_trace_exporter.ledger import database_look  # an extra
+
+        with database_look.reading(place) as found:
+            yield found
+    else:
+        with file_look.reading(place) as found:
+            yield found
 
 
-class Outlook(Enum):
-    """The state of the ledger that `serve` would find. The value describes what `serve` would do."""
-
-    NEW = "will be created"
-    FOUND = "found: counting continues from it"
-    IN_USE = "in use by a running exporter: counting continues"
-    DAMAGED = "damaged: it would be set aside, and all counters would restart at zero"
-
-
-def outlook(path: Path) -> Outlook:
-    """The state of the ledger at ``path``. Changes nothing and leaves no files. Raises UserError if `serve` could not
-    store a ledger there."""
-    path = resolve(path)
-    found = _is_there(path) and not _is_empty(path)
-    if found and _is_held(path):
-        return Outlook.IN_USE
-    is_sound = not found or _is_sound(path)
-    for each in (path, *(Path(f"{path}{suffix}") for suffix in (".lock", "-wal", "-shm"))):
-        _require_writable(each)
-    _try_beside(path)
-    if not found:
-        return Outlook.NEW
-    return Outlook.FOUND if is_sound else Outlook.DAMAGED
-
-
-def _is_empty(path: Path) -> bool:
-    return path.is_file() and not path.stat().st_size
-
-
-def _is_sound(path: Path) -> bool:
-    """Whether the ledger at ``path`` is undamaged. Read-only. Raises UserError for a file that `serve` would refuse."""
-    with _only_read(path) as db:
-        try:
-            refuse_foreign(db, path)
-            if version_of(db) == SCHEMA_VERSION:
-                require_sound_file(db)
-        except sqlite3.DatabaseError as error:
-            if not is_damaged(path, error):
-                raise
-            return False
-    return True
-
-
-def _is_held(path: Path) -> bool:
-    """Whether another process holds the lock; False if the lock file is not readable."""
-    with suppress(OSError), Path(f"{path}.lock").open(encoding="ascii") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-    return False
-
-
-def _require_writable(file: Path) -> None:
-    try:
-        if file.exists():
-            file.open("r+b").close()
-    except OSError as error:
-        raise cannot_keep(file, what_failed(error)) from None
-
-
-def _try_beside(path: Path) -> None:
-    """Create a ledger in a temporary folder inside the nearest existing one. This is the only way to check that folders
-    can be created there, that there is free space, and that the file system supports the locks of SQLite."""
-    nearest = next(parent for parent in path.parents if parent.exists())
-    try:
-        with TemporaryDirectory(dir=nearest, prefix=".mlflow-trace-exporter-") as folder:
-            trial = Path(folder) / path.name
-            try:
-                with hold(trial), closing(open_database(trial)):
-                    pass
-            except UserError as error:
-                raise UserError(str(error).replace(str(trial), str(path))) from None
-    except OSError as error:
-        raise cannot_keep(path, what_failed(error)) from None
-
-
-def origin_ms(path: Path) -> int | None:
-    """The start time from which `serve` counts (Unix ms), from the ledger at ``path``; None if there is none yet.
-    Read-only, even while `serve` is running. Raises UserError as ``examine`` does."""
-    if not examine(path):
-        return None
-    with _only_read(path) as db:
-        row = db.execute("SELECT origin_ms FROM horizon").fetchone()
-    return None if row is None else int(row[0])
+def origin_ms(place: Place) -> int | None:
+    """The start time from which `serve` counts (Unix ms), from the ledger at ``place``; None if there is none yet.
+    Raises UserError for one that `serve` would refuse."""
+    with _reading(place) as found:
+        rows = [] if found is None else found[1]("SELECT origin_ms FROM horizon")
+    return int(rows[0][0]) if rows else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,25 +57,14 @@ class LabelSets:
     groups: tuple[Group, ...]
 
 
-def label_sets(path: Path) -> LabelSets | None:
-    """The label sets in the ledger at ``path``; None if there is none yet, an older or a damaged one. Read-only, even
-    while `serve` is running. Raises UserError as ``examine`` does."""
-    if not examine(path):
-        return None
-    with _only_read(path) as db, suppress(sqlite3.DatabaseError, LedgerDamagedError, ValueError):
-        if version_of(db) == SCHEMA_VERSION:
-            shape = db.execute("SELECT shape FROM shapes WHERE family = ?", (TRACES,)).fetchone()
-            groups = db.execute("SELECT names, labels FROM groups WHERE stage != ?", (Stage.ASLEEP,)).fetchall()
-            names = json.loads(shape[0])[0] if shape else ()
+def label_sets(place: Place) -> LabelSets | None:
+    """The label sets in the ledger at ``place``; None if there is none yet, an older or a damaged one. Raises UserError
+    for one that `serve` would refuse."""
+    with _reading(place) as found, suppress(sqlite3.DatabaseError, LedgerDamagedError, ValueError):
+        if found is not None and found[0] == SCHEMA_VERSION:
+            rows = found[1]
+            shape = rows("SELECT shape FROM shapes WHERE family = ?", TRACES)
+            groups = rows("SELECT names, labels FROM groups WHERE stage != ?", Stage.ASLEEP)
+            names = json.loads(shape[0][0])[0] if shape else ()
             return LabelSets(tuple(names), tuple(Group(load(each), load(labels)) for each, labels in groups))
     return None
-
-
-@contextmanager
-def _only_read(path: Path) -> Iterator[sqlite3.Connection]:
-    # Without a write-ahead log there is no writer. Without immutable=1 SQLite would create a log, which could belong to
-    # a different user than that of `serve`.
-    alone = "" if Path(f"{path}-wal").exists() else "&immutable=1"
-    uri = f"{path.absolute().as_uri()}?mode=ro{alone}"
-    with user_errors(path), closing(sqlite3.connect(uri, uri=True)) as db:
-        yield db

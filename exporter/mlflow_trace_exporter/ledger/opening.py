@@ -1,5 +1,9 @@
 """Opens a ledger, wherever it is."""
 
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
 from mlflow_trace_exporter.errors import UserError
 from mlflow_trace_exporter.ledger.connection import Connection
 from mlflow_trace_exporter.ledger.ledger import Ledger
@@ -7,10 +11,54 @@ from mlflow_trace_exporter.ledger.place import Database, Place
 from mlflow_trace_exporter.ledger.sqlite import SqliteConnection
 
 
+class Candidate(Protocol):
+    """A process that wants to write to a ledger."""
+
+    def lead(self) -> Connection:
+        """Open the ledger, or create one. Raises UserError if only the user can change what is wrong. A ledger in
+        PostgreSQL raises HeldError if another process leads, and PollError if there is no connection."""
+        ...
+
+    def leads(self) -> bool:
+        """Whether this process may still write, as far as it knows."""
+        ...
+
+    def withdraw(self) -> None:
+        """Do not try to lead any more."""
+        ...
+
+
+class _OnlyOne:
+    """The process that has locked a file."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def lead(self) -> Connection:
+        return SqliteConnection(self._path)
+
+    def leads(self) -> bool:
+        return True
+
+    def withdraw(self) -> None:
+        pass
+
+
+def candidate(place: Place, lost: Callable[[], None] = lambda: None) -> Candidate:
+    """Who may open the ledger at ``place``. ``lost`` is called, by another thread, if this process no longer leads.
+    Raises UserError if the client of PostgreSQL is needed and not installed."""
+    if not isinstance(place, Database):
+        return _OnlyOne(place)
+    require_client()
+    from mlflow_trace_exporter.ledger import leadership  # an extra
+
+    return leadership.Candidate(place, lost)
+
+
 def require_client() -> None:
     """Raise UserError if the client of PostgreSQL is not installed."""
     try:
-        import psycopg  # noqa: F401 - an extra
+        import psycopg  # noqa: F401
     except ImportError as error:
         raise UserError(
             f"ledger.url: the client of PostgreSQL cannot be used ({error}); install it with"
@@ -19,16 +67,10 @@ def require_client() -> None:
 
 
 def connect(place: Place) -> Connection:
-    """Open the database of the ledger at ``place``. Raises UserError as ``SqliteConnection`` does; for PostgreSQL,
-    raises as ``Candidate.lead`` does."""
-    if isinstance(place, Database):
-        require_client()
-        from mlflow_trace_exporter.ledger.leadership import Candidate
-
-        return Candidate(place).lead()
-    return SqliteConnection(place)
+    """Open the database of the ledger at ``place``. Raises as ``Candidate.lead`` does."""
+    return candidate(place).lead()
 
 
 def open_ledger(place: Place) -> Ledger:
-    """Open the ledger at ``place``, or create one. Raises as ``connect`` does."""
+    """Open the ledger at ``place``, or create one. Raises as ``Candidate.lead`` does."""
     return Ledger(connect(place))

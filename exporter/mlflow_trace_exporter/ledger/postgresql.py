@@ -8,6 +8,7 @@ import logging
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import lru_cache
 from typing import Any, Protocol
 
 import psycopg
@@ -15,13 +16,15 @@ from psycopg import errors, sql
 from psycopg.conninfo import conninfo_to_dict
 
 from mlflow_trace_exporter.errors import PollError, Reason, UserError
-from mlflow_trace_exporter.ledger.connection import LedgerDamagedError
+from mlflow_trace_exporter.ledger.connection import LedgerDamagedError, LedgerLostError
 from mlflow_trace_exporter.ledger.contents import DamagedError, require_valid
 from mlflow_trace_exporter.ledger.place import Database
 from mlflow_trace_exporter.ledger.schema import SCHEMA, SCHEMA_VERSION
 from mlflow_trace_exporter.metrics.families import LEDGER_RESETS
 
 log = logging.getLogger(__name__)
+
+Session = psycopg.Connection[tuple[Any, ...]]
 
 IDLE_S = 10
 """After this time in silence, the server ends a session: its process is paused, or cannot be reached."""
@@ -37,25 +40,22 @@ _DEFAULTS = {
 """Parameters of libpq that notice within about ten seconds that a server has gone. The URL may have others."""
 
 
-class LedgerLostError(PollError):
-    """The connection to the ledger has ended, or another process leads: the ledger has to be opened again."""
-
-    def __init__(self, cause: object) -> None:
-        super().__init__(Reason.LEDGER, f"the connection to the ledger is lost: {cause}")
-
-
 class Term(Protocol):
     """The time in which a process may write to a ledger. ``epoch`` increases with each term."""
 
     epoch: int
     is_lost: bool
 
+    def may_expose(self) -> bool:
+        """Whether this process may expose totals now."""
+        ...
+
     def end(self) -> None:
         """Let another process write."""
         ...
 
 
-def open_session(database: Database, settings: Iterable[str] = ()) -> "psycopg.Connection[tuple[Any, ...]]":
+def open_session(database: Database, settings: Iterable[str] = ()) -> Session:
     """Connect to the database of a ledger, with its schema as the only one. ``settings``: more statements to begin
     with. Raises PollError."""
     parameters = {**_DEFAULTS, "application_name": "mlflow-trace-exporter", **_parameters(database)}
@@ -75,7 +75,7 @@ def _parameters(database: Database) -> dict[str, Any]:
     try:
         return {name: value for name, value in conninfo_to_dict(database.url).items() if value is not None}
     except psycopg.Error as error:
-        raise UserError(f"ledger.url: {_first_line(error)}") from None
+        raise UserError(f"ledger.url: {first_line(error)}") from None
 
 
 def _settings(server_version: int) -> Iterator[str]:
@@ -102,7 +102,6 @@ class PostgresConnection:
         self._database = database
         self._term = term
         self._db = open_session(database)
-        self._statements: dict[str, str] = {}
         self.sequence = 0
         """The number of transactions of the ledger at the last commit."""
         try:
@@ -131,6 +130,10 @@ class PostgresConnection:
             self._db.close()
         self._term.end()
 
+    def may_expose(self) -> bool:
+        """See ``leadership``."""
+        return self._term.may_expose()
+
     def size_bytes(self) -> int:
         """The size of the ledger's tables and their indexes."""
         query = "SELECT sum(pg_total_relation_size(c.oid)) FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace"
@@ -140,17 +143,16 @@ class PostgresConnection:
     def rows(self, query: str, *parameters: object) -> list[tuple[Any, ...]]:
         """All rows of a query."""
         with ledger_errors(self._db):
-            found = self._db.execute(self._translated(query), [*map(_written, parameters)]).fetchall()
-            return [tuple(map(_read, row)) for row in found]
+            return rows_of(self._db, query, *parameters)
 
     def execute(self, statement: str, *parameters: object) -> None:
         """Run a statement inside a transaction."""
-        self._db.execute(self._translated(statement), [*map(_written, parameters)])
+        self._db.execute(translated(statement), [*map(_written, parameters)])
 
     def each(self, statement: str, rows: Iterable[Sequence[object]]) -> None:
         """Run a statement for each row inside a transaction."""
         with self._db.cursor() as cursor:
-            cursor.executemany(self._translated(statement), [[*map(_written, row)] for row in rows])
+            cursor.executemany(translated(statement), [[*map(_written, row)] for row in rows])
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -179,12 +181,6 @@ class PostgresConnection:
 
     def drop_copies(self) -> None:
         """There are none."""
-
-    def _translated(self, statement: str) -> str:
-        found = self._statements.get(statement)
-        if found is None:
-            found = self._statements[statement] = translated(statement)
-        return found
 
 
 CREATE_LEADER = f"""
@@ -229,8 +225,19 @@ def tables() -> str:
     return f"{_FUNCTIONS} {schema} {_INDEXES} {CREATE_LEADER} {first}"
 
 
-def create_tables(session: "psycopg.Connection[Any]", database: Database) -> None:
-    """Create a ledger if there is none, in a transaction. Raises UserError if there is something else."""
+def create_tables(session: Session, database: Database) -> bool:
+    """Create a ledger if there is none, in a transaction. Returns whether there was none. Raises UserError if there is
+    something else, or if this user may not create it."""
+    try:
+        return _create_tables(session, database)
+    except errors.InsufficientPrivilege as error:
+        raise UserError(
+            f"the {database} cannot be created: {first_line(error)}; as an administrator, CREATE SCHEMA {database.name}"
+            " AUTHORIZATION the user of ledger.url"
+        ) from None
+
+
+def _create_tables(session: Session, database: Database) -> bool:
     if session.info.parameter_status("server_encoding") != "UTF8":
         raise UserError("ledger.url: the database has to have the encoding UTF8; create another one")
     if not session.execute("SELECT 1 FROM pg_namespace WHERE nspname = %s", [database.name]).fetchall():
@@ -238,13 +245,26 @@ def create_tables(session: "psycopg.Connection[Any]", database: Database) -> Non
     query = "SELECT tablename FROM pg_tables WHERE schemaname = %s"
     there = {name for (name,) in session.execute(query, [database.name])}
     if "leader" in there:
-        return
+        version = session.execute("SELECT schema_version FROM leader").fetchone()
+        if version != (SCHEMA_VERSION,):
+            raise UserError(
+                f"the {database} has schema {version}, but this version of the exporter supports schema"
+                f" {SCHEMA_VERSION}; set another ledger.name"
+            )
+        return False
     if there:
         raise UserError(f"ledger.name: the schema {database.name} has tables of another program; set another name")
     session.execute(tables().encode())
-    log.info("created a new ledger", extra={"ledger": database})
+    return True
 
 
+def rows_of(session: Session, query: str, *parameters: object) -> list[tuple[Any, ...]]:
+    """All rows of a query as the ledger writes it."""
+    found = session.execute(translated(query), [*map(_written, parameters)]).fetchall()
+    return [tuple(map(_read, row)) for row in found]
+
+
+@lru_cache(maxsize=1_000)
 def translated(statement: str) -> str:
     """A statement of SQLite as psycopg takes it."""
     statement = statement.replace("%", "%%").replace("labels = ?", "digest(labels) = digest(?)")
@@ -275,7 +295,7 @@ def ledger_errors(session: "psycopg.Connection[Any] | None" = None) -> Iterator[
     try:
         yield
     except psycopg.Error as error:
-        text = _first_line(error)
+        text = first_line(error)
         if session is None:
             raise PollError(Reason.LEDGER, f"PostgreSQL cannot be reached: {text}") from error
         if isinstance(error, errors.ReadOnlySqlTransaction):
@@ -285,5 +305,6 @@ def ledger_errors(session: "psycopg.Connection[Any] | None" = None) -> Iterator[
         raise PollError(Reason.LEDGER, f"the ledger cannot be used: {text}") from error
 
 
-def _first_line(error: psycopg.Error) -> str:
+def first_line(error: psycopg.Error) -> str:
+    """What happened, without hints."""
     return str(error).strip().partition("\n")[0]

@@ -46,6 +46,10 @@ class SqliteConnection:
         self._db.close()
         self._lock.close()
 
+    def may_expose(self) -> bool:
+        """Always, because the file is locked."""
+        return True
+
     def size_bytes(self) -> int:
         """The size of the ledger on disk."""
         beside = (Path(f"{self._path}{suffix}") for suffix in ("", "-wal"))

@@ -1,7 +1,7 @@
 """The table of metrics about the exporter itself, which start again with each process. Pure."""
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from mlflow_trace_exporter.domain.groups import Group
@@ -79,10 +79,19 @@ class Reload:
 
 
 @dataclass(frozen=True, slots=True)
+class Leader:
+    """The process that leads instead of this one, and since when (Unix seconds); both may be unknown."""
+
+    holder: str = ""
+    since_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Status:
     """The state of the exporter since it started. None means not known yet, and is not exposed.
 
-    ``mlflow_since_s``: when ``mlflow_up`` last changed (Unix seconds). ``failure``: the most recent one.
+    ``mlflow_since_s``: when ``mlflow_up`` last changed (Unix seconds). ``failure``: the most recent one. ``stands_by``:
+    this process does not lead, and what is known of the one that does; None if it leads.
     """
 
     build: Build
@@ -95,11 +104,17 @@ class Status:
     poll_duration_s: float | None = None
     last_success_s: float | None = None
     reading: Reading | None = None
+    stands_by: Leader | None = None
 
     @classmethod
     def begin(cls, build: Build) -> "Status":
         """The status of a process that has just started."""
         return cls(build, poll_errors={reason.value: 0 for reason in Reason})
+
+    def standing_by(self, leader: Leader) -> "Status":
+        """The status while another process leads, or may lead: only what is about this one."""
+        alone = Status(self.build, self.poll_errors, failure=self.failure, reload=self.reload, polls=self.polls)
+        return replace(alone, stands_by=leader)
 
     @property
     def catching_up(self) -> bool | None:
@@ -123,6 +138,10 @@ class Snapshot:
     active_ms: Mapping[Group, int] = field(default_factory=dict)
     excluded: frozenset[str] = frozenset()
     workspaces: frozenset[str] = frozenset()
+
+    def standing_by(self, leader: Leader) -> "Snapshot":
+        """The same without what another process exposes."""
+        return Snapshot((), {}, self.status.standing_by(leader))
 
     @property
     def exposed(self) -> tuple[TraceFamily, ...]:
@@ -183,6 +202,12 @@ STATUS_FAMILIES = (
         "gauge",
         "Whether MLflow answered the last poll (1) or not (0).",
         lambda status: _known(status.mlflow_up),
+    ),
+    StatusFamily(
+        "mlflow_trace_exporter_leader",
+        "gauge",
+        "Whether this exporter counts traces (1), or stands by for the one that does (0).",
+        lambda status: [((), status.stands_by is None)],
     ),
     StatusFamily(
         "mlflow_trace_exporter_build_info",

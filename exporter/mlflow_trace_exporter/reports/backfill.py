@@ -45,7 +45,7 @@ def until_ms(chosen_ms: int | None, origin_ms: int | None, now_ms: int) -> int:
 def plan(settings: Config, since: str, until: str | None, step: timedelta, target: Mapping[str, str]) -> Span:
     """The time range and step to write. Raises UserError for an invalid argument, and as ``until_ms`` does."""
     now_ms = wiring.now_ms()
-    origin_ms = look.origin_ms(settings.ledger.path)
+    origin_ms = look.origin_ms(wiring.ledger_place(settings))
     step_ms = wiring.ms(step)
     if step_ms < LEAST_STEP_MS:
         raise UserError("--step: must be at least 1s")
@@ -67,9 +67,9 @@ def plan(settings: Config, since: str, until: str | None, step: timedelta, targe
 
 def gap(settings: Config, span: Span) -> str | None:
     """The message about a gap between the end of the history and the start of `serve`; None if there is no gap."""
-    origin_ms = look.origin_ms(settings.ledger.path)
+    origin_ms = look.origin_ms(wiring.ledger_place(settings))
     if origin_ms is None:
-        return f"no ledger at {settings.ledger.path}: the history ends at {text(span.until_ms)} UTC"
+        return f"no ledger at {wiring.ledger_place(settings)}: the history ends at {text(span.until_ms)} UTC"
     if origin_ms <= span.until_ms:
         return None
     return (

@@ -5,15 +5,17 @@ from collections.abc import Callable
 
 from mlflow_trace_exporter.domain.horizon import AHEAD_MS, Window
 from mlflow_trace_exporter.domain.labels import LabelRules
+from mlflow_trace_exporter.domain.shards import THE_WHOLE, Shard
 from mlflow_trace_exporter.errors import PollError, UserError
-from mlflow_trace_exporter.ledger.look import Outlook, outlook
+from mlflow_trace_exporter.ledger.look import outlook
+from mlflow_trace_exporter.ledger.outlook import Outlook
 from mlflow_trace_exporter.listed import did_you_mean, few
 from mlflow_trace_exporter.settings.config import Config
 from mlflow_trace_exporter.tracking.client import CLIENT_VERSION, PAGE_SIZE
 from mlflow_trace_exporter.tracking.experiments import Selection
 from mlflow_trace_exporter.tracking.features import shortcomings
 from mlflow_trace_exporter.tracking.source import MlflowSource
-from mlflow_trace_exporter.wiring import now_ms, open_meter, open_source, poll_settings, warnings_about
+from mlflow_trace_exporter.wiring import ledger_place, now_ms, open_meter, open_source, poll_settings, warnings_about
 
 SAMPLE_MS = 3_600_000
 """How far back the sample of traces goes, which is read to see whether reading works."""
@@ -23,16 +25,16 @@ MAX_WARNINGS = 3
 """How many selectors without a match are named, because finding a similar name takes time."""
 
 
-def check(settings: Config, say: Callable[[str], None]) -> None:
+def check(settings: Config, say: Callable[[str], None], shard: Shard = THE_WHOLE) -> None:
     """Send MLflow the same requests as ``serve`` would, and pass each line of the result to ``say``.
 
     Raises UserError if ``serve`` would exit (for example because it cannot open a ledger) or would have nothing to
     read: MLflow is unreachable or refuses access, no experiment is selected, or the filter is wrong.
     """
-    look(open_source(settings), settings, say)
+    look(open_source(settings, shard=shard), settings, say, shard)
 
 
-def look(source: MlflowSource, settings: Config, say: Callable[[str], None]) -> None:
+def look(source: MlflowSource, settings: Config, say: Callable[[str], None], shard: Shard = THE_WHOLE) -> None:
     """Do what ``check`` does, with an open source."""
     for warning in warnings_about(settings):
         say(f"config       warning: {warning}")
@@ -43,7 +45,7 @@ def look(source: MlflowSource, settings: Config, say: Callable[[str], None]) -> 
         _say_sample(source, open_meter(settings).rules, say)
     except PollError as error:
         raise UserError(str(error)) from None
-    _say_ledger(settings, say)
+    _say_ledger(settings, say, shard)
 
 
 def _say_server(source: MlflowSource, say: Callable[[str], None]) -> str:
@@ -95,10 +97,11 @@ def _say_features(source: MlflowSource, version: str, say: Callable[[str], None]
         say(f"             warning: {without}")
 
 
-def _say_ledger(settings: Config, say: Callable[[str], None]) -> None:
+def _say_ledger(settings: Config, say: Callable[[str], None], shard: Shard) -> None:
     poll_settings(settings)  # raises UserError if this machine's clock was never set
-    found = outlook(settings.ledger.path)
-    say(f"ledger       {settings.ledger.path} ({found.value})")
+    place = ledger_place(settings, shard)
+    found = outlook(place)
+    say(f"ledger       {place} ({found.value})")
     if found is Outlook.NEW and settings.poll.start == "now":
         say("start        now: earlier traces are not counted; poll.start: 24h would include those of the last day")
 

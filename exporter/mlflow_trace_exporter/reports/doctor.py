@@ -25,7 +25,7 @@ from mlflow_trace_exporter.settings.config import Config
 from mlflow_trace_exporter.settings.label_keys import PERSONAL
 from mlflow_trace_exporter.shown import is_fit
 from mlflow_trace_exporter.tracking.source import MlflowSource
-from mlflow_trace_exporter.wiring import label_rules, ms, now_ms, open_meter, open_source
+from mlflow_trace_exporter.wiring import label_rules, ledger_place, ms, now_ms, open_meter, open_source
 
 MAX_VALUES_SHOWN = 5
 MAX_KEYS_SHOWN = 30
@@ -98,7 +98,7 @@ def doctor(settings: Config, most: int, say: Callable[[str], None]) -> None:
             say(line)
     if sample.ended:
         say("")
-        for line in label_set_table.series(sample.label_sets, sample.series, meter, label_sets(settings.ledger.path)):
+        for line in label_set_table.series(sample.label_sets, sample.series, meter, label_sets(ledger_place(settings))):
             say(line)
 
 

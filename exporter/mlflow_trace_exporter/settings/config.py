@@ -35,17 +35,20 @@ from mlflow_trace_exporter.settings.label_keys import ExtraLabels, LabelDefaults
 from mlflow_trace_exporter.settings.values import (
     DEFAULT_TRACKING_URI,
     MAX_EDGE,
+    DatabaseUrl,
     Duration,
     Edges,
     Exclusions,
     FilePath,
     Good,
+    LedgerName,
     NamePattern,
     Names,
     Ratio,
     SpanTypes,
     Start,
     Team,
+    Time,
     TrackingUri,
     TrafficClasses,
     WebUrl,
@@ -57,7 +60,9 @@ from mlflow_trace_exporter.settings.yaml_file import Section, place_of
 from mlflow_trace_exporter.shown import as_written
 
 
-def _default_ledger() -> Path:
+def _default_ledger(known: Mapping[str, Any]) -> Path:
+    if known.get("url") is not None:
+        return Path()
     state = os.environ.get("XDG_STATE_HOME") or "~/.local/state"
     try:
         return Path(state).expanduser().absolute() / "mlflow-trace-exporter" / "ledger.db"
@@ -92,6 +97,7 @@ class Poll(Section):
     margin: Annotated[Duration, at_least("1m")] = timedelta(minutes=5)
     overlap: Annotated[Duration, at_least("2m")] = timedelta(minutes=2)
     start: Start = "now"
+    until: Time | None = None
 
     @validates_model(mode="after")
     def _can_be_kept(self) -> "Poll":
@@ -239,10 +245,21 @@ class ObjectiveOf(Section):
         )
 
 
-class LedgerFile(Section):
-    """Where the exporter keeps its ledger."""
+class LedgerPlace(Section):
+    """Where the exporter keeps its ledger: in a file, or in a PostgreSQL database under a name."""
 
+    url: DatabaseUrl | None = Field(default=None, repr=False)
     path: FilePath = Field(default_factory=_default_ledger)
+    name: LedgerName = "mlflow_trace_exporter"
+
+    @validates_model(mode="after")
+    def _is_one_place(self) -> "LedgerPlace":
+        """Validation across keys."""
+        if self.url is not None and "path" in self.model_fields_set:
+            raise ValueError("has both a path and a url; remove one of them")
+        if self.url is None and "name" in self.model_fields_set:
+            raise ValueError("has a name without a url; a ledger in a file has only a path")
+        return self
 
 
 class Web(Section):
@@ -267,7 +284,7 @@ class Config(Section):
     objectives: tuple[ObjectiveOf, ...] = (
         ObjectiveOf.model_validate({"environment": "production", "error_ratio": "5%", "latency": "5s"}),
     )
-    ledger: LedgerFile = Field(default_factory=LedgerFile)
+    ledger: LedgerPlace = Field(default_factory=LedgerPlace)
     web: Web = Field(default_factory=Web)
     _warnings: tuple[str, ...] = PrivateAttr(())
 

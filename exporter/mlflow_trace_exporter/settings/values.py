@@ -1,7 +1,8 @@
 """The values of configuration keys: how each kind is written, and the message for what is none."""
 
 import re
-from datetime import timedelta
+from contextlib import suppress
+from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Literal
@@ -83,15 +84,47 @@ def at_most(maximum: str) -> AfterValidator:
     return AfterValidator(check)
 
 
-def _start(value: object) -> timedelta | Literal["now", "earliest"]:
+def _start(value: object) -> timedelta | datetime | Literal["now", "earliest"]:
     if value == "now":
         return "now"
     if value == "earliest":
         return "earliest"
+    for parse in (parse_duration, _parse_time):
+        with suppress(ValueError):
+            return parse(value)
+    raise ValueError(
+        f"{as_written(value)} is none of now, earliest, a duration such as 24h, or a time such as 2026-11-25T14:30Z"
+    )
+
+
+def _time(value: object) -> datetime:
     try:
-        return parse_duration(value)
+        return _parse_time(value)
     except ValueError:
-        raise ValueError(f"{as_written(value)} is none of now, earliest, or a duration such as 24h") from None
+        raise ValueError(f"{as_written(value)} is not a time such as 2026-11-25T14:30Z") from None
+
+
+def _parse_time(value: object) -> datetime:
+    """A date with or without a time. Without an offset it is UTC."""
+    if isinstance(value, str):
+        value = datetime.fromisoformat(value)
+    if isinstance(value, date) and not isinstance(value, datetime):
+        value = datetime(value.year, value.month, value.day, tzinfo=UTC)
+    if not isinstance(value, datetime) or value.year < 2000:
+        raise ValueError("it is not a time")
+    return value if value.tzinfo else value.replace(tzinfo=UTC)
+
+
+def _database_url(value: object) -> str:
+    if not isinstance(value, str) or not re.match(r"postgres(ql)?://", value):
+        raise ValueError("write the URL of a database: postgresql://user@host:5432/database")  # it may be a password
+    return value
+
+
+def _ledger_name(value: object) -> str:
+    if not isinstance(value, str) or not re.fullmatch(r"[a-z_][a-z0-9_]{0,39}", value, re.ASCII):
+        raise ValueError(f"{as_written(value)}: write up to 40 letters from a to z, digits and underscores")
+    return value
 
 
 def _exclusion(value: object) -> str:
@@ -177,7 +210,10 @@ def _path(value: object) -> Path:
 Duration = Annotated[timedelta, PlainValidator(parse_duration)]
 WebUrl = Annotated[str, PlainValidator(parse_web_url)]
 TrackingUri = Annotated[str, PlainValidator(parse_tracking_uri)]
-Start = Annotated[timedelta | Literal["now", "earliest"], PlainValidator(_start)]
+Start = Annotated[timedelta | datetime | Literal["now", "earliest"], PlainValidator(_start)]
+Time = Annotated[datetime, PlainValidator(_time)]
+DatabaseUrl = Annotated[str, PlainValidator(_database_url)]
+LedgerName = Annotated[str, PlainValidator(_ledger_name)]
 Names = Annotated[tuple[StrictStr, ...], BeforeValidator(_names)]
 Team = Annotated[StrictStr, AfterValidator(_team)]
 NamePattern = Annotated[StrictStr, AfterValidator(pattern)]

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from mlflow_trace_exporter.domain.globs import matches
 from mlflow_trace_exporter.domain.labels import clean
+from mlflow_trace_exporter.domain.shards import THE_WHOLE, Shard
 from mlflow_trace_exporter.domain.workspaces import SEPARATOR, qualified
 from mlflow_trace_exporter.listed import did_you_mean, few
 from mlflow_trace_exporter.shown import shown
@@ -97,13 +98,18 @@ class Selection:
             log.warning("no experiment matches yet", extra={"selectors": few(self.unmatched)})
 
 
-def select(active: Sequence[Experiment], selectors: Sequence[str], workspaces: Workspaces = NO_WORKSPACES) -> Selection:
-    """Select experiments by ids, names or globs of names. Without selectors all are selected. A selector with a slash,
-    such as ``team-a/*``, is also compared with unique names."""
+def select(
+    active: Sequence[Experiment],
+    selectors: Sequence[str],
+    workspaces: Workspaces = NO_WORKSPACES,
+    shard: Shard = THE_WHOLE,
+) -> Selection:
+    """Select experiments by ids, names or globs of names, and of those the ones of a shard. Without selectors all are
+    selected. A selector with a slash, such as ``team-a/*``, is also compared with unique names."""
     found = {selector: [each for each in active if _selects(selector, each)] for selector in selectors}
     chosen = [each for matches in found.values() for each in matches] if selectors else active
     return Selection(
-        {each.experiment_id: each for each in chosen},
+        {each.experiment_id: each for each in chosen if shard.has(each.experiment_id)},
         tuple(selector for selector, selected in found.items() if not selected),
         tuple(sorted(each.unique_name for each in active)),
         workspaces,

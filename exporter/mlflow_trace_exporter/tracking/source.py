@@ -13,6 +13,7 @@ from typing import Protocol
 from mlflow_trace_exporter.domain.clocks import Clocks
 from mlflow_trace_exporter.domain.horizon import BUCKET_MS, Window
 from mlflow_trace_exporter.domain.labels import clean
+from mlflow_trace_exporter.domain.shards import THE_WHOLE, Shard
 from mlflow_trace_exporter.domain.trace import TraceRecord
 from mlflow_trace_exporter.domain.triage import Pending
 from mlflow_trace_exporter.errors import NotUnderstoodError, PollError, Reason, UserError
@@ -118,7 +119,8 @@ class MlflowSource:
     ``selectors`` are experiment ids, names or globs of names. Without selectors all active experiments are read.
     ``workspaces`` are names or globs of names, see ``WorkspaceReader``. What comes from several is merged here.
     ``optional``: the features that are only needed for spans or assessments and will be used.
-    ``filter_string`` is an MLflow search filter that all traces must match. ``now_ms`` is our own clock.
+    ``filter_string`` is an MLflow search filter that all traces must match. ``now_ms`` is our own clock. Only those
+    experiments are read that are in the ``shard``.
     """
 
     def __init__(
@@ -129,11 +131,13 @@ class MlflowSource:
         filter_string: str | None = None,
         workspaces: Sequence[str] = (),
         optional: Collection[Feature] = (),
+        shard: Shard = THE_WHOLE,
     ) -> None:
         self.client = client
         self._own_ms = now_ms
         self._selectors = tuple(selectors)
         self._filter = filter_string
+        self._shard = shard
         self._workspaces = WorkspaceReader(client, workspaces, now_ms)
         self._selection: Selection | None = None
         self._selection_ms = 0
@@ -160,7 +164,7 @@ class MlflowSource:
 
     def selection(self) -> Selection:
         """Read the active experiments from MLflow and select from them."""
-        return select(self._workspaces.experiments(), self._selectors, self._workspaces.selected)
+        return select(self._workspaces.experiments(), self._selectors, self._workspaces.selected, self._shard)
 
     def workspaces(self) -> Mapping[str, bool]:
         """See ``Source.workspaces``."""

@@ -55,13 +55,14 @@ register_url_convertor("path", _AnyPath())  # also applies to mounted routes
 class Site:
     """The handlers of all endpoints, and what they need.
 
-    ``prefix`` is the path under which a proxy serves the application, "" for none. ``mlflow_url`` returns the URL at
-    which people open MLflow. ``trace_url`` returns the page of a trace there, or None for an unknown id.
-    ``traces_page`` returns the page for a query; it raises ValueError for an invalid one. Both raise PollError if
-    MLflow is unavailable. ``reload`` reloads the configuration, and raises UserError if that is invalid.
+    ``exposition`` returns what may be exposed now. ``prefix`` is the path under which a proxy serves the application,
+    "" for none. ``mlflow_url`` returns the URL at which people open MLflow. ``trace_url`` returns the page of a trace
+    there, or None for an unknown id. ``traces_page`` returns the page for a query; it raises ValueError for an invalid
+    one. Both raise PollError if MLflow is unavailable. ``reload`` reloads the configuration, and raises UserError if
+    that is invalid.
     """
 
-    exposition: Exposition
+    exposition: Callable[[], Exposition]
     telemetry_path: str
     prefix: str
     mlflow_url: Callable[[], str]
@@ -82,15 +83,16 @@ class Site:
         """The latest snapshot in the requested format. Repeated requests get the cached text."""
         fmt = Format.accepted(_all_of(request, "accept"))
         compress = _accepts_gzip(_all_of(request, "accept-encoding"))
-        text = self.exposition.ready((fmt, compress))
+        exposition = self.exposition()
+        text = exposition.ready((fmt, compress))
         if text is None:
-            text = await run_in_threadpool(self.exposition.render, (fmt, compress))
+            text = await run_in_threadpool(exposition.render, (fmt, compress))
         headers = {"Content-Type": fmt.value, "Vary": "Accept, Accept-Encoding"}
         return _InPieces(text, headers={**headers, **({"Content-Encoding": "gzip"} if compress else {})})
 
     async def status(self, _: Request) -> Response:
         """The status page."""
-        snapshot = self.exposition.snapshot
+        snapshot = self.exposition().snapshot
         links = Links(self.telemetry_path.lstrip("/"), self.mlflow_url())
         return HTMLResponse(await run_in_threadpool(self.page.text, snapshot, links, time.time()), headers=PAGE_HEADERS)
 
@@ -99,8 +101,13 @@ class Site:
         return PlainTextResponse("mlflow-trace-exporter is healthy\n")
 
     async def ready(self, _: Request) -> Response:
-        """Readiness: ready once the first poll has ended, even if MLflow was unavailable."""
-        if self.exposition.snapshot.status.polls:
+        """Readiness: ready once the first poll has ended, even if MLflow was unavailable. Whoever stands by for another
+        process is not ready."""
+        status = self.exposition().snapshot.status
+        if status.stands_by is not None:
+            who = status.stands_by.holder or "no other process that is known"
+            return PlainTextResponse(f"not ready: this process stands by; {who} leads\n", 503)
+        if status.polls:
             return PlainTextResponse("mlflow-trace-exporter is ready\n")
         return PlainTextResponse("not ready: the first poll has not ended\n", 503)
 

@@ -2,7 +2,6 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -32,12 +31,6 @@ TRACES = Cell("mlflow_traces_total", ("chatbot", "production", 'na"me\\', "æ—¥æœ
 def totals(ledger: Ledger) -> dict[Cell, float]:
     """All totals except the one that every ledger begins with."""
     return {cell: value for cell, value in ledger.totals.all().items() if cell.family != LEDGER_RESETS}
-
-
-@pytest.fixture
-def place(tmp_path: Path) -> Place:
-    """Where the ledger of a test is. The tests of PostgreSQL have another place."""
-    return tmp_path / "deep" / "ledger.db"
 
 
 @pytest.fixture

@@ -18,9 +18,10 @@ from mlflow_trace_exporter.domain.triage import Batch, Known, Pending
 from mlflow_trace_exporter.errors import PollError, Reason, UserError
 from mlflow_trace_exporter.ledger.awake import GroupState, Stage
 from mlflow_trace_exporter.ledger.connection import LedgerDamagedError
+from mlflow_trace_exporter.ledger.file_look import examine, outlook
 from mlflow_trace_exporter.ledger.ledger import Ledger, Origin
-from mlflow_trace_exporter.ledger.look import Outlook, examine, outlook
 from mlflow_trace_exporter.ledger.opening import open_ledger
+from mlflow_trace_exporter.ledger.outlook import Outlook
 from mlflow_trace_exporter.metrics.families import LEDGER_RESETS
 from mlflow_trace_exporter.metrics.model import Cell
 from tests.support.builders import FAMILIES, METER, group, increments, record
