@@ -133,7 +133,7 @@ class _Renderer:
     def __init__(self, fmt: Format) -> None:
         self._encode = encode_text if fmt is Format.TEXT else encode_openmetrics
         self._has_exemplars = fmt is Format.OPENMETRICS
-        self._families: tuple[TraceFamily, ...] = ()
+        self._families: tuple[TraceFamily, ...] | None = None
         self._workspaces: frozenset[str] = frozenset()
         self._of_groups: list[_FamilyText] = []
         self._others: list[_FamilyText] = []
