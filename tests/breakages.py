@@ -46,7 +46,7 @@ MANY = "tests/unit/bundled/test_many_applications.py"
 HORIZON = "tests/unit/domain/test_horizon.py"
 ADMISSION = "tests/unit/domain/test_admission.py"
 INVARIANTS = "tests/unit/counting/test_invariants.py"
-LEDGER = "tests/unit/ledger/test_ledger.py"
+LEDGER = "tests/unit/ledger"
 POLLER = "tests/unit/counting/test_poller.py"
 RECENT = "tests/unit/counting/test_recent.py"
 GROWTH = "tests/unit/domain/test_growth.py"
@@ -1935,21 +1935,21 @@ BREAKAGES = (
     ),
     Breakage(
         "check without trying to keep a ledger",
-        "ledger/look.py",
+        "ledger/file_look.py",
         "    _try_beside(path)\n",
         "",
         f"{LEDGER} -k check",
     ),
     Breakage(
         "leave a log that belongs to who checked",
-        "ledger/look.py",
+        "ledger/file_look.py",
         '"&immutable=1"',
         '""',
         f"{LEDGER} -k check",
     ),
     Breakage(
         "check what another exporter is about to hold",
-        "ledger/look.py",
+        "ledger/file_look.py",
         "if found and _is_held(path):",
         "if False:",
         f"{CLI} -k beside",

@@ -44,6 +44,7 @@ from mlflow_trace_exporter.domain.usage import TokenUsage
 from mlflow_trace_exporter.errors import PollError, Reason
 from mlflow_trace_exporter.ledger.ledger import Ledger
 from mlflow_trace_exporter.ledger.opening import connect, open_ledger
+from mlflow_trace_exporter.ledger.place import Place
 from mlflow_trace_exporter.metrics.assessments import ASSESSMENT_ERRORS, ASSESSMENTS, SCORES
 from mlflow_trace_exporter.metrics.families import ABANDONED, LATE, REOPENED, trace_families
 from mlflow_trace_exporter.metrics.meter import Meter
@@ -52,6 +53,7 @@ from mlflow_trace_exporter.metrics.status import Snapshot
 from mlflow_trace_exporter.settings.config import Buckets
 from mlflow_trace_exporter.tracking.features import Feature
 from tests.support.builders import CAPS, METER_WITH_ALL, OBJECTIVES, span, step
+from tests.support.ledgers import totals_in
 from tests.support.rig import DAY_MS, HOUR_MS, IN_MEMORY, INTERVAL_MS, MINUTE_MS, TRACES, Rig, cells
 from tests.support.simulated import EPOCH_MS, SimulatedMlflow, unreachable
 
@@ -95,12 +97,12 @@ class Crash(BaseException):
 class Witness:
     """What really was committed and published, over all processes of a history."""
 
-    def __init__(self, mlflow: SimulatedMlflow, path: Path) -> None:
+    def __init__(self, mlflow: SimulatedMlflow, place: Place) -> None:
         self.crash_in: tuple[int, bool] | None = None
         self.broken: list[str] = []
         """What did not hold. An exception would be a failed poll to the poller, which continues."""
         self._mlflow = mlflow
-        self._path = path
+        self._place = place
         self.begin()
 
     def begin(self) -> None:
@@ -166,9 +168,7 @@ class Witness:
         self.inside.update(record.trace_id for record, _ in parts)
 
     def published(self, snapshot: Snapshot) -> None:
-        with closing(sqlite3.connect(f"file:{self._path}?mode=ro", uri=True)) as db:
-            rows = db.execute("SELECT family, labels, part, value FROM totals").fetchall()
-        committed = {(family, labels, part): value for family, labels, part, value in rows}
+        committed = totals_in(self._place)
         exposed = cells(snapshot)
         for cell, value in exposed.items():
             key = (cell.family, _dumped(cell.labels), cell.part)
@@ -198,8 +198,8 @@ def _dumped(labels: tuple[str, ...]) -> str:
 class WitnessedLedger(Ledger):
     """A ledger that lets a witness look on."""
 
-    def __init__(self, path: Path, witness: Witness) -> None:
-        super().__init__(connect(path))
+    def __init__(self, place: Place, witness: Witness) -> None:
+        super().__init__(connect(place))
         self._witness = witness
 
     def commit(self, horizon: Horizon, batch: Batch | None = None, *more: Any) -> None:
@@ -212,12 +212,12 @@ class WitnessedLedger(Ledger):
 class WitnessedRig(Rig):
     """A rig that lets a witness look on."""
 
-    def __init__(self, mlflow: SimulatedMlflow, path: Path) -> None:
-        self.witness = Witness(mlflow, path)
-        super().__init__(mlflow, path, origin_ms=ORIGIN_MS, limits=LIMITS, series=SERIES, meter=METER)
+    def __init__(self, mlflow: SimulatedMlflow, place: Place) -> None:
+        self.witness = Witness(mlflow, place)
+        super().__init__(mlflow, place, origin_ms=ORIGIN_MS, limits=LIMITS, series=SERIES, meter=METER)
 
-    def start(self, _: Callable[[Path], Ledger] = open_ledger) -> None:
-        super().start(lambda path: WitnessedLedger(path, self.witness))
+    def start(self, _: Callable[[Place], Ledger] = open_ledger) -> None:
+        super().start(lambda place: WitnessedLedger(place, self.witness))
 
     def publish(self, snapshot: Snapshot) -> None:
         self.witness.published(snapshot)

@@ -11,6 +11,7 @@ from mlflow_trace_exporter.counting.release import SeriesSettings
 from mlflow_trace_exporter.domain.horizon import Limits
 from mlflow_trace_exporter.ledger.ledger import Ledger
 from mlflow_trace_exporter.ledger.opening import open_ledger
+from mlflow_trace_exporter.ledger.place import Place
 from mlflow_trace_exporter.metrics.meter import Meter
 from mlflow_trace_exporter.metrics.model import Cell
 from mlflow_trace_exporter.metrics.status import Reading, Snapshot, Status
@@ -44,7 +45,7 @@ class Rig:
     def __init__(
         self,
         mlflow: SimulatedMlflow,
-        path: Path,
+        place: Place,
         origin_ms: int = 0,
         interval_s: float = INTERVAL_MS / 1000,
         limits: Limits = LIMITS,
@@ -53,15 +54,15 @@ class Rig:
     ) -> None:
         self.mlflow = mlflow
         self.published: list[Snapshot] = []
-        self.path = path
+        self.place = place
         self._meter = meter
         self._settings = PollSettings(interval_s, limits, origin_ms, series, ASSESSMENTS_MS)
         self.start()
 
-    def start(self, opened: Callable[[Path], Ledger] = open_ledger) -> None:
+    def start(self, opened: Callable[[Place], Ledger] = open_ledger) -> None:
         """Begin a process."""
         self.published.clear()
-        self.ledger = opened(self.path)
+        self.ledger = opened(self.place)
         self._open_poller(Status.begin(BUILD))
 
     def reload(self, meter: Meter | None = None, **settings: Any) -> None:
@@ -74,6 +75,12 @@ class Rig:
         self.ledger.totals.adopt(self._meter.families)
         clock = Clock(self.mlflow.own_ms, lambda: self.mlflow.clock_ms / 1000)
         self.poller = Poller(self.mlflow, self.ledger, self._meter, self.publish, self._settings, status, clock)
+
+    @property
+    def path(self) -> Path:
+        """The file of the ledger, if it is one."""
+        assert isinstance(self.place, Path)
+        return self.place
 
     def publish(self, snapshot: Snapshot) -> None:
         """What the poller does with a snapshot."""

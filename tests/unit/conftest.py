@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from mlflow_trace_exporter.ledger.place import Place
 from tests.support.rig import IN_MEMORY, Rig
 from tests.support.simulated import SimulatedMlflow
 
@@ -17,18 +18,24 @@ def mlflow() -> SimulatedMlflow:
 
 
 @pytest.fixture
-def make_rig() -> Iterator[MakeRig]:
+def rig_place() -> Iterator[Place]:
+    """Where the ledger of a rig is. The tests of PostgreSQL have another place."""
+    with TemporaryDirectory(dir=IN_MEMORY) as directory:
+        yield Path(directory) / "ledger.db"
+
+
+@pytest.fixture
+def make_rig(rig_place: Place) -> Iterator[MakeRig]:
     """Make a rig on this test's ledger."""
     made: list[Rig] = []
-    with TemporaryDirectory(dir=IN_MEMORY) as directory:
 
-        def make(mlflow: SimulatedMlflow, **options: Any) -> Rig:
-            made.append(Rig(mlflow, Path(directory) / "ledger.db", **options))
-            return made[-1]
+    def make(mlflow: SimulatedMlflow, **options: Any) -> Rig:
+        made.append(Rig(mlflow, rig_place, **options))
+        return made[-1]
 
-        yield make
-        for rig in made:
-            rig.ledger.close()
+    yield make
+    for rig in made:
+        rig.ledger.close()
 
 
 @pytest.fixture

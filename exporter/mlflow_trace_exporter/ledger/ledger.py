@@ -88,6 +88,8 @@ class Ledger:
 
     def known(self, trace_ids: Sequence[str]) -> Known:
         """Look up trace ids."""
+        if not trace_ids:
+            return Known({}, {})
         marks = ",".join("?" * len(trace_ids))  # not json_each, which truncates an id at a NUL
         ids = {digest(trace_id): trace_id for trace_id in trace_ids}
         columns = f"digest, names, labels, {', '.join(_READ)}"

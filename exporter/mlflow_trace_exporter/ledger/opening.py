@@ -68,7 +68,11 @@ def require_client() -> None:
 
 def connect(place: Place) -> Connection:
     """Open the database of the ledger at ``place``. Raises as ``Candidate.lead`` does."""
-    return candidate(place).lead()
+    only_try = candidate(place)
+    try:
+        return only_try.lead()
+    finally:
+        only_try.withdraw()
 
 
 def open_ledger(place: Place) -> Ledger:

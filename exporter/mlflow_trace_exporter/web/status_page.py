@@ -59,15 +59,32 @@ def write(snapshot: Snapshot, links: Links, now_s: float) -> bytes:
     return _write(
         version=status.build.version,
         links=links,
-        facts=[*_of_mlflow(status, now_s), *(_of_reading(reading, now_s) if reading else ()), *_of_totals(snapshot)],
+        facts=[
+            *_of_leader(status),
+            *_of_mlflow(status, now_s),
+            *(_of_reading(reading, now_s) if reading else ()),
+            *_of_totals(snapshot),
+        ],
         failure=status.failure and {"message": status.failure.message, "at": templating.time_text(status.failure.at_s)},
         experiments=reading.experiments if reading else (),
         rows=[_texts(row, last_ms.get((row.experiment, row.environment, row.version))) for row in table[:MAX_ROWS]],
         more_rows=max(0, len(table) - MAX_ROWS),
         assessments=[_assessment_texts(row) for row in assessed[:MAX_ROWS]],
         more_assessments=max(0, len(assessed) - MAX_ROWS),
+        stands_by=status.stands_by is not None,
         as_of=templating.time_text(now_s),
     )
+
+
+def _of_leader(status: Status) -> Iterator[Fact]:
+    """Which process counts, if it is not this one. Only a ledger in PostgreSQL can have several."""
+    if (leader := status.stands_by) is not None:
+        since = f" since {templating.time_text(leader.since_s)}" if leader.since_s else ""
+        meaning = "Another process counts traces and exposes them. This one takes over when that one ends."
+        if leader.holder:
+            yield Fact("Standing by", f"{leader.holder} leads{since}", meaning)
+        else:
+            yield Fact("Standing by", "nobody is known to lead", "This process counts as soon as it may.", "bad")
 
 
 def _of_mlflow(status: Status, now_s: float) -> Iterator[Fact]:

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +14,7 @@ from mlflow_trace_exporter.domain.usage import TokenUsage
 from mlflow_trace_exporter.errors import PollError, Reason
 from mlflow_trace_exporter.ledger.ledger import Ledger
 from mlflow_trace_exporter.ledger.opening import connect
+from mlflow_trace_exporter.ledger.place import Place
 from mlflow_trace_exporter.metrics.families import ABANDONED, CHANGED, CORRECTED, DUPLICATES, LATE, REOPENED
 from mlflow_trace_exporter.tracking.experiments import Experiment
 from mlflow_trace_exporter.tracking.features import Feature
@@ -40,8 +40,8 @@ class Crash(BaseException):
 class CrashingLedger(Ledger):
     """A ledger whose process is killed just before or just after its nth commit."""
 
-    def __init__(self, path: Path, commits: int, after: bool) -> None:
-        super().__init__(connect(path))
+    def __init__(self, place: Place, commits: int, after: bool) -> None:
+        super().__init__(connect(place))
         self._commits_left, self._after = commits, after
 
     def commit(self, *args: Any, **kwargs: Any) -> None:
@@ -61,7 +61,7 @@ def test_faults_1_and_2_killed_before_and_after_each_commit(make_rig: MakeRig, c
         mlflow.trace(start_ms - HOUR_MS)
     rig = make_rig(mlflow, interval_s=0)
     rig.ledger.close()
-    rig.start(lambda path: CrashingLedger(path, commits, after))
+    rig.start(lambda place: CrashingLedger(place, commits, after))
     with pytest.raises(Crash):
         rig.tick()
     shown = rig.traces

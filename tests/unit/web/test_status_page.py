@@ -10,7 +10,7 @@ from mlflow_trace_exporter.domain.trace import TraceRecord
 from mlflow_trace_exporter.domain.triage import Batch
 from mlflow_trace_exporter.metrics.families import trace_families
 from mlflow_trace_exporter.metrics.series import series_totals
-from mlflow_trace_exporter.metrics.status import Reading, Snapshot, Status
+from mlflow_trace_exporter.metrics.status import Failure, Leader, Reading, Snapshot, Status
 from mlflow_trace_exporter.web.status_page import Links, write
 from tests.support.builders import BUILD, FAMILIES, METER_WITH_ALL, assessment, increments, record
 
@@ -157,3 +157,15 @@ def test_many_assessments_are_cut_short() -> None:
     text = assessments_page(record(assessments=tuple(assessment(f"n-{at}", "yes") for at in range(60))))
     assert len(rows(text.partition("<h2>Assessments")[2])) == 50
     assert "and 10 more" in text
+
+
+def test_a_process_that_stands_by_says_who_leads() -> None:
+    status = Status.begin(BUILD).standing_by(Leader("exporter-0 (process 7)", 1_795_000_000))
+    page = write(Snapshot((), {}, status), LINKS, NOW_S).decode()
+    assert "exporter-0 (process 7) leads since 2026-11-18 " in page
+    assert "Pending" not in page
+    assert "No traces counted yet" not in page
+    nobody = replace(status, stands_by=Leader(), failure=Failure("PostgreSQL cannot be reached", NOW_S))
+    page = write(Snapshot((), {}, nobody), LINKS, NOW_S).decode()
+    assert "nobody is known to lead" in page
+    assert "PostgreSQL cannot be reached" in page
