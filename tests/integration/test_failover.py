@@ -12,12 +12,13 @@ import yaml
 from mlflow_trace_exporter.demo.processes import fetch
 from mlflow_trace_exporter.ledger.place import Database
 from tests.support.real import Exporter, Mlflow, Trace, eventually, now_ms
+from tests.support.replicas import Replicas
 
 pytestmark = pytest.mark.long
 
 
 @dataclass(frozen=True)
-class Replicas:
+class Pair:
     """Two exporters of one configuration, of which the first was started first, and their experiment."""
 
     first: Exporter
@@ -37,7 +38,7 @@ class Replicas:
 
 
 @pytest.fixture
-def replicas(mlflow: Mlflow, database: Database, tmp_path: Path) -> Iterator[Replicas]:
+def replicas(mlflow: Mlflow, database: Database, tmp_path: Path) -> Iterator[Pair]:
     experiment = mlflow.experiment()
     config = {
         "mlflow": {"tracking_uri": mlflow.uri, "experiments": experiment},
@@ -52,10 +53,10 @@ def replicas(mlflow: Mlflow, database: Database, tmp_path: Path) -> Iterator[Rep
             made.append(running.enter_context(exporter.running()))
             eventually(lambda: fetch(f"{made[0].url}/-/ready"), "the first leads")
         first, second = made
-        yield Replicas(first, second, experiment)
+        yield Pair(first, second, experiment)
 
 
-def test_the_other_one_exposes_only_what_is_about_itself(mlflow: Mlflow, replicas: Replicas) -> None:
+def test_the_other_one_exposes_only_what_is_about_itself(mlflow: Mlflow, replicas: Pair) -> None:
     mlflow.log(replicas.experiment, Trace(now_ms() - 30_000))
     eventually(lambda: replicas.counted() == 1, "it is counted")
     assert replicas.ready() == [replicas.first]
@@ -67,7 +68,7 @@ def test_the_other_one_exposes_only_what_is_about_itself(mlflow: Mlflow, replica
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL, signal.SIGSTOP])
-def test_fault_36_the_other_one_takes_over(mlflow: Mlflow, replicas: Replicas, how: signal.Signals) -> None:
+def test_fault_36_the_other_one_takes_over(mlflow: Mlflow, replicas: Pair, how: signal.Signals) -> None:
     mlflow.log(replicas.experiment, Trace(now_ms() - 30_000))
     eventually(lambda: replicas.counted() == 1, "it is counted")
     replicas.first.process.send_signal(how)
@@ -81,7 +82,14 @@ def test_fault_36_the_other_one_takes_over(mlflow: Mlflow, replicas: Replicas, h
         assert replicas.ready() == [replicas.second]
 
 
-def test_a_reload_while_it_stands_by(replicas: Replicas) -> None:
+def test_fault_36_disturbed_under_traffic(mlflow: Mlflow, database: Database, tmp_path: Path) -> None:
+    replicas = Replicas(mlflow, database, tmp_path / "replicas", seed=1)
+    replicas.disturb(times=3)
+    assert (replicas.decreased, replicas.two_ready) == ([], 0)
+    assert replicas.counted() == {**replicas.truth(), **dict.fromkeys(("late", "changed", "differing"), 0)}
+
+
+def test_a_reload_while_it_stands_by(replicas: Pair) -> None:
     file = replicas.second._file
     settings = yaml.safe_load(file.read_text())
     settings["poll"]["interval"] = "2s"

@@ -1,4 +1,4 @@
-"""Some of the numbered faults once more, with a ledger in PostgreSQL, and those that only it has. `make soak` tries all."""
+"""Some of the numbered faults with a ledger in PostgreSQL, and those that only it has. `make soak` tries all."""
 
 from typing import Any
 

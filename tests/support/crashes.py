@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from threading import Event, Thread
+from typing import Any
 
 from mlflow import MlflowClient
 
@@ -28,7 +29,8 @@ SESSIONS = 5
 class Crashes:
     """Kills an exporter that reads ``mlflow``; ``decreased`` and ``kills`` say what was seen."""
 
-    def __init__(self, mlflow: Mlflow, directory: Path, seed: int) -> None:
+    def __init__(self, mlflow: Mlflow, directory: Path, seed: int, **more: Any) -> None:
+        """``more``: further sections of its configuration."""
         self._mlflow = mlflow
         self._experiment = mlflow.experiment()
         self._dice = random.Random(seed)
@@ -39,7 +41,8 @@ class Crashes:
             "spans": {"enabled": True},
             "active_users": {"enabled": True},
         }
-        self._exporter = Exporter(directory, config, "--log.level=warn")
+        self._config = {**config, **more}
+        self._exporter = Exporter(directory, self._config, "--log.level=warn")
         self._seen: Samples = {}
         self.kills = 0
         self.logged = 0
@@ -56,9 +59,12 @@ class Crashes:
                     self._exporter.process.kill()
                     self._exporter.process.wait()
                     self.kills += 1
-        there = self.truth()
         with self._exporter.running():
-            eventually(lambda: self._has_counted(there), "everything is counted", 120)
+            self._count_all()
+
+    def _count_all(self) -> None:
+        there = self.truth()
+        eventually(lambda: self._has_counted(there), "everything is counted", 120)
 
     def counted(self) -> Counter[str]:
         """What the last scrape says, by state and in tokens."""
@@ -106,8 +112,10 @@ class Crashes:
 
     def _scrape(self) -> None:
         found = samples(fetch(f"{self._exporter.url}/metrics") or "")
-        if not found:  # killed while it answered
-            return
+        if found:  # otherwise it was killed while it answered
+            self._see(found)
+
+    def _see(self, found: Samples) -> None:
         kept = {name: value for name, value in self._seen.items() if KEPT.match(name)}
         self.decreased += [name for name, value in kept.items() if found.get(name, -1) < value]
         self._seen = found

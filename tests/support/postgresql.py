@@ -5,6 +5,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import psycopg
+
 from mlflow_trace_exporter.demo.processes import Process, Processes
 from mlflow_trace_exporter.ledger.place import Database
 from tests.support.real import eventually, tool
@@ -54,6 +56,16 @@ class PostgreSQL:
         # the machine survives each test, so that nothing has to be on its disk
         server = [program("postgres"), *where, "-c", "fsync=off"]
         return processes.start_program("postgres", self.within(*self._as_its_user(*server)), {})
+
+    def stop(self, mode: str = "fast") -> None:
+        """Stop it with all connections; in the mode ``immediate`` as if it had crashed."""
+        stop = self._as_its_user(program("pg_ctl"), "stop", "-D", str(self.data), "-m", mode)
+        subprocess.run(stop, check=True, capture_output=True)
+
+    def sql(self, statement: str) -> None:
+        """Run a statement as its administrator."""
+        with psycopg.connect(self.ledger("").url, autocommit=True) as session:
+            session.execute(statement)
 
     def ledger(self, name: str) -> Database:
         """A ledger in it."""

@@ -324,15 +324,15 @@ class Exporter:
     def running(self) -> Iterator["Exporter"]:
         """Run it for the time of a block."""
         with self._log.open("ab") as log:
-            self.process = subprocess.Popen(self._arguments, stdout=log, stderr=log, env=self._environment)
+            process = self.process = subprocess.Popen(self._arguments, stdout=log, stderr=log, env=self._environment)
         try:
-            eventually(lambda: self.process.poll() is not None or self._listens(), "the exporter runs")
-            assert self.process.poll() is None, self.log()
+            eventually(lambda: process.poll() is not None or self._listens(), "the exporter runs")
+            assert process.poll() is None, self.log()
             yield self
         finally:
-            if self.process.poll() is None:
-                self.process.kill()
-            self.process.wait()
+            if process.poll() is None:
+                process.kill()
+            process.wait()
 
     def _listens(self) -> bool:
         if self.url.startswith("http:"):

@@ -24,6 +24,7 @@ from mlflow_trace_exporter.ledger.connection import HeldError, LedgerDamagedErro
 from mlflow_trace_exporter.ledger.ledger import Ledger
 from mlflow_trace_exporter.ledger.opening import candidate
 from mlflow_trace_exporter.metrics.exposition import Exposition
+from mlflow_trace_exporter.metrics.series import SeriesTotals, at_least
 from mlflow_trace_exporter.metrics.status import Build, Leader, Reload, Snapshot, Status
 from mlflow_trace_exporter.settings import config
 from mlflow_trace_exporter.settings.config import Config
@@ -78,6 +79,8 @@ class Service:
         self._of_traces, self._alone = Exposition(), Exposition()
         self._exposed: Ledger | None = None
         """The ledger whose totals ``_of_traces`` shows."""
+        self._floor: SeriesTotals | None = None
+        """What was exposed before PostgreSQL lost some of it. It is read again, and until then nothing decreases."""
         self._source = open_source(settings, shard=shard)
         self._status = Status.begin(BUILD)
         self._candidate = candidate(self._place, self._wake)
@@ -231,6 +234,12 @@ class Service:
 
     def _lead(self) -> None:
         self._ledger = Ledger(self._candidate.lead())
+        if self._ledger.gone_back and self._exposed is not None:
+            self._floor = self._of_traces.snapshot.totals
+            log.error(
+                "PostgreSQL has lost transactions that it had committed; their traces are read again",
+                extra={"ledger": self._place, "transactions": self._ledger.gone_back},
+            )
         try:
             self._poller = self._open_poller(self._settings, self._source, self._status, self._ledger)
         except BaseException:
@@ -294,8 +303,22 @@ class Service:
         """Expose the totals of a ledger from now on, for as long as this process leads."""
         with self._publishing:
             self._publish_alone(snapshot.status, Leader())
-            self._of_traces.publish(replace(snapshot, status=replace(snapshot.status, reload=self._reload)))
+            self._of_traces.publish(
+                replace(
+                    snapshot,
+                    totals=self._raised(snapshot.totals),
+                    status=replace(snapshot.status, reload=self._reload),
+                )
+            )
             self._exposed = ledger
+
+    def _raised(self, totals: SeriesTotals) -> SeriesTotals:
+        if self._floor is None:
+            return totals
+        raised = at_least(totals, self._floor)
+        if raised is totals:
+            self._floor = None
+        return raised
 
     def _publish_alone(self, status: Status, leader: Leader) -> None:
         status = replace(status, reload=self._reload).standing_by(leader)

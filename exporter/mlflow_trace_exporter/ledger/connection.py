@@ -44,6 +44,9 @@ class Connection(Protocol):
     last transaction may have been committed.
     """
 
+    gone_back: int
+    """How many transactions the database has lost that this process had committed, as a copy of it that lags has."""
+
     def may_expose(self) -> bool:
         """Whether this process may expose what the ledger contains, which another one does otherwise."""
         ...

@@ -44,10 +44,9 @@ def boot_s() -> float:
 
 @dataclass(frozen=True, slots=True)
 class _Before:
-    """What the ledger says about its leaders when a new epoch begins. ``sequence``: the number of transactions."""
+    """What the ledger says about its leaders when a new epoch begins."""
 
     epoch: int
-    sequence: int
     has_ended: bool
 
 
@@ -129,10 +128,10 @@ class Candidate:
             self.withdraw()
             raise
         self._session = None
-        self._tell(before)
         self._leadership = Leadership(session, before.epoch + 1, self._expose_from_s(before), self._lost)
         try:
-            self._connection = PostgresConnection(self._database, self._leadership)
+            committed = self._connection.sequence if self._connection else 0
+            self._connection = PostgresConnection(self._database, self._leadership, committed)
         except BaseException:
             self._leadership.end()
             raise
@@ -149,15 +148,6 @@ class Candidate:
     def _expose_from_s(self, before: _Before) -> float:
         is_ours = self._leadership is not None and self._leadership.epoch == before.epoch
         return 0 if is_ours or before.has_ended else boot_s() + LEASE_S
-
-    def _tell(self, before: _Before) -> None:
-        """Log if PostgreSQL has lost what it had committed, as a copy does to which not everything was replicated."""
-        known = self._connection.sequence if self._connection else 0
-        if before.sequence < known:
-            log.error(
-                "PostgreSQL has lost transactions that it had committed; their traces are read again",
-                extra={"ledger": self._database, "transactions": known - before.sequence},
-            )
 
 
 _LOCK = "mlflow-trace-exporter ledger "
@@ -182,8 +172,8 @@ def _begin(session: Session, database: Database) -> _Before:
     with session.transaction():
         if create_tables(session, database):
             log.info("created a new ledger", extra={"ledger": database})
-        query = "SELECT epoch, sequence, has_ended FROM leader FOR UPDATE"
-        before = _Before(*(session.execute(query).fetchone() or (0, 0, True)))
+        query = "SELECT epoch, has_ended FROM leader FOR UPDATE"
+        before = _Before(*(session.execute(query).fetchone() or (0, True)))
         statement = "UPDATE leader SET epoch = epoch + 1, holder = %s, since_ms = %s, has_ended = false"
         session.execute(statement, [holder, time.time_ns() // 1_000_000])
     return before

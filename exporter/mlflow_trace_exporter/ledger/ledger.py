@@ -66,6 +66,11 @@ class Ledger:
         """Close the database, and let another process write."""
         self._db.close()
 
+    @property
+    def gone_back(self) -> int:
+        """See ``Connection``."""
+        return self._db.gone_back
+
     def may_expose(self) -> bool:
         """Whether this process may expose what the ledger contains."""
         return self._db.may_expose()

@@ -97,8 +97,9 @@ class PostgresConnection:
     ledger has to be opened again.
     """
 
-    def __init__(self, database: Database, term: Term) -> None:
-        """Connect to the ledger. Raises PollError, and UserError if the ledger contains invalid data."""
+    def __init__(self, database: Database, term: Term, committed: int = 0) -> None:
+        """Connect to the ledger. ``committed``: the number of its transactions as far as this process knows. Raises
+        PollError, and UserError if the ledger contains invalid data."""
         self._database = database
         self._term = term
         self._db = open_session(database)
@@ -107,6 +108,7 @@ class PostgresConnection:
         try:
             self._require_valid()
             ((self.sequence,),) = self.rows("SELECT sequence FROM leader")
+            self.gone_back = max(0, committed - self.sequence)
         except BaseException:
             self._db.close()
             raise

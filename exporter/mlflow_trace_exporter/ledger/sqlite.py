@@ -18,6 +18,8 @@ log = logging.getLogger(__name__)
 class SqliteConnection:
     """A ledger file, locked by this process until ``close``. See ``Connection``."""
 
+    gone_back = 0
+
     def __init__(self, path: Path) -> None:
         """Open the ledger at ``path``, or create one. Raises UserError as ``resolve``, ``hold`` and ``open_database``
         do."""

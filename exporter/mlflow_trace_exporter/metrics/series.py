@@ -80,3 +80,14 @@ def with_exemplars(before: SeriesExemplars, new: Mapping[Cell, Exemplar], shown:
         for labels in exposed.keys() - shown.get(name, {}).keys():
             del draft.of(name)[labels]
     return draft.result()
+
+
+def at_least(totals: SeriesTotals, floor: SeriesTotals) -> SeriesTotals:
+    """The totals, of which no number is lower than that of ``floor``; the same object if none is."""
+    draft = Draft(totals)
+    for family, series in floor.items():
+        for labels, before in series.items():
+            now = totals.get(family, {}).get(labels, (0,) * len(before))
+            if any(number < earlier for number, earlier in zip(now, before, strict=True)):
+                draft.of(family)[labels] = tuple(map(max, now, before))
+    return draft.result()
