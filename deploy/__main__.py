@@ -13,8 +13,7 @@ from mlflow_trace_exporter.bundled import packaged
 CHART = Path(__file__).parent / "helm" / "mlflow-trace-exporter"
 MANIFESTS = Path(__file__).parent / "kubernetes"
 OLDEST_KUBERNETES = "1.27"
-"""As in Chart.yaml. A Helm that was built from its source would render for 1.20."""
-
+"""As in Chart.yaml. A Helm that `go install` built would render for 1.20."""
 RELEASE = "mlflow-trace-exporter"
 Values = Mapping[str, Any]
 VARIANTS: Mapping[str, tuple[str, Values]] = MappingProxyType(
@@ -29,7 +28,8 @@ VARIANTS: Mapping[str, tuple[str, Values]] = MappingProxyType(
         ),
         "postgresql.yaml": (
             """\
-# Two exporters with one ledger in PostgreSQL: one leads, and the other takes over if it fails. Only the leader is ready.
+# Two exporters with one ledger in PostgreSQL: one leads, and the other takes over if it fails. Only the leader is
+# ready.
 #
 #   kubectl create secret generic mlflow-trace-exporter --from-literal=PGPASSWORD=...
 #   kubectl apply -f postgresql.yaml
@@ -43,11 +43,12 @@ VARIANTS: Mapping[str, tuple[str, Values]] = MappingProxyType(
 )
 _REST = """\
 #
-# First set `image`, and `tracking_uri` in the ConfigMap. After a change of the ConfigMap, restart the pods: kubectl rollout
-# restart. Written by `python -m deploy` from the chart in deploy/helm, which has more options.
+# First set `image`, and `tracking_uri` in the ConfigMap. After a change of the ConfigMap, restart the pods with
+# `kubectl rollout restart`. Written by `python -m deploy` from the chart in deploy/helm, which has more options.
 """
 _OF_HELM = re.compile(
-    r"^(# Source: .*| *helm\.sh/chart: .*| *app\.kubernetes\.io/managed-by: .*| *annotations:\n *checksum/config: .*)\n",
+    r"^(# Source: .*| *helm\.sh/chart: .*| *app\.kubernetes\.io/managed-by: .*"
+    r"| *annotations:\n *checksum/config: .*)\n",
     re.MULTILINE,
 )
 
@@ -56,7 +57,7 @@ def files() -> dict[Path, str]:
     """What the chart contains a copy of, by its path."""
     copied = {
         "rules": packaged.prometheus("rules").glob("*.yml"),
-        "dashboards": packaged.grafana("dashboards").glob("*"),
+        "dashboards": packaged.grafana("dashboards").glob("*.json"),
     }
     return {
         CHART / "files" / folder / file.name: file.read_text(encoding="utf-8")
