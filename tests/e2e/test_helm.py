@@ -128,8 +128,8 @@ def test_what_refers_to_each_other_fits_together(example: Objects) -> None:
         labels = workload["spec"]["template"]["metadata"]["labels"]
         selected = workload["spec"]["selector"]["matchLabels"]
         assert selected.items() <= labels.items()
-        others = [pod for pod in pods(example) if pod["metadata"]["labels"] != labels]
-        assert not any(selected.items() <= pod["metadata"]["labels"].items() for pod in others)
+        mine = [pod for pod in pods(example) if selected.items() <= pod["metadata"]["labels"].items()]
+        assert mine == [workload["spec"]["template"]]
     for budget in of_kind(example, "PodDisruptionBudget"):
         workload = next(each for each in workloads(example) if each["metadata"]["name"] == budget["metadata"]["name"])
         assert budget["spec"]["selector"] == workload["spec"]["selector"]
