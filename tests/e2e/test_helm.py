@@ -6,6 +6,7 @@ No cluster is involved. `kubernetes-validate` has the schemas of Kubernetes' own
 import gzip
 import json
 import re
+import shutil
 import subprocess
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -107,6 +108,15 @@ def test_kubernetes_knows_every_field(version: str, rendered: dict[str, Objects]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert (done.stdout + done.stderr).count(" passed for resource ") == len(own)
+
+
+def test_secrets_are_those_that_are_named(rendered: dict[str, Objects]) -> None:
+    for pod in pods(rendered["everything"]):
+        volumes = {volume["name"]: volume for volume in pod["spec"]["volumes"]}
+        assert volumes["web"]["secret"] == {"secretName": "mlflow-trace-exporter-web", "defaultMode": 0o440}
+        (container,) = pod["spec"]["containers"]
+        assert container["envFrom"] == [{"secretRef": {"name": "mlflow-trace-exporter"}}]
+        assert pod["spec"]["imagePullSecrets"] == [{"name": "registry"}]
 
 
 def test_what_refers_to_each_other_fits_together(example: Objects) -> None:
@@ -495,6 +505,30 @@ def test_an_example_sets_every_value() -> None:
     for key, value in VALUES.items():
         if isinstance(value, dict) and key not in ("config", "podSecurityContext", "securityContext", "dashboards"):
             assert value.keys() <= values[key].keys(), key
+
+
+def test_the_notes_say_how_to_reach_it(tmp_path: Path) -> None:
+    """Helm renders them only with a cluster, so here they are the value of a ConfigMap."""
+    chart = tmp_path / "chart"
+    shutil.copytree(CHART, chart)
+    notes = "".join(f"    {line}\n" for line in (chart / "templates" / "NOTES.txt").read_text().splitlines())
+    head = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: notes}\ndata:\n  notes: |\n    Notes:\n"
+    (chart / "templates" / "notes.yaml").write_text(head + notes)
+
+    def noted(name: str) -> str:
+        command = [tool("helm"), "template", "eu", str(chart), f"--values={EXAMPLES[name]}", "--namespace=llm"]
+        command += [f"--kube-version={deploy.OLDEST_KUBERNETES}", "--show-only=templates/notes.yaml"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        return str(yaml.safe_load(done.stdout)["data"]["notes"])
+
+    assert "The exporter reads http://mlflow:5000." in noted("default")
+    assert "http://eu-mlflow-trace-exporter.llm.svc:10500/metrics" in noted("default")
+    assert "serviceMonitor.enabled" in noted("default")
+    assert "stand by" not in noted("default")
+    assert "https://eu-mlflow-trace-exporter.llm.svc:10500/metrics" in noted("tls")
+    assert "One pod of each shard leads" in noted("shards-postgresql")
+    assert "One pod of the Deployment leads" in noted("postgresql")
 
 
 def test_versions_agree() -> None:
