@@ -110,13 +110,32 @@ def test_kubernetes_knows_every_field(version: str, rendered: dict[str, Objects]
     assert (done.stdout + done.stderr).count(" passed for resource ") == len(own)
 
 
-def test_secrets_are_those_that_are_named(rendered: dict[str, Objects]) -> None:
-    for pod in pods(rendered["everything"]):
-        volumes = {volume["name"]: volume for volume in pod["spec"]["volumes"]}
-        assert volumes["web"]["secret"] == {"secretName": "mlflow-trace-exporter-web", "defaultMode": 0o440}
-        (container,) = pod["spec"]["containers"]
-        assert container["envFrom"] == [{"secretRef": {"name": "mlflow-trace-exporter"}}]
-        assert pod["spec"]["imagePullSecrets"] == [{"name": "registry"}]
+def test_every_value_has_an_effect(rendered: dict[str, Objects]) -> None:
+    values = yaml.safe_load(EXAMPLES["everything"].read_text())
+    for tested_elsewhere in ("config", "grafanaUrl", "fullnameOverride", "shards"):
+        del values[tested_elsewhere]
+    given = {name: each for name, each in flat(values) if each not in (True, False, None)}
+    found = {str(each) for _, each in flat(rendered["everything"])}
+    parts = {part for each in found if "\n" not in each for part in re.split(r"[=:]|(?<=web)/", each)}
+    assert {name: each for name, each in given.items() if str(each) not in found | parts} == {}
+
+
+def flat(value: object, above: str = "") -> Iterator[tuple[str, object]]:
+    """The scalars in a value, and where each is."""
+    if isinstance(value, dict | list):
+        for key, each in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from flat(each, f"{above}.{key}")
+    else:
+        yield above, value
+
+
+def test_every_object_has_the_labels(rendered: dict[str, Objects]) -> None:
+    own = {"app.kubernetes.io/name": "exporter", "app.kubernetes.io/instance": deploy.RELEASE}
+    more = {"team": "observability", "app.kubernetes.io/version": "0.1.0-7", "app.kubernetes.io/managed-by": "Helm"}
+    for each in [*rendered["everything"], *pods(rendered["everything"])]:
+        assert each["metadata"]["labels"].items() >= {**own, **more}.items()
+    for each in of_kind(rendered["everything"], "Service"):
+        assert each["spec"]["selector"] == own
 
 
 def test_what_refers_to_each_other_fits_together(example: Objects) -> None:
