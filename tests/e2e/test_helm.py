@@ -242,6 +242,7 @@ def test_with_a_ledger_in_a_file_there_is_one_process(rendered: dict[str, Object
     for name in ("default", "shards", "tls", "everything", "sqlite.yaml"):
         for workload in workloads(rendered[name]):
             assert (workload["kind"], workload["spec"]["replicas"]) == ("StatefulSet", 1)
+            assert workload["spec"]["podManagementPolicy"] == "Parallel", "an upgrade replaces a pod that cannot start"
             (claim,) = workload["spec"]["volumeClaimTemplates"]
             assert claim["metadata"]["name"] == "ledger"
 
