@@ -162,6 +162,7 @@ def test_what_refers_to_each_other_fits_together(example: Objects) -> None:
     for budget in of_kind(example, "PodDisruptionBudget"):
         workload = next(each for each in workloads(example) if each["metadata"]["name"] == budget["metadata"]["name"])
         assert budget["spec"]["selector"] == workload["spec"]["selector"]
+        assert budget["spec"]["minAvailable"] == 1
     for monitor in of_kind(example, "ServiceMonitor"):
         assert monitor["spec"]["selector"]["matchLabels"].items() <= service["metadata"]["labels"].items()
         (endpoint,) = monitor["spec"]["endpoints"]
@@ -188,6 +189,7 @@ def test_the_exporter_accepts_its_arguments(example: Objects) -> None:
     for container in containers(example):
         name, *flags = container["args"]
         known = [flag for flag in flags if flag.partition("=")[0] not in NOT_YET]
+        assert name == "serve"
         given = serve.make_context(name, list(known)).params
         assert given["listen_address"] == f":{container['ports'][0]['containerPort']}"
         files = [Path(each.partition("=")[2]) for each in flags if ".file=" in each]
@@ -223,6 +225,13 @@ def test_a_slow_start_is_not_killed(example: Objects) -> None:
             asked = probe["exec"]["command"][-1] if "exec" in probe else probe["httpGet"]["path"]
             assert asked.endswith(path)
         assert startup["periodSeconds"] * startup["failureThreshold"] >= 600
+
+
+def test_probes_are_as_patient_as_they_are_told_to_be(rendered: dict[str, Objects]) -> None:
+    values = yaml.safe_load(EXAMPLES["everything"].read_text())
+    for container in containers(rendered["everything"]):
+        for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
+            assert {key: each for key, each in container[probe].items() if key != "exec"} == values[probe]
 
 
 def test_probes_speak_tls_if_the_exporter_does(rendered: dict[str, Objects]) -> None:
