@@ -120,6 +120,14 @@ def test_every_value_has_an_effect(rendered: dict[str, Objects]) -> None:
     assert {name: each for name, each in given.items() if str(each) not in found | parts} == {}
 
 
+def test_secrets_are_those_that_are_named(rendered: dict[str, Objects]) -> None:
+    for pod in pods(rendered["everything"]):
+        volumes = {volume["name"]: volume for volume in pod["spec"]["volumes"]}
+        assert volumes["web"]["secret"] == {"secretName": "mlflow-trace-exporter-web", "defaultMode": 0o440}
+        (container,) = pod["spec"]["containers"]
+        assert container["envFrom"] == [{"secretRef": {"name": "mlflow-trace-exporter"}}]
+
+
 def flat(value: object, above: str = "") -> Iterator[tuple[str, object]]:
     """The scalars in a value, and where each is."""
     if isinstance(value, dict | list):
@@ -170,6 +178,7 @@ def test_what_refers_to_each_other_fits_together(example: Objects) -> None:
     for policy in of_kind(example, "NetworkPolicy"):
         assert policy["spec"]["podSelector"]["matchLabels"] == service["spec"]["selector"]
         assert policy["spec"]["ingress"][0]["ports"] == [{"port": port["targetPort"]}]
+        assert policy["spec"]["policyTypes"] == ["Ingress", *(["Egress"] if "egress" in policy["spec"] else [])]
     assert "mlflow-trace-exporter" in service["metadata"]["name"], "the alerts look for this name of the job"
 
 
@@ -194,7 +203,7 @@ def test_the_exporter_accepts_its_arguments(example: Objects) -> None:
         assert given["listen_address"] == f":{container['ports'][0]['containerPort']}"
         files = [Path(each.partition("=")[2]) for each in flags if ".file=" in each]
         mounts = [Path(mount["mountPath"]) for mount in container["volumeMounts"]]
-        assert all(file.parent in mounts for file in files)
+        assert {file.parent for file in files} == {mount for mount in mounts if mount.name in ("config", "web")}
 
 
 def test_nothing_may_be_more_than_it_needs(example: Objects) -> None:
