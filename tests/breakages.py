@@ -88,6 +88,8 @@ SERVE = "tests/integration/test_serve.py"
 REAL_FAULTS = "tests/integration/test_faults.py"
 RULES = "tests/unit/bundled/test_rules.py"
 ALERTS = "tests/e2e/test_alerts.py"
+HELM = "tests/e2e/test_helm.py"
+TEMPLATES = "deploy/helm/mlflow-trace-exporter/templates"
 RECORDING = "prometheus/rules/mlflow-recording.yml"
 ON_TRACES = "prometheus/rules/mlflow-alerts.yml"
 ON_QUALITY = "prometheus/rules/mlflow-quality.yml"
@@ -2408,6 +2410,78 @@ BREAKAGES = (
         "        and is_sound(sketch)\n",
         "",
         f"{LEDGER} -k cannot_have_been_written",
+    ),
+    Breakage(
+        "chart: let two pods have one ledger in a file",
+        f"{TEMPLATES}/_validation.tpl",
+        "if and (gt $replicas 1) (not $url)",
+        "if false",
+        f"{HELM} -k refused",
+    ),
+    Breakage(
+        "chart: put the password of PostgreSQL into a ConfigMap",
+        f"{TEMPLATES}/_validation.tpl",
+        'if or (regexMatch "://[^/?#]*:[^/?#]*@" $url)',
+        'if and false (regexMatch "://[^/?#]*:[^/?#]*@" $url)',
+        f"{HELM} -k refused",
+    ),
+    Breakage(
+        "chart: wait for standbys to be ready",
+        f"{TEMPLATES}/workloads.yaml",
+        "maxUnavailable: 100%",
+        "maxUnavailable: 1",
+        f"{HELM} -k ledger_in_postgresql",
+    ),
+    Breakage(
+        "chart: mix up the pods of two shards",
+        f"{TEMPLATES}/_helpers.tpl",
+        "shard: {{ index . 1 | quote }}",
+        "shard: all",
+        f"{HELM} -k fits_together",
+    ),
+    Breakage(
+        "chart: render the braces of rules and dashboards",
+        f"{TEMPLATES}/_helpers.tpl",
+        "{{ $root.Files.Get (index . 1) |",
+        "{{ tpl ($root.Files.Get (index . 1)) $root |",
+        f"{HELM} -k packaged",
+    ),
+    Breakage(
+        "chart: scrape standbys as if they were the leader",
+        f"{TEMPLATES}/servicemonitor.yaml",
+        "regex: true;|;true",
+        "regex: .*",
+        f"{HELM} -k fail_over",
+    ),
+    Breakage(
+        "chart: begin new series with each pod",
+        f"{TEMPLATES}/servicemonitor.yaml",
+        "regex: pod\n",
+        "regex: container\n",
+        f"{HELM} -k fail_over",
+    ),
+    Breakage(
+        "chart: kill a pod whose first poll takes long",
+        f"{TEMPLATES}/_pod.tpl",
+        """livenessProbe:
+        {{- include "mlflow-trace-exporter.probe" (list $root "/-/healthy")""",
+        """livenessProbe:
+        {{- include "mlflow-trace-exporter.probe" (list $root "/-/ready")""",
+        f"{HELM} -k slow_start",
+    ),
+    Breakage(
+        "chart: probe an exporter with TLS without it",
+        f"{TEMPLATES}/_helpers.tpl",
+        """scheme: {{ include "mlflow-trace-exporter.scheme" $root | upper }}""",
+        "scheme: HTTP",
+        f"{HELM} -k speak_tls",
+    ),
+    Breakage(
+        "chart: leave pods with the old configuration",
+        f"{TEMPLATES}/_pod.tpl",
+        """{{ include "mlflow-trace-exporter.config" $root | sha256sum }}""",
+        "none",
+        f"{HELM} -k replaces_the_pods",
     ),
 )
 

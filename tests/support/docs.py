@@ -14,6 +14,7 @@ DOCUMENTS = [
     PROJECT / "CONTRIBUTING.md",
     PROJECT / "SECURITY.md",
     PROJECT / "prometheus" / "runbook.md",
+    PROJECT / "deploy" / "helm" / "mlflow-trace-exporter" / "README.md",
 ]
 _FENCE = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 

@@ -25,6 +25,7 @@ from tests.unit.bundled.test_rules import ALERTS
 
 MAX_WORDS = 1_000
 PACKAGE = PROJECT / "exporter" / "mlflow_trace_exporter"
+CHART = PROJECT / "deploy" / "helm" / "mlflow-trace-exporter"
 
 
 def names(cell: str) -> list[str]:
@@ -85,42 +86,16 @@ def test_the_configuration_of_the_compose_file_is_valid() -> None:
     assert str(found.ledger.path) == "/var/lib/mlflow-trace-exporter/ledger.db"
 
 
-def test_what_is_shown_for_kubernetes_fits_together(tmp_path: Path) -> None:
-    (shown,) = re.findall(r"```yaml\n(apiVersion: v1\nkind: ConfigMap.*?)```", docs.text("install"), re.DOTALL)
-    objects = {each["kind"]: each for each in yaml.safe_load_all(shown)}
-    file = tmp_path / "exporter.yml"
-    file.write_text(objects["ConfigMap"]["data"]["exporter.yml"])
-    ledger = config.load(file).ledger.path
-    deployment = objects["Deployment"]["spec"]
-    pod = deployment["template"]["spec"]
-    (container,) = pod["containers"]
-    assert (deployment["replicas"], deployment["strategy"]) == (1, {"type": "Recreate"})
-    assert pod["securityContext"]["runAsNonRoot"]
-    assert container["securityContext"]["readOnlyRootFilesystem"]
-    mounts = {mount["mountPath"]: mount["name"] for mount in container["volumeMounts"]}
-    volumes = {volume["name"]: volume for volume in pod["volumes"]}
-    assert volumes[mounts[str(ledger.parent)]]["persistentVolumeClaim"]["claimName"] == "mlflow-trace-exporter"
-    assert set(mounts.values()) == set(volumes)
-    assert objects["PersistentVolumeClaim"]["metadata"]["name"] == "mlflow-trace-exporter"
-    (port,) = objects["Service"]["spec"]["ports"]
-    assert port["targetPort"] == container["ports"][0]["name"]
-    labels = deployment["template"]["metadata"]["labels"]
-    assert deployment["selector"]["matchLabels"] == labels == objects["Service"]["spec"]["selector"]
-    monitor = objects["ServiceMonitor"]["spec"]
-    assert monitor["selector"]["matchLabels"] == objects["Service"]["metadata"]["labels"]
-    assert (monitor["endpoints"][0]["port"], monitor["endpoints"][0]["honorLabels"]) == (port["name"], True)
-
-
 def test_the_image_has_the_user_that_volumes_belong_to() -> None:
     users = {
         *re.findall(r"--uid (\d+)", (PROJECT / "Dockerfile").read_text()),
         *re.findall(r'user: "(\d+)"\n    command: \[serve', (PROJECT / "docker-compose.yml").read_text()),
-        *re.findall(r"runAsUser: (\d+)", docs.text("install")),
+        *re.findall(r"(?:runAsUser|fsGroup): (\d+)", (CHART / "values.yaml").read_text()),
     }
     assert users == {"10500"}
 
 
-@pytest.mark.parametrize("file", docs.DOCUMENTS, ids=lambda file: file.stem)
+@pytest.mark.parametrize("file", docs.DOCUMENTS, ids=lambda file: str(file.relative_to(PROJECT)))
 def test_links_lead_somewhere(file: Path) -> None:
     for link in docs.links(file):
         if link.startswith("https://"):
@@ -179,7 +154,7 @@ def test_the_flags_of_serve() -> None:
 OF_OTHER_PROGRAMS = {
     *("--allowed-hosts", "--app-name", "--enable-workspaces", "--enable-feature", "--storage.tsdb.retention.time"),
     *("--max-block-duration", "--start", "--end", "--output-dir", "--url"),  # promtool
-    *("--profile", "--target", "--mlflow", "--python", "--server"),  # docker, tests.compatibility
+    *("--profile", "--target", "--values", "--mlflow", "--python", "--server"),  # docker, helm, tests.compatibility
 }
 
 
