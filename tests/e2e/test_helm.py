@@ -29,11 +29,6 @@ VALUES: dict[str, Any] = yaml.safe_load((CHART / "values.yaml").read_text())
 EXAMPLES = {file.name.removesuffix("-values.yaml"): file for file in sorted((CHART / "ci").iterdir())}
 VERSIONS = (f"{deploy.OLDEST_KUBERNETES}.0", "1.37.0")
 OF_THE_OPERATOR = ("ServiceMonitor", "PrometheusRule")
-NOT_YET = {"--shard", "ledger.url", "ledger.name"} - {
-    *(flag for parameter in cli.commands["serve"].params for flag in parameter.opts),
-    *config.keys(),
-}
-"""Flags and keys that the chart uses, and that the exporter does not have yet. To be removed when it has them."""
 LARGEST_CONFIG_MAP = LARGEST_RELEASE = 1024 * 1024
 
 Object = Mapping[str, Any]
@@ -184,9 +179,8 @@ def test_what_refers_to_each_other_fits_together(example: Objects) -> None:
 
 def test_the_exporter_accepts_its_configuration(example: Objects, tmp_path: Path) -> None:
     written = settings(example)
-    ledger = {key: value for key, value in written["ledger"].items() if f"ledger.{key}" not in NOT_YET}
     file = tmp_path / "exporter.yml"
-    file.write_text(yaml.safe_dump({**written, "ledger": ledger}))
+    file.write_text(yaml.safe_dump(written))
     loaded = config.load(file)
     for container in containers(example):
         mounts = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
@@ -197,9 +191,8 @@ def test_the_exporter_accepts_its_arguments(example: Objects) -> None:
     serve = cli.commands["serve"]
     for container in containers(example):
         name, *flags = container["args"]
-        known = [flag for flag in flags if flag.partition("=")[0] not in NOT_YET]
         assert name == "serve"
-        given = serve.make_context(name, list(known)).params
+        given = serve.make_context(name, list(flags)).params
         assert given["listen_address"] == f":{container['ports'][0]['containerPort']}"
         files = [Path(each.partition("=")[2]) for each in flags if ".file=" in each]
         mounts = [Path(mount["mountPath"]) for mount in container["volumeMounts"]]

@@ -12,7 +12,10 @@ from mlflow_trace_exporter.ledger.ledger import Ledger
 from mlflow_trace_exporter.ledger.opening import connect, open_ledger
 from mlflow_trace_exporter.ledger.place import Database, Place
 from mlflow_trace_exporter.ledger.postgresql import PostgresConnection, open_session
+from tests.support.histories import explore
+from tests.support.histories_in_postgresql import HistoryInPostgresql
 from tests.support.ledgers import totals_in
+from tests.support.postgresql import PostgreSQL, cut
 from tests.support.real import eventually
 from tests.support.rig import HOUR_MS
 from tests.support.simulated import SimulatedMlflow
@@ -42,13 +45,6 @@ __all__ = [
 @pytest.fixture
 def rig_place(database: Database) -> Place:
     return database
-
-
-def cut(database: Database) -> None:
-    """End all sessions that other processes have with the server, as a restart of it does."""
-    with open_session(database) as session:
-        query = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid != pg_backend_pid()"
-        session.execute(f"{query} AND datname = current_database() AND application_name = 'mlflow-trace-exporter'")
 
 
 class CutConnection(PostgresConnection):
@@ -200,3 +196,9 @@ def test_labels_that_no_index_can_hold(database: Database) -> None:
                 session.execute("INSERT INTO totals VALUES ('a', %s, '', 1, 0)", [long])
                 with pytest.raises(psycopg.errors.UniqueViolation):
                     session.execute("INSERT INTO totals VALUES ('a', %s, '', 1, 0)", [long])
+
+
+def test_invariants_hold_over_random_histories(postgresql: PostgreSQL) -> None:
+    HistoryInPostgresql.server = postgresql
+    explore(histories=5, steps=30, seed=0, machine=HistoryInPostgresql)
+    assert HistoryInPostgresql.steps

@@ -9,6 +9,8 @@ import pytest
 from mlflow_trace_exporter.demo.processes import Processes, free_port
 from tests.support.crashes import Crashes
 from tests.support.histories import History, explore
+from tests.support.histories_in_postgresql import HistoryInPostgresql
+from tests.support.postgresql import PostgreSQL
 from tests.support.real import Mlflow
 
 Say = Callable[[str], None]
@@ -32,6 +34,14 @@ def test_invariants_hold_over_many_random_histories(say: Say) -> None:
         explore(histories=100, steps=60)
         found = ", ".join(f"{count:,} {name}" for name, count in History.found.items())
         say(f"{time.monotonic() - began:.0f} s: {History.steps:,} steps; {found}; no invariant broken")
+
+
+def test_invariants_hold_over_many_random_histories_in_postgresql(postgresql: PostgreSQL, say: Say) -> None:
+    HistoryInPostgresql.server = postgresql
+    began = time.monotonic()
+    while HistoryInPostgresql.steps < STEPS // 10:
+        explore(histories=50, steps=60, machine=HistoryInPostgresql)
+        say(f"{time.monotonic() - began:.0f} s: {HistoryInPostgresql.steps:,} steps in PostgreSQL; no invariant broken")
 
 
 def test_fault_3_killed_many_times_under_traffic(tmp_path: Path, say: Say) -> None:

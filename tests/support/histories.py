@@ -246,12 +246,17 @@ class History(RuleBasedStateMachine):
 
     traces: Bundle[str] = Bundle("traces")
 
+    def new_place(self, directory: Path) -> Place:
+        """Where the ledger of a history is."""
+        return directory / "ledger.db"
+
     def __init__(self) -> None:
         super().__init__()
         self._directory = tempfile.TemporaryDirectory(dir=IN_MEMORY)
+        self.place = self.new_place(Path(self._directory.name))
         self.mlflow = SimulatedMlflow(page_size=3)
         self.mlflow.before_request = self._before_request
-        self.rig = WitnessedRig(self.mlflow, Path(self._directory.name) / "ledger.db")
+        self.rig = WitnessedRig(self.mlflow, self.place)
         self.down = False
         self.races: list[Callable[[], object]] = []
         self.stirred: set[int] = set()
@@ -432,7 +437,7 @@ class History(RuleBasedStateMachine):
             self.rig.restart()
         self.rig.reload(a_meter(objectives, caps), limits=limits, series=replace(SERIES, ttl_ms=ttl_ms))
 
-    @precondition(lambda self: not self.damaged)
+    @precondition(lambda self: not self.damaged and isinstance(self.place, Path))  # a database is not set aside
     @rule(damage=st.sampled_from(DAMAGE))
     def the_ledger_is_damaged(self, damage: str) -> None:
         self.damaged, self.rig.witness.crash_in = True, None
@@ -684,13 +689,13 @@ def _bucket(ms: int) -> int:
     return ms // BUCKET_MS * BUCKET_MS
 
 
-def explore(histories: int, steps: int, seed: int | None = None) -> None:
+def explore(histories: int, steps: int, seed: int | None = None, machine: type[History] = History) -> None:
     """Try so many random histories of at most so many steps; fails with the shortest one that breaks an invariant.
 
     The same modules and the same ``seed`` make the same histories; with None they are others each time.
     """
     run_state_machine_as_test(
-        History if seed is None else hypothesis.seed(seed)(History),
+        machine if seed is None else hypothesis.seed(seed)(machine),
         settings=settings(
             max_examples=histories,
             stateful_step_count=steps,

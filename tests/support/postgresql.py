@@ -9,6 +9,7 @@ import psycopg
 
 from mlflow_trace_exporter.demo.processes import Process, Processes
 from mlflow_trace_exporter.ledger.place import Database
+from mlflow_trace_exporter.ledger.postgresql import open_session
 from tests.support.real import eventually, tool
 
 USER = DATABASE = "mlflow"
@@ -73,3 +74,10 @@ class PostgreSQL:
 
     def _as_its_user(self, *command: str) -> list[str]:
         return [tool("runuser"), "-u", "postgres", "--", *command]
+
+
+def cut(database: Database) -> None:
+    """End all sessions that other processes have with the server, as a restart of it does."""
+    with open_session(database) as session:
+        query = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid != pg_backend_pid()"
+        session.execute(f"{query} AND datname = current_database() AND application_name = 'mlflow-trace-exporter'")
