@@ -41,6 +41,7 @@ class Breakage:
 
 
 ACTIVE = "tests/unit/counting/test_active.py"
+FAULTS_IN_POSTGRESQL = "tests/integration/test_faults_in_postgresql.py"
 FAULTS = "tests/unit/counting/test_faults.py"
 MANY = "tests/unit/bundled/test_many_applications.py"
 HORIZON = "tests/unit/domain/test_horizon.py"
@@ -2482,6 +2483,62 @@ BREAKAGES = (
         """{{ include "mlflow-trace-exporter.config" $root | sha256sum }}""",
         "none",
         f"{HELM} -k replaces_the_pods",
+    ),
+    Breakage(
+        "write in the epoch of another leader",
+        "ledger/postgresql.py",
+        "        if row is None:\n",
+        "        if row is None and False:\n",
+        f"{FAULTS_IN_POSTGRESQL} -k invariant_11",
+    ),
+    Breakage(
+        "expose for longer than a leader may",
+        "ledger/leadership.py",
+        "return self._expose_from_s <= now_s < self._answered_s + LEASE_S",
+        "return self._expose_from_s <= now_s",
+        f"{FAULTS_IN_POSTGRESQL} -k lease",
+    ),
+    Breakage(
+        "expose while the former leader still may",
+        "ledger/leadership.py",
+        "return 0 if is_ours or before.has_ended else boot_s() + LEASE_S",
+        "return 0",
+        f"{FAULTS_IN_POSTGRESQL} -k lease",
+    ),
+    Breakage(
+        "make the next leader wait after a clean end",
+        "ledger/leadership.py",
+        '"UPDATE leader SET has_ended = true WHERE epoch = %s"',
+        '"UPDATE leader SET has_ended = false WHERE epoch = %s"',
+        f"{FAULTS_IN_POSTGRESQL} -k lease",
+    ),
+    Breakage(
+        "go on with what is in memory after a commit that was cut",
+        "ledger/postgresql.py",
+        "        if session.closed:\n",
+        "        if False:\n",
+        f"{FAULTS_IN_POSTGRESQL} -k fault_35",
+    ),
+    Breakage(
+        "store a NUL as it is",
+        "ledger/postgresql.py",
+        '.replace("\\0", _ESCAPE + "0")',
+        "",
+        "tests/integration/test_ledger_in_postgresql.py -k unusual",
+    ),
+    Breakage(
+        "decrease when PostgreSQL has gone back",
+        "commands/service.py",
+        "totals=self._raised(snapshot.totals),",
+        "totals=snapshot.totals,",
+        "tests/integration/test_postgresql_away.py -k lags",
+    ),
+    Breakage(
+        "be ready while another one leads",
+        "web/routes.py",
+        "if status.stands_by is not None:",
+        "if False:",
+        "tests/integration/test_failover.py -k takes_over",
     ),
 )
 

@@ -21,6 +21,7 @@ from typing import Any
 
 import requests
 
+from mlflow_trace_exporter.ledger.place import Database
 from tests.benchmarks.figures import Figure, Setting, median, ratio_at_least, say
 from tests.benchmarks.machine import cpu_of_session_s, cpu_s, resident_mb
 from tests.benchmarks.store import DAY_MS, HOUR_MS, Store, month, server
@@ -112,12 +113,20 @@ def costs(found: list[Caught], number: int) -> Iterator[Figure]:
     yield Figure("catch-up, peak memory", max(each.peak_mb for each in found), "MB")
 
 
-def caught_up(store: Store, experiment: str, number: int, directory: Path, calls: int | None = None) -> Caught:
+def caught_up(
+    store: Store,
+    experiment: str,
+    number: int,
+    directory: Path,
+    calls: int | None = None,
+    place: Database | None = None,
+) -> Caught:
     """Start `serve` with an empty ledger, and wait until it shows all traces. ``calls``: how many calls of models their
-    spans have; None: spans are not read."""
+    spans have; None: spans are not read. ``place``: the ledger, if it is in PostgreSQL."""
     mlflow = {"tracking_uri": store.uri, "experiments": [experiment]}
     config = {"mlflow": mlflow, "poll": {"start": "earliest"}, "spans": {"enabled": calls is not None}}
-    exporter = Exporter(directory, config)
+    ledger = {"ledger": {"url": place.url, "name": place.name}} if place else {}
+    exporter = Exporter(directory, {**config, **ledger})
     with exporter.running():
         pid = exporter.process.pid
         before_s, mlflow_before_s = cpu_s(pid), cpu_of_session_s(store.pid)

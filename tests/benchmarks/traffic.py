@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from mlflow_trace_exporter.domain.admission import Caps
+from mlflow_trace_exporter.ledger.place import Place
 from mlflow_trace_exporter.tracking.experiments import Experiment
 from tests.support.builders import FAMILIES, LIMITS, METER, record
 from tests.support.rig import INTERVAL_MS, Rig
@@ -57,7 +58,7 @@ class Traffic:
     """A poller, and traces with so many label sets that they have about ``samples`` samples. After ``settle``, each
     poll counts as many traces as are added before it."""
 
-    def __init__(self, samples: int, directory: Path, experiments: int = 1) -> None:
+    def __init__(self, samples: int, directory: Path, experiments: int = 1, place: Place | None = None) -> None:
         self._label_sets = max(1, samples // SERIES // experiments * experiments)
         self._experiments = [CHATBOT, *(_experiment(number) for number in range(2, experiments + 1))]
         self._numbers = itertools.count()
@@ -65,7 +66,7 @@ class Traffic:
         self.mlflow = MeasuredMlflow()
         self.mlflow.selected = {each.experiment_id: each for each in self._experiments}
         meter = replace(METER, caps=Caps(values=1_000, series=2 * SERIES * self._label_sets))
-        self.rig = Rig(self.mlflow, directory / "ledger.db", origin_ms=self.mlflow.clock_ms, meter=meter)
+        self.rig = Rig(self.mlflow, place or directory / "ledger.db", origin_ms=self.mlflow.clock_ms, meter=meter)
         self.polls = 0
         self._add(self._label_sets)
         self.rig.settle()

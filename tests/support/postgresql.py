@@ -36,6 +36,8 @@ class PostgreSQL:
     host: str
     port: int
     within: Callable[..., Sequence[str]] = _anywhere
+    syncs: bool = False
+    """Whether it waits for the disk, which no test needs: the machine survives each of them."""
 
     @property
     def store(self) -> str:
@@ -54,8 +56,7 @@ class PostgreSQL:
     def run(self, processes: Processes) -> Process:
         """Start it with what it has."""
         where = ["-D", str(self.data), "-k", str(self.data), "-h", "127.0.0.1", "-p", str(self.port)]
-        # the machine survives each test, so that nothing has to be on its disk
-        server = [program("postgres"), *where, "-c", "fsync=off"]
+        server = [program("postgres"), *where, "-c", f"fsync={'on' if self.syncs else 'off'}"]
         return processes.start_program("postgres", self.within(*self._as_its_user(*server)), {})
 
     def stop(self, mode: str = "fast") -> None:
