@@ -65,7 +65,7 @@ def test_a_counter_goes_on_when_another_exporter_takes_over(tmp_path: Path) -> N
             return {(each["instance"], each.get("pod", ""), each["shard"]) for each in found}
 
         of_traces = '{__name__=~"mlflow_(traces|trace_errors)_total|mlflow_objective_info"}'
-        eventually(lambda: prometheus.value("sum(mlflow_trace_exporter_leader)") == 1, "both are scraped")
+        eventually(lambda: prometheus.value("count(mlflow_trace_exporter_leader)") == 2, "both are scraped")
         assert series(of_traces) == {("leader", "", "2")}
         assert series("mlflow_trace_exporter_leader") == {(a, "some", "2"), (b, "some", "2")}
         assert series("mlflow_up") == {(a, "some", "2")}
