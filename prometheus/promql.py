@@ -231,12 +231,14 @@ class Shares:
   {self.own}
   - {self.of_others}
 )
-/ sqrt(
-  (1 / {self.count} + 1 / {self.count_of_others})
-  * {self.whole.on} group_left () (
-    {self.of_all}
-    * (1 - {self.of_all})
-  )
+/ (
+  sqrt(
+    (1 / {self.count} + 1 / {self.count_of_others})
+    * {self.whole.on} group_left () (
+      {self.of_all}
+      * (1 - {self.of_all})
+    )
+  ) > 0
 )"""
 
 

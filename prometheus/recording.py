@@ -159,7 +159,7 @@ def _durations(window: str) -> Iterator[Record]:
         for quantile in quantiles:
             yield Record(
                 record=level.series(DURATION, f"quantile_increase{window}"),
-                expr=f"histogram_quantile({quantile}, {level.with_label('le').increase(BUCKETS, window)})",
+                expr=f"histogram_quantile({quantile}, {level.with_label('le').increase(BUCKETS, window)}) >= 0",
                 labels={"quantile": quantile},
             )
 
@@ -249,7 +249,7 @@ they change slowly.""",
             (
                 *commented(
                     """Quantiles of the duration in seconds. A quantile beyond the last bucket is reported as the
-highest bound.""",
+highest bound. Without traces there is none: NaN, which it would be, is not stored by every long-term storage.""",
                     _durations("1h"),
                 ),
             ),

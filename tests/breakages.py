@@ -1262,7 +1262,8 @@ BREAKAGES = (
     Breakage(
         "take exactly the allowed share of bad ratings for more, as 1 - 0.9 is less than 0.1",
         ON_QUALITY,
-        "round(1 - min by (job, experiment, environment, assessment) (mlflow_objective_assessment_ratio), 0.000001)",
+        "round(1000000 * (1 - min by (job, experiment, environment, assessment) (mlflow_objective_assessment_ratio)))"
+        " / 1000000",
         "1 - min by (job, experiment, environment, assessment) (mlflow_objective_assessment_ratio)",
         f"{RULES} -k 'do_what and quality'",
     ),
