@@ -187,7 +187,7 @@ FILE = CaseFile(
             [
                 FIRST.exporter(SAMPLES),
                 FIRST.objective("production", SAMPLES, "chatbot", "support", error_ratio=0.05, min_traces=20),
-                FIRST.version("production", "1", "chatbot", traces="0+100x240", errors="0x60 0+100x60 6000x120"),
+                FIRST.version("production", "1", "chatbot", traces="0+100x240", errors="0x60 0+100x80 8000x100"),
                 SECOND.exporter(SAMPLES, mlflow_up="1x120 0x120", last_poll="0+60x120 7200x120"),
                 SECOND.objective("production", SAMPLES, "search", "discovery", error_ratio=0.05, min_traces=20),
                 SECOND.version(
