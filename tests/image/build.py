@@ -110,15 +110,20 @@ def _base() -> Path:
     archive, files = KEPT / "base.tar", KEPT / "files"
     if not archive.exists():
         KEPT.mkdir(exist_ok=True)
-        shutil.rmtree(files, ignore_errors=True)
+        _remove(files)  # what is left if it was interrupted
         what = ("--variant=minbase", f"--include={','.join(PACKAGES)}", "bookworm", str(files))
         subprocess.run([tool("debootstrap"), *what], check=True)
         unneeded = ("--exclude=./var/cache/apt/*", "--exclude=./var/lib/apt/lists/*", "--exclude=./dev/*")
         unfinished = archive.with_suffix(".unfinished")
         subprocess.run(["tar", "--create", f"--file={unfinished}", *unneeded, f"--directory={files}", "."], check=True)
         unfinished.rename(archive)
-        shutil.rmtree(files)
+        _remove(files)
     return archive
+
+
+def _remove(folder: Path) -> None:
+    """Remove a folder, but not what is mounted in it."""
+    subprocess.run(["rm", "--recursive", "--force", "--one-file-system", folder], check=True)
 
 
 def _revision() -> str:

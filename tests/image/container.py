@@ -3,6 +3,7 @@
 import ctypes
 import os
 import shutil
+import signal
 import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -47,8 +48,17 @@ class Container:
     @property
     def pid(self) -> int:
         """That of its first process, which is the child of unshare."""
+        return self._children()[0]
+
+    def kill(self) -> None:
+        """End all that still runs in it: the first process takes the others with it, and unshare ends after that."""
+        for pid in self._children() if self.popen.poll() is None else ():
+            os.kill(pid, signal.SIGKILL)
+        self.popen.wait()
+
+    def _children(self) -> list[int]:
         pid = self.popen.pid
-        return int(Path(f"/proc/{pid}/task/{pid}/children").read_text().split()[0])
+        return [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
     def run(self, *command: str) -> int:
         """Run a command beside what runs in it; returns its exit code."""
@@ -64,14 +74,14 @@ def running(image: Image, user: str, command: Sequence[str], **environment: str)
         within = image.root / folder.lstrip("/")
         shutil.copystat(within, volume)  # a new volume has the owner and the permissions of the folder in the image
         os.chown(volume, within.stat().st_uid, within.stat().st_gid)
-        unshare = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--", "sh", "-c", MOUNTED, "sh"]
+        unshare = ["unshare", "--mount", "--pid", "--fork", "--", "sh", "-c", MOUNTED, "sh"]
         inside = _inside(image, user, command, **environment)
         popen = subprocess.Popen([*unshare, str(image.root), volume, folder, *inside], text=True)
+        container = Container(image, user, popen)
         try:
-            yield Container(image, user, popen)
+            yield container
         finally:
-            popen.kill()
-            popen.wait()
+            container.kill()
 
 
 def run(image: Image, user: str, *command: str) -> int:

@@ -113,6 +113,7 @@ def test_any_user_of_group_0_can_run_it(image: Image, mlflow: Mlflow) -> None:
     with serving(image, "1000650000:0", mlflow) as running:
         assert running.run(*health_check(image)) == 0
         assert f'version="{__version__}"' in metrics(image)
+    assert metrics(image) == "", "it has ended"
 
 
 def test_a_volume_belongs_to_its_user_and_group_0(image: Image, user: str) -> None:
