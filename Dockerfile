@@ -35,10 +35,15 @@ FROM base AS demo
 LABEL org.opencontainers.image.title="mlflow-trace-exporter-demo" \
       org.opencontainers.image.description="MLflow, and a chatbot with a stand-in for its LLM, to try mlflow-trace-exporter"
 COPY --from=demo-packages /opt/venv /opt/venv
+ARG REVISION CREATED
+LABEL org.opencontainers.image.revision="$REVISION" org.opencontainers.image.created="$CREATED"
 USER exporter
 
 FROM base AS exporter
 COPY --from=exporter-packages /opt/venv /opt/venv
+# Only a release sets them. They come after what takes long, because a changed argument ends the use of the build cache.
+ARG REVISION CREATED
+LABEL org.opencontainers.image.revision="$REVISION" org.opencontainers.image.created="$CREATED"
 USER exporter
 VOLUME /var/lib/mlflow-trace-exporter
 EXPOSE 10500

@@ -3,6 +3,7 @@
 #   make test    ruff, mypy --strict and all tests                                  make test ARGS="-k ledger"
 #   make soak    the invariants over 100,000 random steps, and 200 kills (kill -9)   (a quarter of an hour)
 #   make breakages  remove each protection and check that its test fails          make breakages ARGS="audit"
+#   make image   build the image and run it, without a container engine; needs root, buildah and debootstrap (CONTRIBUTING.md)
 #   make bench   benchmarks, compared with baselines (half an hour); needs Linux    make bench ARGS="catch-up --json FILE"
 #   make pictures   retake the pictures in the documentation; needs Chromium
 #   make lock    update requirements.lock, and from it requirements-run.lock (what the exporter needs in its image) and
@@ -13,7 +14,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 ARGS ?=
 
-.PHONY: demo test lint pytest soak breakages bench pictures lock clean
+.PHONY: demo test lint pytest soak breakages image bench pictures lock clean
 
 demo: $(STAMP)
 	@$(BIN)/mlflow-trace-exporter demo $(ARGS)
@@ -34,6 +35,9 @@ soak: $(STAMP)
 
 breakages: $(STAMP)
 	$(BIN)/python -m tests.breakages $(ARGS)
+
+image: $(STAMP)
+	$(BIN)/pytest tests/image --timeout=0 $(ARGS)
 
 bench: $(STAMP)
 	$(BIN)/python -m tests.benchmarks $(ARGS)

@@ -60,8 +60,9 @@ def bad_ratio(window: str) -> str:
 def _objective() -> Iterator[Record]:
     yield Record(
         record=ALLOWED,
-        expr=f"round(1 - min by ({ASSESSMENT.by}) (mlflow_objective_assessment_ratio), 0.000001)",
-        comment="""The share of ratings that may be bad. It is rounded because 1 - 0.9 is less than 0.1.""",
+        expr=f"round(1000000 * (1 - min by ({ASSESSMENT.by}) (mlflow_objective_assessment_ratio))) / 1000000",
+        comment="""The share of ratings that may be bad. It is rounded because 1 - 0.9 is less than 0.1. In
+VictoriaMetrics, round() with a second argument can be less than that, too.""",
     )
     for burn in BURNS:
         yield Record(record=BURN, expr=burned(burn, ALLOWED), labels={"burn_rate": burn.rate})

@@ -1,7 +1,7 @@
 """Alerts on the exporter itself."""
 
 from prometheus import templates
-from prometheus.promql import Level
+from prometheus.promql import JOB, SHARD, Level
 from prometheus.rule import Alert, File, Group, Severity
 from prometheus.templates import MOMENT, WHOLE, asked, each, label, own, value
 
@@ -10,7 +10,7 @@ mlflow-trace-exporter. None is critical, because no trace is lost while the expo
 MlflowTracesStale inhibits alerts that lack fresh data."""
 
 INSTANCE = Level(("instance",))
-JOB = Level(())
+EXPORTER = INSTANCE.with_label("shard")
 
 UP = 'up{job=~".*mlflow-trace-exporter.*"}'
 INTERVAL = "mlflow_trace_exporter_poll_interval_seconds"
@@ -22,18 +22,26 @@ POLL_ERRORS = "mlflow_trace_exporter_poll_errors_total"
 CLOCK_DIFFERENCE = "mlflow_trace_exporter_clock_difference_seconds"
 RESETS = "mlflow_trace_exporter_ledger_resets_total"
 RELOADED = "mlflow_trace_exporter_config_last_reload_success_timestamp_seconds"
+LEADER = "mlflow_trace_exporter_leader"
 CREATED = "mlflow_experiment_created_timestamp_seconds"
 
 PATIENCE = f"120 + 3 * {INTERVAL}"
 """Seconds after the last successful poll until data is no longer fresh."""
 
+FRESH = f"""\
+time() - {LAST_POLL}
+  < {PATIENCE}
+  unless {CATCHING_UP} == 1"""
+"""An exporter that has fresh data."""
+
 CLOCKS_DIFFER_S = 300
 """The difference from which on a clock is wrong."""
 
-IT = label("instance")
+OF_SHARD = "{{ with $labels.shard }} (shard {{ . }}){{ end }}"
+IT = f"{label('instance')}{OF_SHARD}"
 
 NO_TARGET = (
-    f"{{{{ if $labels.job }}}}no longer has a target of job {label('job')}"
+    f"{{{{ if $labels.job }}}}no longer has a target of job {label('job')}{OF_SHARD}"
     "{{ else }}has no target whose job contains mlflow-trace-exporter{{ end }}"
 )
 
@@ -92,41 +100,49 @@ def _alert(  # noqa: PLR0913 - one argument for each key of the rule
 
 
 def _sum(counter: str, window: str) -> str:
-    return f"{INSTANCE.sum(f'increase({counter}[{window}])')}"
+    return f"{EXPORTER.sum(f'increase({counter}[{window}])')}"
 
 
 RULES = (
     _alert(
         "MlflowTracesStale",
         f"""\
-group by (job) (max_over_time({UP}[1d]))
-unless on (job) (
-  time() - {LAST_POLL}
-  < {PATIENCE}
-  unless {CATCHING_UP} == 1
+group by ({SHARD.by}) (max_over_time({UP}[1d]))
+unless {SHARD.on} (
+  {FRESH}
+)
+or
+group by ({JOB.by}) (max_over_time({UP}[1d]))
+unless {JOB.on} (
+  {FRESH}
 )
 or absent_over_time({UP}[1d])""",
         "No exporter has fresh data.",
-        "Alerts that need fresh data about traces are inhibited{{ with $labels.job }} for job {{ . }}{{ end }}.",
+        "Alerts that need fresh data about traces are inhibited{{ with $labels.job }} for job {{ . }}{{ end }}"
+        f"{OF_SHARD}.",
         keep="5m",
         severity="none",
         comment="""Not for people: while it fires, Alertmanager inhibits all alerts with `data: traces`. A job has
 fresh data if at least one of its exporters has polled MLflow successfully of late and is not catching up. While
 an exporter catches up, old traces would appear as current ones until they leave the shortest window. The other
-exporter of a pair may be down.""",
+exporter of a pair may be down.
+
+Each shard has an alert of its own, which inhibits those on the applications that it counts. The alert without a shard
+fires if no shard has fresh data. It inhibits those that are about several applications.""",
     ),
     _alert(
         "MlflowTraceExporterDown",
         f"""\
 {UP} == 0
 or
-group by (job) (max_over_time({UP}[1d]))
-unless on (job) {UP}
+group by ({SHARD.by}) (max_over_time({UP}[1d]))
+unless {SHARD.on} {UP}
 or
 absent_over_time({UP}[1d])""",
         "The exporter cannot be scraped.",
         f"""\
-{{{{ if $labels.instance }}}}Prometheus cannot scrape {IT} of job {label("job")}.{{{{ else }}}}Prometheus
+{{{{ if $labels.instance }}}}Prometheus cannot scrape {label("instance")} of job {label("job")}{OF_SHARD}.\
+{{{{ else }}}}Prometheus
 {NO_TARGET}.{{{{ end }}}}
 No traces are lost: they are counted when the exporter runs again.""",
         hold="5m",
@@ -141,6 +157,17 @@ minutes:{REASONS}.
 No traces are lost as long as MLflow keeps them: they are counted when it responds again.""",
         hold="5m",
         keep="5m",
+    ),
+    _alert(
+        "MlflowTraceExporterNoLeader",
+        f"max by ({SHARD.by}) ({LEADER}) == 0",
+        "No exporter is the leader, so no traces are counted.",
+        f"""\
+All exporters of job {label("job")}{OF_SHARD} that Prometheus can scrape have been waiting to become the leader for
+two minutes. No traces are lost: they are counted when one of them is the leader.""",
+        hold="2m",
+        comment="""Exporters that share a ledger elect one of them, and the others wait. An exporter whose ledger is a
+file has no such metric, or is always the leader.""",
     ),
     _alert(
         "MlflowTraceExporterPollsFailing",
@@ -205,8 +232,8 @@ than poll.audit_horizon after their start.""",
     _alert(
         "MlflowTraceExporterSeveralServers",
         f"""\
-max without (instance, pod) ({CREATED})
-!= min without (instance, pod) ({CREATED})""",
+max without (instance, pod, shard) ({CREATED})
+!= min without (instance, pod, shard) ({CREATED})""",
         "Exporters of one job read different MLflow servers.",
         f"""\
 Job {label("job")} has exporters of different MLflow servers, each with an experiment named {label("experiment")}:{
@@ -216,10 +243,11 @@ Job {label("job")} has exporters of different MLflow servers, each with an exper
                 "the one of {{ $each.Labels.instance }} was created at {{ $each.Value | humanizeTimestamp }}",
                 sort=' | sortByLabel "instance"',
             )
-        }. Rules and dashboards use the higher of their numbers, not the sum.""",
+        }. Rules and dashboards cannot tell their traces apart.""",
         hold="15m",
         comment="""The exporters of a job are treated as a pair that counts the same traces, and the higher number
-counts. MLflow stores when an experiment was created, so this time is the same for a pair.""",
+counts, or as shards of one server, and the sum counts.
+MLflow stores when an experiment was created, so this time is the same for a pair.""",
     ),
     _alert(
         "MlflowTraceExporterLateTraces",

@@ -80,6 +80,10 @@ OBJECTIVE = APPLICATION
 """The level of objectives, and of alerts on traces. An application is an MLflow experiment."""
 
 JOB = Level(())
+SHARD = Level(("shard",))
+"""The level of exporters. With several shards, the scrape configuration sets the label. All series of an application
+are on one shard at a time. Replicas of a shard differ in `instance` and `pod`."""
+
 PROVIDER = Level(("provider",))
 MODEL = Level(("provider", "model"))
 APPLICATION_MODEL = Level(("experiment", "environment", "provider", "model"))
@@ -123,7 +127,8 @@ FIRST_CHUNK_LIMIT = OBJECTIVE.series("mlflow_objective_first_chunk_seconds", "ma
 COST_LIMIT = OBJECTIVE.series("mlflow_objective_cost_usd_per_day", "max")
 MIN_TRACES = OBJECTIVE.series("mlflow_objective_min_traces", "max")
 TEAM = OBJECTIVE.series("mlflow_objective_info", "max")
-"""Always 1. The label `team` is the team of the application, and is missing if it has none."""
+"""Always 1. The label `team` is the team of the application, and is missing if it has none. The label `shard` is the
+shard that counts it, and is missing if there is only one exporter."""
 
 
 def allowed(kind: Kind) -> str:
@@ -176,7 +181,12 @@ def too_many(kind: Kind, limit: str, *windows: str) -> str:
 
 def or_frozen(expr: str, itself: str, level: Level = OBJECTIVE) -> str:
     """The expression, which stays true while there is no fresh data."""
-    return f"{expr}\nor {level.on}\n{itself} and on (job) {STALE}"
+    return f"{expr}\nor {level.on}\n{itself} and {of_its_shard(STALE)}"
+
+
+def of_its_shard(series: str) -> str:
+    """For `and` after an expression about applications: the shard that counts the application has this series."""
+    return f"{OBJECTIVE.on} ({TEAM} and {SHARD.on} {series})"
 
 
 def only_one(level: Level, expr: str) -> str:
@@ -185,10 +195,10 @@ def only_one(level: Level, expr: str) -> str:
 
 
 def with_team(expr: str) -> str:
-    """The expression, with the team of its application. A second team must not make the expression fail: it is there
-    for some minutes after a restart of Prometheus during which the team has changed."""
+    """The expression, with the team of its application and the shard that counts it. A second team must not make the
+    expression fail: it is there for some minutes after a restart of Prometheus during which the team has changed."""
     alone = f"(\n{indented(expr)}\n)" if "\n" in expr else f"({expr})"
-    return f"{alone}\n* {OBJECTIVE.on} group_left (team)\n{only_one(OBJECTIVE, TEAM)}"
+    return f"{alone}\n* {OBJECTIVE.on} group_left (team, shard)\n{only_one(OBJECTIVE, TEAM)}"
 
 
 def of_others(series: str, whole: Level = APPLICATION) -> str:
@@ -221,12 +231,14 @@ class Shares:
   {self.own}
   - {self.of_others}
 )
-/ sqrt(
-  (1 / {self.count} + 1 / {self.count_of_others})
-  * {self.whole.on} group_left () (
-    {self.of_all}
-    * (1 - {self.of_all})
-  )
+/ (
+  sqrt(
+    (1 / {self.count} + 1 / {self.count_of_others})
+    * {self.whole.on} group_left () (
+      {self.of_all}
+      * (1 - {self.of_all})
+    )
+  ) > 0
 )"""
 
 

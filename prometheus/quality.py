@@ -17,6 +17,7 @@ from prometheus.promql import (
     WARNINGS,
     Burn,
     Level,
+    of_its_shard,
     or_frozen,
     with_team,
 )
@@ -200,7 +201,7 @@ job that runs once a day can be an hour late. traces_url lists the latest traces
 unless {SCORER.on} {_GIVEN} > 0
 and {OBJECTIVE.on} {_TRACES} > 0
 and {OBJECTIVE.on} {_TRACES} >= 0.5 * ({_TRACES} offset 1d)
-and on (job) mlflow_up"""),
+and {of_its_shard("mlflow_up")}"""),
     hold="1h",
     severity="warning",
     traces=True,

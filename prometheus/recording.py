@@ -14,6 +14,7 @@ from prometheus.promql import (
     IN_PROGRESS,
     KINDS,
     OBJECTIVE,
+    SHARD,
     STALE,
     SUMMED,
     TEAM,
@@ -37,7 +38,8 @@ HEAD = """Recorded series for dashboards and alerts. Names are level:metric:oper
 `job`. An application is an experiment; objectives and alerts are at the level experiment_environment.
 
 If two exporters count the same traces (a high-availability pair), the higher rate counts, never the sum. This is
-why expressions have `max without (instance, pod)`. Two MLflow servers therefore need two jobs.
+why expressions have `max without (instance, pod)`. Two MLflow servers therefore need two jobs. Shards, which each count
+some of the applications, are added up.
 
 A ratio is the ratio of two sums, never a mean of ratios. Without traces there is no ratio."""
 
@@ -47,7 +49,8 @@ QUANTILES = {VERSION: ("0.95",), **dict.fromkeys(SUMMED, ("0.5", "0.95", "0.99")
 
 
 _INFO = "mlflow_objective_info"
-_TEAM_LABELS = OBJECTIVE.with_label("team")
+_TEAM_LABELS = OBJECTIVE.with_label("team").with_label("shard")
+_SHARD_LABELS = OBJECTIVE.with_label("shard")
 
 KNOWN = (
     OBJECTIVE.increase(TRACES, "3d"),
@@ -63,8 +66,8 @@ def _team() -> Record:
     candidates = (
         f'{TEAM}{{team!=""}} and {_TEAM_LABELS.on} {_INFO}',
         f'group by ({_TEAM_LABELS.by}) ({_INFO}{{team!=""}})',
-        f"group by ({OBJECTIVE.by}) ({_INFO})",
-        f"{TEAM} and on (job) {STALE}",
+        f"group by ({_SHARD_LABELS.by}) ({_INFO})",
+        f"{TEAM} and {SHARD.on} {STALE}",
         f"{TEAM} and {OBJECTIVE.on} {known}",
         f"group by ({OBJECTIVE.by}) {known}",
     )
@@ -72,7 +75,8 @@ def _team() -> Record:
     return Record(
         record=TEAM,
         expr=only_one(OBJECTIVE, f"(\n{indented(preferred)}\n)"),
-        comment="""The team of each application: always exactly one series for each, because alerts are joined with it.
+        comment="""The team of each application, and its shard if the exporters have that label: always exactly one
+series for each application, because alerts are joined with it.
 If a pair of exporters disagrees about the team, the recorded one stays until neither of them names it. It also stays
 for three days after an application has vanished. An exporter that does not expose mlflow_objective_info yet has
 applications without a team.""",
@@ -155,7 +159,7 @@ def _durations(window: str) -> Iterator[Record]:
         for quantile in quantiles:
             yield Record(
                 record=level.series(DURATION, f"quantile_increase{window}"),
-                expr=f"histogram_quantile({quantile}, {level.with_label('le').increase(BUCKETS, window)})",
+                expr=f"histogram_quantile({quantile}, {level.with_label('le').increase(BUCKETS, window)}) >= 0",
                 labels={"quantile": quantile},
             )
 
@@ -245,7 +249,7 @@ they change slowly.""",
             (
                 *commented(
                     """Quantiles of the duration in seconds. A quantile beyond the last bucket is reported as the
-highest bound.""",
+highest bound. Without traces there is none: NaN, which it would be, is not stored by every long-term storage.""",
                     _durations("1h"),
                 ),
             ),

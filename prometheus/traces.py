@@ -11,6 +11,7 @@ from prometheus.promql import (
     OBJECTIVE,
     TRACES,
     TRACES_WITHOUT_TOKENS,
+    of_its_shard,
     with_team,
 )
 from prometheus.rule import Alert, Group
@@ -74,7 +75,7 @@ Neither a Saturday nor a Monday then raises an alarm. traces_url lists the lates
   unless {OBJECTIVE.on} {_ALL["30m"]} offset 1w < 20
 )
 unless {OBJECTIVE.on} {_ALL["30m"]} > 0
-and on (job) mlflow_up"""),
+and {of_its_shard("mlflow_up")}"""),
     hold="10m",
     severity="warning",
     traces=True,

@@ -67,7 +67,7 @@ error of the pooled ratio.""",
 histogram_quantile(
   0.95,
 {indented(of_others(buckets, per_bucket))}
-)""",
+) >= 0""",
         labels={"quantile": "0.95"},
     )
     yield Record(record=_WITH_TOKENS_OF_OTHERS, expr=of_others(_WITH_TOKENS))

@@ -1161,9 +1161,43 @@ BREAKAGES = (
     Breakage(
         "resolve a page in the dark",
         ON_TRACES,
-        'experiment_environment:mlflow_trace_errors:burning5m and on (job) ALERTS{alertname="MlflowTracesStale"}',
+        "experiment_environment:mlflow_trace_errors:burning5m and on (job, experiment, environment)"
+        " (experiment_environment:mlflow_objective_info:max and on (job, shard)"
+        ' ALERTS{alertname="MlflowTracesStale"})',
         "experiment_environment:mlflow_trace_errors:burning5m and on (job) (mlflow_up == 2)",
         f"{RULES} -k 'do_what and errors'",
+    ),
+    Breakage(
+        "freeze the pages of all shards while one is in the dark",
+        ON_TRACES,
+        "experiment_environment:mlflow_trace_errors:burning5m and on (job, experiment, environment)"
+        " (experiment_environment:mlflow_objective_info:max and on (job, shard)"
+        ' ALERTS{alertname="MlflowTracesStale"})',
+        'experiment_environment:mlflow_trace_errors:burning5m and on (job) ALERTS{alertname="MlflowTracesStale"}',
+        f"{RULES} -k 'do_what and shards'",
+    ),
+    Breakage(
+        "hide a stale shard behind the others",
+        ON_EXPORTER,
+        '          group by (job, shard) (max_over_time(up{job=~".*mlflow-trace-exporter.*"}[1d]))\n'
+        "          unless on (job, shard) (\n",
+        '          group by (job, shard) (max_over_time(up{job=~".*mlflow-trace-exporter.*"}[1d]))\n'
+        "          unless on (job) (\n",
+        f"{RULES} -k 'do_what and shards'",
+    ),
+    Breakage(
+        "hide a shard without a target behind the others",
+        ON_EXPORTER,
+        "unless on (job, shard) up{",
+        "unless on (job) up{",
+        f"{RULES} -k 'do_what and shards'",
+    ),
+    Breakage(
+        "hide a shard without a leader behind the others",
+        ON_EXPORTER,
+        "max by (job, shard) (mlflow_trace_exporter_leader) == 0",
+        "max by (job) (mlflow_trace_exporter_leader) == 0",
+        f"{RULES} -k 'do_what and shards'",
     ),
     Breakage(
         "silence the applications of an exporter that does not expose teams",
@@ -1183,10 +1217,10 @@ BREAKAGES = (
         "silence an application of which two teams are recorded",
         ON_TRACES,
         "(experiment_environment:mlflow_trace_errors:burning5m)\n"
-        "          * on (job, experiment, environment) group_left (team)\n"
+        "          * on (job, experiment, environment) group_left (team, shard)\n"
         "          topk by (job, experiment, environment) (1, experiment_environment:mlflow_objective_info:max)",
         "experiment_environment:mlflow_trace_errors:burning5m\n"
-        "          * on (job, experiment, environment) group_left (team)\n"
+        "          * on (job, experiment, environment) group_left (team, shard)\n"
         "          experiment_environment:mlflow_objective_info:max",
         f"{RULES} -k 'do_what and applications'",
     ),
@@ -1231,7 +1265,8 @@ BREAKAGES = (
     Breakage(
         "take exactly the allowed share of bad ratings for more, as 1 - 0.9 is less than 0.1",
         ON_QUALITY,
-        "round(1 - min by (job, experiment, environment, assessment) (mlflow_objective_assessment_ratio), 0.000001)",
+        "round(1000000 * (1 - min by (job, experiment, environment, assessment) (mlflow_objective_assessment_ratio)))"
+        " / 1000000",
         "1 - min by (job, experiment, environment, assessment) (mlflow_objective_assessment_ratio)",
         f"{RULES} -k 'do_what and quality'",
     ),
@@ -1301,8 +1336,8 @@ BREAKAGES = (
     Breakage(
         "take two MLflow servers for a pair",
         ON_EXPORTER,
-        "!= min without (instance, pod) (mlflow_experiment",
-        "!= min without (pod) (mlflow_experiment",
+        "!= min without (instance, pod, shard) (mlflow_experiment",
+        "!= min without (pod, shard) (mlflow_experiment",
         f"{RULES} -k 'do_what and several'",
     ),
     Breakage(

@@ -64,6 +64,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 ON_ONE_WORKER = (
     "tests/e2e/test_backfill.py",
     "tests/e2e/test_dashboards.py",
+    "tests/e2e/test_remote_write.py",
     "tests/integration/test_cookbook.py",
     "tests/integration/test_postgresql.py",
     "tests/integration/test_spans.py",

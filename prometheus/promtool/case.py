@@ -34,6 +34,7 @@ _METRICS = {
     "series": (f"{_EXPORTER}_series", ""),
     "series_limit": (f"{_EXPORTER}_series_limit", ""),
     "ledger_resets": (f"{_EXPORTER}_ledger_resets_total", ""),
+    "leader": (f"{_EXPORTER}_leader", ""),
     "reload_successful": (f"{_EXPORTER}_config_last_reload_successful", ""),
     "reloaded": (f"{_EXPORTER}_config_last_reload_success_timestamp_seconds", ""),
     "clock_difference": (f"{_EXPORTER}_clock_difference_seconds", ""),

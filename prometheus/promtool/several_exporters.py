@@ -57,8 +57,8 @@ FILE = CaseFile(
                         description=(
                             "Job mlflow-trace-exporter has exporters of different MLflow servers, each with an "
                             "experiment named chatbot: the one of a was created at 2023-11-14 22:13:20 +0000 UTC; the "
-                            "one of b was created at 2023-11-14 22:14:20 +0000 UTC. Rules and dashboards use the "
-                            "higher of their numbers, not the sum."
+                            "one of b was created at 2023-11-14 22:14:20 +0000 UTC. Rules and dashboards "
+                            "cannot tell their traces apart."
                         ),
                         dashboard="mlflow-exporter?var-job=mlflow-trace-exporter",
                     ),

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -10,6 +11,7 @@ from time import time
 from typing import Any
 
 import pytest
+import yaml
 from click.testing import CliRunner
 from mlflow.entities import AssessmentError
 
@@ -81,6 +83,13 @@ def assess(mlflow: Mlflow, old: Sequence[str], new: Sequence[str]) -> None:
     mlflow.assess(old[0], "correctness", None, "LLM_JUDGE", error=AssessmentError("RATE_LIMIT", "slow down"))
 
 
+def log_known(mlflow: Mlflow, experiment: str) -> None:
+    """The known traces, with what is in some of them and what is said of some."""
+    ids = mlflow.log(experiment, *known())
+    put_spans_into(mlflow, experiment, ids[-5:])
+    assess(mlflow, ids[:2], ids[-10:-5])
+
+
 def of_another_application() -> list[Trace]:
     """Its newest version is neither the last of the alphabet nor known. In production, all of its traces fail."""
     red = {"app_version": "1.9", "tenant": "red"}
@@ -142,9 +151,10 @@ def _as_text(series: Mapping[str, Any]) -> str:
     return f"{{{labels}}} {value} {at_s * 1000}"
 
 
-@pytest.fixture(scope="module")
-def asked(mlflow: Mlflow, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Asked]:
-    directory = tmp_path_factory.mktemp("dashboards")
+@contextmanager
+def scraping(mlflow: Mlflow, directory: Path, **more: Any) -> Iterator[tuple[str, str, str]]:
+    """The address of a Prometheus that has scraped the known traces for half a minute, and the names of the two
+    applications. ``more`` goes into its configuration, which is in the folder ``stack``."""
     experiment, other = mlflow.experiment(), mlflow.experiment()
     settings = {
         "mlflow": {"tracking_uri": mlflow.uri, "experiments": [experiment, other]},
@@ -171,21 +181,27 @@ def asked(mlflow: Mlflow, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     exporter = Exporter(directory, settings)
     stack = Stack(int(exporter.url.rpartition(":")[2]), free_port(), free_port(), free_port(), scrape_s=1, shorter=60)
     stack.write(directory / "stack")
+    prometheus = directory / "stack" / "prometheus.yml"
+    prometheus.write_text(yaml.safe_dump({**yaml.safe_load(prometheus.read_text()), **more}))
     with exporter.running(), Processes(directory) as processes:
         command = stack.prometheus_command(tool("prometheus"), directory / "stack")
         processes.start_program("prometheus", command, {})
         processes.wait_until_ready(f"{stack.prometheus}/-/ready", lambda: False)
         query = PrometheusApi(stack.prometheus).query
         eventually(lambda: query("mlflow_up == 1"), "it scrapes")
-        ids = mlflow.log(experiment, *known())
-        put_spans_into(mlflow, experiment, ids[-5:])
-        assess(mlflow, ids[:2], ids[-10:-5])
+        log_known(mlflow, experiment)
         mlflow.log(other, *of_another_application())
         eventually(lambda: query("sum(mlflow_traces_total) == 48"), "all is scraped", 60)
         eventually(lambda: query("min(count_over_time(mlflow_traces_total[2m])) >= 25"), "it has a past", 60)
-        recent = " and ".join(
-            f"experiment_environment:mlflow_trace_{each}:increase1h > 1" for each in ("errors", "slow")
-        )
+        yield stack.prometheus, experiment, other
+
+
+@pytest.fixture(scope="module")
+def asked(mlflow: Mlflow, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Asked]:
+    with scraping(mlflow, tmp_path_factory.mktemp("dashboards")) as (url, experiment, other):
+        query = PrometheusApi(url).query
+        both = (f"experiment_environment:mlflow_trace_{each}:increase1h > 1" for each in ("errors", "slow"))
+        recent = " and ".join(both)
 
         def found_s() -> float | None:
             at_s = time()
@@ -203,7 +219,7 @@ def asked(mlflow: Mlflow, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
             eventually(partial(query, recorded), f"there is {recorded}", 90)
         eventually(lambda: query("mlflow_trace_exporter_audited_until_timestamp_seconds"), "an audit", 90)
         # the range is longer than the tests take, on a busy machine too
-        yield Asked(stack.prometheus, range_s=600, one=experiment, other=other, soon_s=soon_s)
+        yield Asked(url, range_s=600, one=experiment, other=other, soon_s=soon_s)
 
 
 @pytest.mark.parametrize("panel", PANELS, ids=str)

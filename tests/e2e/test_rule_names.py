@@ -31,9 +31,9 @@ def parse(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Parse]:
 
 
 def declared(rule: Rule) -> Labels:
-    """The labels that a recorded series says it has by its level, and the team, which has a series of its own."""
+    """The labels that a recorded series says it has by its level. The team and the shard have a series of their own."""
     level, metric, _ = rule["record"].split(":")
-    team = {"team"} if metric == "mlflow_objective_info" else set()
+    team = {"team", "shard"} if metric == "mlflow_objective_info" else set()
     bucket = {"le"} if level.endswith("_le") else set()
     return frozenset({"job", *LEVELS[level.removesuffix("_le")], *bucket, *rule.get("labels", {}), *team})
 
@@ -57,7 +57,7 @@ def test_alerts_use_what_there_is(rule: Rule, parse: Parse) -> None:
     )  # what is absent has no labels, and the text knows
     assert used <= labels | maybe
     if rule["labels"].get("data") == "traces" and rule["alert"] not in OF_ALL_APPLICATIONS:
-        assert labels >= {"job", "experiment", "environment", "team"}, "it goes to the team of its application"
+        assert labels >= {"job", "experiment", "environment", "team", "shard"}, "it goes to the team of its application"
     queries = re.findall(r'(?:printf|query) ("(?:[^"\\]|\\.)+")', texts)
     for query in (json.loads(each) for each in queries if "(" in each or "{" in each):
         CHECKER.labels(parse(query.replace("%q", '"x"').replace("%f", "1")))

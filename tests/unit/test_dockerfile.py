@@ -74,3 +74,7 @@ def test_an_image_says_what_it_is(target: str) -> None:
     assert found["description"]
     assert labels("exporter")["description"] == project["description"]
     assert labels("demo")["title"] != labels("exporter")["title"]
+    assert (found["revision"], found["created"]) == ("$REVISION", "$CREATED")
+    addresses = {"Homepage": "url", "Source": "source", "Documentation": "documentation"}
+    published = {addresses[name]: url for name, url in project.get("urls", {}).items() if name in addresses}
+    assert published.items() <= found.items()

@@ -237,3 +237,7 @@ def test_alerts_on_traces_are_grouped_and_inhibited_by_application() -> None:
     equal = [set(rule["equal"]) for rule in config["inhibit_rules"]]
     assert all({"experiment", "environment"} <= names for names in equal if {"experiment", "environment"} & names)
     assert all("assessment" in names for names in equal if "objective" in names)
+    (stale,) = (
+        rule for rule in config["inhibit_rules"] if rule["source_matchers"] == ['alertname="MlflowTracesStale"']
+    )
+    assert stale["equal"] == ["job", "shard", "cluster"]
