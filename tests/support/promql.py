@@ -17,9 +17,6 @@ Catalogue = Mapping[str, Labels]
 TARGET = frozenset({"job", "instance", "shard"})
 """The labels of a target. `shard` is that of the scrape configuration, for users who have several shards."""
 
-LEADER = {"mlflow_trace_exporter_leader": TARGET}
-"""Only exporters that share a ledger have it, so it is in no table that every exporter has."""
-
 PROCESS = [sample.name for family in ProcessCollector(registry=None).collect() for sample in family.samples]
 MAY_BE_MISSING = frozenset({"pod"})
 """Labels that some users' targets have: to aggregate them away is right for all."""
@@ -35,7 +32,7 @@ def exported() -> dict[str, Labels]:
             catalogue[f"{family.name}_bucket"] = labels | {"le"}
         else:
             catalogue[family.name] = labels
-    return catalogue | LEADER | {each.name: TARGET | set(each.label_names) for each in STATUS_FAMILIES}
+    return catalogue | {each.name: TARGET | set(each.label_names) for each in STATUS_FAMILIES}
 
 
 class UnknownNameError(Exception):

@@ -74,8 +74,10 @@ def open_session(database: Database, settings: Iterable[str] = ()) -> Session:
 def _parameters(database: Database) -> dict[str, Any]:
     try:
         return {name: value for name, value in conninfo_to_dict(database.url).items() if value is not None}
-    except psycopg.Error as error:
-        raise UserError(f"ledger.url: {first_line(error)}") from None
+    except psycopg.Error:  # its message could quote from a password
+        raise UserError(
+            "ledger.url: is not a URL of libpq, postgresql://user@host:5432/database; percent-encode special characters"
+        ) from None
 
 
 def _settings(server_version: int) -> Iterator[str]:

@@ -118,6 +118,9 @@ def _parse_time(value: object) -> datetime:
 def _database_url(value: object) -> str:
     if not isinstance(value, str) or not re.match(r"postgres(ql)?://", value):
         raise ValueError("write the URL of a database: postgresql://user@host:5432/database")  # it may be a password
+    authority = re.split("[/?]", value.partition("://")[2])[0]
+    if authority.count("@") > 1 or "@" in value.partition("://")[2][len(authority) :].partition("?")[0]:
+        raise ValueError("percent-encode special characters of the password: %40 for @, %2F for /")
     return value
 
 
