@@ -66,6 +66,8 @@ ON_ONE_WORKER = (
     "tests/e2e/test_dashboards.py",
     "tests/e2e/test_remote_write.py",
     "tests/integration/test_cookbook.py",
+    "tests/integration/test_faults_in_postgresql.py",
+    "tests/integration/test_ledger_in_postgresql.py",
     "tests/integration/test_postgresql.py",
     "tests/integration/test_spans.py",
 )

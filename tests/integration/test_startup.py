@@ -82,6 +82,11 @@ def broken(tmp_path: Path) -> Path:
     return package / "__init__.py"
 
 
+def before_all_others(package: Path) -> str:
+    """The path with which a process imports a package of a test, and everything else from where this one does."""
+    return os.pathsep.join([str(package.parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])])
+
+
 @pytest.mark.parametrize(
     ("command", "error"),
     [
@@ -92,13 +97,13 @@ def broken(tmp_path: Path) -> Path:
 )
 def test_a_client_that_cannot_be_loaded_is_exit_code_2(broken: Path, command: tuple[str, ...], error: str) -> None:
     broken.write_text(f"raise {error}")
-    message = complaint(*command, PYTHONPATH=str(broken.parents[1]))
+    message = complaint(*command, PYTHONPATH=before_all_others(broken))
     assert f"MLflow's client cannot be loaded: {error.partition('(')[0]}: " in message
 
 
 def test_a_client_that_cannot_be_loaded_is_logged(broken: Path) -> None:
     broken.write_text("import sys, warnings; warnings.warn('odd'); print('in between', file=sys.stderr); 1 / 0")
-    said = complaint("serve", "--log.format=json", PYTHONPATH=str(broken.parents[1]))
+    said = complaint("serve", "--log.format=json", PYTHONPATH=before_all_others(broken))
     warning, line, error = map(json.loads, said.splitlines())
     assert "UserWarning: odd" in warning["msg"]
     assert line["msg"] == "in between"
@@ -111,7 +116,7 @@ def importing(broken: Path, *before: str) -> Iterator[subprocess.Popen[str]]:
     gate = broken.with_name("gate")
     os.mkfifo(gate)
     broken.write_text(f"open({str(gate)!r}).read()")
-    environment = {**os.environ, "PYTHONPATH": str(broken.parents[1])}
+    environment = {**os.environ, "PYTHONPATH": before_all_others(broken)}
     process = subprocess.Popen(
         [*before, sys.executable, "-m", "mlflow_trace_exporter", "serve", "--log.format=json"],
         env=environment,
