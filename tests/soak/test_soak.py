@@ -12,11 +12,13 @@ from tests.support.histories import History, explore
 from tests.support.histories_in_postgresql import HistoryInPostgresql
 from tests.support.postgresql import PostgreSQL
 from tests.support.real import Mlflow
+from tests.support.sharded import Shards
 
 Say = Callable[[str], None]
 
 STEPS = 100_000
 KILLS = 200
+KILLS_OF_SHARDS = 60
 
 
 @pytest.fixture
@@ -62,3 +64,14 @@ def test_fault_3_killed_many_times_under_traffic(tmp_path: Path, say: Say) -> No
             )
             assert crashes.decreased == []
             assert counted == {**truth, **dict.fromkeys(("late", "changed", "differing"), 0)}
+
+
+def test_fault_3_shards_killed_many_times_under_traffic(tmp_path: Path, say: Say) -> None:
+    with Processes(tmp_path) as processes:
+        mlflow = Mlflow(tmp_path, processes, free_port())
+        shards = Shards(mlflow, tmp_path / "shards", seed=1)
+        shards.run(kills=KILLS_OF_SHARDS)
+        truth, counted = shards.truth(), shards.counted()
+        say(f"{shards.kills} kills; there {dict(truth)}; counted {dict(counted)}; {len(shards.decreased)} decreased")
+        assert shards.decreased == []
+        assert counted == {**truth, **dict.fromkeys(("late", "changed", "differing"), 0)}

@@ -29,13 +29,14 @@ SESSIONS = 5
 class Crashes:
     """Kills an exporter that reads ``mlflow``; ``decreased`` and ``kills`` say what was seen."""
 
-    def __init__(self, mlflow: Mlflow, directory: Path, seed: int, **more: Any) -> None:
-        """``more``: further sections of its configuration."""
+    def __init__(self, mlflow: Mlflow, directory: Path, seed: int, experiments: int = 1, **more: Any) -> None:
+        """``experiments``: how many the traces are of. ``more``: further sections of its configuration."""
         self._mlflow = mlflow
-        self._experiment = mlflow.experiment()
+        self._experiments = [mlflow.experiment() for _ in range(experiments)]
+        self._experiment_of: dict[str, str] = {}
         self._dice = random.Random(seed)
         config = {
-            "mlflow": {"tracking_uri": mlflow.uri, "experiments": self._experiment},
+            "mlflow": {"tracking_uri": mlflow.uri, "experiments": self._experiments},
             "poll": {"interval": "1s", "start": "1h"},
             "series": {"zero_hold": "1s"},
             "spans": {"enabled": True},
@@ -43,7 +44,8 @@ class Crashes:
         }
         self._config = {**config, **more}
         self._exporter = Exporter(directory, self._config, "--log.level=warn")
-        self._seen: Samples = {}
+        self._seen: dict[str, Samples] = {}
+        """The last samples of each exporter, by its address."""
         self.kills = 0
         self.logged = 0
         self.decreased: list[str] = []
@@ -77,19 +79,25 @@ class Crashes:
             call_tokens=self._sum("mlflow_llm_input_tokens_total"),
             assessments=self._sum("mlflow_trace_assessments_total"),
             sessions=self._sum("mlflow_active_sessions"),
-            differing=int(self._seen.get('mlflow_trace_exporter_differing_traces_total{amount="tokens"}', -1)),
+            differing=self._sum("mlflow_trace_exporter_differing_traces_total", '{amount="tokens"}'),
             late=self._sum("mlflow_trace_exporter_late_traces_total"),
             changed=self._sum("mlflow_trace_exporter_changed_after_count_total"),
         )
 
     def truth(self) -> Counter[str]:
         """What MLflow says when it is asked afterwards, by a client of its own."""
+        found: Counter[str] = Counter()
+        for experiment in self._experiments:
+            found += self._truth_of(experiment)
+        return found
+
+    def _truth_of(self, experiment: str) -> Counter[str]:
         client, token = MlflowClient(self._mlflow.uri), None
         found: Counter[str] = Counter()
         sessions: set[tuple[str, str]] = set()
         while True:
             page = client.search_traces(
-                locations=[self._mlflow.experiment_id(self._experiment)],
+                locations=[self._mlflow.experiment_id(experiment)],
                 max_results=PAGE_SIZE,
                 include_spans=False,
                 page_token=token,
@@ -107,24 +115,31 @@ class Crashes:
 
     def _has_counted(self, there: Counter[str]) -> bool:
         self._scrape()
-        pending, counted = self._seen.get("mlflow_trace_exporter_pending_traces"), self.counted()
+        pending, counted = self._sum("mlflow_trace_exporter_pending_traces"), self.counted()
         return pending == 0 and all(counted[each] >= there[each] for each in ("traces", "assessments"))
 
     def _scrape(self) -> None:
-        found = samples(fetch(f"{self._exporter.url}/metrics") or "")
+        self._scrape_one(self._exporter)
+
+    def _scrape_one(self, exporter: Exporter) -> None:
+        found = samples(fetch(f"{exporter.url}/metrics") or "")
         if found:  # otherwise it was killed while it answered
-            self._see(found)
+            self._see(found, exporter.url)
 
-    def _see(self, found: Samples) -> None:
-        kept = {name: value for name, value in self._seen.items() if KEPT.match(name)}
+    def _see(self, found: Samples, target: str = "") -> None:
+        """Compare samples with the last ones that Prometheus would take for the same series."""
+        kept = {name: value for name, value in self._seen.get(target, {}).items() if KEPT.match(name)}
         self.decreased += [name for name, value in kept.items() if found.get(name, -1) < value]
-        self._seen = found
+        self._seen[target] = found
 
-    def _sum(self, name: str) -> int:
-        return int(sum(value for sample, value in self._seen.items() if sample.partition("{")[0] == name))
+    def _sum(self, name: str, labels: str = "") -> int:
+        samples = [sample for each in self._seen.values() for sample in each.items()]
+        return int(sum(value for sample, value in samples if sample.partition("{")[0] == name and labels in sample))
 
     def _log(self, traces: Sequence[Trace]) -> list[str]:
-        ids = self._mlflow.log(self._experiment, *traces)
+        experiment = random.choice(self._experiments)  # by any dice: the sums do not depend on it
+        ids = self._mlflow.log(experiment, *traces)
+        self._experiment_of.update(dict.fromkeys(ids, experiment))
         for trace_id, trace in zip(ids, traces, strict=True):
             self._send_call(trace_id, trace)
         self.logged += len(ids)
@@ -139,7 +154,7 @@ class Crashes:
             *("chat", trace.start_ms, trace.duration_ms or 0, trace.state == "ERROR"),
             attributes={**MISTRAL, **tokens},
         )
-        send(self._mlflow.uri, self._mlflow.experiment_id(self._experiment), call)
+        send(self._mlflow.uri, self._mlflow.experiment_id(self._experiment_of[trace_id]), call)
 
     @contextmanager
     def _traffic(self) -> Iterator[None]:
@@ -154,7 +169,9 @@ class Crashes:
                 ids += self._log([_trace(dice) for _ in range(dice.randrange(1, 10))])
                 self._mlflow.assess(dice.choice(ids), "correctness", dice.choice(["yes", "no"]))
                 running = _trace(dice, "IN_PROGRESS")
-                (trace_id,) = self._mlflow.log(self._experiment, running)
+                experiment = dice.choice(self._experiments)
+                (trace_id,) = self._mlflow.log(experiment, running)
+                self._experiment_of[trace_id] = experiment
                 over.wait(0.2)
                 self._send_call(trace_id, replace(running, duration_ms=200))
                 self._mlflow.end(trace_id, duration_ms=200)
