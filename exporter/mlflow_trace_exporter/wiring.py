@@ -152,6 +152,7 @@ def poll_settings(settings: Config) -> PollSettings:
         series=SeriesSettings(settings.series.zero_hold.total_seconds(), ms(settings.series.ttl)),
         assessments_ms=ms(settings.assessments.horizon),
         until_ms=int(settings.poll.until.timestamp() * 1000) if settings.poll.until else None,
+        origin_is_exact=isinstance(settings.poll.start, datetime),
     )
 
 

@@ -70,6 +70,7 @@ class PollSettings:
     """Settings for polling. ``interval_s`` also limits the time of a chore per tick, so that new traces do not wait
     longer (a started step of an audit is always finished).
     ``origin_ms``: traces that started earlier are not counted. It is used for a new ledger, which then stores it.
+    ``origin_is_exact``: another exporter counts the traces before it, so a clock that has not reached it yet is right.
     ``assessments_ms``: how long after its start the assessments of a trace are counted.
     ``until_ms``: traces that start at this time or later are not counted, because another exporter counts them."""
 
@@ -79,6 +80,7 @@ class PollSettings:
     series: SeriesSettings
     assessments_ms: int
     until_ms: int | None = None
+    origin_is_exact: bool = False
 
 
 class Reader:
@@ -105,6 +107,8 @@ class Reader:
         spans = None if meter.step_types is None else SpanReader(source)
         self.tally = Tally(ledger, meter, settings.origin_ms, spans)
         self._origins = Origins(ledger, settings.until_ms)
+        self._said_early = False
+        self._say_late()
         self._auditor = Auditor(source, ledger, self.tally, self._origins, settings.limits, go_on)
         self._assessment_auditor = AssessmentAuditor(source, ledger, self.tally, self._origins, go_on, clock_s)
         self._experiments: Mapping[str, Experiment] = {}
@@ -121,6 +125,8 @@ class Reader:
         self._next_check_s = inf  # until this tick succeeds, there is nothing to do before the next one
         now = self._source.clocks()
         self.tally.now_ms, self._clock_difference_s = now.earliest_ms, now.difference_s
+        if self._is_early(now):
+            return
         self._begin(now)
         if not self._experiments:  # like downtime: traces that arrive now are read once there are experiments
             return
@@ -216,6 +222,27 @@ class Reader:
             > limits.lateness_ms + limits.margin_ms + 2 * BUCKET_MS + 8 * interval_ms
         )
 
+    def _say_late(self) -> None:
+        """Log if traces from ``until_ms`` on are counted: the other exporter counts them again."""
+        until_ms, newest_ms = self._settings.until_ms, self._ledger.newest_ms()
+        if until_ms is not None and newest_ms >= until_ms:
+            log.warning(
+                "poll.until is too early: traces that started later are counted, and will be counted again by the next"
+                " exporter; choose a later time for both",
+                extra={"until": text(until_ms), "newest": text(newest_ms)},
+            )
+
+    def _is_early(self, now: Clocks) -> bool:
+        """Whether the time from which an empty ledger counts has not come yet."""
+        origin_ms = self._settings.origin_ms
+        is_early = (
+            self._settings.origin_is_exact and self._horizon == Horizon.at(origin_ms) and now.earliest_ms < origin_ms
+        )
+        if is_early and not self._said_early:
+            log.info("waiting for poll.start", extra={"start": text(origin_ms)})
+        self._said_early = is_early
+        return is_early
+
     def _begin(self, now: Clocks) -> None:
         self.tally.refresh()
         if self._horizon == Horizon.at(self._horizon.origin_ms) and self._horizon.origin_ms > now.earliest_ms:
@@ -308,9 +335,9 @@ class Reader:
         horizon = begin(self._horizon, kind, now, limits, self._features.get(Feature.END_TIME_FILTER, True))
         if kind not in horizon.under_way:  # a fresh pass has just covered it
             return True
-        window = horizon.under_way[kind].window
+        window = self._origins.part(horizon.under_way[kind].window)
         late_until_s = monotonic() + self._settings.interval_s if kind is Kind.FRESH else inf
-        for page in self._source.scan(window, known=self._known(window)):
+        for page in self._source.scan(window, known=self._known(window)) if window else ():
             moves_on = page.next_lo_ms > horizon.under_way[kind].window.lo_ms  # a millisecond is read in one tick
             horizon = after_page(horizon, kind, page.next_lo_ms)
             self._store(self._origins.counted(page.records), horizon, late_until_s=late_until_s)
