@@ -245,8 +245,8 @@ def _create_tables(session: Session, database: Database) -> bool:
     query = "SELECT tablename FROM pg_tables WHERE schemaname = %s"
     there = {name for (name,) in session.execute(query, [database.name])}
     if "leader" in there:
-        version = session.execute("SELECT schema_version FROM leader").fetchone()
-        if version != (SCHEMA_VERSION,):
+        (version,) = session.execute("SELECT schema_version FROM leader").fetchone() or (None,)
+        if version != SCHEMA_VERSION:
             raise UserError(
                 f"the {database} has schema {version}, but this version of the exporter supports schema"
                 f" {SCHEMA_VERSION}; set another ledger.name"
