@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -87,11 +88,15 @@ class Shards:
             each._file.write_text(yaml.safe_dump({**self._config, "series": {"zero_hold": "0s"}}))
             each.process.send_signal(signal.SIGHUP)
         for each in self.exporters:
-            eventually(lambda each=each: "configuration reloaded" in each.log(), "it is reloaded")
+            eventually(partial(_is_reloaded, each), "it is reloaded")
 
     def counted(self) -> list[Counter[str]]:
         """The traces of each shard by experiment."""
         return [counted(each) for each in self.exporters]
+
+
+def _is_reloaded(exporter: Exporter) -> bool:
+    return "configuration reloaded" in exporter.log()
 
 
 def counted(exporter: Exporter) -> Counter[str]:

@@ -116,10 +116,21 @@ def _parse_time(value: object) -> datetime:
 
 
 def parse_database_url(value: object) -> str:
-    """Validate the URL of a PostgreSQL database. Raises ValueError for anything else, without any of it."""
+    """Validate the URL of a PostgreSQL database. Raises ValueError for anything else, without any of it, because it may
+    be a password."""
     if not isinstance(value, str) or not re.match(r"postgres(ql)?://", value):
-        raise ValueError("write the URL of a database: postgresql://user@host:5432/database")  # it may be a password
+        raise ValueError("write the URL of a database: postgresql://user@host:5432/database")
+    if not _DATABASE_URL.fullmatch(value) or re.search(r"%(?![0-9A-Fa-f]{2})", value):
+        raise ValueError(
+            "is not the URL of a database, such as postgresql://user@host:5432/database; in a password, characters such"
+            " as @, / and ? are written as %40, %2F and %3F"
+        )
     return value
+
+
+_HOST = r"(\[[0-9A-Fa-f:.]+\]|[^][:@/,?#\s]*)(:\d*)?"
+_DATABASE_URL = re.compile(rf"postgres(ql)?://([^@/?#\s]*@)?{_HOST}(,{_HOST})*(/[^@/?#\s]*)?(\?[^#\s]*)?", re.ASCII)
+"""Without this, libpq would show parts of a password as a host or a port in its messages."""
 
 
 def parse_ledger_name(value: object) -> str:

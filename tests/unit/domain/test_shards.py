@@ -25,7 +25,23 @@ def test_a_shard_is_parsed_as_it_is_written(numbers: tuple[int, int]) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "1", "/", "0/3", "4/3", "1/0", "0/0", "-1/3", "1/-3", "1/1001", "1.0/3", "1/3/5", "a/b", "１/３", "1/3\n1"],
+    [
+        "",
+        "1",
+        "/",
+        "0/3",
+        "4/3",
+        "1/0",
+        "0/0",
+        "-1/3",
+        "1/-3",
+        "1/1001",
+        "1.0/3",
+        "1/3/5",
+        "a/b",
+        "\uff11/\uff13",
+        "1/3\n1",
+    ],
 )
 def test_anything_else_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="is not a shard; the first of three is 1/3"):

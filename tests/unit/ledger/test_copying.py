@@ -28,16 +28,6 @@ LARGEST = float(2**60)
 
 
 @pytest.fixture
-def source(tmp_path: Path) -> Place:
-    return tmp_path / "source" / "ledger.db"
-
-
-@pytest.fixture
-def target(tmp_path: Path) -> Place:
-    return tmp_path / "target" / "ledger.db"
-
-
-@pytest.fixture
 def filled(source: Place) -> Place:
     """A ledger with rows in all tables, of which the groups have ids with gaps, and stages of each kind."""
     with closing(open_ledger(source)) as ledger:
