@@ -72,7 +72,8 @@ class PollSettings:
     ``origin_ms``: traces that started earlier are not counted. It is used for a new ledger, which then stores it.
     ``origin_is_exact``: another exporter counts the traces before it, so a clock that has not reached it yet is right.
     ``assessments_ms``: how long after its start the assessments of a trace are counted.
-    ``until_ms``: traces that start at this time or later are not counted, because another exporter counts them."""
+    ``until_ms``: traces that start at this time or later are not counted, because another exporter counts them.
+    ``is_shard``: others read the other experiments, so it is no mistake if there are none."""
 
     interval_s: float
     limits: Limits
@@ -81,6 +82,7 @@ class PollSettings:
     assessments_ms: int
     until_ms: int | None = None
     origin_is_exact: bool = False
+    is_shard: bool = False
 
 
 class Reader:
@@ -175,7 +177,7 @@ class Reader:
             experiments=tuple(sorted(each.unique_name for each in self._experiments.values())),
             objectives=self._meter.objectives.by_place(groups),
             interval_s=self._settings.interval_s,
-            complete_until_s=self._horizon.closed_ms / 1000,
+            complete_until_s=self._complete_until_ms() / 1000,
             behind=self._is_behind() or self._has_backlog,
             pending=self._ledger.pending(),
             running={**none_running, **self._ledger.running()},
@@ -209,6 +211,12 @@ class Reader:
     def _unaccounted_assessments(self) -> int | None:
         is_audited = self._meter.with_assessments and self._features.get(Feature.ASSESSMENT_METRICS, False)
         return self._assessment_auditor.unaccounted if is_audited else None
+
+    def _complete_until_ms(self) -> int:
+        """The closed mark. A shard without experiments has no traces that it could miss."""
+        if self._settings.is_shard and not self._experiments and self.tally.now_ms is not None:
+            return max(self._horizon.closed_ms, self.tally.now_ms - self._settings.limits.lateness_ms)
+        return self._horizon.closed_ms
 
     def _is_behind(self) -> bool:
         """Whether the last complete fresh pass or the closed mark is further back than in normal operation."""

@@ -158,3 +158,20 @@ def test_an_end_that_has_passed_already_is_reported(
     with caplog.at_level(logging.WARNING):
         both.old.reload(until_ms=EPOCH_MS + until_ms)
     assert ("poll.until is too early" in caplog.text) == is_late
+
+
+@pytest.mark.parametrize("is_shard", [True, False])
+def test_a_shard_without_experiments_raises_no_alert(mlflow: SimulatedMlflow, both: Handover, is_shard: bool) -> None:
+    """MlflowTraceExporterNoProgress would fire after six hours. Without shards, a selector is wrong, and it should."""
+    selected, mlflow.selected = mlflow.selected, {}
+    both.old.reload(is_shard=is_shard)
+    seen = set()
+    for _ in range(3):
+        both.run(HOUR_MS, 10 * MINUTE_MS)
+        seen.add(both.old.reading.complete_until_s)
+    assert len(seen) == (3 if is_shard else 1)
+    assert not both.old.reading.behind
+    mlflow.selected = selected
+    mlflow.trace(mlflow.clock_ms - EPOCH_MS)
+    both.run(10 * MINUTE_MS)
+    assert both.old.traces == 1

@@ -3,6 +3,7 @@
 import os
 import shutil
 import sqlite3
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -120,7 +121,7 @@ def test_a_full_disk_leaves_nothing(filled: Path, target: Path, monkeypatch: pyt
     assert not list(target.parent.glob("copy.db*[!k]"))
 
 
-def _second(fail):  # type: ignore[no-untyped-def]
+def _second(fail: Callable[[object], None]) -> Callable[[object], None]:
     calls: list[object] = []
 
     def run(db: object) -> None:
