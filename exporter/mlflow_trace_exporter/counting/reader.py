@@ -110,7 +110,7 @@ class Reader:
         self.tally = Tally(ledger, meter, settings.origin_ms, spans)
         self._origins = Origins(ledger, settings.until_ms)
         self._said_early = False
-        self._say_late()
+        self._say_mistakes()
         self._auditor = Auditor(source, ledger, self.tally, self._origins, settings.limits, go_on)
         self._assessment_auditor = AssessmentAuditor(source, ledger, self.tally, self._origins, go_on, clock_s)
         self._experiments: Mapping[str, Experiment] = {}
@@ -230,14 +230,20 @@ class Reader:
             > limits.lateness_ms + limits.margin_ms + 2 * BUCKET_MS + 8 * interval_ms
         )
 
-    def _say_late(self) -> None:
-        """Log if traces from ``until_ms`` on are counted: the other exporter counts them again."""
-        until_ms, newest_ms = self._settings.until_ms, self._ledger.newest_ms()
-        if until_ms is not None and newest_ms >= until_ms:
+    def _say_mistakes(self) -> None:
+        """Log if traces are counted that another exporter counts as well."""
+        settings, newest_ms = self._settings, self._ledger.newest_ms()
+        if settings.until_ms is not None and newest_ms >= settings.until_ms:
             log.warning(
                 "poll.until is too early: traces that started later are counted, and will be counted again by the next"
                 " exporter; choose a later time for both",
-                extra={"until": text(until_ms), "newest": text(newest_ms)},
+                extra={"until": text(settings.until_ms), "newest": text(newest_ms)},
+            )
+        if settings.origin_is_exact and self._horizon.origin_ms < settings.origin_ms:
+            log.warning(
+                "poll.start has no effect: this ledger counts from an earlier time; if another exporter has counted"
+                " since, use a new ledger",
+                extra={"start": text(settings.origin_ms), "counts_from": text(self._horizon.origin_ms)},
             )
 
     def _is_early(self, now: Clocks) -> bool:

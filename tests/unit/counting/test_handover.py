@@ -175,3 +175,16 @@ def test_a_shard_without_experiments_raises_no_alert(mlflow: SimulatedMlflow, bo
     mlflow.trace(mlflow.clock_ms - EPOCH_MS)
     both.run(10 * MINUTE_MS)
     assert both.old.traces == 1
+
+
+@pytest.mark.parametrize(("earlier_ms", "is_told"), [(0, False), (HOUR_MS, True)])
+def test_a_ledger_that_is_older_than_the_start_is_reported(
+    mlflow: SimulatedMlflow, both: Handover, caplog: pytest.LogCaptureFixture, earlier_ms: int, is_told: bool
+) -> None:
+    """It is that of an earlier number of shards, and would read again what others have counted since."""
+    mlflow.clock_ms = EPOCH_MS + T_MS + MINUTE_MS
+    new = both.begin()
+    new.run(2 * MINUTE_MS)
+    with caplog.at_level(logging.WARNING):
+        new.reload(origin_ms=EPOCH_MS + T_MS + earlier_ms)
+    assert ("poll.start has no effect" in caplog.text) == is_told
