@@ -159,7 +159,7 @@ BREAKAGES = (
         "ledger/file_copy.py",
         "            require_sound_file(db)\n            db.execute",
         "            db.execute",
-        f"{FILE_COPIES} -k overwritten",
+        f"{COPIES} -k damaged",
     ),
     Breakage(
         "copy: let PostgreSQL round",
