@@ -122,8 +122,8 @@ def parse_database_url(value: object) -> str:
         raise ValueError("write the URL of a database: postgresql://user@host:5432/database")
     if not _DATABASE_URL.fullmatch(value) or re.search(r"%(?![0-9A-Fa-f]{2})", value):
         raise ValueError(
-            "is not the URL of a database, such as postgresql://user@host:5432/database; in a password, characters such"
-            " as @, / and ? are written as %40, %2F and %3F"
+            "percent-encode special characters of the password: %40 for @, %2F for /; a URL is written"
+            " postgresql://user@host:5432/database"
         )
     return value
 
