@@ -163,7 +163,7 @@ def wrong_urls(guarded: Database) -> dict[str, tuple[str, str]]:
         "nobody listens": (url.replace(host, f"127.0.0.1:{free_port()}"), "Connection refused"),
         "there is no such database": (url.replace("/mlflow", "/absent"), 'database "absent" does not exist'),
         "there is no such host": (url.replace("127.0.0.1", "db.invalid"), "db.invalid"),
-        "there is no such parameter": (f"{url}&sslmod={PASSWORD}", 'invalid URI query parameter: "sslmod"'),
+        "there is no such parameter": (f"{url}&sslmod={PASSWORD}", "ledger.url: "),
         "a parameter is wrong": (f"{url}&sslmode=maybe", 'invalid sslmode value: "maybe"'),
         "it may not create": (url, "permission denied for database mlflow"),
     }
