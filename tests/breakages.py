@@ -40,6 +40,13 @@ class Breakage:
         return (PROJECT / self.path).read_text(encoding="utf-8").count(self.old) == 1
 
 
+COPIES = "tests/unit/ledger/test_copying.py"
+FILE_COPIES = "tests/unit/ledger/test_file_copy.py"
+DATABASE_COPIES = "tests/integration/test_ledger_copy.py"
+DATABASE_LOOK = "tests/integration/test_database_look.py"
+HANDOVER = "tests/unit/counting/test_handover.py"
+PLACES = "tests/unit/settings/test_ledger_place.py"
+SHARDS = "tests/unit/domain/test_shards.py"
 ACTIVE = "tests/unit/counting/test_active.py"
 FAULTS_IN_POSTGRESQL = "tests/integration/test_faults_in_postgresql.py"
 FAULTS = "tests/unit/counting/test_faults.py"
@@ -108,6 +115,146 @@ OFFSET_PAGING = """\
 """
 
 BREAKAGES = (
+    Breakage(
+        "copy: give a file its name at the beginning",
+        "ledger/file_copy.py",
+        'unfinished = Path(f"{path}.unfinished")',
+        "unfinished = path",
+        f"{COPIES} -k interrupted",
+    ),
+    Breakage(
+        "copy: copy a ledger that an exporter uses",
+        "ledger/file_copy.py",
+        '    return hold(path, remedy="copy a backup of the ledger")',
+        "    return path.open()",
+        f"{COPIES} -k in_use",
+    ),
+    Breakage(
+        "copy: copy a ledger in PostgreSQL that an exporter uses",
+        "ledger/database_copy.py",
+        "            require_free(session, database)\n",
+        "",
+        f"{DATABASE_COPIES} -k in_use",
+    ),
+    Breakage(
+        "copy: replace a ledger",
+        "ledger/file_copy.py",
+        '    for suffix in ("", "-wal", "-journal"):',
+        '    for suffix in ("-wal", "-journal"):',
+        f"{COPIES} -k is_not_replaced",
+    ),
+    Breakage(
+        "copy: take the log of another ledger for that of the copy",
+        "ledger/file_copy.py",
+        '    for suffix in ("", "-wal", "-journal"):',
+        '    for suffix in ("",):',
+        f"{FILE_COPIES} -k log_of_another",
+    ),
+    Breakage(
+        "copy: copy a ledger that was half set aside",
+        "ledger/file_copy.py",
+        "    if half_set_aside(path) is not None:",
+        "    if False:",
+        f"{FILE_COPIES} -k half_set_aside",
+    ),
+    Breakage(
+        "copy: copy a damaged file",
+        "ledger/file_copy.py",
+        "            require_sound_file(db)\n            db.execute",
+        "            db.execute",
+        f"{COPIES} -k damaged",
+    ),
+    Breakage(
+        "copy: let PostgreSQL round",
+        "ledger/database_copy.py",
+        "    if isinstance(number, int) and int(float(number)) != number:",
+        "    if False:",
+        f"{DATABASE_COPIES} -k would_round",
+    ),
+    Breakage(
+        "copy: give new groups the ids of copied ones",
+        "ledger/database_copy.py",
+        "        session.execute(_NEXT_ID)\n",
+        "",
+        f"{DATABASE_COPIES} -k new_groups",
+    ),
+    Breakage(
+        "copy: cut texts off at a NUL",
+        "ledger/postgresql.py",
+        "            copy.write_row([*map(_written, row)])",
+        "            copy.write_row([each.split(chr(0))[0] if isinstance(each, str) else each for each in row])",
+        f"{DATABASE_COPIES} -k every_row",
+    ),
+    Breakage(
+        "shards: count what started before the exporter took over",
+        "counting/reader.py",
+        "        if self._is_early(now):",
+        "        if False:",
+        f"{HANDOVER} -k 'too_early or behind'",
+    ),
+    Breakage(
+        "shards: count what starts after the exporter has handed over",
+        "counting/origins.py",
+        "<= each.start_ms < self._until_ms]",
+        "<= each.start_ms]",
+        f"{HANDOVER} -k exactly_one",
+    ),
+    Breakage(
+        "shards: read what another exporter counts",
+        "counting/reader.py",
+        "window = self._origins.part(horizon.under_way[kind].window)",
+        "window = horizon.under_way[kind].window",
+        f"{HANDOVER} -k no_new_traces",
+    ),
+    Breakage(
+        "shards: audit what another exporter counts",
+        "counting/origins.py",
+        "        hi_ms = min(window.hi_ms, self._until_ms)\n        groups",
+        "        hi_ms = window.hi_ms\n        groups",
+        f"{HANDOVER} -k exactly_one",
+    ),
+    Breakage(
+        "shards: alert about one without experiments",
+        "counting/reader.py",
+        "        if self._settings.is_shard and not self._experiments",
+        "        if False and not self._experiments",
+        f"{HANDOVER} -k raises_no_alert",
+    ),
+    Breakage(
+        "shards: put experiments into two of them",
+        "domain/shards.py",
+        "% self.count == self.index - 1",
+        "% self.count >= self.index - 1",
+        f"{SHARDS} -k exactly_one",
+    ),
+    Breakage(
+        "passwords: show what follows an unusual character in the URL of a ledger",
+        "settings/values.py",
+        "if not _DATABASE_URL.fullmatch(value) or",
+        "if",
+        f"{PLACES} -k no_url",
+    ),
+    Breakage(
+        "passwords: show those in the parameters of a URL",
+        "ledger/place.py",
+        '.partition("://")[2].partition("?")[0].rpartition("@")[2]',
+        '.partition("://")[2].rpartition("@")[2].partition("?")[0]',
+        f"{PLACES} -k without_its_password",
+    ),
+    Breakage(
+        "look: lead with a ledger of another program",
+        "ledger/postgresql.py",
+        "    if there:\n",
+        "    if False:\n",
+        f"{DATABASE_LOOK} -k another_program",
+    ),
+    Breakage(
+        "look: create the ledger",
+        "ledger/database_look.py",
+        "session.transaction(force_rollback=True)",
+        "session.transaction()",
+        f"{DATABASE_LOOK} -k changes_nothing",
+    ),
     Breakage(
         "close early",
         "domain/horizon.py",

@@ -135,7 +135,7 @@ def warnings_about(settings: Config) -> Iterator[str]:
             yield f"metrics.exclude: without {name} these alerts cannot fire: {', '.join(alerts)}"
 
 
-def poll_settings(settings: Config) -> PollSettings:
+def poll_settings(settings: Config, shard: Shard = THE_WHOLE) -> PollSettings:
     """The settings of the poller. ``poll.start`` is resolved against the current time. Raises UserError if this
     machine's clock was never set, or if something has to be installed."""
     if settings.active_users.enabled:
@@ -152,6 +152,8 @@ def poll_settings(settings: Config) -> PollSettings:
         series=SeriesSettings(settings.series.zero_hold.total_seconds(), ms(settings.series.ttl)),
         assessments_ms=ms(settings.assessments.horizon),
         until_ms=int(settings.poll.until.timestamp() * 1000) if settings.poll.until else None,
+        origin_is_exact=isinstance(settings.poll.start, datetime),
+        is_shard=shard != THE_WHOLE,
     )
 
 

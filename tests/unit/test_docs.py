@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from mlflow_trace_exporter.commands.cli import cli
+from mlflow_trace_exporter.commands.ledgers import ledger
 from mlflow_trace_exporter.domain.labels import INSIDE_NAMES
 from mlflow_trace_exporter.errors import Reason
 from mlflow_trace_exporter.metrics.status import STATUS_FAMILIES
@@ -154,12 +155,14 @@ def test_the_flags_of_serve() -> None:
 OF_OTHER_PROGRAMS = {
     *("--allowed-hosts", "--app-name", "--enable-workspaces", "--enable-feature", "--storage.tsdb.retention.time"),
     *("--max-block-duration", "--start", "--end", "--output-dir", "--url"),  # promtool
+    *("--dbname", "--exit-on-error", "--file", "--schema", "--single-transaction"),  # pg_dump, pg_restore
     *("--profile", "--target", "--values", "--mlflow", "--python", "--server"),  # docker, helm, tests.compatibility
 }
 
 
 def test_every_flag_that_is_named_exists() -> None:
-    known = {flag for command in cli.commands.values() for parameter in command.params for flag in parameter.opts}
+    commands = [*cli.commands.values(), *ledger.commands.values()]
+    known = {flag for command in commands for parameter in command.params for flag in parameter.opts}
     named = set(re.findall(r"(?<![\w-])--[a-z][\w.-]*\w", docs.everything()))
     assert named - known - {"--help", "--version"} <= OF_OTHER_PROGRAMS
 

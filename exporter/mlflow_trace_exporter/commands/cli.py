@@ -18,6 +18,7 @@ import click
 from mlflow_trace_exporter import __version__, home, logs
 from mlflow_trace_exporter.commands import files, flags, output, reports
 from mlflow_trace_exporter.commands import probe as probing
+from mlflow_trace_exporter.commands.ledgers import ledger
 from mlflow_trace_exporter.commands.report import report
 from mlflow_trace_exporter.domain.shards import Shard
 from mlflow_trace_exporter.errors import PollError, UserError
@@ -332,7 +333,7 @@ def _check_address(address: str) -> None:
         flags.tell(f"address      {address} (in use, by a running exporter or by a program that must be stopped first)")
 
 
-for command in (report, reports.health, reports.doctor, reports.backfill, files.rules, files.dashboards):
+for command in (report, reports.health, reports.doctor, reports.backfill, files.rules, files.dashboards, ledger):
     cli.add_command(command)
 
 

@@ -297,7 +297,8 @@ class Service:
         for name in ledger.totals.adopt(meter.families):
             log.warning("labels or buckets have changed: the metric restarts at zero", extra={"metric": name})
         publish = partial(self._publish, ledger)
-        return Poller(source, ledger, meter, publish, poll_settings(settings), status, Clock(now_ms))
+        polling = poll_settings(settings, self._shard)
+        return Poller(source, ledger, meter, publish, polling, status, Clock(now_ms))
 
     def _publish(self, ledger: Ledger, snapshot: Snapshot) -> None:
         """Expose the totals of a ledger from now on, for as long as this process leads."""

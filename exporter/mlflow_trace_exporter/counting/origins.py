@@ -30,6 +30,11 @@ class Origins:
         """Those traces that started late enough, and early enough, to be counted."""
         return [each for each in records if self.of(each.experiment_id) <= each.start_ms < self._until_ms]
 
+    def part(self, window: Window) -> Window | None:
+        """The part of a window in which traces are counted at all; None if there is none."""
+        hi_ms = min(window.hi_ms, self._until_ms)
+        return replace(window, hi_ms=hi_ms) if window.lo_ms < hi_ms else None
+
     def since(self, window: Window, experiment_ids: Iterable[str]) -> Iterator[tuple[Window, list[str]]]:
         """The window in which the traces of each experiment are counted, with the experiments that have it."""
         hi_ms = min(window.hi_ms, self._until_ms)

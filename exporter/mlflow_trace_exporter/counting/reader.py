@@ -70,8 +70,10 @@ class PollSettings:
     """Settings for polling. ``interval_s`` also limits the time of a chore per tick, so that new traces do not wait
     longer (a started step of an audit is always finished).
     ``origin_ms``: traces that started earlier are not counted. It is used for a new ledger, which then stores it.
+    ``origin_is_exact``: another exporter counts the traces before it, so a clock that has not reached it yet is right.
     ``assessments_ms``: how long after its start the assessments of a trace are counted.
-    ``until_ms``: traces that start at this time or later are not counted, because another exporter counts them."""
+    ``until_ms``: traces that start at this time or later are not counted, because another exporter counts them.
+    ``is_shard``: others read the other experiments, so it is no mistake if there are none."""
 
     interval_s: float
     limits: Limits
@@ -79,6 +81,8 @@ class PollSettings:
     series: SeriesSettings
     assessments_ms: int
     until_ms: int | None = None
+    origin_is_exact: bool = False
+    is_shard: bool = False
 
 
 class Reader:
@@ -105,6 +109,8 @@ class Reader:
         spans = None if meter.step_types is None else SpanReader(source)
         self.tally = Tally(ledger, meter, settings.origin_ms, spans)
         self._origins = Origins(ledger, settings.until_ms)
+        self._said_early = False
+        self._say_mistakes()
         self._auditor = Auditor(source, ledger, self.tally, self._origins, settings.limits, go_on)
         self._assessment_auditor = AssessmentAuditor(source, ledger, self.tally, self._origins, go_on, clock_s)
         self._experiments: Mapping[str, Experiment] = {}
@@ -121,6 +127,8 @@ class Reader:
         self._next_check_s = inf  # until this tick succeeds, there is nothing to do before the next one
         now = self._source.clocks()
         self.tally.now_ms, self._clock_difference_s = now.earliest_ms, now.difference_s
+        if self._is_early(now):
+            return
         self._begin(now)
         if not self._experiments:  # like downtime: traces that arrive now are read once there are experiments
             return
@@ -169,7 +177,7 @@ class Reader:
             experiments=tuple(sorted(each.unique_name for each in self._experiments.values())),
             objectives=self._meter.objectives.by_place(groups),
             interval_s=self._settings.interval_s,
-            complete_until_s=self._horizon.closed_ms / 1000,
+            complete_until_s=self._complete_until_ms() / 1000,
             behind=self._is_behind() or self._has_backlog,
             pending=self._ledger.pending(),
             running={**none_running, **self._ledger.running()},
@@ -204,6 +212,12 @@ class Reader:
         is_audited = self._meter.with_assessments and self._features.get(Feature.ASSESSMENT_METRICS, False)
         return self._assessment_auditor.unaccounted if is_audited else None
 
+    def _complete_until_ms(self) -> int:
+        """The closed mark. A shard without experiments has no traces that it could miss."""
+        if self._settings.is_shard and not self._experiments and self.tally.now_ms is not None:
+            return max(self._horizon.closed_ms, self.tally.now_ms - self._settings.limits.lateness_ms)
+        return self._horizon.closed_ms
+
     def _is_behind(self) -> bool:
         """Whether the last complete fresh pass or the closed mark is further back than in normal operation."""
         horizon, limits, interval_ms = self._horizon, self._settings.limits, self._settings.interval_s * 1000
@@ -215,6 +229,33 @@ class Reader:
             self.tally.now_ms - horizon.closed_ms
             > limits.lateness_ms + limits.margin_ms + 2 * BUCKET_MS + 8 * interval_ms
         )
+
+    def _say_mistakes(self) -> None:
+        """Log if traces are counted that another exporter counts as well."""
+        settings, newest_ms = self._settings, self._ledger.newest_ms()
+        if settings.until_ms is not None and newest_ms >= settings.until_ms:
+            log.warning(
+                "poll.until is too early: traces that started later are counted, and will be counted again by the next"
+                " exporter; choose a later time for both",
+                extra={"until": text(settings.until_ms), "newest": text(newest_ms)},
+            )
+        if settings.origin_is_exact and self._horizon.origin_ms < settings.origin_ms:
+            log.warning(
+                "poll.start has no effect: this ledger counts from an earlier time; if another exporter has counted"
+                " since, use a new ledger",
+                extra={"start": text(settings.origin_ms), "counts_from": text(self._horizon.origin_ms)},
+            )
+
+    def _is_early(self, now: Clocks) -> bool:
+        """Whether the time from which an empty ledger counts has not come yet."""
+        origin_ms = self._settings.origin_ms
+        is_early = (
+            self._settings.origin_is_exact and self._horizon == Horizon.at(origin_ms) and now.earliest_ms < origin_ms
+        )
+        if is_early and not self._said_early:
+            log.info("waiting for poll.start", extra={"start": text(origin_ms)})
+        self._said_early = is_early
+        return is_early
 
     def _begin(self, now: Clocks) -> None:
         self.tally.refresh()
@@ -308,9 +349,9 @@ class Reader:
         horizon = begin(self._horizon, kind, now, limits, self._features.get(Feature.END_TIME_FILTER, True))
         if kind not in horizon.under_way:  # a fresh pass has just covered it
             return True
-        window = horizon.under_way[kind].window
+        window = self._origins.part(horizon.under_way[kind].window)
         late_until_s = monotonic() + self._settings.interval_s if kind is Kind.FRESH else inf
-        for page in self._source.scan(window, known=self._known(window)):
+        for page in self._source.scan(window, known=self._known(window)) if window else ():
             moves_on = page.next_lo_ms > horizon.under_way[kind].window.lo_ms  # a millisecond is read in one tick
             horizon = after_page(horizon, kind, page.next_lo_ms)
             self._store(self._origins.counted(page.records), horizon, late_until_s=late_until_s)

@@ -6,6 +6,9 @@ from hashlib import blake2b
 
 MOST_SHARDS = 1_000
 
+_SALT = b"2979"
+"""With this one, the first experiments of a server, whose ids count up, are distributed more evenly than by chance."""
+
 
 @dataclass(frozen=True, slots=True)
 class Shard:
@@ -16,7 +19,7 @@ class Shard:
 
     def has(self, experiment_id: str) -> bool:
         """Whether an experiment is in this part. Each is in exactly one, which depends only on its id and ``count``."""
-        digest = blake2b(experiment_id.encode("utf-8", "surrogatepass"), digest_size=8).digest()
+        digest = blake2b(experiment_id.encode("utf-8", "surrogatepass"), digest_size=8, salt=_SALT).digest()
         return int.from_bytes(digest) % self.count == self.index - 1
 
     def suffix(self, separator: str) -> str:

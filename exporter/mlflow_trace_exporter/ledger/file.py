@@ -172,10 +172,15 @@ def set_aside(path: Path, error: object) -> None:
 def _finish_setting_aside(path: Path) -> None:
     """Finish setting a ledger aside if the process was killed after only the write-ahead log was renamed. Without its
     log the ledger would look valid but have lower totals."""
-    for log_file in path.parent.glob(f"{escape(path.name)}.damaged-*-wal"):
-        aside = log_file.with_name(log_file.name.removesuffix("-wal"))
-        if not aside.exists() and path.exists():
-            path.rename(aside)
+    if (aside := half_set_aside(path)) is not None:
+        path.rename(aside)
+
+
+def half_set_aside(path: Path) -> Path | None:
+    """The name that the damaged ledger at ``path`` should have had, if only its write-ahead log was renamed."""
+    logs = path.parent.glob(f"{escape(path.name)}.damaged-*-wal") if path.exists() else ()
+    names = (each.with_name(each.name.removesuffix("-wal")) for each in logs)
+    return next((name for name in names if not name.exists()), None)
 
 
 def _set_aside_before(path: Path) -> list[Path]:

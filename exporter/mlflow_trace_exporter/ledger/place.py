@@ -14,7 +14,7 @@ class Database:
 
     def __str__(self) -> str:
         """The ledger without anything secret: libpq also reads passwords after the question mark."""
-        hosts = self.url.partition("://")[2].rpartition("@")[2].partition("?")[0]
+        hosts = self.url.partition("://")[2].partition("?")[0].rpartition("@")[2]
         return f"ledger {self.name} in PostgreSQL at {hosts or 'the default address'}"
 
     __repr__ = __str__

@@ -249,8 +249,8 @@ def _create_tables(session: Session, database: Database) -> bool:
     query = "SELECT tablename FROM pg_tables WHERE schemaname = %s"
     there = {name for (name,) in session.execute(query, [database.name])}
     if "leader" in there:
-        version = session.execute("SELECT schema_version FROM leader").fetchone()
-        if version != (SCHEMA_VERSION,):
+        (version,) = session.execute("SELECT schema_version FROM leader").fetchone() or (None,)
+        if version != SCHEMA_VERSION:
             raise UserError(
                 f"the {database} has schema {version}, but this version of the exporter supports schema"
                 f" {SCHEMA_VERSION}; set another ledger.name"
@@ -266,6 +266,23 @@ def rows_of(session: Session, query: str, *parameters: object) -> list[tuple[Any
     """All rows of a query as the ledger writes it."""
     found = session.execute(translated(query), [*map(_written, parameters)]).fetchall()
     return [tuple(map(_read, row)) for row in found]
+
+
+def parts_of(session: Session, query: str, size: int) -> Iterator[list[tuple[Any, ...]]]:
+    """All rows of a query inside a transaction, up to ``size`` at a time."""
+    session.execute(f"DECLARE parts NO SCROLL CURSOR FOR {query}".encode())
+    while rows := rows_of(session, f"FETCH {size} FROM parts"):
+        yield rows
+    session.execute("CLOSE parts")
+
+
+def write_rows(session: Session, table: str, columns: Iterable[str], rows: Iterable[Sequence[object]]) -> None:
+    """Add many rows to a table inside a transaction, as the ledger writes them."""
+    names = sql.SQL(", ").join(map(sql.Identifier, columns))
+    statement = sql.SQL("COPY {} ({}) FROM STDIN").format(sql.Identifier(table), names)
+    with session.cursor() as cursor, cursor.copy(statement) as copy:
+        for row in rows:
+            copy.write_row([*map(_written, row)])
 
 
 @lru_cache(maxsize=1_000)

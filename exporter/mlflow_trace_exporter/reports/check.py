@@ -61,6 +61,9 @@ def _say_server(source: MlflowSource, say: Callable[[str], None]) -> str:
 
 def _say_experiments(source: MlflowSource, say: Callable[[str], None]) -> None:
     selection = source.selection()
+    if not selection.chosen and selection.in_others:  # `serve` waits for experiments
+        say(f"experiments  {selection.complaint(source.client.tracking_uri)}")
+        return
     if not selection.chosen:
         raise UserError(selection.complaint(source.client.tracking_uri))
     _say_workspaces(selection, say)

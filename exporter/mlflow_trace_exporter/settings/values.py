@@ -115,16 +115,26 @@ def _parse_time(value: object) -> datetime:
     return value if value.tzinfo else value.replace(tzinfo=UTC)
 
 
-def _database_url(value: object) -> str:
+def parse_database_url(value: object) -> str:
+    """Validate the URL of a PostgreSQL database. Raises ValueError for anything else, without any of it, because it may
+    be a password."""
     if not isinstance(value, str) or not re.match(r"postgres(ql)?://", value):
-        raise ValueError("write the URL of a database: postgresql://user@host:5432/database")  # it may be a password
-    authority = re.split("[/?]", value.partition("://")[2])[0]
-    if authority.count("@") > 1 or "@" in value.partition("://")[2][len(authority) :].partition("?")[0]:
-        raise ValueError("percent-encode special characters of the password: %40 for @, %2F for /")
+        raise ValueError("write the URL of a database: postgresql://user@host:5432/database")
+    if not _DATABASE_URL.fullmatch(value) or re.search(r"%(?![0-9A-Fa-f]{2})", value):
+        raise ValueError(
+            "percent-encode special characters of the password: %40 for @, %2F for /; a URL is written"
+            " postgresql://user@host:5432/database"
+        )
     return value
 
 
-def _ledger_name(value: object) -> str:
+_HOST = r"(\[[0-9A-Fa-f:.]+\]|[^][:@/,?#\s]*)(:\d*)?"
+_DATABASE_URL = re.compile(rf"postgres(ql)?://([^@/?#\s]*@)?{_HOST}(,{_HOST})*(/[^@/?#\s]*)?(\?[^#\s]*)?", re.ASCII)
+"""Without this, libpq would show parts of a password as a host or a port in its messages."""
+
+
+def parse_ledger_name(value: object) -> str:
+    """Validate the name of a ledger in PostgreSQL. Raises ValueError for anything else."""
     if not isinstance(value, str) or not re.fullmatch(r"[a-z_][a-z0-9_]{0,39}", value, re.ASCII):
         raise ValueError(f"{as_written(value)}: write up to 40 letters from a to z, digits and underscores")
     return value
@@ -215,8 +225,8 @@ WebUrl = Annotated[str, PlainValidator(parse_web_url)]
 TrackingUri = Annotated[str, PlainValidator(parse_tracking_uri)]
 Start = Annotated[timedelta | datetime | Literal["now", "earliest"], PlainValidator(_start)]
 Time = Annotated[datetime, PlainValidator(_time)]
-DatabaseUrl = Annotated[str, PlainValidator(_database_url)]
-LedgerName = Annotated[str, PlainValidator(_ledger_name)]
+DatabaseUrl = Annotated[str, PlainValidator(parse_database_url)]
+LedgerName = Annotated[str, PlainValidator(parse_ledger_name)]
 Names = Annotated[tuple[StrictStr, ...], BeforeValidator(_names)]
 Team = Annotated[StrictStr, AfterValidator(_team)]
 NamePattern = Annotated[StrictStr, AfterValidator(pattern)]

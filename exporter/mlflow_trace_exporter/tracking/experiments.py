@@ -64,12 +64,14 @@ NO_WORKSPACES = Workspaces()
 @dataclass(frozen=True, slots=True)
 class Selection:
     """Selected experiments. ``chosen``: by id. ``unmatched``: selectors that match no experiment. ``active``: the names
-    of all active experiments in ``workspaces``."""
+    of all active experiments in ``workspaces``. ``in_others``: how many are selected, but in other shards."""
 
     chosen: Mapping[str, Experiment]
     unmatched: tuple[str, ...]
     active: tuple[str, ...]
     workspaces: Workspaces = NO_WORKSPACES
+    shard: Shard = THE_WHOLE
+    in_others: int = 0
 
     @property
     def names(self) -> dict[str, str]:
@@ -78,6 +80,11 @@ class Selection:
 
     def complaint(self, uri: str) -> str:
         """The error message if no experiment is selected."""
+        if self.in_others:
+            return (
+                f"--shard: none of the {self.in_others:,} selected experiments at {uri} is in shard {self.shard} yet;"
+                " it waits for new ones"
+            )
         if not self.active and (problem := self.workspaces.complaint(uri)):
             return problem
         if not self.active and self.workspaces.readable:
@@ -94,7 +101,9 @@ class Selection:
         log.info("experiments selected", extra={"count": len(self.chosen), "experiments": names})
         if self.workspaces.unmatched:
             log.warning("no workspace matches yet", extra={"selectors": few(self.workspaces.unmatched)})
-        if self.unmatched or not self.chosen:
+        if self.in_others and not self.chosen:
+            log.info("no experiment is in this shard yet", extra={"shard": self.shard, "in_others": self.in_others})
+        elif self.unmatched or not self.chosen:
             log.warning("no experiment matches yet", extra={"selectors": few(self.unmatched)})
 
 
@@ -108,11 +117,15 @@ def select(
     selected. A selector with a slash, such as ``team-a/*``, is also compared with unique names."""
     found = {selector: [each for each in active if _selects(selector, each)] for selector in selectors}
     chosen = [each for matches in found.values() for each in matches] if selectors else active
+    by_id = {each.experiment_id: each for each in chosen}
+    of_shard = {experiment_id: each for experiment_id, each in by_id.items() if shard.has(experiment_id)}
     return Selection(
-        {each.experiment_id: each for each in chosen if shard.has(each.experiment_id)},
+        of_shard,
         tuple(selector for selector, selected in found.items() if not selected),
         tuple(sorted(each.unique_name for each in active)),
         workspaces,
+        shard,
+        len(by_id) - len(of_shard),
     )
 
 
