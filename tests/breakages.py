@@ -2618,7 +2618,7 @@ BREAKAGES = (
     Breakage(
         "chart: mix up the pods of two shards",
         f"{TEMPLATES}/_helpers.tpl",
-        "shard: {{ index . 1 | quote }}",
+        "shard: {{ index . 1 }}-of-{{ $root.Values.shards }}",
         "shard: all",
         f"{HELM} -k fits_together",
     ),

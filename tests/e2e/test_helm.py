@@ -279,13 +279,15 @@ def test_the_password_of_postgresql_comes_from_a_secret(rendered: dict[str, Obje
 
 def test_each_shard_is_told_its_part(rendered: dict[str, Objects]) -> None:
     shards = workloads(rendered["shards"])
-    assert [each["metadata"]["name"] for each in shards] == [f"mlflow-trace-exporter-shard-{n}" for n in (1, 2, 3)]
+    assert [each["metadata"]["name"] for each in shards] == [
+        f"mlflow-trace-exporter-shard-{number}-of-3" for number in (1, 2, 3)
+    ]
     assert [each["args"][-1] for each in containers(rendered["shards"])] == [
         "--shard=1/3",
         "--shard=2/3",
         "--shard=3/3",
     ]
-    assert [each["metadata"]["labels"]["shard"] for each in pods(rendered["shards"])] == ["1", "2", "3"]
+    assert [each["metadata"]["labels"]["shard"] for each in pods(rendered["shards"])] == ["1-of-3", "2-of-3", "3-of-3"]
     assert not any("shard" in flag for each in containers(rendered["default"]) for flag in each["args"])
 
 

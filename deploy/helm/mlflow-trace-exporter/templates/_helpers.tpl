@@ -51,7 +51,7 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- define "mlflow-trace-exporter.workload" -}}
 {{- $root := index . 0 -}}
 {{ include "mlflow-trace-exporter.fullname" $root }}
-{{- if gt (int $root.Values.shards) 1 }}-shard-{{ index . 1 }}{{ end }}
+{{- if gt (int $root.Values.shards) 1 }}-shard-{{ index . 1 }}-of-{{ $root.Values.shards }}{{ end }}
 {{- end }}
 
 {{- /* The labels of a shard's pods that never change. Takes the same list. */}}
@@ -59,7 +59,7 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- $root := index . 0 -}}
 {{ include "mlflow-trace-exporter.selectorLabels" $root }}
 {{- if gt (int $root.Values.shards) 1 }}
-shard: {{ index . 1 | quote }}
+shard: {{ index . 1 }}-of-{{ $root.Values.shards }}
 {{- end }}
 {{- end }}
 
