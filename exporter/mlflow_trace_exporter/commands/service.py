@@ -183,8 +183,12 @@ class Service:
 
     def _run(self) -> None:
         """Poll. After a change of the configuration or the ledger, continue with a new poller."""
-        while not self._stopped:
+        while True:
             self._waking.clear()
+            if self._poller is not None:
+                self._poller.resume()
+            if self._stopped:  # looked at after the lines above: what changes from now on stops the poller again
+                return
             if self._next is not None:
                 self._make(self._next)
             elif self._poller is None:
