@@ -66,7 +66,7 @@ class CutConnection(PostgresConnection):
             cut(self._database)
             return run("SELECT 1" if self.after else statement)
 
-        self._db.execute = execute  # type: ignore[assignment, method-assign]
+        self._db.execute = execute  # type: ignore[assignment, method-assign]  # for the test
 
 
 class CutLedger(Ledger):

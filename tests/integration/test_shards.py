@@ -129,7 +129,7 @@ def test_three_shards_count_each_trace_once(traffic: Traffic, tmp_path: Path) ->
     traffic.each(now_ms() - 60_000)
     with Shards(traffic, tmp_path, 3, start="1h").running() as shards:
         with traffic.flowing():
-            time.sleep(5)
+            eventually(lambda: traffic.truth.total() > 4 * EXPERIMENTS, "there is traffic")
         eventually(lambda: summed(shards) == traffic.truth, f"{traffic.truth} are counted", 90)
         assert_healthy(shards)
         assert summed(shards) == traffic.truth
@@ -140,14 +140,23 @@ def test_three_shards_count_each_trace_once(traffic: Traffic, tmp_path: Path) ->
     assert ledgers == ["ledger-3-1-of-3.db", "ledger-3-2-of-3.db", "ledger-3-3-of-3.db"]
 
 
+def announced(old: Shards) -> int | None:
+    """A time until which the old exporters count; None if it came before all of them knew."""
+    change_ms = (now_ms() // 1000 + 15) * 1000
+    old.reload(until=as_text(change_ms))
+    return change_ms if now_ms() < change_ms else None
+
+
+def as_text(at_ms: int) -> str:
+    return datetime.fromtimestamp(at_ms / 1000, UTC).isoformat()
+
+
 def test_their_number_changes_under_traffic(traffic: Traffic, tmp_path: Path) -> None:
     """The old ones count the traces that started before, also late ones."""
     with Shards(traffic, tmp_path, 2, start="1h").running() as old, traffic.flowing():
         eventually(lambda: summed(old).total() > 2 * EXPERIMENTS, "the old ones count")
-        change_ms = (now_ms() // 1000 + 8) * 1000
-        change = datetime.fromtimestamp(change_ms / 1000, UTC).isoformat()
-        old.reload(until=change)
-        assert now_ms() < change_ms, "in time"
+        change_ms = eventually(lambda: announced(old), "all of the old ones know the time before it comes")
+        change = as_text(change_ms)
         with Shards(traffic, tmp_path, 3, start=change).running() as new:  # some begin before, which does no harm
             eventually(lambda: summed(new).total() > EXPERIMENTS, "the new ones count", 90)
             traffic._ending.set()

@@ -10,6 +10,8 @@ from mlflow_trace_exporter.ledger.ledger import Ledger
 from mlflow_trace_exporter.ledger.place import Database, Place
 from mlflow_trace_exporter.ledger.postgresql import open_session
 from mlflow_trace_exporter.ledger.sqlite import SqliteConnection
+from mlflow_trace_exporter.metrics.families import LEDGER_RESETS
+from mlflow_trace_exporter.metrics.model import Cell
 
 
 def sqlite_of(ledger: Ledger) -> sqlite3.Connection:
@@ -30,3 +32,8 @@ def totals_in(place: Place) -> dict[tuple[str, str, str], float]:
     with closing(reader_of(place)) as db:
         rows = db.execute("SELECT family, labels, part, value FROM totals").fetchall()
     return {(family, labels, part): value for family, labels, part, value in rows}
+
+
+def totals(ledger: Ledger) -> dict[Cell, float]:
+    """All totals except the one that every ledger begins with."""
+    return {cell: value for cell, value in ledger.totals.all().items() if cell.family != LEDGER_RESETS}

@@ -58,7 +58,7 @@ def candidate(place: Place, lost: Callable[[], None] = lambda: None) -> Candidat
 def require_client() -> None:
     """Raise UserError if the client of PostgreSQL is not installed."""
     try:
-        import psycopg  # noqa: F401
+        import psycopg  # noqa: F401 - to see whether it is there
     except ImportError as error:
         raise UserError(
             f"ledger.url: the client of PostgreSQL cannot be used ({error}); install it with"

@@ -23,14 +23,10 @@ from mlflow_trace_exporter.metrics.model import Cell
 from mlflow_trace_exporter.metrics.series import series_totals
 from mlflow_trace_exporter.settings.config import Buckets
 from tests.support.builders import FAMILIES, METER, increments, record
+from tests.support.ledgers import totals
 
 HORIZON = Horizon(1, 2, 3, 0, {Kind.FRESH: Pass(4, 5, Window(6, 7, 8))})
 TRACES = Cell("mlflow_traces_total", ("chatbot", "production", 'na"me\\', "日本"))
-
-
-def totals(ledger: Ledger) -> dict[Cell, float]:
-    """All totals except the one that every ledger begins with."""
-    return {cell: value for cell, value in ledger.totals.all().items() if cell.family != LEDGER_RESETS}
 
 
 @pytest.fixture

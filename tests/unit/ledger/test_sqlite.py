@@ -25,16 +25,11 @@ from mlflow_trace_exporter.ledger.outlook import Outlook
 from mlflow_trace_exporter.metrics.families import LEDGER_RESETS
 from mlflow_trace_exporter.metrics.model import Cell
 from tests.support.builders import FAMILIES, METER, group, increments, record
-from tests.support.ledgers import sqlite_of
+from tests.support.ledgers import sqlite_of, totals
 from tests.support.old_ledgers import write_ledger
 
 HORIZON = Horizon(1, 2, 3, 0, {Kind.FRESH: Pass(4, 5, Window(6, 7, 8))})
 TRACES = Cell("mlflow_traces_total", ("chatbot", "production", 'na"me\\', "日本"))
-
-
-def totals(ledger: Ledger) -> dict[Cell, float]:
-    """All totals except the one that every ledger begins with."""
-    return {cell: value for cell, value in ledger.totals.all().items() if cell.family != LEDGER_RESETS}
 
 
 @pytest.fixture
