@@ -78,7 +78,8 @@ class PostgreSQL:
 
 
 def cut(database: Database) -> None:
-    """End all sessions that other processes have with the server, as a restart of it does."""
+    """End all sessions that other processes have with the server, as a restart of it does, and wait until they have
+    ended."""
     with open_session(database) as session:
-        query = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid != pg_backend_pid()"
+        query = "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE pid != pg_backend_pid()"
         session.execute(f"{query} AND datname = current_database() AND application_name = 'mlflow-trace-exporter'")

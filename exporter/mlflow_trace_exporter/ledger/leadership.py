@@ -80,6 +80,7 @@ class Leadership:
             self._answered_s = float("-inf")
             with suppress(psycopg.Error):
                 self._session.execute("UPDATE leader SET has_ended = true WHERE epoch = %s", [self.epoch])
+                self._session.execute("SELECT pg_advisory_unlock_all()")  # a session ends some time after it is closed
         self._session.close()
 
     def _keep(self) -> None:
