@@ -141,7 +141,8 @@ def _why(error: Exception, target: Target) -> str:
     """The message: what happened, and what to do."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return _distrust(error)
-    if isinstance(error, ssl.SSLError) and not isinstance(error, ssl.SSLEOFError) and "ALERT" not in str(error.reason):
+    has_closed = isinstance(error, (ssl.SSLEOFError, ssl.SSLZeroReturnError))
+    if isinstance(error, ssl.SSLError) and not has_closed and "ALERT" not in str(error.reason):
         return f"the server does not speak TLS ({error.reason}); for an exporter without TLS write http://"
     no_answer = (
         "the server closed the connection; if it requires client certificates, set --cert-file and --key-file"

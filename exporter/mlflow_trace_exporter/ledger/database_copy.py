@@ -1,19 +1,18 @@
 """Copies from a ledger in PostgreSQL, and to a new one."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from mlflow_trace_exporter.errors import PollError, UserError
 from mlflow_trace_exporter.ledger.connection import HeldError
 from mlflow_trace_exporter.ledger.contents import DamagedError, require_valid
-from mlflow_trace_exporter.ledger.leadership import require_free
+from mlflow_trace_exporter.ledger.leadership import brief_session, require_free
 from mlflow_trace_exporter.ledger.place import Database
 from mlflow_trace_exporter.ledger.postgresql import (
     Session,
     create_tables,
     ledger_errors,
-    open_session,
     parts_of,
     rows_of,
     write_rows,
@@ -123,7 +122,7 @@ SELECT setval(pg_get_serial_sequence('groups', 'id'), (SELECT coalesce(max(id), 
 def _held(database: Database) -> Iterator[Session]:
     """A session in which nobody else can lead."""
     try:
-        with _errors(database), closing(open_session(database, _SETTINGS)) as session, _errors(database, session):
+        with _errors(database), brief_session(database, _SETTINGS) as session, _errors(database, session):
             require_free(session, database)
             yield session
     except HeldError as held:

@@ -1,15 +1,15 @@
 """Read-only access to a ledger in PostgreSQL, at the same time as `serve`."""
 
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 
 from mlflow_trace_exporter.errors import PollError, UserError
 from mlflow_trace_exporter.ledger.connection import HeldError
 from mlflow_trace_exporter.ledger.contents import DamagedError, require_valid
-from mlflow_trace_exporter.ledger.leadership import require_free
+from mlflow_trace_exporter.ledger.leadership import brief_session, require_free
 from mlflow_trace_exporter.ledger.outlook import Outlook, Rows
 from mlflow_trace_exporter.ledger.place import Database
-from mlflow_trace_exporter.ledger.postgresql import Session, create_tables, ledger_errors, open_session, rows_of
+from mlflow_trace_exporter.ledger.postgresql import Session, create_tables, ledger_errors, rows_of
 from mlflow_trace_exporter.ledger.schema import SCHEMA_VERSION
 
 
@@ -46,7 +46,7 @@ def reading(database: Database) -> Iterator[tuple[int, Rows] | None]:
 @contextmanager
 def _session(database: Database) -> Iterator[Session]:
     try:
-        with closing(open_session(database)) as session, ledger_errors(session):
+        with brief_session(database) as session, ledger_errors(session):
             yield session
     except PollError as error:
         raise UserError(f"ledger.url: {error}") from None

@@ -11,8 +11,8 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from hashlib import blake2b
 from threading import Event, Thread
@@ -80,8 +80,7 @@ class Leadership:
             self._answered_s = float("-inf")
             with suppress(psycopg.Error):
                 self._session.execute("UPDATE leader SET has_ended = true WHERE epoch = %s", [self.epoch])
-                self._session.execute("SELECT pg_advisory_unlock_all()")  # a session ends some time after it is closed
-        self._session.close()
+        close_and_free(self._session)
 
     def _keep(self) -> None:
         try:
@@ -142,8 +141,7 @@ class Candidate:
     def withdraw(self) -> None:
         """Do not try to lead any more."""
         if self._session is not None:
-            with suppress(psycopg.Error):
-                self._session.close()
+            close_and_free(self._session)
             self._session = None
 
     def _expose_from_s(self, before: _Before) -> float:
@@ -154,6 +152,24 @@ class Candidate:
 _LOCK = "mlflow-trace-exporter ledger "
 _SETTINGS = (f"SELECT set_config(name, '{IDLE_S}s', false) FROM pg_settings WHERE name = 'idle_session_timeout'",)  # noqa: S608 - no values
 """PostgreSQL 13 does not have this setting: there, a leader that is paused leads until its host is gone."""
+
+
+def close_and_free(session: Session) -> None:
+    """End a session, and give back its lock at once: PostgreSQL cleans up some time after the connection has ended."""
+    with suppress(psycopg.Error):
+        if not session.closed:
+            session.execute("SELECT pg_advisory_unlock_all()")
+        session.close()
+
+
+@contextmanager
+def brief_session(database: Database, settings: Iterable[str] = ()) -> Iterator[Session]:
+    """A session for the time of a block, whose lock is free afterwards. Raises PollError."""
+    session = open_session(database, settings)
+    try:
+        yield session
+    finally:
+        close_and_free(session)
 
 
 def require_free(session: Session, database: Database) -> None:
