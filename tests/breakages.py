@@ -244,8 +244,8 @@ BREAKAGES = (
     Breakage(
         "look: lead with a ledger of another program",
         "ledger/postgresql.py",
-        "    if there:\n",
-        "    if False:\n",
+        '    if session.execute("SELECT 1 FROM pg_tables WHERE',
+        '    if False and session.execute("SELECT 1 FROM pg_tables WHERE',
         f"{DATABASE_LOOK} -k another_program",
     ),
     Breakage(

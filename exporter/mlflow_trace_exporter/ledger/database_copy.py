@@ -15,6 +15,7 @@ from mlflow_trace_exporter.ledger.postgresql import (
     ledger_errors,
     parts_of,
     rows_of,
+    version_in,
     write_rows,
 )
 from mlflow_trace_exporter.ledger.schema import SCHEMA_VERSION
@@ -76,10 +77,9 @@ def original(database: Database) -> Iterator[_Original]:
 
 
 def _require_ledger(session: Session, database: Database) -> None:
-    query = "SELECT 1 FROM pg_tables WHERE schemaname = %s AND tablename = 'leader'"
-    if not session.execute(query, [database.name]).fetchall():
+    version = version_in(session, database)
+    if version is None:
         raise UserError(f"{database}: there is no ledger to copy")
-    (version,) = session.execute("SELECT schema_version FROM leader").fetchone() or (None,)
     if version != SCHEMA_VERSION:
         raise UserError(
             f"the {database} has schema {version}, but this version of the exporter supports schema {SCHEMA_VERSION};"

@@ -9,8 +9,7 @@ from mlflow_trace_exporter.ledger.contents import DamagedError, require_valid
 from mlflow_trace_exporter.ledger.leadership import brief_session, require_free
 from mlflow_trace_exporter.ledger.outlook import Outlook, Rows
 from mlflow_trace_exporter.ledger.place import Database
-from mlflow_trace_exporter.ledger.postgresql import Session, create_tables, ledger_errors, rows_of
-from mlflow_trace_exporter.ledger.schema import SCHEMA_VERSION
+from mlflow_trace_exporter.ledger.postgresql import Session, create_tables, ledger_errors, rows_of, version_in
 
 
 def outlook(database: Database) -> Outlook:
@@ -35,12 +34,11 @@ def reading(database: Database) -> Iterator[tuple[int, Rows] | None]:
     """The schema version of a ledger, and queries of it; None if there is none yet. Raises UserError if PostgreSQL
     cannot be reached."""
     with _session(database) as session:
-        query = "SELECT 1 FROM pg_tables WHERE schemaname = %s AND tablename = 'leader'"
-        if not session.execute(query, [database.name]).fetchall():
+        version = version_in(session, database)
+        if version is None:
             yield None
-            return
-        (version,) = session.execute("SELECT schema_version FROM leader").fetchone() or (SCHEMA_VERSION,)
-        yield version, lambda query, *parameters: rows_of(session, query, *parameters)
+        else:
+            yield version, lambda query, *parameters: rows_of(session, query, *parameters)
 
 
 @contextmanager

@@ -246,20 +246,27 @@ def _create_tables(session: Session, database: Database) -> bool:
         raise UserError("ledger.url: the database has to have the encoding UTF8; create another one")
     if not session.execute("SELECT 1 FROM pg_namespace WHERE nspname = %s", [database.name]).fetchall():
         session.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(database.name)))
-    query = "SELECT tablename FROM pg_tables WHERE schemaname = %s"
-    there = {name for (name,) in session.execute(query, [database.name])}
-    if "leader" in there:
-        (version,) = session.execute("SELECT schema_version FROM leader").fetchone() or (None,)
+    version = version_in(session, database)
+    if version is not None:
         if version != SCHEMA_VERSION:
             raise UserError(
                 f"the {database} has schema {version}, but this version of the exporter supports schema"
                 f" {SCHEMA_VERSION}; set another ledger.name"
             )
         return False
-    if there:
+    if session.execute("SELECT 1 FROM pg_tables WHERE schemaname = %s", [database.name]).fetchall():
         raise UserError(f"ledger.name: the schema {database.name} has tables of another program; set another name")
     session.execute(tables().encode())
     return True
+
+
+def version_in(session: Session, database: Database) -> int | None:
+    """The schema version of a ledger; None if there is none."""
+    query = "SELECT 1 FROM pg_tables WHERE schemaname = %s AND tablename = 'leader'"
+    if not session.execute(query, [database.name]).fetchall():
+        return None
+    (version,) = session.execute("SELECT schema_version FROM leader").fetchone() or (0,)
+    return int(version)
 
 
 def rows_of(session: Session, query: str, *parameters: object) -> list[tuple[Any, ...]]:

@@ -139,10 +139,6 @@ class Snapshot:
     excluded: frozenset[str] = frozenset()
     workspaces: frozenset[str] = frozenset()
 
-    def standing_by(self, leader: Leader) -> "Snapshot":
-        """The same without what another process exposes."""
-        return Snapshot((), {}, self.status.standing_by(leader))
-
     @property
     def exposed(self) -> tuple[TraceFamily, ...]:
         """The families that are exposed."""
