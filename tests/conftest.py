@@ -107,7 +107,7 @@ def _settings_of_the_client_end_with_the_test() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def mlflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator["Mlflow"]:
     """One MLflow server for all tests of a worker; each makes an experiment of its own."""
-    from mlflow_trace_exporter.demo.processes import free_port
+    from tests.support.ports import free_port
     from tests.support.real import Mlflow, ServerProcesses  # imports mlflow, which reads the environment
 
     data = tmp_path_factory.mktemp("mlflow")

@@ -16,10 +16,12 @@ import requests
 
 from mlflow_trace_exporter.demo.monitoring import Stack
 from mlflow_trace_exporter.demo.pager import Notification, Pager
-from mlflow_trace_exporter.demo.processes import Processes, fetch, free_port
+from mlflow_trace_exporter.demo.processes import Processes, fetch
 from tests.integration.test_trace_list import ids
+from tests.support.ports import free_port
 from tests.support.prometheus_api import PrometheusApi
 from tests.support.real import Exporter, Mlflow, ServerProcesses, Trace, eventually, now_ms, tool
+from tests.support.waiting import HANG_S
 
 PRODUCTION = {"environment": "production", "app_version": "1.4.0"}
 BROKEN = {"environment": "production", "app_version": "1.5.0"}
@@ -78,7 +80,7 @@ def watching(exporter: Exporter, directory: Path) -> Iterator[Watch]:
         processes.start_program("alertmanager", stack.alertmanager_command(tool("alertmanager"), directory), {})
         processes.start_program("prometheus", stack.prometheus_command(tool("prometheus"), directory), {})
         for address in (stack.alertmanager, stack.prometheus):
-            processes.wait_until_ready(f"{address}/-/ready", lambda: False)
+            processes.wait_until_ready(f"{address}/-/ready", lambda: False, HANG_S)
         yield Watch(stack, pager)
 
 
@@ -142,11 +144,11 @@ def test_an_incident_pages_with_its_traces_and_is_resolved(mlflow: Mlflow, tmp_p
             eventually(lambda: counted(exporter) > 50, "healthy traces are counted")
             assert watch.notified("team", "MlflowErrorRatioHigh", "firing") is None
             traffic.mix = broken
-            page = eventually(lambda: watch.notified("pager", "MlflowErrorBudgetBurn", "firing"), "a page", 90)
-            eventually(lambda: watch.notified("team", "MlflowVersionFailsMore", "firing"), "the version is named", 60)
-            eventually(lambda: watch.state("MlflowErrorRatioHigh") == "suppressed", "critical is enough", 60)
+            page = eventually(lambda: watch.notified("pager", "MlflowErrorBudgetBurn", "firing"), "a page")
+            eventually(lambda: watch.notified("team", "MlflowVersionFailsMore", "firing"), "the version is named")
+            eventually(lambda: watch.state("MlflowErrorRatioHigh") == "suppressed", "critical is enough")
             traffic.mix = healthy
-            eventually(lambda: watch.notified("pager", "MlflowErrorBudgetBurn", "resolved"), "it is resolved", 90)
+            eventually(lambda: watch.notified("pager", "MlflowErrorBudgetBurn", "resolved"), "it is resolved")
         of_traces = [each for each in watch.told if "data" in each.labels]
         assert {each.labels["alertname"] for each in of_traces} <= ERRORS
         assert {each.labels["environment"] for each in of_traces} == {"production"}
@@ -160,7 +162,7 @@ def test_an_incident_pages_with_its_traces_and_is_resolved(mlflow: Mlflow, tmp_p
         assert f"In production of {experiment} " in page.annotations["description"]
         assert "version 1.5.0, " in page.annotations["description"]
         leads_to_its_traces(page, mlflow, experiment)
-        assert 'id="mlflowerrorbudgetburn"' in requests.get(page.annotations["runbook_url"], timeout=10).text
+        assert 'id="mlflowerrorbudgetburn"' in requests.get(page.annotations["runbook_url"], timeout=HANG_S).text
 
 
 def leads_to_its_traces(page: Notification, mlflow: Mlflow, experiment: str) -> None:
@@ -178,7 +180,7 @@ def leads_to_its_traces(page: Notification, mlflow: Mlflow, experiment: str) -> 
     searched = found(page.annotations["search_traces"])
     assert len(searched) > 30
     assert set(searched.values()) == {"1.5.0"}
-    listed = ids(requests.get(page.annotations["traces_url"], timeout=10).text)
+    listed = ids(requests.get(page.annotations["traces_url"], timeout=HANG_S).text)
     assert len(listed) > 30
     assert set(listed) <= found("trace.status = 'ERROR'").keys()
 
@@ -196,20 +198,20 @@ def test_mlflow_is_killed_and_what_depends_on_it_is_inhibited(tmp_path: Path) ->
         exporter = Exporter(tmp_path, settings(mlflow, experiment))
         with exporter.running(), watching(exporter, tmp_path / "watch") as watch:
             with Traffic(mlflow, experiment, broken):
-                eventually(lambda: watch.notified("pager", "MlflowErrorBudgetBurn", "firing"), "a page", 90)
+                eventually(lambda: watch.notified("pager", "MlflowErrorBudgetBurn", "firing"), "a page")
             mlflow.stop()
-            eventually(lambda: watch.notified("team", "MlflowUnreachable", "firing"), "the team is told", 60)
+            eventually(lambda: watch.notified("team", "MlflowUnreachable", "firing"), "the team is told")
             eventually(lambda: all_inhibited(watch.alerts()), "what depends on fresh numbers is inhibited")
             alerts = watch.alerts()
             assert {"MlflowUnreachable", "MlflowTracesStale", "MlflowErrorBudgetBurn"} <= alerts.keys()
             assert alerts["MlflowUnreachable"]["status"]["state"] == "active"
             assert alerts["MlflowTracesStale"]["receivers"] == [{"name": "nobody"}]
             quiet = "absent_over_time(experiment_environment:mlflow_trace_errors:ratio_increase5m[10s])"
-            eventually(lambda: watch.prometheus.query(quiet), "the short window of the page is empty", 60)
+            eventually(lambda: watch.prometheus.query(quiet), "the short window of the page is empty")
             assert watch.state("MlflowErrorBudgetBurn") == "suppressed", "it is not known to have ended"
             mlflow.start()
-            eventually(lambda: watch.notified("pager", "MlflowErrorBudgetBurn", "resolved"), "the page is resolved", 90)
-            eventually(lambda: watch.notified("team", "MlflowUnreachable", "resolved"), "it is resolved", 90)
+            eventually(lambda: watch.notified("pager", "MlflowErrorBudgetBurn", "resolved"), "the page is resolved")
+            eventually(lambda: watch.notified("team", "MlflowUnreachable", "resolved"), "it is resolved")
             assert not [each for each in watch.told if each.labels["alertname"] == "MlflowTracesStale"]
 
 

@@ -17,11 +17,13 @@ from mlflow.entities import AssessmentError
 
 from mlflow_trace_exporter.commands.cli import cli
 from mlflow_trace_exporter.demo.monitoring import Stack
-from mlflow_trace_exporter.demo.processes import Processes, free_port
+from mlflow_trace_exporter.demo.processes import Processes
 from tests.e2e.test_rule_names import CHECKER, Parse, parse
 from tests.support.panels import DASHBOARDS, NATURAL, PANELS, Panel, column, filled, naturally, query_variables
+from tests.support.ports import free_port
 from tests.support.prometheus_api import PrometheusApi
 from tests.support.real import Exporter, Mlflow, Trace, eventually, now_ms, tool
+from tests.support.waiting import HANG_S
 
 pytestmark = pytest.mark.long
 
@@ -186,13 +188,13 @@ def scraping(mlflow: Mlflow, directory: Path, **more: Any) -> Iterator[tuple[str
     with exporter.running(), Processes(directory) as processes:
         command = stack.prometheus_command(tool("prometheus"), directory / "stack")
         processes.start_program("prometheus", command, {})
-        processes.wait_until_ready(f"{stack.prometheus}/-/ready", lambda: False)
+        processes.wait_until_ready(f"{stack.prometheus}/-/ready", lambda: False, HANG_S)
         query = PrometheusApi(stack.prometheus).query
         eventually(lambda: query("mlflow_up == 1"), "it scrapes")
         log_known(mlflow, experiment)
         mlflow.log(other, *of_another_application())
-        eventually(lambda: query("sum(mlflow_traces_total) == 48"), "all is scraped", 60)
-        eventually(lambda: query("min(count_over_time(mlflow_traces_total[2m])) >= 25"), "it has a past", 60)
+        eventually(lambda: query("sum(mlflow_traces_total) == 48"), "all is scraped")
+        eventually(lambda: query("min(count_over_time(mlflow_traces_total[2m])) >= 25"), "it has a past")
         yield stack.prometheus, experiment, other
 
 
@@ -207,7 +209,7 @@ def asked(mlflow: Mlflow, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
             at_s = time()
             return at_s if query(recent, at_s) else None
 
-        soon_s = eventually(found_s, f"there is {recent}", 90)
+        soon_s = eventually(found_s, f"there is {recent}")
         for recorded in (
             f'experiment_environment:mlflow_trace_errors:ratio_increase3d{{experiment="{experiment}"}} > 0.1',
             "experiment_environment:mlflow_trace_slow:ratio_increase3d > 0.05",
@@ -216,8 +218,8 @@ def asked(mlflow: Mlflow, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
             'ALERTS{alertstate="firing", alertname="MlflowErrorRatioHigh", team="support"}',
             "sum_over_time(experiment_environment:mlflow_trace_errors:increase1h[1h:1m]) > 3",
         ):
-            eventually(partial(query, recorded), f"there is {recorded}", 90)
-        eventually(lambda: query("mlflow_trace_exporter_audited_until_timestamp_seconds"), "an audit", 90)
+            eventually(partial(query, recorded), f"there is {recorded}")
+        eventually(lambda: query("mlflow_trace_exporter_audited_until_timestamp_seconds"), "an audit")
         # the range is longer than the tests take, on a busy machine too
         yield Asked(url, range_s=600, one=experiment, other=other, soon_s=soon_s)
 
@@ -270,7 +272,7 @@ def test_the_number_that_is_right(
     if uid == "mlflow-cost":
         expr = expr.replace("$environment", "production")
     right = pytest.approx(expected, rel=0.1)  # within what Prometheus extrapolates, and that becomes less with time
-    eventually(lambda: asked.values(expr, label) == right, f"{name}: {expected}, not {asked.values(expr, label)}", 120)
+    eventually(lambda: asked.values(expr, label) == right, f"{name}: {expected}, not {asked.values(expr, label)}")
 
 
 def test_no_share_from_the_cache_is_above_100_percent(asked: Asked) -> None:
@@ -369,7 +371,7 @@ def test_each_application_has_its_own_number(
     expr = f"sum by (experiment) ({column(uid, title, name)})"
     right = pytest.approx({asked.one: one, asked.other: other}, rel=0.1)
     found = partial(asked.values, expr, "experiment", experiment=".+", environment="production")
-    eventually(lambda: found() == right, f"{name}: {one} and {other}, not {found()}", 120)
+    eventually(lambda: found() == right, f"{name}: {one} and {other}, not {found()}")
 
 
 def test_the_team_is_beside_its_application(asked: Asked) -> None:

@@ -11,8 +11,10 @@ from pathlib import Path
 import pytest
 import requests
 
-from mlflow_trace_exporter.demo.processes import HOST, fetch, free_port
+from mlflow_trace_exporter.demo.processes import HOST, fetch
+from tests.support.ports import free_port
 from tests.support.real import eventually, samples, tool
+from tests.support.waiting import HANG_S
 
 
 def start(directory: Path, *arguments: str) -> tuple[subprocess.Popen[str], *tuple[int, ...]]:
@@ -53,9 +55,9 @@ def test_incident_from_start_to_summary(tmp_path: Path) -> None:
     assert page is not None, output
     assert "of the calls of other providers 0% more than usual did" in page[1]
     assert "tideline-support in production, " in page[1]
-    assert "tr-" in requests.get(page[2], timeout=60).text
+    assert "tr-" in requests.get(page[2], timeout=HANG_S).text
     demo.send_signal(signal.SIGINT)
-    output += demo.communicate(timeout=60)[0]
+    output += demo.communicate(timeout=HANG_S)[0]
     assert demo.returncode == 0, output
     assert "Traceback" not in output
     assert left_behind(tmp_path, *ports) == []
@@ -97,7 +99,7 @@ def counted(summary: str) -> dict[tuple[str, str], tuple[int, float, float, int,
 @pytest.mark.long
 def test_a_run_ends_after_its_duration_and_a_second_one_goes_on_from_the_first(tmp_path: Path) -> None:
     demo, *ports = start(tmp_path, "--rate=10", "--duration=20s")
-    output, _ = demo.communicate(timeout=180)
+    output, _ = demo.communicate(timeout=HANG_S)
     assert demo.returncode == 0, output
     assert "stopping" in output
     assert left_behind(tmp_path, *ports) == []
@@ -113,7 +115,7 @@ def test_a_run_ends_after_its_duration_and_a_second_one_goes_on_from_the_first(t
     read_until(demo, "what was counted")
     for _ in range(3):  # and while it cleans up, somebody cannot wait
         demo.send_signal(signal.SIGINT)
-    output, _ = demo.communicate(timeout=60)
+    output, _ = demo.communicate(timeout=HANG_S)
     assert left_behind(tmp_path, *ports) == [], f"exit code {demo.returncode}: {output}"
 
 
@@ -135,7 +137,7 @@ def total(text: str | None) -> float:
 def test_a_process_that_fails_is_told_with_its_last_words(tmp_path: Path) -> None:
     (tmp_path / "mlflow.db").write_text("this is no database\n" * 50)
     demo, *ports = start(tmp_path)
-    output, _ = demo.communicate(timeout=180)
+    output, _ = demo.communicate(timeout=HANG_S)
     assert demo.returncode == 2, output
     assert "mlflow exited with code" in output
     assert f"full log: {tmp_path}/logs/mlflow.log" in output

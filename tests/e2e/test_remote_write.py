@@ -17,11 +17,13 @@ import pytest
 import yaml
 
 from mlflow_trace_exporter.bundled import packaged
-from mlflow_trace_exporter.demo.processes import HOST, Processes, free_port
+from mlflow_trace_exporter.demo.processes import HOST, Processes
 from tests.e2e.test_dashboards import CHOSEN, log_known, scraping
 from tests.support.panels import PANELS, Panel, filled
+from tests.support.ports import free_port
 from tests.support.prometheus_api import PrometheusApi
 from tests.support.real import Mlflow, eventually, tool
+from tests.support.waiting import HANG_S
 
 pytestmark = pytest.mark.long
 
@@ -91,7 +93,7 @@ def both(mlflow: Mlflow, tmp_path_factory: pytest.TempPathFactory) -> Iterator[B
     written = {"url": f"{url}/api/v1/write", "queue_config": {"batch_send_deadline": "1s"}}
     with Processes(directory) as processes:
         processes.start_program("victoria-metrics", [program, *flags, f"-httpListenAddr={url[7:]}"], {})
-        processes.wait_until_ready(f"{url}/health", lambda: False)
+        processes.wait_until_ready(f"{url}/health", lambda: False, HANG_S)
         with scraping(mlflow, directory, remote_write=[written]) as (prometheus, experiment, _):
             query, other = PrometheusApi(prometheus).query, PrometheusApi(url)
             eventually(lambda: query(f"min(count_over_time(mlflow_traces_total[2m])) > {RATE_S + 10}"), "it has a past")

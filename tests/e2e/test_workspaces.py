@@ -14,10 +14,12 @@ import requests
 import yaml
 from mlflow.utils.workspace_context import WorkspaceContext
 
-from mlflow_trace_exporter.demo.processes import Process, free_port
+from mlflow_trace_exporter.demo.processes import Process
 from tests.support.browser import browse
 from tests.support.commands import config_file, invoke
+from tests.support.ports import free_port
 from tests.support.real import Exporter, Mlflow, ServerProcesses, Trace, eventually, now_ms
+from tests.support.waiting import HANG_S
 
 WORKSPACE = "team-a"
 
@@ -40,7 +42,7 @@ def mlflow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Mlflow]:
     data.mkdir()
     with WithMore(data, "--enable-workspaces") as processes:
         server = Mlflow(data, processes, free_port())
-        made = requests.post(f"{server.uri}/api/3.0/mlflow/workspaces", json={"name": WORKSPACE}, timeout=10)
+        made = requests.post(f"{server.uri}/api/3.0/mlflow/workspaces", json={"name": WORKSPACE}, timeout=HANG_S)
         assert made.ok, made.text
         monkeypatch.setenv("MLFLOW_WORKSPACE", WORKSPACE)
         yield server
@@ -55,8 +57,8 @@ def test_links_into_mlflow_lead_to_the_workspace_that_is_read(mlflow: Mlflow, tm
     exporter = Exporter(tmp_path, {"mlflow": {"tracking_uri": mlflow.uri}, "poll": {"interval": "1s", "start": "1h"}})
     with exporter.running():
         eventually(lambda: exporter.samples().get("mlflow_up"), "it has polled")
-        pages = [requests.get(f"{exporter.url}/{path}", timeout=60).text for path in ("", "traces")]
-        redirect = requests.get(f"{exporter.url}/trace/{trace_id}", allow_redirects=False, timeout=60)
+        pages = [requests.get(f"{exporter.url}/{path}", timeout=HANG_S).text for path in ("", "traces")]
+        redirect = requests.get(f"{exporter.url}/trace/{trace_id}", allow_redirects=False, timeout=HANG_S)
     links = [html.unescape(link) for page in pages for link in re.findall(rf'href="({mlflow.uri}[^"]*)"', page)]
     of_trace = f"{mlflow.uri}/#/experiments/{mlflow.experiment_id(experiment)}/traces/{trace_id}?workspace={WORKSPACE}"
     assert len(links) == 3, "MLflow, the trace, and all traces"
@@ -83,7 +85,9 @@ class Users:
     def ask(self, path: str, body: Mapping[str, Any], workspace: str | None = None, method: str = "POST") -> Any:
         """Send a request of MLflow's REST API, for a workspace."""
         headers = {"X-MLFLOW-WORKSPACE": workspace} if workspace else {}
-        answer = requests.request(method, f"{self.uri}/api/{path}", json=body, headers=headers, auth=ADMIN, timeout=30)
+        answer = requests.request(
+            method, f"{self.uri}/api/{path}", json=body, headers=headers, auth=ADMIN, timeout=HANG_S
+        )
         assert answer.ok, answer.text
         return answer.json()
 
@@ -277,8 +281,8 @@ def test_a_workspace_that_is_denied_or_appears_later_loses_nothing(teams: Teams,
         teams.users.add_workspace("team-c")
         teams.users.let_read_all("exporter", "team-c")
         (trace_id,) = teams.log("team-c", "chatbot", 1)
-        eventually(lambda: traces_of(exporter) == teams.logged, "what team-b lacks is found, and team-c", 180)
-        link = requests.get(f"{exporter.url}/trace/{trace_id}", allow_redirects=False, timeout=60)
+        eventually(lambda: traces_of(exporter) == teams.logged, "what team-b lacks is found, and team-c")
+        link = requests.get(f"{exporter.url}/trace/{trace_id}", allow_redirects=False, timeout=HANG_S)
         assert link.headers["Location"].endswith(f"/traces/{trace_id}?workspace=team-c")
         exporter.process.kill()
     with exporter.running():

@@ -95,7 +95,7 @@ def test_it_counts_on_a_read_only_root_until_sigterm(
     with serving(image, user, mlflow) as running:
         assert running.run(*health_check(image)) == 0
         mlflow.log(experiment, Trace(now_ms()))
-        eventually(lambda: counted() == 1, "it counts a trace", 90)
+        eventually(lambda: counted() == 1, "it counts a trace")
         assert running.run("touch", "/var/tmp/file") != 0, "everybody may write there, but not on a read-only root"
         assert running.run("touch", "/tmp/file", f"{image.config['WorkingDir']}/file") == 0
         status = Path(f"/proc/{running.pid}/status").read_text()

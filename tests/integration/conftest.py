@@ -6,8 +6,9 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from mlflow_trace_exporter.demo.processes import Processes, free_port
+from mlflow_trace_exporter.demo.processes import Processes
 from mlflow_trace_exporter.ledger.place import Database
+from tests.support.ports import free_port
 from tests.support.postgresql import PostgreSQL
 
 NUMBERS = count()

@@ -17,6 +17,7 @@ from mlflow_trace_exporter.bundled import rules
 from mlflow_trace_exporter.demo.processes import fetch
 from tests.integration.test_trace_list import ids
 from tests.support.real import Exporter, Mlflow, Prometheus, Trace, eventually, now_ms
+from tests.support.waiting import HANG_S
 from tests.unit.bundled.test_rules import OF_ALL_APPLICATIONS
 
 MINUTE, HOUR, DAY = 60, 3_600, 86_400
@@ -396,7 +397,7 @@ def shown(mlflow: Mlflow, tmp_path_factory: pytest.TempPathFactory) -> dict[tupl
         return {
             case.key: Shown(
                 texts[case.key],
-                set(ids(requests.get(texts[case.key]["traces_url"], timeout=30).text)),
+                set(ids(requests.get(texts[case.key]["traces_url"], timeout=HANG_S).text)),
                 searched(mlflow, experiment, texts[case.key].get("search_traces")),
                 traces,
                 case.of_all_applications,

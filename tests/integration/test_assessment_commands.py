@@ -15,6 +15,7 @@ from mlflow_trace_exporter import check_health, make_report
 from mlflow_trace_exporter.web.trace_list import MAX_LOOKED_AT
 from tests.support.commands import config_file, invoke
 from tests.support.real import Exporter, Mlflow, Trace, eventually, now_ms
+from tests.support.waiting import HANG_S
 
 PRODUCTION = {"environment": "production", "app_version": "1.4.0"}
 STAGING = {"environment": "staging", "app_version": "1.4.0"}
@@ -176,7 +177,7 @@ def test_the_page_of_traces_finds_those_that_an_alert_is_about(assessed: Assesse
     }
 
     def page(**query: str) -> str:
-        return requests.get(f"{exporter.url}/traces", params=query, timeout=30).text
+        return requests.get(f"{exporter.url}/traces", params=query, timeout=HANG_S).text
 
     with Exporter(tmp_path, settings).running() as exporter:
         shown = page(assessment="correctness", value="no")
@@ -202,10 +203,10 @@ def test_mlflow_searches_for_assessments_among_many_traces(mlflow: Mlflow, tmp_p
     with Exporter(tmp_path, settings).running() as exporter:
         for name, value in names.items():
             query = {"assessment": name, "value": str(value).casefold()}
-            found = requests.get(f"{exporter.url}/traces", params=query, timeout=30).text
+            found = requests.get(f"{exporter.url}/traces", params=query, timeout=HANG_S).text
             assert ids(found) == [made[name]], name
         query = {"assessment": "correctness", "value": "yes"}
-        assert ids(requests.get(f"{exporter.url}/traces", params=query, timeout=30).text) == []
+        assert ids(requests.get(f"{exporter.url}/traces", params=query, timeout=HANG_S).text) == []
 
 
 def test_doctor_says_who_assesses_how_many_traces(assessed: Assessed, tmp_path: Path) -> None:

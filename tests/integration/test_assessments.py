@@ -24,6 +24,7 @@ from mlflow_trace_exporter.metrics.assessments import (
 from mlflow_trace_exporter.metrics.families import CHANGED_ASSESSMENTS
 from tests.support.reading import Read, reading
 from tests.support.real import Mlflow, Trace, now_ms
+from tests.support.waiting import HANG_S
 
 pytestmark = pytest.mark.long
 
@@ -79,7 +80,7 @@ class Store:
             "dimensions": ["assessment_name"],
             "filters": ['assessment.type = "feedback"'],
         }
-        answer = requests.post(f"{self.mlflow.uri}/api/3.0/mlflow/traces/metrics", json=question, timeout=30).json()
+        answer = requests.post(f"{self.mlflow.uri}/api/3.0/mlflow/traces/metrics", json=question, timeout=HANG_S).json()
         return Counter(
             {each["dimensions"]["assessment_name"]: int(each["values"]["COUNT"]) for each in answer["data_points"]}
         )

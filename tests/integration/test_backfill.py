@@ -12,6 +12,7 @@ from click.testing import Result
 from mlflow_trace_exporter.ledger.opening import open_ledger
 from tests.support.commands import config_file, invoke
 from tests.support.real import EXPORTER, Exporter, Mlflow, Trace, eventually, now_ms
+from tests.support.waiting import HANG_S
 
 HOUR_MS = 3_600_000
 
@@ -125,7 +126,7 @@ def test_half_a_file_is_not_left(mlflow: Mlflow, tmp_path: Path, number: signal.
     with subprocess.Popen([*command, f"--output={tmp_path}/history.om"], stderr=subprocess.PIPE, text=True) as process:
         eventually(lambda: list(tmp_path.glob(".history.om.*")), "it writes")
         process.send_signal(number)
-        _, said = process.communicate(timeout=60)
+        _, said = process.communicate(timeout=HANG_S)
     assert process.returncode == 128 + number
     assert "Traceback" not in said
     assert [each.name for each in tmp_path.iterdir()] == ["exporter.yml"]

@@ -12,11 +12,13 @@ from pathlib import Path
 import pytest
 
 from mlflow_trace_exporter.commands.cli import cli
-from mlflow_trace_exporter.demo.processes import HOST, free_port
+from mlflow_trace_exporter.demo.processes import HOST
 from mlflow_trace_exporter.ledger.file import hold
 from mlflow_trace_exporter.ledger.opening import open_ledger
 from tests.support.commands import config_file
+from tests.support.ports import free_port
 from tests.support.real import EXPORTER, Exporter, Mlflow, Trace, now_ms
+from tests.support.waiting import HANG_S
 
 
 def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -25,7 +27,7 @@ def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]
         env={**os.environ, "COLUMNS": "200", **environment},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=HANG_S,
         check=False,
     )
 
@@ -237,7 +239,8 @@ def test_a_ledger_that_is_not_ours_or_in_use(tmp_path: Path, file: Path) -> None
 def shell(command: str, directory: Path) -> subprocess.CompletedProcess[str]:
     """What a line for a shell does, in which EXPORTER is the command."""
     line = f"set -o pipefail; {command.replace('EXPORTER', shlex.join(EXPORTER))}"
-    return subprocess.run(["bash", "-c", line], capture_output=True, text=True, timeout=60, check=False, cwd=directory)
+    shell = ["bash", "-c", line]
+    return subprocess.run(shell, capture_output=True, text=True, timeout=HANG_S, check=False, cwd=directory)
 
 
 @pytest.mark.parametrize("command", ["--help", "--version", "report --help", "rules", "dashboards --output=made"])

@@ -21,11 +21,13 @@ from mlflow.entities import SpanType, Trace, TraceInfo
 
 from mlflow_trace_exporter import make_report
 from mlflow_trace_exporter.demo.applications import start_mock
-from mlflow_trace_exporter.demo.processes import CHATBOT_ENVIRONMENT, free_port
+from mlflow_trace_exporter.demo.processes import CHATBOT_ENVIRONMENT
 from mlflow_trace_exporter.settings.config import Config
 from tests.support.asked import USERS, VERSIONS
 from tests.support.commands import config_file, invoke
+from tests.support.ports import free_port
 from tests.support.real import Mlflow, ServerProcesses, eventually
+from tests.support.waiting import HANG_S
 
 pytestmark = pytest.mark.long
 
@@ -77,10 +79,10 @@ def cookbook(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cookbook]:
             mlflow.stop()
             during_outage = _ask(chatbot, DURING_OUTAGE)
             mlflow.start()
-            chatbot.communicate(timeout=90)  # it sends what is left
+            chatbot.communicate(timeout=HANG_S)  # it sends what is left
         assert chatbot.returncode == 0, log.read_text()
         found = Cookbook(mlflow, answers, during_outage, [])
-        found.infos = eventually(lambda: _settled(found), "all traces have their tags", 60)
+        found.infos = eventually(lambda: _settled(found), "all traces have their tags")
         yield found
 
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from mlflow_trace_exporter.demo.processes import free_port
 from tests.support.crashes import require_that_kills_change_nothing
+from tests.support.ports import free_port
 from tests.support.real import Mlflow, ServerProcesses
 
 

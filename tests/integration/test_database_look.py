@@ -11,7 +11,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from mlflow_trace_exporter.demo.processes import Processes, free_port
+from mlflow_trace_exporter.demo.processes import Processes
 from mlflow_trace_exporter.errors import UserError
 from mlflow_trace_exporter.ledger import look
 from mlflow_trace_exporter.ledger.opening import candidate, open_ledger
@@ -20,8 +20,10 @@ from mlflow_trace_exporter.ledger.place import Database
 from tests.integration.conftest import NUMBERS
 from tests.support.certificates import make_certificates
 from tests.support.commands import config_file, invoke
+from tests.support.ports import free_port
 from tests.support.postgresql import PostgreSQL
 from tests.support.real import Exporter, Mlflow, Trace, _with_skinny, eventually, now_ms
+from tests.support.waiting import HANG_S
 from tests.unit.ledger.test_copying import fill
 
 PASSWORD = "s3cr3t-w0rd"
@@ -248,7 +250,7 @@ def test_without_the_client_each_command_says_what_to_install(mlflow: Mlflow, tm
     for command in commands:
         flags = [] if command[0] == "ledger" else [f"--config.file={file}"]
         script = [*_with_skinny("psycopg", "numpy", "pandas", "pyarrow", "scipy"), *command, *flags]
-        done = subprocess.run(script, capture_output=True, text=True, timeout=60, check=False, cwd=tmp_path)
+        done = subprocess.run(script, capture_output=True, text=True, timeout=HANG_S, check=False, cwd=tmp_path)
         assert done.returncode == 2, done
         assert "the client of PostgreSQL cannot be used" in done.stderr
         assert "install it with pip install 'mlflow-trace-exporter[postgresql]'" in done.stderr

@@ -17,11 +17,13 @@ from mlflow.entities import TraceInfo
 
 from mlflow_trace_exporter.demo.applications import start_mock
 from mlflow_trace_exporter.demo.load import BROKEN_NEXT, PRODUCTION, STAGING
-from mlflow_trace_exporter.demo.processes import CHATBOT_ENVIRONMENT, Processes, free_port
+from mlflow_trace_exporter.demo.processes import CHATBOT_ENVIRONMENT, Processes
 from mlflow_trace_exporter.domain.calls import inside
 from mlflow_trace_exporter.domain.spans import Call, Inside, Step
 from mlflow_trace_exporter.tracking.span_parsing import spans_of
+from tests.support.ports import free_port
 from tests.support.real import Exporter, Mlflow, Samples, eventually
+from tests.support.waiting import HANG_S
 
 pytestmark = pytest.mark.long
 
@@ -156,7 +158,7 @@ def span_counts(
 
 def _get(url: str, body: bytes | None = None) -> bytes:
     request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
-    with urllib.request.urlopen(request, timeout=60) as answer:
+    with urllib.request.urlopen(request, timeout=HANG_S) as answer:
         return bytes(answer.read())
 
 

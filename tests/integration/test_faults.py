@@ -71,7 +71,7 @@ def test_fault_19_pages_are_spoilt_on_their_way(mlflow: Mlflow, tmp_path: Path, 
 
         between.misbehave = misbehave
         with Exporter(tmp_path, config(between.url, experiment)).running() as exporter:
-            eventually(lambda: counted(exporter) == 1_600, "all are counted", 60)
+            eventually(lambda: counted(exporter) == 1_600, "all are counted")
             assert exporter.samples()[POLL_ERRORS % reason] > 0
             assert counted(exporter, "mlflow_trace_exporter_ledger_resets_total") == 0
         assert "Traceback" not in exporter.log()
@@ -91,7 +91,7 @@ def test_fault_20_the_disk_is_full_for_a_while(mlflow: Mlflow, tmp_path: Path) -
         assert shown[errors] > 1
         assert counted(exporter) == 3, "what is committed is still served"
         resource.prlimit(exporter.process.pid, resource.RLIMIT_FSIZE, (hard, hard))
-        eventually(lambda: counted(exporter) == 5, "the others are counted without a restart", 60)
+        eventually(lambda: counted(exporter) == 5, "the others are counted without a restart")
     assert "Traceback" not in exporter.log()
 
 
@@ -183,7 +183,7 @@ def test_fault_26_credentials_are_changed(mlflow: Mlflow, tmp_path: Path) -> Non
             eventually(lambda: exporter.samples()[POLL_ERRORS % "credentials"] > 0, "the refusal is counted")
             assert exporter.samples()["mlflow_up"] == 0
             write("new")
-            eventually(lambda: counted(exporter) == 2, "the other is counted", 60)
+            eventually(lambda: counted(exporter) == 2, "the other is counted")
         assert "old" not in exporter.log()
 
 
@@ -224,7 +224,7 @@ def test_fault_30_told_to_stop_in_the_middle_of_a_poll(mlflow: Mlflow, tmp_path:
         assert exporter.process.returncode == 0
     with Exporter(tmp_path, config(mlflow.uri, experiment)).running() as exporter:
         assert counted(exporter) < 4_000
-        eventually(lambda: counted(exporter) == 4_000, "the rest is counted", 60)
+        eventually(lambda: counted(exporter) == 4_000, "the rest is counted")
     assert "Traceback" not in exporter.log()
 
 

@@ -12,11 +12,12 @@ import pytest
 from click.testing import Result
 
 from mlflow_trace_exporter import Verdict, check_health
-from mlflow_trace_exporter.demo.processes import HOST, free_port
+from mlflow_trace_exporter.demo.processes import HOST
 from mlflow_trace_exporter.errors import UserError
 from mlflow_trace_exporter.reports import api
 from tests.integration.test_cli import run
 from tests.support.commands import config_file, invoke
+from tests.support.ports import free_port
 from tests.support.real import EXPORTER, Mlflow, Trace, now_ms
 
 SLOW_MS = [100] * 18 + [4_000, 8_000]

@@ -14,6 +14,7 @@ from mlflow_trace_exporter import make_report
 from tests.integration.test_trace_list import ids
 from tests.support.commands import config_file, invoke
 from tests.support.real import Exporter, Mlflow, Trace, eventually, now_ms
+from tests.support.waiting import HANG_S
 
 
 def attributes(**texts: str) -> list[KeyValue]:
@@ -32,7 +33,7 @@ def send(mlflow: Mlflow, experiment: str, resource: list[KeyValue], root: list[K
     sent = ResourceSpans(resource=Resource(attributes=resource), scope_spans=[ScopeSpans(spans=spans)])
     headers = {"Content-Type": "application/x-protobuf", "x-mlflow-experiment-id": mlflow.experiment_id(experiment)}
     body = ExportTraceServiceRequest(resource_spans=[sent]).SerializeToString()
-    requests.post(f"{mlflow.uri}/v1/traces", data=body, headers=headers, timeout=10).raise_for_status()
+    requests.post(f"{mlflow.uri}/v1/traces", data=body, headers=headers, timeout=HANG_S).raise_for_status()
 
 
 def rows(file: Path, *by: str, **asked: Any) -> list[tuple[str, ...]]:
@@ -121,7 +122,7 @@ def test_a_page_has_exactly_the_traces_of_a_label(mlflow: Mlflow, tmp_path: Path
     with Exporter(tmp_path, settings).running() as served:
 
         def listed(**query: str) -> list[str]:
-            return ids(requests.get(f"{served.url}/traces", params=query, timeout=10).text)
+            return ids(requests.get(f"{served.url}/traces", params=query, timeout=HANG_S).text)
 
         def counted() -> dict[str, float]:
             found = {key: value for key, value in served.samples().items() if key.startswith("mlflow_traces_total{")}

@@ -10,10 +10,11 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from mlflow_trace_exporter.demo.processes import free_port
 from mlflow_trace_exporter.ledger.opening import connect, open_ledger
 from mlflow_trace_exporter.ledger.place import Database
+from tests.support.ports import free_port
 from tests.support.real import EXPORTER_WITH_USERS, Exporter, Mlflow, Samples, Trace, eventually, now_ms
+from tests.support.waiting import HANG_S
 from tests.unit.ledger.test_copying import contents, fill
 
 
@@ -30,7 +31,7 @@ def start(*arguments: str, **environment: str) -> subprocess.Popen[str]:
 def run(*arguments: str, **environment: str) -> tuple[int, str, str]:
     """The exit code and what is printed."""
     process = start(*arguments, **environment)
-    said, complained = process.communicate(timeout=120)
+    said, complained = process.communicate(timeout=HANG_S)
     return process.returncode, said, complained
 
 

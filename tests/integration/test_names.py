@@ -16,6 +16,7 @@ from mlflow_trace_exporter.domain.trace import ORPHAN_MS
 from tests.integration.test_trace_list import ids
 from tests.support.commands import config_file, invoke
 from tests.support.real import Exporter, Mlflow, Samples, Trace, eventually, now_ms
+from tests.support.waiting import HANG_S
 
 RAW = {
     "ideographic space": "本番　環境",
@@ -94,7 +95,7 @@ def samples_with(served: Exporter, name: str, value: float) -> Samples | None:
 
 def page_of(served: Exporter, asked: dict[str, str]) -> str | None:
     """The page of traces; None if MLflow is too busy to answer in time."""
-    answer = requests.get(f"{served.url}/traces", params=asked, timeout=10)
+    answer = requests.get(f"{served.url}/traces", params=asked, timeout=HANG_S)
     return answer.text if answer.ok else None
 
 
@@ -141,9 +142,9 @@ def test_the_traces_of_an_experiment_whatever_it_is_called(mlflow: Mlflow, tmp_p
         for name in called:
             expected = {trace for other, trace in made.items() if clean(other) == clean(name)}
             for asked in (name, clean(name)):
-                page = requests.get(f"{served.url}/traces", params={"experiment": asked}, timeout=10).text
+                page = requests.get(f"{served.url}/traces", params={"experiment": asked}, timeout=HANG_S).text
                 assert set(ids(page)) == expected, asked
-        assert len(ids(requests.get(f"{served.url}/traces?experiment=other", timeout=10).text)) > 40, "any"
+        assert len(ids(requests.get(f"{served.url}/traces?experiment=other", timeout=HANG_S).text)) > 40, "any"
     assert "Traceback" not in served.log()
     assert "本番　実験" in served.log(), "people can read what is selected"
     shown = invoke("check", f"--config.file={tmp_path}/exporter.yml").stdout
@@ -179,7 +180,7 @@ def test_a_span_with_a_remote_parent_makes_a_trace_that_mlflow_never_ends(mlflow
     body = ExportTraceServiceRequest(resource_spans=[ResourceSpans(scope_spans=[ScopeSpans(spans=[span])])])
     headers = {"Content-Type": "application/x-protobuf", "x-mlflow-experiment-id": mlflow.experiment_id(experiment)}
     requests.post(
-        f"{mlflow.uri}/v1/traces", data=body.SerializeToString(), headers=headers, timeout=10
+        f"{mlflow.uri}/v1/traces", data=body.SerializeToString(), headers=headers, timeout=HANG_S
     ).raise_for_status()
     (found,) = mlflow.client.search_traces(locations=[mlflow.experiment_id(experiment)], include_spans=False)
     assert found.info.state.value == "IN_PROGRESS"

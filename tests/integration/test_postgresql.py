@@ -7,9 +7,9 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from mlflow_trace_exporter.demo.processes import free_port
 from tests.integration.test_source import *  # noqa: F403 - the same tests, with the server below
 from tests.support.crashes import require_that_kills_change_nothing
+from tests.support.ports import free_port
 from tests.support.postgresql import PostgreSQL
 from tests.support.real import Mlflow, ServerProcesses
 

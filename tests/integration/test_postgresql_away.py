@@ -10,7 +10,8 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from mlflow_trace_exporter.demo.processes import Processes, fetch, free_port
+from mlflow_trace_exporter.demo.processes import Processes, fetch
+from tests.support.ports import free_port
 from tests.support.postgresql import PostgreSQL
 from tests.support.real import Exporter, Mlflow, Trace, eventually, now_ms, tool
 
@@ -51,7 +52,7 @@ class Counting:
 
     def count_all(self) -> None:
         """Wait until all are counted, and see that it stays so."""
-        eventually(lambda: self.counted() == self.logged, f"{self.logged} are counted", 90)
+        eventually(lambda: self.counted() == self.logged, f"{self.logged} are counted")
         self.exporter.after_next_poll()
         assert self.counted() == self.logged
 

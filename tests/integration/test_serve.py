@@ -17,9 +17,11 @@ import pytest
 import requests
 from prometheus_client.utils import floatToGoString
 
-from mlflow_trace_exporter.demo.processes import HOST, free_port
+from mlflow_trace_exporter.demo.processes import HOST
 from tests.support import endless
+from tests.support.ports import free_port
 from tests.support.real import EXPORTER, Exporter, Mlflow, Samples, ServerProcesses, Trace, eventually, now_ms, tool
+from tests.support.waiting import HANG_S
 
 START_MS = 1_790_000_000_000
 PRODUCTION = {"environment": "production", "app_version": "1.4.0"}
@@ -389,9 +391,9 @@ def test_an_answer_that_does_not_end_is_an_outage(tmp_path: Path) -> None:
                 exporter.process.send_signal(signal.SIGHUP)
                 exporter.text()  # it has reached the process before this is answered
             assert exporter.threads() <= threads + 3, "one reads, and one waits for MLflow"
-            assert requests.get(f"{exporter.url}/trace/tr-1", timeout=20).status_code == 502
-            assert requests.get(f"{exporter.url}/traces", timeout=20).status_code == 502
-            assert requests.post(f"{exporter.url}/-/reload", timeout=20).status_code == 200
+            assert requests.get(f"{exporter.url}/trace/tr-1", timeout=HANG_S).status_code == 502
+            assert requests.get(f"{exporter.url}/traces", timeout=HANG_S).status_code == 502
+            assert requests.post(f"{exporter.url}/-/reload", timeout=HANG_S).status_code == 200
             before = exporter.samples()[timeouts]
             eventually(lambda: exporter.samples()[timeouts] >= before + 2, "polls go on to fail")
             assert exporter.threads() <= threads + 5
@@ -409,7 +411,7 @@ def test_it_reloads_and_stops_while_mlflow_does_not_answer(tmp_path: Path) -> No
             exporter.samples()  # a scrape does not wait for the poll
             good = (tmp_path / "exporter.yml").read_text()
             (tmp_path / "exporter.yml").write_text(good + "poll: {interval: 2s}\n")
-            assert requests.post(f"{exporter.url}/-/reload", timeout=20).status_code == 200
+            assert requests.post(f"{exporter.url}/-/reload", timeout=HANG_S).status_code == 200
             eventually(lambda: requests.get(f"{exporter.url}/-/ready").status_code == 200, "the first poll has failed")
             with ThreadPoolExecutor() as pool:
                 for interval in (3, 4, 5):  # each is a change, and waits for MLflow to answer or not
@@ -500,7 +502,7 @@ cli.main()
         env={**os.environ, "XDG_STATE_HOME": str(tmp_path)},
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=HANG_S,
         check=False,
     )
     assert done.returncode == 1
@@ -526,7 +528,7 @@ def test_why_it_does_not_start_is_one_event(tmp_path: Path, arguments: tuple[str
     file.write_text("nonsense: 1\n" if "error" in message else f"ledger: {{path: {tmp_path}/ledger.db}}\n")
     for fmt in ("json", "logfmt"):
         command = [*EXPORTER, "serve", f"--log.format={fmt}", f"--config.file={file}"]
-        done = subprocess.run([*command, *arguments], capture_output=True, text=True, timeout=30, check=False)
+        done = subprocess.run([*command, *arguments], capture_output=True, text=True, timeout=HANG_S, check=False)
         assert done.returncode == 2
         if fmt == "json":
             assert json.loads(done.stderr)["msg"].startswith(message)
@@ -543,7 +545,7 @@ def test_a_poller_that_dies_takes_the_process_with_it(tmp_path: Path) -> None:
         env={**os.environ, "XDG_STATE_HOME": str(tmp_path)},
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=HANG_S,
         check=False,
     )
     assert done.returncode == 1

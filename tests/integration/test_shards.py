@@ -130,7 +130,7 @@ def test_three_shards_count_each_trace_once(traffic: Traffic, tmp_path: Path) ->
     with Shards(traffic, tmp_path, 3, start="1h").running() as shards:
         with traffic.flowing():
             eventually(lambda: traffic.truth.total() > 4 * EXPERIMENTS, "there is traffic")
-        eventually(lambda: summed(shards) == traffic.truth, f"{traffic.truth} are counted", 90)
+        eventually(lambda: summed(shards) == traffic.truth, f"{traffic.truth} are counted")
         assert_healthy(shards)
         assert summed(shards) == traffic.truth
         for index, found in enumerate(shards.counted(), 1):
@@ -158,12 +158,12 @@ def test_their_number_changes_under_traffic(traffic: Traffic, tmp_path: Path) ->
         change_ms = eventually(lambda: announced(old), "all of the old ones know the time before it comes")
         change = as_text(change_ms)
         with Shards(traffic, tmp_path, 3, start=change).running() as new:  # some begin before, which does no harm
-            eventually(lambda: summed(new).total() > EXPERIMENTS, "the new ones count", 90)
+            eventually(lambda: summed(new).total() > EXPERIMENTS, "the new ones count")
             traffic._ending.set()
             traffic.each(change_ms - 1)
             traffic.each(change_ms)
             traffic.each(change_ms - 3_600_000 + 60_000)
-            eventually(lambda: summed(old, new) == traffic.truth, f"{traffic.truth} are counted", 120)
+            eventually(lambda: summed(old, new) == traffic.truth, f"{traffic.truth} are counted")
             assert_healthy(old)
             assert_healthy(new)
             assert summed(old, new) == traffic.truth

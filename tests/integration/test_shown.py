@@ -8,6 +8,7 @@ import requests
 
 from tests.support.commands import config_file, invoke
 from tests.support.real import Exporter, Mlflow, Trace, eventually, now_ms
+from tests.support.waiting import HANG_S
 
 ODD = "a\0b\x1b[31m\r\n\x9bc"
 
@@ -61,14 +62,14 @@ def test_pages_and_the_log(mlflow: Mlflow, experiment: str, tmp_path: Path) -> N
     for fmt in ("logfmt", "json"):
         with Exporter(tmp_path, settings, "--log.level=debug", f"--log.format={fmt}").running() as exporter:
             eventually(lambda: exporter.samples().get("mlflow_up"), "it has polled")
-            page = requests.get(f"{exporter.url}/traces", timeout=10).text
+            page = requests.get(f"{exporter.url}/traces", timeout=HANG_S).text
             assert fit(page)
             links = re.findall(r'href="[^"]*/traces/([^"?]+)"', page)
             assert len(links) == 3, "each leads to the trace"
             for link in links:
-                answer = requests.get(f"{exporter.url}/trace/{link}", allow_redirects=False, timeout=10)
+                answer = requests.get(f"{exporter.url}/trace/{link}", allow_redirects=False, timeout=HANG_S)
                 assert answer.status_code == 302
                 assert answer.headers["Location"].endswith(f"/traces/{link}")
-            assert fit(requests.get(f"{exporter.url}/", timeout=10).text)
+            assert fit(requests.get(f"{exporter.url}/", timeout=HANG_S).text)
             assert fit(exporter.text())
         assert fit(exporter.log())

@@ -28,6 +28,7 @@ from tests.support.otlp import MISTRAL, Attributes, otlp_span, send
 from tests.support.proxy import Misbehave, Proxy, proxy, respond
 from tests.support.reading import Read
 from tests.support.real import Mlflow, Trace
+from tests.support.waiting import HANG_S
 
 pytestmark = pytest.mark.long
 
@@ -59,7 +60,7 @@ class Store:
             "aggregations": [{"aggregation_type": aggregation}],
             "dimensions": [dimension],
         }
-        answer = requests.post(f"{self.mlflow.uri}/api/3.0/mlflow/traces/metrics", json=question, timeout=30).json()
+        answer = requests.post(f"{self.mlflow.uri}/api/3.0/mlflow/traces/metrics", json=question, timeout=HANG_S).json()
         return {each["dimensions"][dimension]: each["values"][aggregation] for each in answer["data_points"]}
 
     def of_traces(self, key: str, part: str) -> float:

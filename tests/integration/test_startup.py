@@ -11,10 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from mlflow_trace_exporter.demo.processes import HOST, free_port
+from mlflow_trace_exporter.demo.processes import HOST
 from tests.integration.test_cli import complaint
 from tests.support.commands import config_file
+from tests.support.ports import free_port
 from tests.support.real import EXPORTER, Mlflow, Trace, eventually, now_ms, tool
+from tests.support.waiting import HANG_S
 
 WITHOUT_ENTRY = """
 import os, pwd
@@ -37,7 +39,7 @@ def run(code: str, *arguments: str, **environment: str) -> subprocess.CompletedP
         env={**os.environ, **environment},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=HANG_S,
         check=False,
     )
 
@@ -137,7 +139,7 @@ def importing(broken: Path, *before: str) -> Iterator[subprocess.Popen[str]]:
 def test_it_is_stopped_while_it_starts(broken: Path, number: signal.Signals, code: int, said: list[str]) -> None:
     with importing(broken) as process:
         process.send_signal(number)
-        _, log = process.communicate(timeout=10)
+        _, log = process.communicate(timeout=HANG_S)
     assert (process.returncode, [json.loads(line)["msg"] for line in log.splitlines()]) == (code, said)
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import requests
 
 from tests.support.real import Exporter, Mlflow, Trace, eventually, now_ms
+from tests.support.waiting import HANG_S
 
 PRODUCTION = {"environment": "production", "app_version": "1.5.0"}
 STAGING = {"environment": "staging", "app_version": "1.5.0"}
@@ -42,7 +43,7 @@ def test_the_page_lists_what_is_asked_for_the_newest_first(mlflow: Mlflow, tmp_p
     }
 
     def listed(**query: str) -> list[str]:
-        return ids(requests.get(f"{exporter.url}/traces", params=query, timeout=10).text)
+        return ids(requests.get(f"{exporter.url}/traces", params=query, timeout=HANG_S).text)
 
     with Exporter(tmp_path, settings).running() as exporter:
         eventually(lambda: exporter.samples().get("mlflow_up"), "it has polled")
@@ -62,10 +63,10 @@ def test_the_page_lists_what_is_asked_for_the_newest_first(mlflow: Mlflow, tmp_p
         )
         assert listed(team="search", start="1h") == []
         assert len(listed(environment="production")) == 50
-        refused = requests.get(f"{exporter.url}/traces?user=bob", timeout=10)
+        refused = requests.get(f"{exporter.url}/traces?user=bob", timeout=HANG_S)
         assert (refused.status_code, refused.headers["Content-Type"]) == (400, "text/plain; charset=utf-8")
         assert refused.text.startswith("unknown parameter 'user'")
-        form = requests.get(f"{exporter.url}/traces", timeout=10).text
+        form = requests.get(f"{exporter.url}/traces", timeout=HANG_S).text
         assert '<input name="team" type="text"' in form
-        assert 'id="mlflowunreachable"' in requests.get(f"{exporter.url}/runbook", timeout=10).text
+        assert 'id="mlflowunreachable"' in requests.get(f"{exporter.url}/runbook", timeout=HANG_S).text
     assert "Traceback" not in exporter.log()

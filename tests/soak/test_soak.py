@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from mlflow_trace_exporter.demo.processes import Processes, free_port
+from mlflow_trace_exporter.demo.processes import Processes
 from tests.support.crashes import Crashes
 from tests.support.histories import History, explore
 from tests.support.histories_in_postgresql import HistoryInPostgresql
+from tests.support.ports import free_port
 from tests.support.postgresql import PostgreSQL
 from tests.support.real import Mlflow
 from tests.support.sharded import Shards

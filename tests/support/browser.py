@@ -5,6 +5,7 @@ import subprocess
 from pathlib import Path
 
 from tests.support.real import tool
+from tests.support.waiting import HANG_S
 
 
 def browse(directory: Path, url: str, *flags: str) -> str:
@@ -12,7 +13,7 @@ def browse(directory: Path, url: str, *flags: str) -> str:
     command = [tool("chromium"), "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
     command += [f"--user-data-dir={directory / 'chromium'}"]
     command += ["--hide-scrollbars", *flags, url]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=HANG_S, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
 

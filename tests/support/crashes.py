@@ -66,7 +66,7 @@ class Crashes:
 
     def _count_all(self) -> None:
         there = self.truth()
-        eventually(lambda: self._has_counted(there), "everything is counted", 120)
+        eventually(lambda: self._has_counted(there), "everything is counted")
 
     def counted(self) -> Counter[str]:
         """What the last scrape says, by state and in tokens."""

@@ -8,6 +8,8 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
+from tests.support.waiting import HANG_S
+
 Attributes = Mapping[str, str | int]
 
 MISTRAL: Attributes = {
@@ -51,5 +53,5 @@ def send(uri: str, experiment_id: str, *spans: Span) -> None:
     request = ExportTraceServiceRequest()
     request.resource_spans.add().scope_spans.add().spans.extend(spans)
     headers = {"Content-Type": "application/x-protobuf", "x-mlflow-experiment-id": experiment_id}
-    answer = requests.post(f"{uri}/v1/traces", data=request.SerializeToString(), headers=headers, timeout=30)
+    answer = requests.post(f"{uri}/v1/traces", data=request.SerializeToString(), headers=headers, timeout=HANG_S)
     answer.raise_for_status()

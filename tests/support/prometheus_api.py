@@ -7,6 +7,11 @@ from typing import Any
 from urllib.parse import urlencode
 
 from mlflow_trace_exporter.demo.processes import fetch
+from tests.support.waiting import HANG_S
+
+
+def _fetch(url: str) -> str | None:
+    return fetch(url, HANG_S)
 
 
 @dataclass(frozen=True)
@@ -14,7 +19,7 @@ class PrometheusApi:
     """The API at ``url``, which ``get_text`` asks: None stands for no answer."""
 
     url: str
-    get_text: Callable[[str], str | None] = fetch
+    get_text: Callable[[str], str | None] = _fetch
 
     def get(self, path: str, **parameters: str) -> Any:
         """The data of an answer; an empty object where there is none."""

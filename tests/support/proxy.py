@@ -7,6 +7,8 @@ from threading import Thread
 
 import requests
 
+from tests.support.waiting import HANG_S
+
 Misbehave = Callable[[BaseHTTPRequestHandler, bytes], bool]
 """Given a request and MLflow's answer to it: whether it has answered, or spoilt, the request itself."""
 
@@ -33,7 +35,7 @@ def proxy(target: str) -> Iterator[Proxy]:
             headers = {name: value for name, value in self.headers.items() if name != "Host"}
             made.requests.append(self.path)
             made.bodies.append(body)
-            answer = requests.request(self.command, target + self.path, headers=headers, data=body, timeout=30)
+            answer = requests.request(self.command, target + self.path, headers=headers, data=body, timeout=HANG_S)
             if made.misbehave(self, answer.content):
                 self.close_connection = True
                 return

@@ -25,9 +25,11 @@ from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import Connection, create_engine, inspect, text
 from sqlalchemy.pool import NullPool
 
-from mlflow_trace_exporter.demo.processes import HOST, Process, Processes, fetch, free_port, sqlite_in
+from mlflow_trace_exporter.demo.processes import HOST, Process, Processes, fetch, sqlite_in
 from mlflow_trace_exporter.domain.spans import NS
+from tests.support.ports import free_port
 from tests.support.prometheus_api import PrometheusApi
+from tests.support.waiting import HANG_S
 
 T = TypeVar("T")
 
@@ -48,17 +50,16 @@ EXPORTER_WITH_USERS = _with_skinny("pandas", "pyarrow", "scipy")
 """The same with the extra ``users``, which needs NumPy."""
 
 
-def eventually(probe: Callable[[], T | bool | None], what: str, timeout_s: float = 60, every_s: float = 0.1) -> T:
-    """What ``probe`` returns once that is true; fails the test if it is not within the time.
-
-    A test that passes waits no longer for a longer time; a machine with much else to do needs it.
-    """
+def eventually(probe: Callable[[], T | bool | None], what: str, timeout_s: float = HANG_S, every_s: float = 0.1) -> T:
+    """What ``probe`` returns once that is true; fails the test if it is not within the time."""
     deadline = time.monotonic() + timeout_s
-    while time.monotonic() < deadline:
+    while True:
+        is_last = time.monotonic() > deadline  # there is one after the deadline, because this process may stand still
         if found := probe():
             return found  # type: ignore[return-value]  # it is true, so it is a T
+        if is_last:
+            pytest.fail(f"not within {timeout_s:.0f} s: {what}")
         time.sleep(every_s)
-    pytest.fail(f"not within {timeout_s:.0f} s: {what}")
 
 
 def now_ms() -> int:
@@ -146,7 +147,7 @@ class Mlflow:
 
     def start(self) -> None:
         self._process = self._processes.start_mlflow(self._data, self._port, self._store)
-        self._processes.wait_until_ready(f"{self.uri}/health", lambda: False)
+        self._processes.wait_until_ready(f"{self.uri}/health", lambda: False, HANG_S)
 
     def stop(self) -> None:
         self._processes.stop(self._process)
@@ -344,7 +345,7 @@ class Exporter:
         """Ask it to stop; returns how many seconds that took."""
         began = time.monotonic()
         self.process.send_signal(number)
-        self.process.wait(30)
+        self.process.wait(HANG_S)
         return time.monotonic() - began
 
     def threads(self) -> int:
@@ -355,7 +356,7 @@ class Exporter:
         return self._log.read_text()
 
     def text(self) -> str:
-        return fetch(f"{self.url}/metrics") or ""
+        return fetch(f"{self.url}/metrics", HANG_S) or ""
 
     def samples(self) -> Samples:
         return samples(self.text())
@@ -403,8 +404,8 @@ class Prometheus:
             eventually(lambda: fetch(f"{self.url}/-/ready"), "Prometheus is ready")
             yield self
         finally:
-            process.terminate()
-            process.wait(30)
+            process.kill()  # nobody needs what it has
+            process.wait()
 
     @property
     def api(self) -> PrometheusApi:

@@ -38,7 +38,7 @@ class Replicas(Crashes):
             for each in self._exporters:
                 running.enter_context(each.running())
             for number in range(times):
-                leader = eventually(self._leader, "one is ready", 120)
+                leader = eventually(self._leader, "one is ready")
                 Event().wait(self._dice.uniform(0, 4))
                 how = DISTURBANCES[number % len(DISTURBANCES)]
                 self._disturb(leader, how)

@@ -123,7 +123,7 @@ class Processes:
             if process.popen.poll() is not None:
                 raise UserError(f"{process.name} exited with code {process.popen.returncode}:\n{process.last_words()}")
 
-    def wait_until_ready(self, url: str, give_up: Callable[[], bool], timeout_s: float = 120) -> None:
+    def wait_until_ready(self, url: str, give_up: Callable[[], bool], timeout_s: float = 300) -> None:
         """Wait until ``url`` answers, or until ``give_up`` returns true. Raises UserError if a process exits or the
         time runs out."""
         deadline = time.monotonic() + timeout_s
@@ -146,10 +146,10 @@ def _own_environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW_", "OTEL_"))}
 
 
-def fetch(url: str) -> str | None:
+def fetch(url: str, timeout_s: float = 2) -> str | None:
     """The response of a local address; None if it does not answer (yet)."""
     try:
-        with _DIRECT.open(url, timeout=2) as answer:
+        with _DIRECT.open(url, timeout=timeout_s) as answer:
             return str(answer.read().decode())
     except (urllib.error.URLError, OSError):
         return None

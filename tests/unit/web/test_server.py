@@ -5,6 +5,7 @@ import socket
 import pytest
 
 from mlflow_trace_exporter.web import server
+from tests.support.waiting import HANG_S
 
 IPV4, IPV6 = "127.0.0.1", "::1"
 
@@ -14,7 +15,7 @@ def reached(listener: socket.socket) -> set[str]:
     port, found = listener.getsockname()[1], set()
     for address in (IPV4, IPV6):
         try:
-            socket.create_connection((address, port), timeout=5).close()
+            socket.create_connection((address, port), timeout=HANG_S).close()
             found.add(address)
         except OSError:
             pass
