@@ -46,7 +46,7 @@ class Watch:
 
     def alerts(self) -> dict[str, Mapping[str, Any]]:
         """What Alertmanager knows, by the name of the alert."""
-        found = json.loads(fetch(f"{self.stack.alertmanager}/api/v2/alerts") or "[]")
+        found = json.loads(fetch(f"{self.stack.alertmanager}/api/v2/alerts", HANG_S) or "[]")
         return {each["labels"]["alertname"]: each for each in found}
 
     @property
@@ -102,7 +102,7 @@ class Traffic:
 
     def stop(self) -> None:
         self._stopping.set()
-        self._thread.join(60)
+        self._thread.join()
 
     def _log(self) -> None:
         number = 0

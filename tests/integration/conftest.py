@@ -7,6 +7,8 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from mlflow_trace_exporter.demo.processes import Processes
+from mlflow_trace_exporter.ledger import leadership
+from mlflow_trace_exporter.ledger import postgresql as postgresql_ledger
 from mlflow_trace_exporter.ledger.place import Database
 from tests.support.ports import free_port
 from tests.support.postgresql import PostgreSQL
@@ -19,7 +21,14 @@ def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgreSQL]
     """A server for the ledgers of all tests of a worker."""
     if os.geteuid() != 0:
         pytest.skip("only root can start PostgreSQL as its own user")
-    with TemporaryDirectory() as data, Processes(tmp_path_factory.mktemp("postgresql")) as processes:
+    with (
+        TemporaryDirectory() as data,
+        Processes(tmp_path_factory.mktemp("postgresql")) as processes,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        # this process stays the leader on a machine that stands still, as the tests expect; other processes need not
+        patch.setattr(leadership, "_SETTINGS", ())
+        patch.setattr(postgresql_ledger, "IDLE_S", 3_600)
         server = PostgreSQL(Path(data), "127.0.0.1", free_port())
         server.start(processes)
         yield server

@@ -361,7 +361,7 @@ def recorded(labels: Mapping[str, str]) -> Iterator[dict[str, Any]]:
 
 def fired(prometheus: Prometheus) -> dict[tuple[str, str], dict[str, str]] | None:
     """The annotations of all alerts, once the numbers that they ask for are there."""
-    answer = json.loads(fetch(f"{prometheus.url}/api/v1/alerts") or "{}").get("data", {}).get("alerts", [])
+    answer = json.loads(fetch(f"{prometheus.url}/api/v1/alerts", HANG_S) or "{}").get("data", {}).get("alerts", [])
     found = {(each["labels"]["alertname"], each["labels"].get("burn_rate", "")): each["annotations"] for each in answer}
     links = [
         text for texts in found.values() for name, text in texts.items() if name in ("traces_url", "search_traces")

@@ -83,11 +83,9 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
                 ("search", SEARCH, ("--rate=1",)),
             )
         ]
-        eventually(
-            lambda: _is_enough(mlflow, running[0].log.read_text()), "all that can fail has failed", 180, every_s=1
-        )
+        eventually(lambda: _is_enough(mlflow, running[0].log.read_text()), "all that can fail has failed", every_s=1)
         for process in running:
-            processes.stop(process, 90)  # it answers what was asked, and sends what is left
+            processes.stop(process, HANG_S)  # it answers what was asked, and sends what is left
             assert process.popen.returncode == 0, process.last_words()
         yield Demo(mlflow, eventually(lambda: _settled(mlflow), "all traces are final"))
 

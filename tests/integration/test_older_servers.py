@@ -16,6 +16,7 @@ from mlflow_trace_exporter.demo.processes import fetch
 from tests.support.commands import invoke
 from tests.support.proxy import proxy, respond
 from tests.support.real import Exporter, Mlflow, Trace, eventually, now_ms
+from tests.support.waiting import HANG_S
 
 UNKNOWN = {
     "end_time_ms": "Invalid attribute key 'end_time_ms' specified. Valid keys are '{'name', 'request_id'}'",
@@ -84,5 +85,5 @@ def test_health(config: Path) -> None:
 def test_traces_are_listed_by_environment(config: Path, tmp_path: Path) -> None:
     exporter = Exporter(tmp_path, yaml.safe_load(config.read_text()))
     with exporter.running():
-        page = eventually(lambda: fetch(f"{exporter.url}/traces?environment=production"), "the page")
+        page = eventually(lambda: fetch(f"{exporter.url}/traces?environment=production", HANG_S), "the page")
     assert len(re.findall(r"<tr>\s*<td", page)) == 3

@@ -26,7 +26,7 @@ from mlflow_trace_exporter.wiring import now_ms
 from tests.support import reading as exporter
 from tests.support.otlp import MISTRAL, Attributes, otlp_span, send
 from tests.support.proxy import Misbehave, Proxy, proxy, respond
-from tests.support.reading import Read
+from tests.support.reading import PATIENT, Read
 from tests.support.real import Mlflow, Trace
 from tests.support.waiting import HANG_S
 
@@ -70,7 +70,7 @@ class Store:
 
 
 @contextmanager
-def reading(uri: str, store: Store, directory: Path, timeout: str = "30s") -> Iterator[Read]:
+def reading(uri: str, store: Store, directory: Path, timeout: str = PATIENT) -> Iterator[Read]:
     """An exporter that reads the experiment with spans."""
     with exporter.reading(uri, store.experiment, directory, timeout, spans={"enabled": True}) as read:
         yield read
@@ -260,7 +260,7 @@ def away(handler: BaseHTTPRequestHandler, _: bytes) -> bool:
 
 def slow(handler: BaseHTTPRequestHandler, _: bytes) -> bool:
     """Do not answer, and wait until the client closes the connection."""
-    handler.connection.settimeout(10)
+    handler.connection.settimeout(HANG_S)
     handler.connection.recv(1)
     return True
 
@@ -303,7 +303,7 @@ MISTRAL_CALLS = ("mistral_ai", "mistral-large")
 @pytest.mark.parametrize("how", SPOILT)
 def test_fault_32_a_request_for_spans_goes_wrong(server: Server, few: Store, tmp_path: Path, how: str) -> None:
     url = server.misbehave(SPOILT[how], lambda number, _: number == 1)
-    with reading(url, few, tmp_path, TIMEOUTS.get(how, "30s")) as read:
+    with reading(url, few, tmp_path, TIMEOUTS.get(how, PATIENT)) as read:
         read.all(FEW)
         assert read.sums(CALL_DURATION, PROVIDER, MODEL) == {MISTRAL_CALLS: FEW}
         assert read.sums(INPUT)[()] == read.sums("mlflow_trace_input_tokens_total")[()] == 40 * FEW
@@ -318,7 +318,7 @@ def test_fault_31_one_trace_spoils_each_answer_that_it_is_in(
     """It is counted without its spans, and all others with theirs."""
     monkeypatch.setattr(span_reader, "PATIENCE_MS", 0)
     url = server.misbehave(SPOILT[how], lambda _, path: few.ids["3"] in path)
-    with reading(url, few, tmp_path, TIMEOUTS.get(how, "30s")) as read:
+    with reading(url, few, tmp_path, TIMEOUTS.get(how, PATIENT)) as read:
         read.all(FEW)
         assert read.sums(MISSING, -1)["spans",] == 1
         assert read.sums(CALL_DURATION, PROVIDER, MODEL) == {MISTRAL_CALLS: FEW - 1}

@@ -19,6 +19,7 @@ from openai import OpenAI
 from mlflow_trace_exporter.demo.chatbot import Chatbot, Conversation, KnowledgeBaseError, Release
 from mlflow_trace_exporter.demo.providers import Model
 from tests.support.asked import USERS, VERSIONS
+from tests.support.waiting import HANG_S
 
 RELEASES = {
     "production": Release(VERSIONS["production"], 0.01, 0.1),
@@ -48,7 +49,7 @@ def ask(model: Model, path: str) -> dict[str, Any]:
 def main() -> None:
     mlflow.set_experiment(sys.argv[1])
     mlflow.openai.autolog()
-    model = Model("gpt-4o-mini", OpenAI(max_retries=0, timeout=30))
+    model = Model("gpt-4o-mini", OpenAI(max_retries=0, timeout=HANG_S))
     with ThreadPoolExecutor(24) as pool:
         for line in sys.stdin:
             paths = [path for path, number in json.loads(line).items() for _ in range(number)]

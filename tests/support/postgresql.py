@@ -81,5 +81,5 @@ def cut(database: Database) -> None:
     """End all sessions that other processes have with the server, as a restart of it does, and wait until they have
     ended."""
     with open_session(database) as session:
-        query = "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE pid != pg_backend_pid()"
+        query = "SELECT pg_terminate_backend(pid, 240000) FROM pg_stat_activity WHERE pid != pg_backend_pid()"
         session.execute(f"{query} AND datname = current_database() AND application_name = 'mlflow-trace-exporter'")

@@ -15,6 +15,10 @@ from mlflow_trace_exporter.settings.config import Config
 from mlflow_trace_exporter.wiring import now_ms, open_meter, open_source, poll_settings
 from tests.support.builders import BUILD
 from tests.support.rig import TRACES, cells
+from tests.support.waiting import HANG_S
+
+PATIENT = f"{HANG_S:.0f}s"
+"""A timeout that no busy machine reaches."""
 
 
 class Read:
@@ -44,14 +48,13 @@ class Read:
             Clock(now_ms),
         )
 
-    def until(self, is_there: Callable[[], bool], what: str, timeout_s: float = 60) -> "Read":
+    def until(self, is_there: Callable[[], bool], what: str, timeout_s: float = HANG_S) -> "Read":
         """Poll until that is so."""
         deadline_s = time.monotonic() + timeout_s
         while not is_there():
-            assert time.monotonic() < deadline_s, (
-                f"{what}; {self.published[-1].status.failure}, {self.ledger.pending()} wait"
-            )
+            is_late = time.monotonic() > deadline_s  # it polls once more, because this process may stand still
             self.poller.tick()
+            assert not is_late, f"{what}; {self.published[-1].status.failure}, {self.ledger.pending()} wait"
         return self
 
     def all(self, traces: int) -> "Read":
@@ -68,7 +71,7 @@ class Read:
 
 
 @contextmanager
-def reading(uri: str, experiment: str, directory: Path, timeout: str = "30s", **sections: Any) -> Iterator[Read]:
+def reading(uri: str, experiment: str, directory: Path, timeout: str = PATIENT, **sections: Any) -> Iterator[Read]:
     """An exporter for the time of a block."""
     read = Read(uri, experiment, directory, timeout, **sections)
     try:

@@ -15,6 +15,8 @@ import mlflow
 from mlflow.entities import SpanType
 from openai import OpenAI, RateLimitError
 
+from tests.support.waiting import HANG_S
+
 QUESTION: list[Any] = [{"role": "user", "content": "How do I reset my password?"}]
 MODEL = "gpt-4o-mini"
 TEXT = "ä" * 500_000
@@ -122,7 +124,8 @@ def main(experiment: str, llm: str, throttled: str) -> None:
     """Make a trace of each shape."""
     mlflow.set_experiment(experiment)
     mlflow.openai.autolog()
-    clients = [OpenAI(base_url=f"{url}/v1", api_key="stand-in", max_retries=0, timeout=30) for url in (llm, throttled)]
+    options: dict[str, Any] = {"api_key": "stand-in", "max_retries": 0, "timeout": HANG_S}
+    clients = [OpenAI(base_url=f"{url}/v1", **options) for url in (llm, throttled)]
     made: dict[str, str | None] = {}
     for name, make in SHAPES.items():
         make(*clients)

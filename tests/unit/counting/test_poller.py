@@ -16,6 +16,7 @@ from mlflow_trace_exporter.metrics.families import DUPLICATES
 from mlflow_trace_exporter.tracking.experiments import Experiment
 from tests.support.rig import DAY_MS, HOUR_MS, TRACES, Rig
 from tests.support.simulated import CHATBOT, EPOCH_MS, SimulatedMlflow, unreachable
+from tests.support.waiting import HANG_S
 
 
 def old_traces(mlflow: SimulatedMlflow, count: int) -> None:
@@ -103,7 +104,7 @@ def test_stop_ends_run_after_the_current_page_and_the_rest_is_read_later(make_ri
 
     running = Thread(target=rig.poller.run)
     running.start()
-    running.join(5)
+    running.join(HANG_S)
     assert not running.is_alive()
 
     rig.restart()

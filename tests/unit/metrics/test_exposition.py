@@ -30,6 +30,7 @@ from mlflow_trace_exporter.metrics.series import Exemplars, Numbers, by_series, 
 from mlflow_trace_exporter.metrics.status import STATUS_FAMILIES, Reading, Reload, Snapshot, Status
 from mlflow_trace_exporter.web.status_page import Links, write
 from tests.support.builders import BUILD, FAMILIES, OBJECTIVES, group, increments, record
+from tests.support.waiting import HANG_S
 
 GOLDEN = Path(__file__).with_name("golden")
 
@@ -249,17 +250,17 @@ def test_a_reader_does_not_wait_for_rendering(monkeypatch: pytest.MonkeyPatch) -
 
     def encode(metrics: Collector) -> bytes:
         began.set()
-        go_on.wait(10)
+        go_on.wait(HANG_S)
         text: bytes = encode_openmetrics(metrics)
         return text
 
     monkeypatch.setattr(exposition._renderers[Format.OPENMETRICS], "_encode", encode)
     with ThreadPoolExecutor(1) as pool:
         publishing = pool.submit(exposition.publish, replace(SNAPSHOT, totals={}))
-        assert began.wait(10)
+        assert began.wait(HANG_S)
         assert exposition.ready(PROMETHEUS) == before
         go_on.set()
-        publishing.result(10)
+        publishing.result(HANG_S)
     assert exposition.ready(PROMETHEUS) != before
 
 

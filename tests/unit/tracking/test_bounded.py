@@ -17,6 +17,7 @@ from mlflow_trace_exporter.tracking.client import Client, FoundTraces
 from mlflow_trace_exporter.tracking.variables import prepare_client
 from tests.support import endless
 from tests.support.endless import OK, Answer, again_and_again, bomb, letter_by_letter, with_body
+from tests.support.waiting import HANG_S
 
 CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
 UNTIL_CLOSED = OK + b"Connection: close\r\n\r\n"
@@ -26,31 +27,49 @@ NOTHING_FOUND = b'{"traces": []}'
 
 
 @pytest.fixture(autouse=True)
+def _no_limit_on_time() -> None:
+    """A slow machine takes as long as it needs to read an answer."""
+    prepare_client(HANG_S)
+
+
+@pytest.fixture
 def _a_second_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
     """Limit reads to a second, and complete responses to a third of it, so that tests are fast."""
     prepare_client(1)
     monkeypatch.setattr(client, "WHOLE_ANSWER", 0.3)
 
 
+brief = pytest.mark.usefixtures("_a_second_at_most")
+
+
+def under_way() -> list[threading.Thread]:
+    """The threads that wait for a response."""
+    return [each for each in threading.enumerate() if each.name == "question to MLflow"]
+
+
 def nothing_is_left_behind() -> bool:
-    """Whether all threads that wait for a response end; each read may take a second."""
-    until = time.monotonic() + 3
-    while under_way := [each for each in threading.enumerate() if each.name == "question to MLflow"]:
-        under_way[0].join(max(0, until - time.monotonic()))
+    """Whether all of them end; each read may take a second."""
+    until = time.monotonic() + HANG_S
+    while found := under_way():
+        found[0].join(max(0, until - time.monotonic()))
         if time.monotonic() > until:
             return False
     return True
 
 
 def failure(answer: Answer) -> PollError:
-    began = time.monotonic()
     with endless.server(answer) as uri:
         with pytest.raises(PollError) as caught:
             Client(uri).search(["1"], "")
-        assert time.monotonic() - began < 2.5
         assert nothing_is_left_behind(), "and the server is still sending"
     assert "/api/3.0/mlflow/traces/search: " in str(caught.value)
     return caught.value
+
+
+def timed_failure(answer: Answer) -> tuple[PollError, float]:
+    """The same, and how many seconds it took."""
+    began_s = time.monotonic()
+    return failure(answer), time.monotonic() - began_s
 
 
 @pytest.mark.parametrize(
@@ -66,19 +85,24 @@ def failure(answer: Answer) -> PollError:
         pytest.param(again_and_again(b"", b"HTTP/1.1 100 Continue\r\n\r\n"), id="to be continued"),
         pytest.param(again_and_again(b"HTTP/1.1 503 No\r\n\r\n", b" ", 0.02), id="an error"),
         pytest.param(again_and_again(b"HTTP/1.1 404 No\r\n\r\n", b" ", 0.02), id="a refusal"),
-        pytest.param(lambda _, over: over.wait(5) and None, id="nothing at all"),
+        pytest.param(lambda _, over: over.wait(HANG_S) and None, id="nothing at all"),
         pytest.param(letter_by_letter(b"HTTP/1.1 ", 0.02), id="a status without end"),
     ],
 )
+@brief
 def test_an_answer_that_does_not_end_is_given_up(answer: Answer) -> None:
-    error = failure(answer)
+    error, took_s = timed_failure(answer)
+    for _ in range(9):  # a machine that is too busy this time may be so only now
+        if took_s < 2.5:
+            break
+        error, took_s = timed_failure(answer)
+    assert took_s < 2.5
     assert error.reason is Reason.TIMEOUT
     assert "did not answer in time; raise mlflow.timeout if it is only slow" in str(error)
 
 
-def test_a_redirection_s_own_body_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_redirection_s_own_body_is_not_read() -> None:
     """The HTTP library would read all of it and never reach its limit of thirty redirects."""
-    monkeypatch.setattr(client, "WHOLE_ANSWER", 5)
     head = b"HTTP/1.1 307 Elsewhere\r\nLocation: /there\r\nConnection: close\r\n\r\n"
     with (
         endless.server(again_and_again(head, b" ", 0.05)) as uri,
@@ -88,6 +112,7 @@ def test_a_redirection_s_own_body_is_not_read(monkeypatch: pytest.MonkeyPatch) -
     assert caught.value.reason is Reason.CONFIGURATION
 
 
+@brief
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # ssl leaves its socket to be collected
 def test_a_tls_handshake_that_never_completes() -> None:
     greeting = b"\x16\x03\x03\x3f\xff\x02"
@@ -116,10 +141,7 @@ def test_a_tls_handshake_that_never_completes() -> None:
         pytest.param(with_body(b"{}", status=b"202 Later"), "HTTP 202", id="not yet"),
     ],
 )
-def test_an_answer_that_cannot_be_read_is_a_bad_one(
-    answer: Answer, complaint: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(client, "WHOLE_ANSWER", 2)
+def test_an_answer_that_cannot_be_read_is_a_bad_one(answer: Answer, complaint: str) -> None:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     error = failure(answer)
     assert error.reason is Reason.BAD_ANSWER
@@ -158,6 +180,7 @@ def test_a_refusal_says_what_mlflow_reports() -> None:
     assert failure(with_body(bomb(2**28), GZIP, status=b"502 Oh")).reason is Reason.SERVER_ERROR
 
 
+@brief
 def test_a_request_that_is_dropped_ends() -> None:
     begun = threading.Event()
 
@@ -167,7 +190,7 @@ def test_a_request_that_is_dropped_ends() -> None:
 
     with endless.server(answer) as uri:
         pending = Client(uri).begin_search(["1"], "")
-        assert begun.wait(60), "it is sent"  # before, Python may be about to connect, and complain of the socket
+        assert begun.wait(HANG_S), "it is sent"  # before, Python may be about to connect, and complain of the socket
         pending.drop()
         assert nothing_is_left_behind(), "and the server is still sending"
 
@@ -177,6 +200,8 @@ def test_the_time_of_a_request_begins_when_it_is_sent() -> None:
     ended, forever = threading.Event(), threading.Event()
     prompt, endless_one = bounded.BoundedCall(0.1, ended.set), bounded.BoundedCall(0.1, forever.wait)
     ended.wait()
+    while len(under_way()) > 1:  # the prompt one is about to end
+        time.sleep(0.001)
     with pytest.raises(bounded.TookTooLong):
         endless_one.result()
     assert prompt.result() is None
@@ -191,6 +216,7 @@ def test_a_list_of_experiments_that_does_not_end() -> None:
     assert caught.value.reason is Reason.BAD_ANSWER
 
 
+@brief
 def test_pages_of_experiments_share_one_time_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client, "WHOLE_ANSWER", 0.5)
     numbers = iter(range(10**6))
@@ -226,6 +252,6 @@ def test_invalid_experiments(page: object) -> None:
 def test_a_request_keeps_its_context_and_its_errors() -> None:
     workspace: ContextVar[str] = ContextVar("workspace")
     workspace.set("team")
-    assert bounded.BoundedCall(1, workspace.get).result() == "team"
+    assert bounded.BoundedCall(HANG_S, workspace.get).result() == "team"
     with pytest.raises(ZeroDivisionError):
-        bounded.BoundedCall(1, lambda: 1 / 0).result()
+        bounded.BoundedCall(HANG_S, lambda: 1 / 0).result()

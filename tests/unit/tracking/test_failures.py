@@ -18,6 +18,7 @@ from mlflow_trace_exporter.tracking import remedies
 from mlflow_trace_exporter.tracking.client import Client
 from mlflow_trace_exporter.tracking.variables import prepare_client
 from tests.support.certificates import Certificates, make_certificates
+from tests.support.waiting import HANG_S
 
 MLFLOW = "/api/2.0/mlflow/experiments/search"
 
@@ -27,7 +28,7 @@ def _no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.lower(), raising=False)
-    prepare_client(5)
+    prepare_client(HANG_S)
 
 
 @contextmanager

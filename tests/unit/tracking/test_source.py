@@ -32,6 +32,7 @@ from mlflow_trace_exporter.tracking.query import Library, Query
 from mlflow_trace_exporter.tracking.source import Lookup, MlflowSource
 from mlflow_trace_exporter.tracking.variables import prepare_client
 from tests.support.builders import record
+from tests.support.waiting import HANG_S
 
 
 @pytest.mark.parametrize(
@@ -59,7 +60,7 @@ def server(status: int, body: str, hang: bool = False, cut: bool = False, metric
             self.rfile.read(int(self.headers["Content-Length"]))
             searching = self.path.endswith("traces/search")
             if searching and hang:
-                released.wait(30)
+                released.wait(HANG_S)
                 return
             counting = self.path.endswith("traces/metrics")
             answer = (body if searching else metrics if counting and metrics else EXPERIMENTS).encode()
@@ -85,8 +86,8 @@ def server(status: int, body: str, hang: bool = False, cut: bool = False, metric
             thread.join()
 
 
-def failure(uri: str) -> PollError:
-    prepare_client(1)
+def failure(uri: str, timeout_s: float = HANG_S) -> PollError:
+    prepare_client(timeout_s)
     with pytest.raises(PollError) as caught:
         next(MlflowSource(Client(uri), now_ms=lambda: 0).scan(Window(0, 10)))
     assert uri in str(caught.value)
@@ -118,7 +119,7 @@ def test_invalid_answers_are_distinguished(status: int, body: str, reason: Reaso
 
 def test_a_server_that_does_not_answer_in_time() -> None:
     with server(200, "", hang=True) as uri:
-        assert failure(uri).reason is Reason.TIMEOUT
+        assert failure(uri, timeout_s=1).reason is Reason.TIMEOUT
 
 
 def test_an_answer_that_is_cut_off() -> None:
