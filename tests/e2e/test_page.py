@@ -48,5 +48,4 @@ def test_the_page_shows_what_was_counted_and_runs_nothing_of_it(exporter: Export
             width, height = size
             browse(tmp_path, exporter.url, f"--screenshot={picture}", f"--window-size={width},{height}", *flags)
             assert pixels(picture) == size
-        exporter_is_gone = exporter.stop()
-        assert exporter_is_gone < 5
+        exporter.stop()
