@@ -199,7 +199,7 @@ def test_its_processes_find_each_other(services: dict[str, dict[str, Any]], tmp_
             start(name, sys.executable)
         start("alertmanager", tool("alertmanager"))
         start("prometheus", tool("prometheus"))
-        settled = partial(eventually, timeout_s=120, every_s=1)  # each look takes a process
+        settled = partial(eventually, every_s=1)  # each look takes a process
         settled(lambda: inside.get("http://mlflow:5000/health"), "MLflow on PostgreSQL")
         start("chatbot", sys.executable)
         log = tmp_path / "chatbot.log"  # an experiment that comes later is found within a minute only

@@ -21,19 +21,28 @@ def _scrapes_of_7(prometheus: Prometheus, job: str) -> bool:
 
 
 def test_first_increments_are_seen_with_the_hold_and_not_without(mlflow: Mlflow, tmp_path: Path) -> None:
-    """Series that are born with 7 traces: increase() over their life is 7, within what Prometheus extrapolates."""
+    """Series that are born with 7 traces: increase() over their life is 7, within what Prometheus extrapolates.
+
+    It needs a scrape within the hold, for which some machine may once stand still.
+    """
+    folders = (tmp_path / f"{number}" for number in range(5))
+    assert any(_first_increments_are_seen(mlflow, each) for each in folders)
+
+
+def _first_increments_are_seen(mlflow: Mlflow, folder: Path) -> bool:
+    """Whether they are with the hold. Fails the test if they are without it."""
     experiment = mlflow.experiment()
     mlflow.log(experiment, *[Trace(LONG_AGO_MS, tags={"environment": "production"})] * 7)
     exporters = {}
     for job, hold in (("held", "4s"), ("at_once", "0s")):
-        (tmp_path / job).mkdir()
+        (folder / job).mkdir(parents=True)
         settings = {
             "mlflow": {"tracking_uri": mlflow.uri, "experiments": experiment},
             "poll": {"interval": "1h", "start": "earliest"},  # what is held is shown without another poll
             "series": {"zero_hold": hold},
         }
-        exporters[job] = Exporter(tmp_path / job, settings)
-    prometheus = Prometheus(tmp_path, {job: exporter.url for job, exporter in exporters.items()})
+        exporters[job] = Exporter(folder / job, settings)
+    prometheus = Prometheus(folder, {job: exporter.url for job, exporter in exporters.items()})
     with ExitStack() as running:
         seen = running.enter_context(prometheus.running())
         eventually(lambda: seen.value("count(up)") == len(exporters), "it scrapes")
@@ -44,6 +53,7 @@ def test_first_increments_are_seen_with_the_hold_and_not_without(mlflow: Mlflow,
                 partial(_scrapes_of_7, seen, job),
                 f"five scrapes of 7 by {job}",
             )
+        is_seen = seen.value('min_over_time(mlflow_traces_total{job="held"}[5m])') == 0
         for series in (
             'mlflow_traces_total{job="%s"}',
             'mlflow_trace_duration_seconds_count{job="%s",status="ok"}',
@@ -51,9 +61,10 @@ def test_first_increments_are_seen_with_the_hold_and_not_without(mlflow: Mlflow,
         ):
             held = seen.value(f"increase({series % 'held'}[5m])")
             assert held is not None
-            assert 7 <= held < 8
+            assert not is_seen or 7 <= held < 8
             assert seen.value(f"increase({series % 'at_once'}[5m])") == 0
         assert seen.value('mlflow_trace_errors_total{job="held"}') == 0, "it is there before the first error"
+        return is_seen
 
 
 def test_an_objective_joins_the_traces_of_its_environment_whatever_that_is_called(

@@ -6,8 +6,11 @@ to the ends of the window. VictoriaMetrics compares its last value with the last
 
 import re
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise
 from math import isnan
 from pathlib import Path
 from time import time
@@ -21,7 +24,7 @@ from mlflow_trace_exporter.demo.processes import HOST, Processes
 from tests.e2e.test_dashboards import CHOSEN, log_known, scraping
 from tests.support.panels import PANELS, Panel, filled
 from tests.support.ports import free_port
-from tests.support.prometheus_api import PrometheusApi
+from tests.support.prometheus_api import PrometheusApi, StoodStillError, undisturbed
 from tests.support.real import Mlflow, eventually, tool
 from tests.support.waiting import HANG_S
 
@@ -86,7 +89,14 @@ def _labels(metric: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
 
 @pytest.fixture(scope="module")
 def both(mlflow: Mlflow, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Both]:
-    directory, program = tmp_path_factory.mktemp("remote-write"), tool("victoria-metrics")
+    with undisturbed(partial(writing, mlflow), tmp_path_factory.mktemp("remote-write")) as found:
+        yield found
+
+
+@contextmanager
+def writing(mlflow: Mlflow, directory: Path) -> Iterator[Both]:
+    """Raises StoodStillError if a scrape is missing, after which nothing is evenly spread any more."""
+    program = tool("victoria-metrics")
     url = f"http://{HOST}:{free_port()}"
     # it hides the last 30 seconds otherwise, in which samples can be missing
     flags = [f"-storageDataPath={directory / 'victoria-metrics'}", "-search.latencyOffset=0s"]
@@ -96,7 +106,8 @@ def both(mlflow: Mlflow, tmp_path_factory: pytest.TempPathFactory) -> Iterator[B
         processes.wait_until_ready(f"{url}/health", lambda: False, HANG_S)
         with scraping(mlflow, directory, remote_write=[written]) as (prometheus, experiment, _):
             query, other = PrometheusApi(prometheus).query, PrometheusApi(url)
-            eventually(lambda: query(f"min(count_over_time(mlflow_traces_total[2m])) > {RATE_S + 10}"), "it has a past")
+            past = f"min(count_over_time(mlflow_traces_total[10m])) > {RATE_S + 10}"
+            eventually(lambda: query(past), "it has a past")
             log_known(mlflow, experiment)
             eventually(lambda: query("sum(mlflow_traces_total) == 83"), "what is new is scraped")
             changed_s = time()
@@ -104,7 +115,15 @@ def both(mlflow: Mlflow, tmp_path_factory: pytest.TempPathFactory) -> Iterator[B
             at_s = time()
             # series are not written in the order of time, and a rule takes a moment to be evaluated
             eventually(lambda: (other.value("min(timestamp(mlflow_up))") or 0) > at_s + 3, "all is written")
+            if (gap_s := longest_gap_s(query(f"mlflow_up[{2 * RATE_S}s]", at_s))) > 3:
+                raise StoodStillError(f"no scrape for {gap_s:.0f} s")
             yield Both(PrometheusApi(prometheus), other, experiment, at_s, directory / "stack" / "rules.yml")
+
+
+def longest_gap_s(series: Sequence[Mapping[str, Any]]) -> float:
+    """The longest time between two samples."""
+    gaps = (after - before for each in series for (before, _), (after, _) in pairwise(each["values"]))
+    return float(max(gaps))
 
 
 def rules(file: Path) -> list[dict[str, Any]]:

@@ -11,6 +11,7 @@ import pytest
 from mlflow_trace_exporter.demo.processes import fetch
 from tests.support.promql import TARGET, Checker, Labels, Node, UnknownNameError, exported
 from tests.support.real import Prometheus
+from tests.support.waiting import HANG_S
 from tests.unit.bundled.test_rules import ALERTS, LEVELS, OF_ALL_APPLICATIONS, RECORDED, Rule
 
 Parse = Callable[[str], Node]
@@ -22,7 +23,7 @@ def parse(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Parse]:
     with Prometheus(tmp_path_factory.mktemp("parser"), {}).running() as prometheus:
 
         def tree(expression: str) -> Node:
-            answer = fetch(f"{prometheus.url}/api/v1/parse_query?{urlencode({'query': expression})}")
+            answer = fetch(f"{prometheus.url}/api/v1/parse_query?{urlencode({'query': expression})}", HANG_S)
             assert answer is not None, f"cannot be parsed: {expression}"
             node: Mapping[str, Any] = json.loads(answer)["data"]
             return node

@@ -118,7 +118,7 @@ def test_where_cached_tokens_are_not_part_of_the_input_it_is_told(mlflow: Mlflow
 
 def test_what_mlflow_never_ends_is_told(mlflow: Mlflow, tmp_path: Path) -> None:
     experiment, at_ms = mlflow.experiment(), now_ms() - ORPHAN_MS
-    ends = {"an orphan": (60_000, 10), "may go on": (-60_000, 10), "running": (60_000, None)}
+    ends = {"an orphan": (60_000, 10), "may go on": (-600_000, 10), "running": (60_000, None)}
     traces = [Trace(at_ms - ago - (ms or 0), ms, "IN_PROGRESS", tags=GOOD, metadata=KNOWN) for ago, ms in ends.values()]
     mlflow.insert(experiment, [*traces, Trace(at_ms, tags=GOOD, metadata=KNOWN)])
     shown = said(mlflow, tmp_path, experiment)

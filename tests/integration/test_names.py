@@ -195,7 +195,7 @@ def test_a_trace_with_a_remote_parent_is_reported_once_it_has_come_to_rest(mlflo
         experiment,
         [
             Trace(at_ms - 100_000, 8_000, "IN_PROGRESS", tags=tags),
-            Trace(at_ms, 100_000, "IN_PROGRESS", tags=tags),
+            Trace(at_ms, 600_000, "IN_PROGRESS", tags=tags),
             Trace(at_ms - 100_000, None, "IN_PROGRESS", tags=tags),
             Trace(at_ms - 50_000, 10, "OK", tags=tags),
             Trace(at_ms - 50_000, 10, "ERROR", tags=tags),

@@ -1,17 +1,42 @@
 """Prometheus' HTTP API, asked by tests."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeVar
 from urllib.parse import urlencode
 
 from mlflow_trace_exporter.demo.processes import fetch
 from tests.support.waiting import HANG_S
 
+T = TypeVar("T")
+
 
 def _fetch(url: str) -> str | None:
     return fetch(url, HANG_S)
+
+
+class StoodStillError(Exception):
+    """The machine stood still, and Prometheus did not scrape what a test is about."""
+
+
+@contextmanager
+def undisturbed(open_in: Callable[[Path], AbstractContextManager[T]], directory: Path) -> Iterator[T]:
+    """What ``open_in`` opens in a folder; once more, and in another folder, if that raises StoodStillError."""
+    for number in range(5):
+        folder = directory / f"{number}"
+        folder.mkdir()
+        with ExitStack() as stack:
+            try:
+                found = stack.enter_context(open_in(folder))
+            except StoodStillError as error:
+                still = error
+                continue
+            yield found
+            return
+    raise still
 
 
 @dataclass(frozen=True)
