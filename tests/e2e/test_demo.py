@@ -6,18 +6,36 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 import requests
 
 from mlflow_trace_exporter.demo.processes import HOST, fetch
+from tests.support.ended import ended
 from tests.support.ports import free_port
 from tests.support.real import eventually, samples, tool
 from tests.support.waiting import HANG_S
 
+Start = Callable[..., tuple[subprocess.Popen[str], *tuple[int, ...]]]
 
-def start(directory: Path, *arguments: str) -> tuple[subprocess.Popen[str], *tuple[int, ...]]:
+
+@pytest.fixture
+def start() -> Iterator[Start]:
+    """Starts a demo, which ends with the test."""
+    with ExitStack() as running:
+
+        def start(directory: Path, *arguments: str) -> tuple[subprocess.Popen[str], *tuple[int, ...]]:
+            demo, *ports = _started(directory, *arguments)
+            running.enter_context(ended(demo))
+            return demo, *ports
+
+        yield start
+
+
+def _started(directory: Path, *arguments: str) -> tuple[subprocess.Popen[str], *tuple[int, ...]]:
     ports = {name: free_port() for name in ("mlflow", "exporter", "prometheus", "alertmanager")}
     command = [sys.executable, "-m", "mlflow_trace_exporter", "demo", f"--data-dir={directory}", *arguments]
     command += [f"--{name}-port={port}" for name, port in ports.items()]
@@ -40,10 +58,10 @@ GROQ = "calls of llama-3.3-70b-versatile of provider groq"
 
 
 @pytest.mark.long
-def test_incident_from_start_to_summary(tmp_path: Path) -> None:
+def test_incident_from_start_to_summary(start: Start, tmp_path: Path) -> None:
     tool("prometheus")
     tool("alertmanager")
-    demo, *ports = start(tmp_path, "--duration=240s", "--rate=5", "--scenario=incident")
+    demo, *ports = start(tmp_path, "--duration=15m", "--rate=5", "--scenario=incident")
     output = read_until(
         demo,
         "team: firing MlflowErrorBudgetBurn in production of tideline-support: Traces fail so often",
@@ -97,7 +115,7 @@ def counted(summary: str) -> dict[tuple[str, str], tuple[int, float, float, int,
 
 
 @pytest.mark.long
-def test_a_run_ends_after_its_duration_and_a_second_one_goes_on_from_the_first(tmp_path: Path) -> None:
+def test_a_run_ends_after_its_duration_and_a_second_one_goes_on_from_the_first(start: Start, tmp_path: Path) -> None:
     demo, *ports = start(tmp_path, "--rate=10", "--duration=20s")
     output, _ = demo.communicate(timeout=HANG_S)
     assert demo.returncode == 0, output
@@ -134,7 +152,7 @@ def total(text: str | None) -> float:
     return sum(value for sample, value in samples(text or "").items() if sample.startswith("mlflow_traces_total{"))
 
 
-def test_a_process_that_fails_is_told_with_its_last_words(tmp_path: Path) -> None:
+def test_a_process_that_fails_is_told_with_its_last_words(start: Start, tmp_path: Path) -> None:
     (tmp_path / "mlflow.db").write_text("this is no database\n" * 50)
     demo, *ports = start(tmp_path)
     output, _ = demo.communicate(timeout=HANG_S)

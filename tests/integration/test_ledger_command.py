@@ -12,6 +12,7 @@ import pytest
 
 from mlflow_trace_exporter.ledger.opening import connect, open_ledger
 from mlflow_trace_exporter.ledger.place import Database
+from tests.support.ended import ended
 from tests.support.ports import free_port
 from tests.support.real import EXPORTER_WITH_USERS, Exporter, Mlflow, Samples, Trace, eventually, now_ms
 from tests.support.waiting import HANG_S
@@ -30,8 +31,8 @@ def start(*arguments: str, **environment: str) -> subprocess.Popen[str]:
 
 def run(*arguments: str, **environment: str) -> tuple[int, str, str]:
     """The exit code and what is printed."""
-    process = start(*arguments, **environment)
-    said, complained = process.communicate(timeout=HANG_S)
+    with ended(start(*arguments, **environment)) as process:
+        said, complained = process.communicate(timeout=HANG_S)
     return process.returncode, said, complained
 
 
@@ -168,8 +169,8 @@ class _Move:
         """See that the exporter begins with what was exposed, and counts more."""
         if self._exposed:
             assert eventually(lambda: of_traces(exporter.samples()), "series are exposed") == self._exposed, "at once"
-        for ended in self._running:
-            self._mlflow.end(ended, 250)
+        for trace_id in self._running:
+            self._mlflow.end(trace_id, 250)
         self.traces += len(self._running) + 6
         traces = [Trace(now_ms() - 30_000, tags=tags(number)) for number in range(5)]
         failed = Trace(now_ms() - 30_000, state="ERROR", tags={"environment": f"new-{self.traces}"})

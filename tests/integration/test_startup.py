@@ -150,4 +150,4 @@ def test_it_is_stopped_while_it_starts_as_the_first_process_of_a_container(broke
     with importing(broken, tool("unshare"), "--pid", "--fork", "--mount-proc", "--kill-child") as process:
         (child,) = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
         os.kill(int(child), signal.SIGTERM)
-        assert process.wait(10) == 128 + signal.SIGTERM
+        assert process.wait(HANG_S) == 128 + signal.SIGTERM

@@ -76,8 +76,9 @@ def tab(directory: Path) -> Iterator[Tab]:
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
         assert process.stdin is not None
         assert process.stdout is not None
-        made = Tab(process.stdin, process.stdout)
         try:
+            made = Tab(process.stdin, process.stdout)
             yield made
-        finally:
             made.close()
+        finally:
+            process.kill()
