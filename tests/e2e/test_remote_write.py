@@ -6,11 +6,10 @@ to the ends of the window. VictoriaMetrics compares its last value with the last
 
 import re
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from itertools import pairwise
 from math import isnan
 from pathlib import Path
 from time import time
@@ -115,15 +114,9 @@ def writing(mlflow: Mlflow, directory: Path) -> Iterator[Both]:
             at_s = time()
             # series are not written in the order of time, and a rule takes a moment to be evaluated
             eventually(lambda: (other.value("min(timestamp(mlflow_up))") or 0) > at_s + 3, "all is written")
-            if (gap_s := longest_gap_s(query(f"mlflow_up[{2 * RATE_S}s]", at_s))) > 3:
+            if (gap_s := PrometheusApi(prometheus).longest_gap_s(f"mlflow_up[{2 * RATE_S}s]", at_s)) > 3:
                 raise StoodStillError(f"no scrape for {gap_s:.0f} s")
             yield Both(PrometheusApi(prometheus), other, experiment, at_s, directory / "stack" / "rules.yml")
-
-
-def longest_gap_s(series: Sequence[Mapping[str, Any]]) -> float:
-    """The longest time between two samples."""
-    gaps = (after - before for each in series for (before, _), (after, _) in pairwise(each["values"]))
-    return float(max(gaps))
 
 
 def rules(file: Path) -> list[dict[str, Any]]:

@@ -121,7 +121,7 @@ def cases() -> list[Case]:
         ),
         Case("MlflowErrorBudgetBurn", [failed(10), failed(20 * HOUR)], [*well, failed(30 * HOUR)], burn("3", "1d")),
         Case("MlflowErrorRatioHigh", [failed(10), failed(20 * MINUTE, HOUR)], [*well, failed(40 * MINUTE)]),
-        Case("MlflowMostTracesFail", [failed(10), failed(4 * MINUTE, HOUR)], [*well, failed(20 * MINUTE)]),
+        Case("MlflowMostTracesFail", [failed(10), failed(MINUTE, HOUR)], [*well, failed(20 * MINUTE)]),
         Case(
             "MlflowLatencyBudgetBurn",
             [ended(10, 6), ended(50 * MINUTE, 3 * HOUR)],

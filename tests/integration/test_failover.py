@@ -11,7 +11,7 @@ import yaml
 
 from mlflow_trace_exporter.demo.processes import fetch
 from mlflow_trace_exporter.ledger.place import Database
-from tests.support.real import Exporter, Mlflow, Trace, eventually, now_ms
+from tests.support.real import Exporter, Mlflow, Samples, Trace, eventually, now_ms
 from tests.support.replicas import Replicas
 
 pytestmark = pytest.mark.long
@@ -28,6 +28,13 @@ class Pair:
     def ready(self) -> list[Exporter]:
         """Those that a scraper which follows readiness scrapes."""
         return [each for each in (self.first, self.second) if fetch(f"{each.url}/-/ready") is not None]
+
+    def roles(self) -> tuple[Exporter, Exporter] | None:
+        """The one that leads, and the other one. They may have changed on a machine that stood still."""
+        ready = self.ready()
+        if len(ready) != 1:
+            return None
+        return ready[0], self.second if ready[0] is self.first else self.first
 
     def counted(self) -> float:
         """The traces that a ready one exposes; -1 without one."""
@@ -51,7 +58,7 @@ def replicas(mlflow: Mlflow, database: Database, tmp_path: Path) -> Iterator[Pai
             (tmp_path / name).mkdir()
             exporter = Exporter(tmp_path / name, config)
             made.append(running.enter_context(exporter.running()))
-            eventually(lambda: fetch(f"{made[0].url}/-/ready"), "the first leads")
+            eventually(lambda: any(fetch(f"{each.url}/-/ready") for each in made), "the first leads")
         first, second = made
         yield Pair(first, second, experiment)
 
@@ -59,9 +66,15 @@ def replicas(mlflow: Mlflow, database: Database, tmp_path: Path) -> Iterator[Pai
 def test_the_other_one_exposes_only_what_is_about_itself(mlflow: Mlflow, replicas: Pair) -> None:
     mlflow.log(replicas.experiment, Trace(now_ms() - 30_000))
     eventually(lambda: replicas.counted() == 1, "it is counted")
-    assert replicas.ready() == [replicas.first]
-    assert replicas.first.samples()["mlflow_trace_exporter_leader"] == 1
-    alone = replicas.second.samples()
+
+    def look() -> tuple[Samples, Samples] | None:
+        """The samples of both, if they kept their roles meanwhile."""
+        leads, waits = eventually(replicas.roles, "one is ready")
+        found = leads.samples(), waits.samples()
+        return found if replicas.roles() == (leads, waits) else None
+
+    leading, alone = eventually(look, "they keep their roles")
+    assert leading["mlflow_trace_exporter_leader"] == 1
     assert alone["mlflow_trace_exporter_leader"] == 0
     of_traces = [each for each in alone if each.startswith("mlflow_") and "exporter" not in each]
     assert of_traces == []
@@ -79,7 +92,7 @@ def test_fault_36_the_other_one_takes_over(mlflow: Mlflow, replicas: Pair, how: 
     replicas.first.process.send_signal(signal.SIGCONT)
     if how is signal.SIGSTOP:
         eventually(lambda: "not leading any more" in replicas.first.log(), "it notices")
-        assert replicas.ready() == [replicas.second]
+        eventually(lambda: replicas.ready() == [replicas.second], "only the other one leads")
 
 
 def test_fault_36_disturbed_under_traffic(mlflow: Mlflow, database: Database, tmp_path: Path) -> None:

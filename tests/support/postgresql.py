@@ -61,7 +61,7 @@ class PostgreSQL:
 
     def stop(self, mode: str = "fast") -> None:
         """Stop it with all connections; in the mode ``immediate`` as if it had crashed."""
-        stop = self._as_its_user(program("pg_ctl"), "stop", "-D", str(self.data), "-m", mode)
+        stop = self._as_its_user(program("pg_ctl"), "stop", "-D", str(self.data), "-m", mode, "-t", "240")
         subprocess.run(stop, check=True, capture_output=True)
 
     def sql(self, statement: str) -> None:

@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlencode
@@ -55,6 +56,11 @@ class PrometheusApi:
         time = {} if at_s is None else {"time": str(at_s)}
         found: list[Mapping[str, Any]] = self.get("query", query=expr, **time).get("result", [])
         return found
+
+    def longest_gap_s(self, window: str, at_s: float | None = None) -> float:
+        """The longest time between two samples of a series; 0 without samples. ``window``: such as ``up[1h]``."""
+        times = ([at_s for at_s, _ in each["values"]] for each in self.query(window, at_s))
+        return max((after - before for each in times for before, after in pairwise(each)), default=0.0)
 
     def value(self, expr: str) -> float | None:
         """The value that an instant query finds, None for nothing; fails the test for more than one series."""
