@@ -3,6 +3,7 @@
 import json
 import random
 import re
+import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -11,9 +12,11 @@ from pathlib import Path
 from threading import Event, Thread
 from typing import Any
 
+import pytest
 from mlflow import MlflowClient
 
 from mlflow_trace_exporter.demo.processes import fetch
+from mlflow_trace_exporter.domain.triage import FILL_MS
 from mlflow_trace_exporter.tracking.client import PAGE_SIZE
 from tests.support.otlp import MISTRAL, otlp_span, send
 from tests.support.real import Exporter, Mlflow, Samples, Trace, eventually, now_ms, samples
@@ -48,6 +51,8 @@ class Crashes:
         """The last samples of each exporter, by its address."""
         self.kills = 0
         self.logged = 0
+        self.stood_still = False
+        """Whether a trace was there without its call for so long that an exporter may count it like that."""
         self.decreased: list[str] = []
 
     def run(self, kills: int) -> None:
@@ -67,6 +72,15 @@ class Crashes:
     def _count_all(self) -> None:
         there = self.truth()
         eventually(lambda: self._has_counted(there), "everything is counted")
+
+    def are_all_counted(self) -> bool:
+        """Fail the test if anything was lost or counted twice, or has decreased; False if it has to be tried again."""
+        assert self.decreased == []
+        if self.stood_still:
+            assert self.counted()["traces"] == self.truth()["traces"]
+            return False
+        assert self.counted() == {**self.truth(), **dict.fromkeys(("late", "changed", "differing"), 0)}
+        return True
 
     def counted(self) -> Counter[str]:
         """What the last scrape says, by state and in tokens."""
@@ -138,10 +152,12 @@ class Crashes:
 
     def _log(self, traces: Sequence[Trace]) -> list[str]:
         experiment = random.choice(self._experiments)  # by any dice: the sums do not depend on it
+        began_s = time.monotonic()
         ids = self._mlflow.log(experiment, *traces)
         self._experiment_of.update(dict.fromkeys(ids, experiment))
         for trace_id, trace in zip(ids, traces, strict=True):
             self._send_call(trace_id, trace)
+        self.stood_still |= time.monotonic() - began_s > FILL_MS / 2_000
         self.logged += len(ids)
         return ids
 
@@ -203,9 +219,11 @@ def _trace(dice: random.Random, state: str | None = None) -> Trace:
 
 def require_that_kills_change_nothing(mlflow: Mlflow, directory: Path, kills: int = 6) -> None:
     """Kill an exporter under traffic: nothing is lost, counted twice, or falls, whatever MLflow keeps its traces in."""
-    crashes = Crashes(mlflow, directory, seed=1)
-    crashes.run(kills)
-    counted = crashes.counted()
-    assert crashes.decreased == []
-    assert counted["traces"] >= TRACES_PER_KILL * kills
-    assert counted == {**crashes.truth(), **dict.fromkeys(("late", "changed", "differing"), 0)}
+    for number in range(5):
+        (directory / f"{number}").mkdir()
+        crashes = Crashes(mlflow, directory / f"{number}", seed=1)
+        crashes.run(kills)
+        assert crashes.counted()["traces"] >= TRACES_PER_KILL * kills
+        if crashes.are_all_counted():
+            return
+    pytest.fail("the machine stands still in each of five attempts")
