@@ -68,7 +68,7 @@ def test_no_expression_takes_for_ever(regex: str) -> None:
     """Python's engine would not end before this machine does."""
     began = time.process_time()
     assert Pattern(regex, "x").replace("a" * 1_000_000) is None
-    assert time.process_time() - began < 60
+    assert time.process_time() - began < 5
 
 
 def test_only_the_beginning_of_a_long_text_is_looked_at() -> None:
