@@ -415,7 +415,12 @@ def targets(scraping: Mapping[str, Any], tmp_path: Path, *discovered: Mapping[st
     job = {"job_name": "mlflow-trace-exporter", "static_configs": statics, **scraping}
     file = tmp_path / "prometheus.yml"
     file.write_text(yaml.safe_dump({"scrape_configs": [job]}))
-    for timeout in ("200ms", "2s", "20s", "200s"):  # promtool takes all of it, and has found nothing if it was too short
+    for timeout in (
+        "200ms",
+        "2s",
+        "20s",
+        "200s",
+    ):  # it takes all of it, and finds nothing if that is too short
         command = [tool("promtool"), "check", "service-discovery", f"--timeout={timeout}", str(file), job["job_name"]]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr

@@ -177,7 +177,7 @@ def test_the_page_of_traces_finds_those_that_an_alert_is_about(assessed: Assesse
     }
 
     def page(**query: str) -> str:
-        return requests.get(f"{exporter.url}/traces", params=query, timeout=HANG_S).text
+        return exporter.traces_page(**query)
 
     with Exporter(tmp_path, settings).running() as exporter:
         shown = page(assessment="correctness", value="no")

@@ -122,7 +122,7 @@ def test_a_page_has_exactly_the_traces_of_a_label(mlflow: Mlflow, tmp_path: Path
     with Exporter(tmp_path, settings).running() as served:
 
         def listed(**query: str) -> list[str]:
-            return ids(requests.get(f"{served.url}/traces", params=query, timeout=HANG_S).text)
+            return ids(served.traces_page(**query))
 
         def counted() -> dict[str, float]:
             found = {key: value for key, value in served.samples().items() if key.startswith("mlflow_traces_total{")}

@@ -93,12 +93,6 @@ def samples_with(served: Exporter, name: str, value: float) -> Samples | None:
     return found if found.get(name) == value else None
 
 
-def page_of(served: Exporter, asked: dict[str, str]) -> str | None:
-    """The page of traces; None if MLflow is too busy to answer in time."""
-    answer = requests.get(f"{served.url}/traces", params=asked, timeout=HANG_S)
-    return answer.text if answer.ok else None
-
-
 def test_objectives_and_traces_have_one_spelling_and_alerts_lead_to_their_traces(
     mlflow: Mlflow, tmp_path: Path
 ) -> None:
@@ -121,7 +115,7 @@ def test_objectives_and_traces_have_one_spelling_and_alerts_lead_to_their_traces
             assert found[f"mlflow_trace_slow_total{of_it}"] == 3
             for name in (raw, label):
                 asked = {"environment": name, "version": name, "status": "error", "start": "0"}
-                page = eventually(partial(page_of, served, asked), "MLflow answers")
+                page = served.traces_page(**asked)
                 assert len(ids(page)) == 3, name
 
 
@@ -142,9 +136,9 @@ def test_the_traces_of_an_experiment_whatever_it_is_called(mlflow: Mlflow, tmp_p
         for name in called:
             expected = {trace for other, trace in made.items() if clean(other) == clean(name)}
             for asked in (name, clean(name)):
-                page = requests.get(f"{served.url}/traces", params={"experiment": asked}, timeout=HANG_S).text
+                page = served.traces_page(experiment=asked)
                 assert set(ids(page)) == expected, asked
-        assert len(ids(requests.get(f"{served.url}/traces?experiment=other", timeout=HANG_S).text)) > 40, "any"
+        assert len(ids(served.traces_page(experiment="other"))) > 40, "any"
     assert "Traceback" not in served.log()
     assert "本番　実験" in served.log(), "people can read what is selected"
     shown = invoke("check", f"--config.file={tmp_path}/exporter.yml").stdout

@@ -62,7 +62,7 @@ def test_pages_and_the_log(mlflow: Mlflow, experiment: str, tmp_path: Path) -> N
     for fmt in ("logfmt", "json"):
         with Exporter(tmp_path, settings, "--log.level=debug", f"--log.format={fmt}").running() as exporter:
             eventually(lambda: exporter.samples().get("mlflow_up"), "it has polled")
-            page = requests.get(f"{exporter.url}/traces", timeout=HANG_S).text
+            page = exporter.traces_page()
             assert fit(page)
             links = re.findall(r'href="[^"]*/traces/([^"?]+)"', page)
             assert len(links) == 3, "each leads to the trace"

@@ -43,7 +43,7 @@ def test_the_page_lists_what_is_asked_for_the_newest_first(mlflow: Mlflow, tmp_p
     }
 
     def listed(**query: str) -> list[str]:
-        return ids(requests.get(f"{exporter.url}/traces", params=query, timeout=HANG_S).text)
+        return ids(exporter.traces_page(**query))
 
     with Exporter(tmp_path, settings).running() as exporter:
         eventually(lambda: exporter.samples().get("mlflow_up"), "it has polled")

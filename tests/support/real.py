@@ -18,6 +18,7 @@ from types import MappingProxyType
 from typing import Any, TypeVar
 
 import pytest
+import requests
 import yaml
 from mlflow import MlflowClient
 from mlflow.entities import AssessmentSource, Feedback, TraceInfo, TraceLocation, TraceState
@@ -362,6 +363,15 @@ class Exporter:
 
     def samples(self) -> Samples:
         return samples(self.text())
+
+    def traces_page(self, **query: str) -> str:
+        """The page of traces, once MLflow was fast enough for it to look at all that it has to."""
+
+        def whole() -> str | None:
+            answer = requests.get(f"{self.url}/traces", params=query, timeout=HANG_S)
+            return answer.text if answer.ok and "Not all traces in this time range" not in answer.text else None
+
+        return eventually(whole, "MLflow answers in time")
 
     def after_next_poll(self) -> Samples:
         """The samples once a poll is over that began after now."""
