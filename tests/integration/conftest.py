@@ -29,6 +29,7 @@ def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgreSQL]
         # this process stays the leader on a machine that stands still, as the tests expect; other processes need not
         patch.setattr(leadership, "_SETTINGS", ())
         patch.setattr(postgresql_ledger, "IDLE_S", 3_600)
+        patch.setitem(postgresql_ledger._DEFAULTS, "connect_timeout", "240")
         server = PostgreSQL(Path(data), "127.0.0.1", free_port())
         server.start(processes)
         yield server

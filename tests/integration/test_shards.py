@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
-from functools import partial
+from operator import gt
 from pathlib import Path
 from typing import Any
 
@@ -84,19 +84,19 @@ class Shards:
 
     def reload(self, **poll: Any) -> None:
         self._config["poll"] |= poll
+        reloads = [_reloads_of(each) for each in self.exporters]
         for each in self.exporters:
             each._file.write_text(yaml.safe_dump({**self._config, "series": {"zero_hold": "0s"}}))
             each.process.send_signal(signal.SIGHUP)
-        for each in self.exporters:
-            eventually(partial(_is_reloaded, each), "it is reloaded")
+        eventually(lambda: all(map(gt, map(_reloads_of, self.exporters), reloads)), "they are reloaded")
 
     def counted(self) -> list[Counter[str]]:
         """The traces of each shard by experiment."""
         return [counted(each) for each in self.exporters]
 
 
-def _is_reloaded(exporter: Exporter) -> bool:
-    return "configuration reloaded" in exporter.log()
+def _reloads_of(exporter: Exporter) -> int:
+    return exporter.log().count("configuration reloaded")
 
 
 def counted(exporter: Exporter) -> Counter[str]:
