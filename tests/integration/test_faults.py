@@ -23,7 +23,7 @@ from mlflow_trace_exporter.tracking.client import Client
 from mlflow_trace_exporter.tracking.features import Feature
 from mlflow_trace_exporter.tracking.pending import PendingAnswer
 from mlflow_trace_exporter.tracking.source import OPTIONAL, MlflowSource
-from tests.support.proxy import proxy, respond
+from tests.support.proxy import Request, proxy, respond
 from tests.support.real import ODD_IDS, Exporter, Mlflow, Samples, Trace, eventually, now_ms
 
 LONG_AGO_MS = 1_790_000_000_000
@@ -63,8 +63,8 @@ def test_fault_19_pages_are_spoilt_on_their_way(mlflow: Mlflow, tmp_path: Path, 
     mlflow.insert(experiment, (Trace(LONG_AGO_MS + number) for number in range(1_600)))
     with proxy(mlflow.uri) as between:
 
-        def misbehave(handler: BaseHTTPRequestHandler, answer: bytes) -> bool:
-            searches = sum("traces/search" in path for path in between.requests)
+        def misbehave(handler: Request, answer: bytes) -> bool:
+            searches = sum("traces/search" in path for path in (*handler.before, handler.path))
             if "traces/search" not in handler.path or searches not in (2, 5, 7):
                 return False
             SPOILT[reason](handler, answer)

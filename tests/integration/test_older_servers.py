@@ -6,7 +6,6 @@ It is a real one, behind a proxy that refuses in the very words of MLflow 3.5.1 
 import json
 import re
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
@@ -14,7 +13,7 @@ import yaml
 
 from mlflow_trace_exporter.demo.processes import fetch
 from tests.support.commands import invoke
-from tests.support.proxy import proxy, respond
+from tests.support.proxy import Request, proxy, respond
 from tests.support.real import Exporter, Mlflow, Trace, eventually, now_ms
 from tests.support.waiting import HANG_S
 
@@ -32,12 +31,12 @@ def config(mlflow: Mlflow, tmp_path: Path) -> Iterator[Path]:
         tags = {"environment": {"p": "production", "s": "staging"}[environment], "app_version": "1.0"}
         mlflow.log(experiment, Trace(now_ms() - 60_000, tags=tags, metadata={"mlflow.trace.user": f"{user}lice"}))
 
-    def as_3_5(request: BaseHTTPRequestHandler, _: bytes) -> bool:
+    def as_3_5(request: Request, _: bytes) -> bool:
         if request.path == "/version":
             respond(request, 200, b"3.5.1")
         elif request.path.endswith("/traces/metrics"):
             respond(request, 405, b"<!doctype html><title>405 Method Not Allowed</title>")
-        elif words := [words for term, words in UNKNOWN.items() if term.encode() in old.bodies[-1]]:
+        elif words := [words for term, words in UNKNOWN.items() if term.encode() in request.body]:
             respond(request, 400, json.dumps({"error_code": "INVALID_PARAMETER_VALUE", "message": words[0]}).encode())
         else:
             return False

@@ -25,7 +25,7 @@ from mlflow_trace_exporter.metrics.inside import CALL_DURATION, CALL_ERRORS, STE
 from mlflow_trace_exporter.wiring import now_ms
 from tests.support import reading as exporter
 from tests.support.otlp import MISTRAL, Attributes, otlp_span, send
-from tests.support.proxy import Misbehave, Proxy, proxy, respond
+from tests.support.proxy import Misbehave, Proxy, Request, proxy, respond
 from tests.support.reading import PATIENT, Read
 from tests.support.real import Mlflow, Trace
 from tests.support.waiting import HANG_S
@@ -237,7 +237,7 @@ class Server:
     def misbehave(self, how: Misbehave, when: Callable[[int, str], bool]) -> str:
         """``when``: given the number of a request for spans and its path. Returns the address of the server."""
 
-        def misbehave(handler: BaseHTTPRequestHandler, answer: bytes) -> bool:
+        def misbehave(handler: Request, answer: bytes) -> bool:
             if "batchGet" not in handler.path or handler.path.endswith("=tr-1"):
                 return False
             self.requests += 1

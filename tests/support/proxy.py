@@ -3,13 +3,22 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
+from threading import Lock, Thread
 
 import requests
 
 from tests.support.waiting import HANG_S
 
-Misbehave = Callable[[BaseHTTPRequestHandler, bytes], bool]
+
+class Request(BaseHTTPRequestHandler):
+    """A request. Others may arrive before it is answered."""
+
+    body: bytes
+    before: list[str]
+    """The paths of the requests before it."""
+
+
+Misbehave = Callable[[Request, bytes], bool]
 """Given a request and MLflow's answer to it: whether it has answered, or spoilt, the request itself."""
 
 
@@ -20,8 +29,6 @@ class Proxy:
         self.url = url
         self.requests: list[str] = []
         """The path of each request."""
-        self.bodies: list[bytes] = []
-        """The body of each."""
         self.misbehave: Misbehave = lambda *_: False
 
 
@@ -29,12 +36,15 @@ class Proxy:
 def proxy(target: str) -> Iterator[Proxy]:
     """A proxy for the time of a block."""
 
-    class Handler(BaseHTTPRequestHandler):
+    arriving = Lock()
+
+    class Handler(Request):
         def do_GET(self) -> None:
-            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            self.body = body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             headers = {name: value for name, value in self.headers.items() if name != "Host"}
-            made.requests.append(self.path)
-            made.bodies.append(body)
+            with arriving:
+                self.before = list(made.requests)
+                made.requests.append(self.path)
             answer = requests.request(self.command, target + self.path, headers=headers, data=body, timeout=HANG_S)
             if made.misbehave(self, answer.content):
                 self.close_connection = True
