@@ -1,6 +1,7 @@
 """Commands called in this process, which is quicker than a process each."""
 
 import signal
+from math import inf
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -27,7 +28,11 @@ def invoke(*arguments: str) -> Result:
     """Call a command; how this process logs, what it asks of MLflow's client, and what ends it, is as before then."""
     on_sigterm = signal.getsignal(signal.SIGTERM)
     try:
-        with patch("mlflow_trace_exporter.logs.setup"), patch.dict("os.environ"):
+        with (
+            patch("mlflow_trace_exporter.logs.setup"),
+            patch("mlflow_trace_exporter.commands.progress.LINE_S", inf),  # not even on a machine that stands still
+            patch.dict("os.environ"),
+        ):
             return CliRunner().invoke(cli, arguments)
     finally:
         signal.signal(signal.SIGTERM, on_sigterm)  # backfill has a handler of its own

@@ -35,10 +35,22 @@ from tests.support.waiting import HANG_S
 T = TypeVar("T")
 
 
+_WITHOUT_PROGRESS = """
+from importlib.util import LazyLoader, find_spec, module_from_spec
+spec = find_spec("mlflow_trace_exporter.commands.progress")
+spec.loader = LazyLoader(spec.loader)
+sys.modules[spec.name] = module_from_spec(spec)
+spec.loader.exec_module(sys.modules[spec.name])
+sys.modules[spec.name].LINE_S = float("inf")
+"""
+"""A command that takes long says how far it is, and how long it takes depends on the machine."""
+
+
 def _with_skinny(*missing: str) -> tuple[str, ...]:
     script = f"""
 import sys
 sys.modules |= dict.fromkeys({missing})
+{_WITHOUT_PROGRESS}
 from mlflow_trace_exporter.commands.cli import main
 main()
 """
