@@ -2749,7 +2749,7 @@ def _is_caught(breakage: Breakage) -> bool:
             command,
             shell=True,
             cwd=copy,
-            env={**os.environ, "PYTHONPATH": f"{copy / PACKAGE.parent}:{copy}"},
+            env={**os.environ, "HANG_S": "60", "PYTHONPATH": f"{copy / PACKAGE.parent}:{copy}"},  # many wait in vain
             capture_output=True,
             text=True,
             check=False,
