@@ -2695,6 +2695,13 @@ BREAKAGES = (
         f"{FAULTS_IN_POSTGRESQL} -k lease",
     ),
     Breakage(
+        "wait for a leader that is paused while it writes",
+        "ledger/leadership.py",
+        "                _end_transactions(session)\n",
+        "",
+        f"{FAULTS_IN_POSTGRESQL} -k paused_while_it_writes",
+    ),
+    Breakage(
         "go on with what is in memory after a commit that was cut",
         "ledger/postgresql.py",
         "        if session.closed:\n",

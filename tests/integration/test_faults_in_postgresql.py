@@ -1,5 +1,8 @@
 """Some of the numbered faults with a ledger in PostgreSQL, and those that only it has. `make soak` tries all."""
 
+import signal
+import subprocess
+import sys
 from dataclasses import dataclass
 from typing import Any
 
@@ -186,6 +189,37 @@ def _again(candidate: Candidate) -> PostgresConnection | None:
         return candidate.lead()
     except HeldError:
         return None
+
+
+WRITER = """
+import sys
+from mlflow_trace_exporter.ledger.leadership import Candidate
+from mlflow_trace_exporter.ledger.place import Database
+connection = Candidate(Database(*sys.argv[1:])).lead()
+with connection.transaction():
+    rows = ((number.to_bytes(16, "big"), 700_000_000) for number in range(1_000_000))
+    connection.each("INSERT INTO done (digest, start_ms) VALUES (?, ?)", rows)
+"""
+
+
+def test_fault_36_a_leader_that_is_paused_while_it_writes_is_replaced(database: Database) -> None:
+    """PostgreSQL waits for the rest of its statements, which is no silence that ends a session."""
+    candidate = Candidate(database)
+    with subprocess.Popen([sys.executable, "-c", WRITER, database.url, database.name]) as writer:
+        try:
+            eventually(lambda: _is_writing(database), "it writes", every_s=0.01)
+            writer.send_signal(signal.SIGSTOP)
+            eventually(lambda: _again(candidate), "another one leads").close()
+        finally:
+            writer.kill()
+    with open_session(database) as session:
+        assert session.execute("SELECT 1 FROM done").fetchone() is None
+
+
+def _is_writing(database: Database) -> bool:
+    query = "SELECT 1 FROM pg_stat_activity WHERE pid != pg_backend_pid() AND state = 'active' AND query LIKE 'INSERT%'"
+    with psycopg.connect(database.url) as session:
+        return session.execute(query).fetchone() is not None
 
 
 WRONG = (

@@ -12,7 +12,7 @@ import os
 import socket
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from hashlib import blake2b
 from threading import Event, Thread
@@ -121,6 +121,7 @@ class Candidate:
         try:
             with ledger_errors(session):
                 require_free(session, self._database)
+                _end_transactions(session)
                 before = _begin(session, self._database)
         except HeldError:
             raise
@@ -156,10 +157,9 @@ _SETTINGS = (f"SELECT set_config(name, '{IDLE_S}s', false) FROM pg_settings WHER
 
 def close_and_free(session: Session) -> None:
     """End a session, and give back its lock at once: PostgreSQL cleans up some time after the connection has ended."""
-    with suppress(psycopg.Error):
+    with closing(session), suppress(psycopg.Error):
         if not session.closed:
             session.execute("SELECT pg_advisory_unlock_all()")
-        session.close()
 
 
 @contextmanager
@@ -181,6 +181,18 @@ def require_free(session: Session, database: Database) -> None:
             for holder, since_ms in session.execute("SELECT holder, since_ms FROM leader"):
                 raise HeldError(holder, since_ms)
         raise HeldError("another process", 0)
+
+
+def _end_transactions(session: Session) -> None:
+    """End the transactions of former leaders, which are the only ones that change the table of leaders. A process that
+    is paused while it sends statements would hold its row for ever: IDLE_S begins when PostgreSQL has all of them."""
+    query = """
+    SELECT pg_terminate_backend(pid) FROM pg_locks JOIN pg_database AS its ON its.oid = database
+    WHERE datname = current_database() AND relation = to_regclass('leader') AND mode = 'RowExclusiveLock'
+      AND pid != pg_backend_pid()
+    """
+    with suppress(errors.InsufficientPrivilege):  # another user's
+        session.execute(query)
 
 
 def _begin(session: Session, database: Database) -> _Before:
