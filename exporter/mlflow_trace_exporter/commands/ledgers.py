@@ -1,14 +1,12 @@
 """The commands about ledgers."""
 
 import re
-import signal
-import sys
 from pathlib import Path
 
 import click
 
 from mlflow_trace_exporter import logs
-from mlflow_trace_exporter.commands import flags
+from mlflow_trace_exporter.commands import flags, stopping
 from mlflow_trace_exporter.errors import UserError
 from mlflow_trace_exporter.ledger.place import Database, Place
 from mlflow_trace_exporter.settings.values import parse_database_url, parse_ledger_name
@@ -62,9 +60,13 @@ def copy(source: str, target: str, name: str | None, from_name: str | None) -> N
 
     logs.setup("error", "logfmt")
     places = _place(source, from_name, "FROM", "--from-name"), _place(target, name, "TO", "--name")
-    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # leaves no partial copy
-    with progress.shown_rows() as tell:
-        rows = copying.copy(*places, tell)
+    with progress.shown_rows() as tell, stopping.between_steps() as stop_if_told:
+
+        def after_step(copied: int, total: int) -> None:
+            stop_if_told()
+            tell(copied, total)
+
+        rows = copying.copy(*places, after_step)
     flags.tell(f"copied {rows:,} rows to {places[1]}; start `serve` with that ledger only")
 
 
