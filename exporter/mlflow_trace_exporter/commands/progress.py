@@ -4,6 +4,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import click
 from rich.console import Console
@@ -11,14 +12,16 @@ from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
 from mlflow_trace_exporter.domain.moments import text
-from mlflow_trace_exporter.tracking.query import Progress
+
+if TYPE_CHECKING:
+    from mlflow_trace_exporter.tracking.query import Progress  # with MLflow's client, which takes a second
 
 LINE_S = 15.0
 """How often a line is printed if there is no progress bar."""
 
 
 @contextmanager
-def shown(since_ms: int, until_ms: int) -> Iterator[Progress]:
+def shown(since_ms: int, until_ms: int) -> "Iterator[Progress]":
     """Show a progress bar over the start times from since to until, and remove it afterwards.
 
     Prints a line every LINE_S instead if standard error is not a terminal, or one that cannot move its cursor.
