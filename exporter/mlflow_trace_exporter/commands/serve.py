@@ -50,9 +50,9 @@ def run(config_file: Path | None, settings: Config, web: Web, shard: Shard = THE
         exposition=lambda: service.exposition,
         telemetry_path=web.telemetry_path,
         prefix=urlsplit(settings.web.external_url or "").path,
-        mlflow_url=service.mlflow_url,
-        trace_url=service.trace_url,
-        traces_page=service.traces_page,
+        mlflow_url=lambda: service.pages().mlflow_url(),
+        trace_url=lambda trace_id: service.pages().trace_url(trace_id),
+        traces_page=lambda query: service.pages().traces(query, service.exposition.snapshot),
         reload=service.reload,
     )
     http = server.web_server(application(site), web_settings.settings, open_paths=site.open_paths)

@@ -2,7 +2,7 @@
 
 import logging
 import platform
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import replace
@@ -11,13 +11,8 @@ from pathlib import Path
 from threading import Event, Lock, Thread
 
 from mlflow_trace_exporter import __version__
+from mlflow_trace_exporter.commands.pages import Pages
 from mlflow_trace_exporter.counting.poller import Clock, Poller, with_failure
-from mlflow_trace_exporter.domain.labels import (
-    ASSESSMENT_SOURCE_LABELS,
-    ASSESSMENT_VALUE_LABELS,
-    INSIDE_LABELS,
-    INSIDE_NAMES,
-)
 from mlflow_trace_exporter.domain.shards import THE_WHOLE, Shard
 from mlflow_trace_exporter.errors import PollError, UserError
 from mlflow_trace_exporter.ledger.connection import HeldError, LedgerDamagedError
@@ -29,16 +24,9 @@ from mlflow_trace_exporter.metrics.status import Build, Leader, Reload, Snapshot
 from mlflow_trace_exporter.settings import config
 from mlflow_trace_exporter.settings.config import Config
 from mlflow_trace_exporter.tracking.client import CLIENT_VERSION
-from mlflow_trace_exporter.tracking.features import Feature
-from mlflow_trace_exporter.tracking.query import assessment_term
 from mlflow_trace_exporter.tracking.source import MlflowSource
-from mlflow_trace_exporter.tracking.span_source import with_inside
-from mlflow_trace_exporter.web import trace_list, trace_page
-from mlflow_trace_exporter.web.trace_search import Newest, understands
 from mlflow_trace_exporter.wiring import (
-    label_rules,
     ledger_place,
-    mlflow_pages,
     now_ms,
     open_meter,
     open_source,
@@ -132,36 +120,9 @@ class Service:
             if changed:
                 log_warnings(self._settings)
 
-    def mlflow_url(self) -> str:
-        """The URL at which people open MLflow."""
-        return mlflow_pages(self._settings).home
-
-    def trace_url(self, trace_id: str) -> str | None:
-        """The page of a trace in MLflow; None if there is no such trace. Raises PollError if MLflow is unavailable."""
-        record = self._source.find(trace_id)
-        return None if record is None else mlflow_pages(self._settings).trace(record)
-
-    def traces_page(self, query: Iterable[tuple[str, str]]) -> bytes:
-        """The page with the latest traces for a query. Raises ValueError for an invalid query, and PollError if MLflow
-        is unavailable."""
-        settings, source = self._settings, self._source
-        rules, objectives = label_rules(settings), settings.all_objectives
-        inside_names = INSIDE_NAMES if settings.spans.enabled else ()
-        question = trace_list.Question.parse(query, rules.all_names, now_ms(), inside_names)
-        has = source.features()
-        like = has.get(Feature.LIKE, False)
-        term = assessment_term(question.assessed) if like else None
-        more = [term] if term is not None and understands(source, term) else []
-        searches = question.searches(rules, objectives, like, more)
-        steps = trace_list.steps(question, searches, has.get(Feature.END_TIME_FILTER, False))
-        newest = Newest(source, steps, question.experiment)
-        look_inside = partial(with_inside, source.spans)
-        records = trace_list.answer(question, newest, rules, objectives, settings.mlflow.traffic, look_inside)
-        found = trace_page.Found(records, newest.ended_early)
-        of_assessments = (ASSESSMENT_VALUE_LABELS, ASSESSMENT_SOURCE_LABELS) if settings.assessments.enabled else ()
-        label_sets = (*(INSIDE_LABELS if inside_names else ()), *of_assessments, rules.names)
-        known = trace_page.values_of(label_sets, self.exposition.snapshot.active_ms)
-        return trace_page.write(question, found, rules, mlflow_pages(settings), known)
+    def pages(self) -> Pages:
+        """What pages can ask MLflow for, with the current settings."""
+        return Pages(self._settings, self._source)
 
     def _use(self, settings: Config) -> bool:
         """Apply new settings. Returns whether the settings changed."""
