@@ -66,7 +66,7 @@ shard = click.option(
     metavar="I/N",
     default="1/1",
     callback=read_by(parse_shard),
-    help="Read one of N parts of the experiments, such as 1/3. Each part needs an exporter of its own.",
+    help="Read one of N parts of the experiments, such as 1/3. Each part needs its own exporter.",
 )
 
 

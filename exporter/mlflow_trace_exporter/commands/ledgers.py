@@ -16,7 +16,7 @@ DEFAULT_NAME = "mlflow_trace_exporter"
 
 @click.group(short_help="Copy a ledger between a file and PostgreSQL.")
 def ledger() -> None:
-    """Work with ledgers, in which `serve` keeps what it has counted."""
+    """Manage ledgers, in which `serve` keeps what it has counted."""
 
 
 @ledger.command(short_help="Copy a ledger.")
@@ -32,18 +32,18 @@ def ledger() -> None:
     "--from-name",
     metavar="NAME",
     callback=flags.read_by(parse_ledger_name),
-    help=f"Name of the ledger in PostgreSQL that is copied.  [default: {DEFAULT_NAME}]",
+    help=f"Name of the ledger in PostgreSQL to copy.  [default: {DEFAULT_NAME}]",
 )
 def copy(source: str, target: str, name: str | None, from_name: str | None) -> None:
     """Copy a ledger, so that `serve` can continue with the copy.
 
     FROM and TO are each the path of a file (ledger.path), or the URL of a PostgreSQL database (ledger.url). The copy
-    has all that is in the ledger, so every counter keeps its value. If the command fails or is stopped, there is no
-    copy, and FROM is unchanged. Where there is a ledger already, nothing is copied.
+    contains everything, so every counter keeps its value. If the command fails or is stopped, no copy is made, and
+    FROM is unchanged. The command never replaces an existing ledger.
 
-    Stop the exporters of both ledgers first, and afterwards start one with TO only: with FROM, another exporter would
-    count the same traces. Run the command as the user of the exporter. Set the password in PGPASSWORD or PGPASSFILE,
-    because other users of this machine can see command lines.
+    First stop all exporters that use either ledger. Afterwards, start an exporter only with TO: an exporter with FROM
+    would count the same traces. Run the command as the user of the exporter. Set the password in PGPASSWORD or
+    PGPASSFILE, because other users of this machine can see command lines.
 
     \b
     Examples:
@@ -53,7 +53,7 @@ def copy(source: str, target: str, name: str | None, from_name: str | None) -> N
     \b
     Exit codes:
       0  success
-      2  invalid flag, or the ledger cannot be copied; there is no copy
+      2  invalid flag, or the ledger cannot be copied; no copy is made
     """
     from mlflow_trace_exporter.commands import progress  # rich, which --help should not wait for
     from mlflow_trace_exporter.ledger import copying

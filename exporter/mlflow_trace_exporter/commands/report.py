@@ -34,7 +34,7 @@ from mlflow_trace_exporter.settings import config
     help="Group by: experiment, environment, version, trace_name, a label of labels.extra, user, session or hour (UTC)."
     " By provider, model or error_type: calls of models. By span_type or span_name: other spans."
     " By assessment or source: what people, judges and checks say."
-    " Can be repeated, or a list with commas.  [default: environment,version]",
+    " Can be repeated, or a comma-separated list.  [default: environment,version]",
 )
 @click.option(
     "--top",
@@ -95,7 +95,7 @@ def report(
 ) -> None:
     """Report latency, errors, tokens, cost and assessments of the traces in MLflow.
 
-    Reads the finished traces that started in a time range, and adds them up. It does not need a running `serve`, and
+    Reads the finished traces that started in a time range, and aggregates them. It does not need a running `serve`, and
     does not affect one. Quantiles are exact for up to 100,000 traces per row. Beyond that, they are estimates within
     1%, and marked as such.
 

@@ -127,7 +127,7 @@ def health(
     sys.exit(found.verdict.value)
 
 
-@click.command(short_help="Examine the traces in MLflow, and advise what to change.")
+@click.command(short_help="Examine the traces in MLflow, and suggest what to change.")
 @flags.config_file
 @click.option(
     "--sample",
@@ -138,11 +138,11 @@ def health(
     help="How many of the latest traces to read.",
 )
 def doctor(config_file: Path | None, sample: int) -> None:
-    """Examine the latest traces in MLflow, and advise what to change in the application or the configuration.
+    """Examine the latest traces in MLflow, and suggest what to change in the application or the configuration.
 
     Runs `check`, then a dry run over the latest traces. Prints the advice, then the facts behind it: the tags and
-    metadata; the share of traces with token usage, cost, environment, version, user, session and duration; what spans
-    and assessments they have; and the number of series. Changes nothing.
+    metadata; the share of traces with token usage, cost, environment, version, user, session and duration; their spans
+    and assessments; and the number of series. Changes nothing.
 
     \b
     Example:
