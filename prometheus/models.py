@@ -154,7 +154,7 @@ unless {_models(of_models, "== 1")}"""
         asked(own(each_level.series(metric, ERROR_RATIO), each_level), each_level, PERCENT, text)
         for each_level, metric, text in (
             (level, calls.ERRORS_OF_WEEK, " (in the week before: {})"),
-            (PROVIDER, calls.ERRORS_OF_OTHERS, "; of the calls of other providers {} more than usual did"),
+            (PROVIDER, calls.ERRORS_OF_OTHERS, "; for other providers, {} more of the calls failed than usual"),
         )
     )
     description = f"""\
@@ -231,10 +231,10 @@ unless {_SPAN_RATIO} <= {twice(_SPAN_RATIO_OF_DAY)}"""),
             SPAN,
             "A tool fails.",
             f"""\
-In {label("environment")} of {label("experiment")} {value(PERCENT)} of the
+In {label("environment")} of {label("experiment")}, {value(PERCENT)} of the
 {asked(own(SPAN.increase(SPANS, WINDOW), SPAN), SPAN, WHOLE)}
-{label("span_type")} spans {label("span_name")} of the last half hour failed\
-{asked(own(_SPAN_RATIO_OF_DAY, SPAN), SPAN, PERCENT, " (on the day before: {})")}.""",
+{label("span_type")} spans named {label("span_name")} of the last half hour failed\
+{asked(own(_SPAN_RATIO_OF_DAY, SPAN), SPAN, PERCENT, " (the day before: {})")}.""",
             since(WINDOW),
         ),
         "search_traces": templates.search_failed_span(OBJECTIVE, WINDOW),
@@ -259,7 +259,7 @@ and {OBJECTIVE.on}
         OBJECTIVE,
         "Streamed calls take longer to their first chunk than the objective allows.",
         f"""\
-In {label("environment")} of {label("experiment")} the p95 of the time to the first chunk in the last half hour was
+In {label("environment")} of {label("experiment")}, the p95 of the time to the first chunk in the last half hour was
 {value(DURATION)}; the objective is
 {asked(own(FIRST_CHUNK_LIMIT, OBJECTIVE), OBJECTIVE, DURATION)}.""",
         since(WINDOW),

@@ -43,7 +43,7 @@ Links lead to the exporter at http://127.0.0.1:10500 and to Grafana at http://12
 with --exporter-url and --grafana-url of `mlflow-trace-exporter rules`. `search_traces` is a filter for
 mlflow.search_traces; it assumes the default `labels.environment` and `labels.version`."""
 
-IN = f"In {label('environment')} of {label('experiment')}"
+IN = f"In {label('environment')} of {label('experiment')},"
 SLOWER = f"trace.execution_time_ms > {asked(f'1000 * {own(LATENCY_LIMIT, OBJECTIVE)}', OBJECTIVE, WHOLE)}"
 CONDITIONS = {ERRORS: "trace.status = 'ERROR'", SLOW: SLOWER}
 

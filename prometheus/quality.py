@@ -35,7 +35,7 @@ REGULAR = 20
 """The smallest number of assessments in six hours of a scorer that can stop."""
 
 _NAME = label("assessment")
-_IN = f"In {label('environment')} of {label('experiment')}"
+_IN = f"In {label('environment')} of {label('experiment')},"
 _BURNING = ASSESSMENT.series(BAD, "burning")
 
 
@@ -99,7 +99,7 @@ def _budget_burn() -> Iterator[Alert]:
     )
     allowed = asked(own(assessments.ALLOWED, ASSESSMENT), ASSESSMENT, PERCENT)
     description = f"""\
-{_IN} {value(PERCENT)} of the assessments {_NAME} that came in the last {label("long_window")} were bad;
+{_IN} {value(PERCENT)} of the {_NAME} assessments that arrived in the last {label("long_window")} were bad;
 the objective allows {allowed}.
 The 30-day quality budget is burning at more than {label("burn_rate")} times the sustainable rate.
 Worst in the last day:{worst(assessments.BAD_OF_VERSION, ASSESSMENT, PERCENT)}{_values()}."""
@@ -152,7 +152,7 @@ and {VERSION.on} {VERSION.increase(TRACES, "5m")} > 0
         f"""\
 Version {label("version")} of {label("experiment")} in {label("environment")}: {value(PERCENT)} of the
 {asked(own(assessments.RATINGS_OF_VERSION, ASSESSMENT_VERSION), ASSESSMENT_VERSION, WHOLE)}
-assessments {_NAME} that came in the last day were bad, compared with
+{_NAME} assessments that arrived in the last day were bad, compared with
 {asked(own(assessments.BAD_OF_OTHERS, ASSESSMENT_VERSION), ASSESSMENT_VERSION, PERCENT)}
 for the other versions.""",
         templates.dashboard("mlflow-versions", OBJECTIVE, candidate="version"),
@@ -178,7 +178,7 @@ and {SCORER.increase(FAILED, SHORT)} >= {LEAST}"""),
         f"""\
 {_IN} {value(PERCENT)} of the
 {asked(own(SCORER.increase(GIVEN, SHORT), SCORER), SCORER, WHOLE)}
-assessments {_NAME} by {label("source")} that came in the last hour are errors of the scorer. They are neither good
+{_NAME} assessments by {label("source")} that arrived in the last hour are errors of the scorer. They are neither good
 nor bad.""",
         templates.dashboard("mlflow-quality", ASSESSMENT),
         SCORER,
@@ -207,9 +207,9 @@ and {of_its_shard("mlflow_up")}"""),
     traces=True,
     annotations=_says(
         "MlflowAssessmentsStopped",
-        "Assessments have stopped coming, although traces come.",
+        "Assessments have stopped, although traces still arrive.",
         f"""\
-{label("experiment")} had no assessments {_NAME} by {label("source")} in {label("environment")} in the last six hours;
+{label("experiment")} had no {_NAME} assessments by {label("source")} in {label("environment")} in the last six hours;
 a day ago it had {value(WHOLE)} in six hours. In the last six hours it had
 {asked(own(_TRACES, OBJECTIVE), OBJECTIVE, WHOLE)} traces.""",
         templates.dashboard("mlflow-quality", ASSESSMENT),

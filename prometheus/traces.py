@@ -54,7 +54,7 @@ and {_ALL["30m"]} >= 20"""),
         "MlflowTokenUsageMissing",
         "Token usage has stopped arriving.",
         f"""\
-In {IT} {value(PERCENT)} of the
+In {IT}, {value(PERCENT)} of the
 {_asked(own(_ALL["30m"], OBJECTIVE), WHOLE)}
 traces of the last half hour have no token usage, compared with
 {_asked(f"{own(_WITHOUT['1d'], OBJECTIVE)} / {_ALL['1d']}", PERCENT)} over the last day.
@@ -106,7 +106,7 @@ unless {OBJECTIVE.on} {_ALL["1h"]} >= {_STUCK}"""),
             "MlflowTracesStuckInProgress",
             "Traces are stuck in progress.",
             f"""\
-In {IT} at least {value()} traces were in progress throughout the last hour, and fewer ended in that time.
+In {IT}, at least {value()} traces were in progress throughout the last hour, and fewer ended in that time.
 No other metric counts them until they end. After a week the exporter gives up on them.""",
             "status=in_progress",
             before("1h"),
@@ -125,7 +125,7 @@ TRACES_ABANDONED = Alert(
         "MlflowTracesAbandoned",
         "Traces were abandoned because they did not end within a week.",
         f"""\
-In {IT} about {value(WHOLE)} traces were abandoned in the last day. They are not counted, even if
+In {IT}, about {value(WHOLE)} traces were abandoned in the last day. They are not counted, even if
 they end now.""",
         "status=in_progress",
         before("1w"),
@@ -145,7 +145,7 @@ and {_ALL["1h"]} >= 100"""),
         "MlflowDurationBeyondBuckets",
         "Many traces exceed the last histogram bucket.",
         f"""\
-In {IT} {value(PERCENT)} of the traces of the last hour took longer than the highest bound in
+In {IT}, {value(PERCENT)} of the traces of the last hour took longer than the highest bound in
 buckets.duration_seconds. Higher quantiles show that bound, not the true value.""",
         f"duration_above={_asked(_LAST_EDGE, MILLI)}",
         since("1h"),

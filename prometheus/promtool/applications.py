@@ -56,7 +56,7 @@ FILE = CaseFile(
                         },
                         summary="Most traces fail.",
                         description=(
-                            "In production of checkout-bot 100% of the traces of the last five minutes failed, and "
+                            "In production of checkout-bot, 100% of the traces of the last five minutes failed, and "
                             "this has lasted for at least five minutes. Worst: version 1.4.0, 100%."
                         ),
                         dashboard=(

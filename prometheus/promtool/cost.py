@@ -50,7 +50,7 @@ FILE = CaseFile(
                         },
                         summary="At the current pace, the daily cost will exceed the objective.",
                         description=(
-                            "In production of chatbot the last 24 hours cost 95.33 USD, and the pace of the last hour "
+                            "In production of chatbot, the last 24 hours cost 95.33 USD, and the pace of the last hour "
                             "is 216.00 USD per day. The objective is 100.00 USD per day. Highest cost in the last "
                             "hour: version 1.4.0, 9.00 USD."
                         ),
@@ -72,8 +72,8 @@ FILE = CaseFile(
                         },
                         summary="The cost of the last 24 hours is above the daily objective.",
                         description=(
-                            "In production of chatbot the last 24 hours cost 216.00 USD, and the pace of the last hour "
-                            "is 216.00 USD per day. The objective is 100.00 USD per day. Highest cost in the last "
+                            "In production of chatbot, the last 24 hours cost 216.00 USD, and the pace of the last "
+                            "hour is 216.00 USD per day. The objective is 100.00 USD per day. Highest cost in the last "
                             "hour: version 1.4.0, 9.00 USD."
                         ),
                         dashboard="mlflow-cost?var-job=exporter&var-experiment=chatbot&var-environment=production",

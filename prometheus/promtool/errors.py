@@ -69,9 +69,9 @@ FILE = CaseFile(
                         },
                         summary="Traces fail so often that the error budget will not last.",
                         description=(
-                            "In production of chatbot 34.88% of the traces of the last 3d failed; the objective allows "
-                            "5%. The 30-day error budget is burning at more than 1 times the sustainable rate. Worst "
-                            "in the last hour: version 1.5.0, 100%."
+                            "In production of chatbot, 34.88% of the traces of the last 3d failed; the objective "
+                            "allows 5%. The 30-day error budget is burning at more than 1 times the sustainable rate. "
+                            "Worst in the last hour: version 1.5.0, 100%."
                         ),
                         dashboard="mlflow-objectives?var-job=exporter&var-experiment=chatbot&var-environment=production",
                         traces="experiment=chatbot&environment=production&status=error&since=-235200",
@@ -94,9 +94,9 @@ FILE = CaseFile(
                         },
                         summary="Traces fail so often that the error budget will not last.",
                         description=(
-                            "In production of chatbot 34.88% of the traces of the last 1d failed; the objective allows "
-                            "5%. The 30-day error budget is burning at more than 3 times the sustainable rate. Worst "
-                            "in the last hour: version 1.5.0, 100%."
+                            "In production of chatbot, 34.88% of the traces of the last 1d failed; the objective "
+                            "allows 5%. The 30-day error budget is burning at more than 3 times the sustainable rate. "
+                            "Worst in the last hour: version 1.5.0, 100%."
                         ),
                         dashboard="mlflow-objectives?var-job=exporter&var-experiment=chatbot&var-environment=production",
                         traces="experiment=chatbot&environment=production&status=error&since=-62400",
@@ -119,9 +119,9 @@ FILE = CaseFile(
                         },
                         summary="Traces fail so often that the error budget will not last.",
                         description=(
-                            "In production of chatbot 38.75% of the traces of the last 6h failed; the objective allows "
-                            "5%. The 30-day error budget is burning at more than 6 times the sustainable rate. Worst "
-                            "in the last hour: version 1.5.0, 100%."
+                            "In production of chatbot, 38.75% of the traces of the last 6h failed; the objective "
+                            "allows 5%. The 30-day error budget is burning at more than 6 times the sustainable rate. "
+                            "Worst in the last hour: version 1.5.0, 100%."
                         ),
                         dashboard="mlflow-objectives?var-job=exporter&var-experiment=chatbot&var-environment=production",
                         traces="experiment=chatbot&environment=production&status=error&since=2400",
@@ -145,7 +145,7 @@ FILE = CaseFile(
                         },
                         summary="More traces fail than the objective allows.",
                         description=(
-                            "In production of chatbot 50% of the traces of the last half hour failed; the objective "
+                            "In production of chatbot, 50% of the traces of the last half hour failed; the objective "
                             "allows 5%. Worst: version 1.5.0, 100%."
                         ),
                         dashboard="mlflow-overview?var-job=exporter&var-experiment=chatbot&var-environment=production",
@@ -189,8 +189,8 @@ FILE = CaseFile(
                         },
                         summary="Most traces fail.",
                         description=(
-                            "In production of chatbot 100% of the traces of the last five minutes failed, and this has "
-                            "lasted for at least five minutes. Worst: version 1.4.0, 100%."
+                            "In production of chatbot, 100% of the traces of the last five minutes failed, and this "
+                            "has lasted for at least five minutes. Worst: version 1.4.0, 100%."
                         ),
                         dashboard="mlflow-overview?var-job=exporter&var-experiment=chatbot&var-environment=production",
                         traces="experiment=chatbot&environment=production&status=error&since=7260",
@@ -430,7 +430,7 @@ FILE = CaseFile(
                         },
                         summary="Most traces fail.",
                         description=(
-                            "In o'clock of chatbot 100% of the traces of the last five minutes failed, and this has "
+                            "In o'clock of chatbot, 100% of the traces of the last five minutes failed, and this has "
                             "lasted for at least five minutes. Worst: version 1, 100%."
                         ),
                         dashboard="mlflow-overview?var-job=exporter&var-experiment=chatbot&var-environment=o%27clock",
@@ -450,7 +450,7 @@ FILE = CaseFile(
                         },
                         summary="Most traces fail.",
                         description=(
-                            "In unknown of chatbot 100% of the traces of the last five minutes failed, and this has "
+                            "In unknown of chatbot, 100% of the traces of the last five minutes failed, and this has "
                             "lasted for at least five minutes. Worst: version 1, 100%."
                         ),
                         dashboard="mlflow-overview?var-job=exporter&var-experiment=chatbot&var-environment=unknown",

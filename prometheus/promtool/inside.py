@@ -67,12 +67,13 @@ FILE = CaseFile(
                     "MlflowToolFails",
                     "225m",
                     _tool(
-                        "new", "In production of chatbot 100% of the 10 TOOL spans new of the last half hour failed."
+                        "new",
+                        "In production of chatbot, 100% of the 10 TOOL spans named new of the last half hour failed.",
                     ),
                     _tool(
                         "search_web",
-                        "In production of chatbot 50% of the 24 TOOL spans search_web of the last half hour failed (on "
-                        "the day before: 0%).",
+                        "In production of chatbot, 50% of the 24 TOOL spans named search_web of the last half hour "
+                        "failed (the day before: 0%).",
                     ),
                 ),
             ),
@@ -108,7 +109,7 @@ FILE = CaseFile(
                     "MlflowFirstChunkLate",
                     "60m",
                     _fired(
-                        "In production of late the p95 of the time to the first chunk in the last half hour was 3s; "
+                        "In production of late, the p95 of the time to the first chunk in the last half hour was 3s; "
                         "the objective is 2s.",
                         "late",
                         1_800,

@@ -57,7 +57,7 @@ FILE = CaseFile(
                         },
                         summary="Traces are slow so often that the latency budget will not last.",
                         description=(
-                            "In production of chatbot 12% of the traces of the last 3d were slower than the latency "
+                            "In production of chatbot, 12% of the traces of the last 3d were slower than the latency "
                             "objective; the objective allows 5%. The 30-day latency budget is burning at more than 1 "
                             "times the sustainable rate. Worst in the last hour: version 1.4.0, 12%."
                         ),
@@ -83,8 +83,8 @@ FILE = CaseFile(
                         },
                         summary="More traces are slow than the objective allows.",
                         description=(
-                            "In production of chatbot 12% of the traces of the last half hour took longer than 5s; the "
-                            "objective allows 5%. The p95 is 8.75s. Worst: version 1.4.0, 12%."
+                            "In production of chatbot, 12% of the traces of the last half hour took longer than 5s; "
+                            "the objective allows 5%. The p95 is 8.75s. Worst: version 1.4.0, 12%."
                         ),
                         dashboard="mlflow-overview?var-job=exporter&var-experiment=chatbot&var-environment=production",
                         traces="experiment=chatbot&environment=production&status=slow&since=9600",

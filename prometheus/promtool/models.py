@@ -123,7 +123,7 @@ FILE = CaseFile(
                     _fails(
                         "provider",
                         "60% of the 200 calls of provider openai in the last ten minutes failed (in the week before: "
-                        "0%); of the calls of other providers 0% more than usual did. Errors: RateLimitError (90 "
+                        "0%); for other providers, 0% more of the calls failed than usual. Errors: RateLimitError (90 "
                         "times); APITimeoutError (10 times). Applications: chatbot in production, 100 calls of gpt-4o; "
                         "search in production, 20 calls of gpt-4o-mini.",
                     ),
@@ -147,7 +147,7 @@ FILE = CaseFile(
                     _fails(
                         "warning",
                         "100% of the 100 calls of model gpt-4o of provider openai in the last ten minutes failed (in "
-                        "the week before: 0%); of the calls of other providers 0% more than usual did. Errors:. "
+                        "the week before: 0%); for other providers, 0% more of the calls failed than usual. Errors:. "
                         "Applications: trial in production, 100 calls of gpt-4o.",
                         "warning",
                         "gpt-4o",
@@ -155,7 +155,7 @@ FILE = CaseFile(
                     _fails(
                         "beside one that always fails",
                         "100% of the 100 calls of model gpt-4o of provider openai in the last ten minutes failed (in "
-                        "the week before: 0%); of the calls of other providers 0% more than usual did. Errors:. "
+                        "the week before: 0%); for other providers, 0% more of the calls failed than usual. Errors:. "
                         "Applications: chatbot in production, 100 calls of gpt-4o.",
                         model="gpt-4o",
                     ),

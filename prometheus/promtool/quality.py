@@ -53,8 +53,8 @@ def _burning(rate: str, long: str, short: str, severity: str, share: str, since:
             "team": "search",
         },
         summary="Assessments are bad so often that the quality budget will not last.",
-        description=f"In production of chatbot {share} of the assessments correctness that came in the last {long} were"
-        f" bad; the objective allows 10%. The 30-day quality budget is burning at more than {rate} times the"
+        description=f"In production of chatbot, {share} of the correctness assessments that arrived in the last {long}"
+        f" were bad; the objective allows 10%. The 30-day quality budget is burning at more than {rate} times the"
         " sustainable rate. Worst in the last day: version 1, 59.73%. The most frequent values in the last day: no"
         " (890 times); yes (600 times).",
         dashboard="mlflow-quality?var-job=exporter&var-experiment=chatbot&var-environment=production"

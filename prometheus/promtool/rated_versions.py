@@ -35,7 +35,7 @@ def _worse(experiment: str, share: str, others: str) -> Fired:
         },
         summary="A version is rated worse than the others of its application.",
         description=(
-            f"Version 1.5.0 of {experiment} in production: {share} assessments correctness that came in the last day"
+            f"Version 1.5.0 of {experiment} in production: {share} correctness assessments that arrived in the last day"
             f" were bad, compared with {others} for the other versions."
         ),
         dashboard=f"mlflow-versions?var-job=exporter&var-{place.replace('&', '&var-')}&var-candidate=1.5.0",

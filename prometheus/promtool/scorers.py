@@ -41,18 +41,18 @@ def _fired(experiment: str, source: str, summary: str, description: str, since: 
 
 def _fails(experiment: str, text: str, source: str = "llm_judge") -> Fired:
     description = (
-        f"In production of {experiment} {text} that came in the last hour are errors of the scorer. They are neither"
-        " good nor bad."
+        f"In production of {experiment}, {text} that arrived in the last hour are errors of the scorer. They are"
+        " neither good nor bad."
     )
     return _fired(experiment, source, "A scorer fails.", description, -586_800)
 
 
 def _stopped(experiment: str, traces: int) -> Fired:
     description = (
-        f"{experiment} had no assessments correctness by llm_judge in production in the last six hours; a day ago it"
+        f"{experiment} had no correctness assessments by llm_judge in production in the last six hours; a day ago it"
         f" had 360 in six hours. In the last six hours it had {traces} traces."
     )
-    summary = "Assessments have stopped coming, although traces come."
+    summary = "Assessments have stopped, although traces still arrive."
     return _fired(experiment, "llm_judge", summary, description, 72_000)
 
 
@@ -109,9 +109,9 @@ FILE = CaseFile(
                 fires(
                     "MlflowScorerFails",
                     "6h",
-                    _fails("nothing but errors", "100% of the 36 assessments correctness by llm_judge"),
-                    _fails("scores", "30% of the 120 assessments correctness by llm_judge"),
-                    _fails("two sources", "75% of the 48 assessments correctness by code", "code"),
+                    _fails("nothing but errors", "100% of the 36 correctness assessments by llm_judge"),
+                    _fails("scores", "30% of the 120 correctness assessments by llm_judge"),
+                    _fails("two sources", "75% of the 48 correctness assessments by code", "code"),
                 ),
             ),
         ),

@@ -47,7 +47,7 @@ FILE = CaseFile(
                         },
                         summary="Token usage has stopped arriving.",
                         description=(
-                            "In production of chatbot 100% of the 120 traces of the last half hour have no token "
+                            "In production of chatbot, 100% of the 120 traces of the last half hour have no token "
                             "usage, compared with 12.6% over the last day. Token and cost counters have been too low "
                             "since then."
                         ),
@@ -90,9 +90,9 @@ FILE = CaseFile(
                         },
                         summary="Traces are stuck in progress.",
                         description=(
-                            "In production of chatbot at least 8 traces were in progress throughout the last hour, and "
-                            "fewer ended in that time. No other metric counts them until they end. After a week the "
-                            "exporter gives up on them."
+                            "In production of chatbot, at least 8 traces were in progress throughout the last hour, "
+                            "and fewer ended in that time. No other metric counts them until they end. After a week "
+                            "the exporter gives up on them."
                         ),
                         dashboard="mlflow-overview?var-job=exporter&var-experiment=chatbot&var-environment=production",
                         traces="experiment=chatbot&environment=production&status=in_progress&start=0&end=9000",
@@ -131,7 +131,7 @@ FILE = CaseFile(
                         },
                         summary="Traces were abandoned because they did not end within a week.",
                         description=(
-                            "In production of chatbot about 3 traces were abandoned in the last day. They are not "
+                            "In production of chatbot, about 3 traces were abandoned in the last day. They are not "
                             "counted, even if they end now."
                         ),
                         dashboard="mlflow-overview?var-job=exporter&var-experiment=chatbot&var-environment=production",
@@ -188,7 +188,7 @@ FILE = CaseFile(
                         },
                         summary="Many traces exceed the last histogram bucket.",
                         description=(
-                            "In production of chatbot 5% of the traces of the last hour took longer than the highest "
+                            "In production of chatbot, 5% of the traces of the last hour took longer than the highest "
                             "bound in buckets.duration_seconds. Higher quantiles show that bound, not the true value."
                         ),
                         dashboard="mlflow-overview?var-job=exporter&var-experiment=chatbot&var-environment=production",

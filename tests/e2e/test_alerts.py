@@ -166,7 +166,7 @@ def test_an_incident_pages_with_its_traces_and_is_resolved(mlflow: Mlflow, tmp_p
             "MlflowErrorBudgetBurn",
             "MlflowMostTracesFail",
         }
-        assert f"In production of {experiment} " in page.annotations["description"]
+        assert f"In production of {experiment}, " in page.annotations["description"]
         assert "version 1.5.0, " in page.annotations["description"]
         leads_to_its_traces(page, mlflow, experiment)
         assert 'id="mlflowerrorbudgetburn"' in requests.get(page.annotations["runbook_url"], timeout=HANG_S).text

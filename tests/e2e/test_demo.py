@@ -74,7 +74,7 @@ def test_incident_from_start_to_summary(start: Start, tmp_path: Path) -> None:
     output += read_until(demo, "environment=staging")  # the table once more, by then of all versions
     page = re.search(rf"^\d+s pager: firing \w+ in {GROQ}: .*\n    (.*)\n    its traces: (.*)$", output, re.M)
     assert page is not None, output
-    assert "of the calls of other providers 0% more than usual did" in page[1]
+    assert "for other providers, 0% more of the calls failed than usual" in page[1]
     assert "tideline-support in production, " in page[1]
     assert "tr-" in requests.get(page[2], timeout=HANG_S).text
     demo.send_signal(signal.SIGINT)
