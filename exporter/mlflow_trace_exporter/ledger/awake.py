@@ -15,7 +15,7 @@ from mlflow_trace_exporter.metrics.series import BySeries, Draft, Numbers, Serie
 
 
 class Stage(IntEnum):
-    """How a group is exposed, see release.py: at the values it slept with, at its current values, or not at all."""
+    """How a group is exposed (see release.py): at the values it slept with, at its current values, or not at all."""
 
     HELD = 0
     RELEASED = 1
@@ -61,7 +61,7 @@ class Awake:
         return cell.labels in self.shown.get(cell.family, ())
 
     def series_of(self, groups: Iterable[Group]) -> Iterator[tuple[str, LabelValues]]:
-        """The family and labels of each series that is shown of these groups."""
+        """The family and labels of each shown series of these groups."""
         for group in groups:
             for family in self.families:
                 shown = self.shown.get(family.name, {})

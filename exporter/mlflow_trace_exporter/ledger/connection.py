@@ -1,4 +1,4 @@
-"""What the ledger needs of a database, and how labels are written in it.
+"""What the ledger needs from a database, and how labels are written in it.
 
 SQLite and PostgreSQL run the same statements. The parameters are written as ``?``.
 """
@@ -30,7 +30,7 @@ class HeldError(Exception):
 
 
 class LedgerLostError(PollError):
-    """The connection to the ledger has ended, or another process leads: the ledger has to be opened again."""
+    """The connection to the ledger is lost, or another process leads. The ledger must be opened again."""
 
     def __init__(self, cause: object) -> None:
         super().__init__(Reason.LEDGER, f"the connection to the ledger is lost: {cause}")
@@ -39,16 +39,16 @@ class LedgerLostError(PollError):
 class Connection(Protocol):
     """The database of a ledger, which only this process may write to until ``close``.
 
-    If the database fails (disk full, file gone, server away), methods raise PollError with Reason.LEDGER, and the
-    ledger is unchanged. If it contains invalid data, the error is a LedgerDamagedError. After a LedgerLostError the
+    If the database fails (disk full, file gone, server unavailable), methods raise PollError with Reason.LEDGER, and the
+    ledger is unchanged. If it contains invalid data, the error is a LedgerDamagedError. After a LedgerLostError, the
     last transaction may have been committed.
     """
 
     gone_back: int
-    """How many transactions the database has lost that this process had committed, as a copy of it that lags has."""
+    """How many transactions that this process committed are lost, as after a fail-over to a standby that lags."""
 
     def may_expose(self) -> bool:
-        """Whether this process may expose what the ledger contains, which another one does otherwise."""
+        """Whether this process may expose what the ledger contains. If not, another process may."""
         ...
 
     def rows(self, query: str, *parameters: object) -> list[tuple[Any, ...]]:
@@ -68,7 +68,7 @@ class Connection(Protocol):
         ...
 
     def drop_copies(self) -> None:
-        """Delete the copies that were made before the ledger was converted from an earlier schema."""
+        """Delete the copies that were made before the ledger was migrated from an earlier schema."""
         ...
 
     def begin_again(self, damage: LedgerDamagedError) -> None:

@@ -21,7 +21,7 @@ from mlflow_trace_exporter.metrics.model import SUM
 
 
 class DamagedError(sqlite3.DatabaseError):
-    """The file contains data that is invalid in a ledger."""
+    """The ledger contains invalid data."""
 
 
 _ALLOWED = {"INTEGER": ("integer",), "TEXT": ("text",), "NUMERIC": ("integer", "real"), "BLOB": ("blob",)}
@@ -53,8 +53,8 @@ def require_sound(db: sqlite3.Connection, schema: str) -> None:
 
 
 def require_valid(rows: Rows) -> None:
-    """Raise DamagedError if the tables, whose columns have the right types, contain what this program cannot have
-    written. Reads them all."""
+    """Raise DamagedError if the tables contain data that this program cannot have written. The columns must have the
+    right types. Reads the tables in full."""
     try:
         _require(_horizon_fits(rows), "the horizon is inconsistent")
         _require(_passes_fit(rows), "a pass includes retired start times")
@@ -136,7 +136,7 @@ def _totals_fit(rows: Rows) -> bool:
 
 
 def _series_fits(labels: Any, parts: int, shape: Any) -> bool:
-    """Whether a series has the labels and all parts of its family. Without a shape only the labels are checked."""
+    """Whether a series has the labels and all parts of its family. Without a shape, only the labels are checked."""
     if not _is_texts(labels):
         return False
     if shape is None:

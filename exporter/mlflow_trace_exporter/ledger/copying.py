@@ -1,8 +1,7 @@
-"""Copies a ledger, between a file and PostgreSQL in either direction.
+"""Copies a ledger between files and PostgreSQL, in any direction.
 
-The copy is one transaction of its database, and a file gets its name at the end. So there is never a part of a copy.
-Nobody may write to either ledger in the meantime, because a ledger that goes on counting and its copy would both count
-the same traces.
+A copy is written in one transaction, and a file gets its name only at the end, so a partial copy never exists. No
+exporter may write to either ledger in the meantime, because the original and its copy would then count the same traces.
 """
 
 import sqlite3
@@ -23,12 +22,12 @@ ROWS_AT_ONCE = 5_000
 Row = Sequence[Any]
 
 Progress = Callable[[int, int], None]
-"""Is told how many rows are copied, and how many there are."""
+"""Called with the number of rows copied so far, and the total."""
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A table of a ledger, with its columns and those of them that are numbers of any kind."""
+    """A table of a ledger: its columns, and which of them hold numbers of any kind."""
 
     name: str
     columns: tuple[str, ...]
@@ -56,8 +55,8 @@ class Replica(Protocol):
 
 
 def copy(source: Place, target: Place, tell: Progress) -> int:
-    """Copy the ledger at ``source`` to ``target``, where there must be none. Returns the number of rows. Raises
-    UserError if that is impossible; then there is still nothing at ``target``."""
+    """Copy the ledger at ``source`` to ``target``, which must not exist. Returns the number of rows. Raises UserError
+    if that is impossible; nothing is created at ``target`` in that case."""
     if _resolved(source) == _resolved(target):
         raise UserError(f"{source}: both are the same ledger; name another one to copy to")
     with _original(source) as original, _replica(target) as replica:
@@ -99,7 +98,7 @@ def _copy(original: Original, replica: Replica, tell: Progress) -> int:
 
 
 def tables() -> list[Table]:
-    """The tables of a ledger of the current schema."""
+    """The tables of a ledger with the current schema."""
     with closing(sqlite3.connect(":memory:")) as model:
         model.executescript(SCHEMA)
         return list(_tables(model))

@@ -1,4 +1,4 @@
-"""Copies from a ledger in PostgreSQL, and to a new one."""
+"""Copies a ledger from PostgreSQL, or to it."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -28,7 +28,7 @@ _SETTINGS = (
     "SET idle_in_transaction_session_timeout = 0",
     "SELECT set_config(name, '0', false) FROM pg_settings WHERE name = 'idle_session_timeout'",
 )
-"""A session waits while the other ledger is read or written, however long that takes."""
+"""Let a session wait while the other ledger is read or written, however long that takes."""
 
 
 class _Original:
@@ -60,16 +60,16 @@ class _Replica:
 
 
 def require_exact(number: float) -> None:
-    """Raise UserError for a number that PostgreSQL would round: a file can contain whole numbers of 64 bits, and
-    PostgreSQL has floating-point numbers of 53."""
+    """Raise UserError for a number that PostgreSQL would round: a file can contain 64-bit integers, but a
+    floating-point number in PostgreSQL holds only 53 bits."""
     if isinstance(number, int) and int(float(number)) != number:
         raise UserError(f"a total is {number}, which PostgreSQL would round; such a ledger cannot be copied to it")
 
 
 @contextmanager
 def original(database: Database) -> Iterator[_Original]:
-    """A ledger in PostgreSQL, to copy from. Nobody can lead with it until the end of the block. Raises UserError if
-    there is none, if it is in use, or if it is damaged."""
+    """A ledger in PostgreSQL to copy from. No exporter can use it until the block ends. Raises UserError if it does not
+    exist, is in use, or is damaged."""
     with _held(database) as session, session.transaction():
         session.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
         _require_ledger(session, database)
@@ -93,15 +93,15 @@ def _require_ledger(session: Session, database: Database) -> None:
 
 @contextmanager
 def replica(database: Database) -> Iterator[_Replica]:
-    """A new ledger in PostgreSQL, which is there at the end of the block. Raises UserError if there is already one, or
-    if this user may not create it."""
+    """A new ledger in PostgreSQL, which is committed when the block ends. Raises UserError if it already exists, or if
+    this user is not allowed to create it."""
     with _held(database) as session, session.transaction():
         if not create_tables(session, database):
             raise UserError(
                 f"the {database} already exists; name another one, or let an administrator"
                 f" DROP SCHEMA {database.name} CASCADE if nobody needs it"
             )
-        session.execute("DELETE FROM totals")  # the one that each new ledger has
+        session.execute("DELETE FROM totals")  # each new ledger has one
         yield _Replica(session)
         session.execute(_FIRST)
         session.execute(_NEXT_ID)
@@ -115,12 +115,12 @@ _FIRST = f"INSERT INTO totals VALUES ('{LEDGER_RESETS}', '[]', '', 0, 0) ON CONF
 _NEXT_ID = """
 SELECT setval(pg_get_serial_sequence('groups', 'id'), (SELECT coalesce(max(id), 0) + 1 FROM groups), false)
 """
-"""The ids of groups are those of the original."""
+"""The copy keeps the ids of groups, so those of new groups begin after them."""
 
 
 @contextmanager
 def _held(database: Database) -> Iterator[Session]:
-    """A session in which nobody else can lead."""
+    """A session during which no exporter can use the ledger."""
     try:
         with _errors(database), brief_session(database, _SETTINGS) as session, _errors(database, session):
             require_free(session, database)
@@ -131,7 +131,7 @@ def _held(database: Database) -> Iterator[Session]:
 
 @contextmanager
 def _errors(database: Database, session: Session | None = None) -> Iterator[None]:
-    """Convert errors of PostgreSQL to UserError."""
+    """Convert PostgreSQL's errors to UserError."""
     try:
         with ledger_errors(session):
             yield

@@ -1,4 +1,4 @@
-"""Read-only access to a ledger in PostgreSQL, at the same time as `serve`."""
+"""Read-only access to a ledger in PostgreSQL, which `serve` may be using."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

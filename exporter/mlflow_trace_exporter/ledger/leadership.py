@@ -1,10 +1,10 @@
-"""Which of several processes may write to a ledger in PostgreSQL, and expose what it contains.
+"""Decides which of several processes may write to a ledger in PostgreSQL and expose what it contains.
 
-A leader holds an advisory lock, which belongs to a session. PostgreSQL frees it when the session ends: at once if the
-process is killed, after IDLE_S if it is paused or cannot be reached. Each leader begins an epoch, and each transaction
-fails if there is a later one. A leader may expose totals for LEASE_S after its session last answered. The next one
-waits as long before it does, unless its predecessor said that it had ended. So no two processes expose totals at the
-same time, and those that are exposed never decrease.
+A leader holds an advisory lock, which belongs to its session. PostgreSQL releases the lock when the session ends: at
+once if the process is killed, or after IDLE_S if it is paused or cannot be reached. Each leader begins an epoch, and a
+transaction fails if a later epoch has begun. A leader may expose totals for LEASE_S after its session last answered.
+The next leader waits as long before it exposes them, unless its predecessor recorded that it had stopped. So two
+processes never expose totals at the same time, and exposed totals never decrease.
 """
 
 import logging
@@ -44,16 +44,16 @@ def boot_s() -> float:
 
 @dataclass(frozen=True, slots=True)
 class _Before:
-    """What the ledger says about its leaders when a new epoch begins."""
+    """What the ledger has recorded about the previous leader when a new epoch begins."""
 
     epoch: int
     has_ended: bool
 
 
 class Leadership:
-    """The time in which this process leads: from the lock until ``end``, or until the ``session`` ends by itself.
+    """The period in which this process leads: from taking the lock until ``end``, or until the ``session`` is lost.
 
-    ``lost`` is called, by another thread, if that happens.
+    If the session is lost, another thread calls ``lost``.
     """
 
     def __init__(self, session: Session, epoch: int, expose_from_s: float, lost: Callable[[], None]) -> None:
@@ -73,7 +73,7 @@ class Leadership:
         return self._expose_from_s <= now_s < self._answered_s + LEASE_S
 
     def end(self) -> None:
-        """Let another process lead at once."""
+        """Stop leading, so that another process can lead at once."""
         self._ending.set()
         self._thread.join()
         if not self._session.closed:  # otherwise the totals may be exposed for the rest of the lease
@@ -87,7 +87,7 @@ class Leadership:
             while not self._ending.wait(HEARTBEAT_S):
                 self._renew()
         except psycopg.Error as error:
-            log.warning("the session that leads has ended", extra={"error": str(error).strip()})
+            log.warning("the leader's session has ended", extra={"error": str(error).strip()})
             self.is_lost = True
             self._lost()
 
@@ -101,7 +101,7 @@ class Leadership:
 
 
 class Candidate:
-    """A process that leads when no other one does. ``lost`` is called, by another thread, if the lock is lost."""
+    """A process that leads if no other one does. If the lock is lost, another thread calls ``lost``."""
 
     def __init__(self, database: Database, lost: Callable[[], None] = lambda: None) -> None:
         self._database = database
@@ -116,7 +116,7 @@ class Candidate:
 
     def lead(self) -> PostgresConnection:
         """Open the ledger, or create one. Raises HeldError if another process leads, PollError if PostgreSQL cannot be
-        reached, and UserError if only the user can change what is wrong."""
+        reached, and UserError if only the user can fix the problem."""
         session = self._session = self._session or open_session(self._database, _SETTINGS)
         try:
             with ledger_errors(session):
@@ -140,7 +140,7 @@ class Candidate:
         return self._connection
 
     def withdraw(self) -> None:
-        """Do not try to lead any more."""
+        """Stop trying to lead."""
         if self._session is not None:
             close_and_free(self._session)
             self._session = None
@@ -152,11 +152,11 @@ class Candidate:
 
 _LOCK = "mlflow-trace-exporter ledger "
 _SETTINGS = (f"SELECT set_config(name, '{IDLE_S}s', false) FROM pg_settings WHERE name = 'idle_session_timeout'",)  # noqa: S608 - no values
-"""PostgreSQL 13 does not have this setting: there, a leader that is paused leads until its host is gone."""
+"""PostgreSQL 13 does not have this setting: there, a paused leader is not replaced until its host is gone."""
 
 
 def close_and_free(session: Session) -> None:
-    """End a session, and give back its lock at once: PostgreSQL cleans up some time after the connection has ended."""
+    """End a session, and release its lock at once. PostgreSQL would do so only some time after the connection ends."""
     with closing(session), suppress(psycopg.Error):
         if not session.closed:
             session.execute("SELECT pg_advisory_unlock_all()")
@@ -164,7 +164,7 @@ def close_and_free(session: Session) -> None:
 
 @contextmanager
 def brief_session(database: Database, settings: Iterable[str] = ()) -> Iterator[Session]:
-    """A session for the time of a block, whose lock is free afterwards. Raises PollError."""
+    """A session that lasts for a block, and releases its lock afterwards. Raises PollError."""
     session = open_session(database, settings)
     try:
         yield session
@@ -173,7 +173,7 @@ def brief_session(database: Database, settings: Iterable[str] = ()) -> Iterator[
 
 
 def require_free(session: Session, database: Database) -> None:
-    """Hold the lock of a ledger for as long as the session lasts. Raises HeldError if another session does."""
+    """Take the lock of a ledger for as long as the session lasts. Raises HeldError if another session has it."""
     key = int.from_bytes(blake2b(f"{_LOCK}{database.name}".encode(), digest_size=8).digest(), signed=True)
     (is_ours,) = session.execute("SELECT pg_try_advisory_lock(%s)", [key]).fetchone() or (False,)
     if not is_ours:
@@ -184,19 +184,19 @@ def require_free(session: Session, database: Database) -> None:
 
 
 def _end_transactions(session: Session) -> None:
-    """End the transactions of former leaders, which are the only ones that change the table of leaders. A process that
-    is paused while it sends statements would hold its row for ever: IDLE_S begins when PostgreSQL has all of them."""
+    """End the transactions of former leaders, the only ones that change the table of leaders. A process that is paused
+    while it sends statements would lock its row forever, because IDLE_S begins once PostgreSQL has all of them."""
     query = """
     SELECT pg_terminate_backend(pid) FROM pg_locks JOIN pg_database AS its ON its.oid = database
     WHERE datname = current_database() AND relation = to_regclass('leader') AND mode = 'RowExclusiveLock'
       AND pid != pg_backend_pid()
     """
-    with suppress(errors.InsufficientPrivilege):  # another user's
+    with suppress(errors.InsufficientPrivilege):  # they belong to another user
         session.execute(query)
 
 
 def _begin(session: Session, database: Database) -> _Before:
-    """Begin an epoch, in a ledger that is created if there is none."""
+    """Begin an epoch. Creates the ledger if it does not exist."""
     holder = f"{socket.gethostname()} (process {os.getpid()})"
     with session.transaction():
         if create_tables(session, database):

@@ -15,7 +15,7 @@ class Candidate(Protocol):
     """A process that wants to write to a ledger."""
 
     def lead(self) -> Connection:
-        """Open the ledger, or create one. Raises UserError if only the user can change what is wrong. A ledger in
+        """Open the ledger, or create one. Raises UserError if only the user can fix the problem. A ledger in
         PostgreSQL raises HeldError if another process leads, and PollError if there is no connection."""
         ...
 
@@ -24,7 +24,7 @@ class Candidate(Protocol):
         ...
 
     def withdraw(self) -> None:
-        """Do not try to lead any more."""
+        """Stop trying to lead."""
         ...
 
 
@@ -45,8 +45,8 @@ class _OnlyOne:
 
 
 def candidate(place: Place, lost: Callable[[], None] = lambda: None) -> Candidate:
-    """Who may open the ledger at ``place``. ``lost`` is called, by another thread, if this process no longer leads.
-    Raises UserError if the client of PostgreSQL is needed and not installed."""
+    """Who may open the ledger at ``place``. If this process no longer leads, another thread calls ``lost``.
+    Raises UserError if PostgreSQL's client is needed but not installed."""
     if not isinstance(place, Database):
         return _OnlyOne(place)
     require_client()
@@ -56,7 +56,7 @@ def candidate(place: Place, lost: Callable[[], None] = lambda: None) -> Candidat
 
 
 def require_client() -> None:
-    """Raise UserError if the client of PostgreSQL is not installed."""
+    """Raise UserError if PostgreSQL's client is not installed."""
     try:
         import psycopg  # noqa: F401 - to see whether it is there
     except ImportError as error:

@@ -1,7 +1,7 @@
 """A ledger in a schema of a PostgreSQL database: its tables, queries and transactions.
 
-The differences between SQLite and PostgreSQL are all in this module. Both keep what a transaction has committed, and
-nothing of one that has failed.
+All differences between SQLite and PostgreSQL are in this module. Both keep what a transaction has committed, and
+nothing of a transaction that failed.
 """
 
 import logging
@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 Session = psycopg.Connection[tuple[Any, ...]]
 
 IDLE_S = 10
-"""After this time in silence, the server ends a session: its process is paused, or cannot be reached."""
+"""After this many seconds of silence, the server ends a session: its process is paused, or cannot be reached."""
 
 _DEFAULTS = {
     "connect_timeout": "5",
@@ -37,11 +37,11 @@ _DEFAULTS = {
     "tcp_user_timeout": "10000",
     "target_session_attrs": "read-write",
 }
-"""Parameters of libpq that notice within about ten seconds that a server has gone. The URL may have others."""
+"""Parameters with which libpq notices within about ten seconds that a server is gone. The URL can override them."""
 
 
 class Term(Protocol):
-    """The time in which a process may write to a ledger. ``epoch`` increases with each term."""
+    """A period in which a process may write to a ledger. ``epoch`` increases with each term."""
 
     epoch: int
     is_lost: bool
@@ -56,8 +56,8 @@ class Term(Protocol):
 
 
 def open_session(database: Database, settings: Iterable[str] = ()) -> Session:
-    """Connect to the database of a ledger, with its schema as the only one. ``settings``: more statements to begin
-    with. Raises PollError."""
+    """Connect to the database of a ledger, with only its schema in the search path. ``settings``: further statements to
+    run at the start. Raises PollError."""
     parameters = {**_DEFAULTS, "application_name": "mlflow-trace-exporter", **_parameters(database)}
     with ledger_errors():
         session = psycopg.connect(autocommit=True, **parameters)
@@ -74,7 +74,7 @@ def open_session(database: Database, settings: Iterable[str] = ()) -> Session:
 def _parameters(database: Database) -> dict[str, Any]:
     try:
         return {name: value for name, value in conninfo_to_dict(database.url).items() if value is not None}
-    except psycopg.Error:  # its message could quote from a password
+    except psycopg.Error:  # its message could quote the password
         raise UserError(
             "ledger.url: is not a URL of libpq, postgresql://user@host:5432/database; percent-encode special characters"
         ) from None
@@ -93,20 +93,20 @@ def _settings(server_version: int) -> Iterator[str]:
 
 
 class PostgresConnection:
-    """A ledger in PostgreSQL, in a ``term`` in which this process may write. See ``Connection``.
+    """A ledger in PostgreSQL, during a ``term`` in which this process may write. See ``Connection``.
 
-    If the connection ends, methods raise LedgerLostError, also for a transaction that may have been committed: the
-    ledger has to be opened again.
+    If the connection is lost, methods raise LedgerLostError, even for a transaction that may have been committed. The
+    ledger must then be opened again.
     """
 
     def __init__(self, database: Database, term: Term, committed: int = 0) -> None:
-        """Connect to the ledger. ``committed``: the number of its transactions as far as this process knows. Raises
-        PollError, and UserError if the ledger contains invalid data."""
+        """Connect to the ledger. ``committed``: how many transactions this process knows it to have. Raises PollError,
+        and UserError if the ledger contains invalid data."""
         self._database = database
         self._term = term
         self._db = open_session(database)
         self.sequence = 0
-        """The number of transactions of the ledger at the last commit."""
+        """How many transactions the ledger had at the last commit."""
         try:
             self._require_valid()
             ((self.sequence,),) = self.rows("SELECT sequence FROM leader")
@@ -122,7 +122,7 @@ class PostgresConnection:
             raise self._refusal(error) from None
 
     def begin_again(self, damage: LedgerDamagedError) -> None:
-        """Raise UserError: a ledger in a database is not set aside, because that has backups."""
+        """Raise UserError. A ledger in a database is not set aside, because databases have backups."""
         raise self._refusal(damage.cause)
 
     def _refusal(self, damage: object) -> UserError:
@@ -162,7 +162,7 @@ class PostgresConnection:
     def transaction(self) -> Iterator[None]:
         """Run the statements of the block in one transaction, unless another process has begun a term."""
         if self._term.is_lost:
-            raise LedgerLostError("the session that leads has ended")
+            raise LedgerLostError("the leader's session has ended")
         with ledger_errors(self._db):
             self._db.execute("BEGIN")
             try:
@@ -176,7 +176,7 @@ class PostgresConnection:
             self.sequence = sequence
 
     def _next_in_sequence(self) -> int:
-        """Count this transaction. The next leader waits until it ends, because it changes the same row."""
+        """Count this transaction. The next leader waits until it ends, because both change the same row."""
         statement = "UPDATE leader SET sequence = sequence + 1 WHERE epoch = %s RETURNING sequence"
         row = self._db.execute(statement, [self._term.epoch]).fetchone()
         if row is None:
@@ -217,7 +217,7 @@ CREATE UNIQUE INDEX groups_by_labels ON groups (digest(labels), names);
 CREATE UNIQUE INDEX versions_by_labels ON versions (digest(labels));
 CREATE UNIQUE INDEX sketches_by_place ON sketches (period_ms, start_ms, who, digest(labels));
 """
-"""Labels and ids can be longer than what a B-tree can hold, 2.7 kB."""
+"""Labels and ids can be longer than an entry of a B-tree (2.7 kB)."""
 
 
 def tables() -> str:
@@ -230,8 +230,8 @@ def tables() -> str:
 
 
 def create_tables(session: Session, database: Database) -> bool:
-    """Create a ledger if there is none, in a transaction. Returns whether there was none. Raises UserError if there is
-    something else, or if this user may not create it."""
+    """Create a ledger, inside a transaction, if it does not exist. Returns whether it was created. Raises UserError if
+    the schema contains something else, or if this user is not allowed to create it."""
     try:
         return _create_tables(session, database)
     except errors.InsufficientPrivilege as error:
@@ -270,7 +270,7 @@ def version_in(session: Session, database: Database) -> int | None:
 
 
 def rows_of(session: Session, query: str, *parameters: object) -> list[tuple[Any, ...]]:
-    """All rows of a query as the ledger writes it."""
+    """All rows of a query that is written for SQLite."""
     found = session.execute(translated(query), [*map(_written, parameters)]).fetchall()
     return [tuple(map(_read, row)) for row in found]
 
@@ -284,7 +284,7 @@ def parts_of(session: Session, query: str, size: int) -> Iterator[list[tuple[Any
 
 
 def write_rows(session: Session, table: str, columns: Iterable[str], rows: Iterable[Sequence[object]]) -> None:
-    """Add many rows to a table inside a transaction, as the ledger writes them."""
+    """Add many rows to a table, inside a transaction."""
     names = sql.SQL(", ").join(map(sql.Identifier, columns))
     statement = sql.SQL("COPY {} ({}) FROM STDIN").format(sql.Identifier(table), names)
     with session.cursor() as cursor, cursor.copy(statement) as copy:
@@ -294,14 +294,14 @@ def write_rows(session: Session, table: str, columns: Iterable[str], rows: Itera
 
 @lru_cache(maxsize=1_000)
 def translated(statement: str) -> str:
-    """A statement of SQLite as psycopg takes it."""
+    """A statement for SQLite, translated for psycopg."""
     statement = statement.replace("%", "%%").replace("labels = ?", "digest(labels) = digest(?)")
     statement = re.sub(r"(ON CONFLICT \([^)]*?)\blabels\b", r"\1digest(labels)", statement)
     return statement.replace("?", "%s")
 
 
 def _written(value: object) -> object:
-    """A value as PostgreSQL can store it: it has no NUL in texts, and no numbers for true and false."""
+    """A value that PostgreSQL can store: it accepts neither NUL in texts nor Booleans in columns of numbers."""
     if isinstance(value, str):
         return value.replace(_ESCAPE, _ESCAPE + "E").replace("\0", _ESCAPE + "0")
     return int(value) if isinstance(value, bool) else value
@@ -319,7 +319,7 @@ _ESCAPE = "\ufffe"
 
 @contextmanager
 def ledger_errors(session: "psycopg.Connection[Any] | None" = None) -> Iterator[None]:
-    """Convert errors of PostgreSQL to PollError, or to LedgerLostError if the ``session`` has ended with it."""
+    """Convert PostgreSQL's errors to PollError, or to LedgerLostError if the error has ended the ``session``."""
     try:
         yield
     except psycopg.Error as error:
@@ -327,12 +327,12 @@ def ledger_errors(session: "psycopg.Connection[Any] | None" = None) -> Iterator[
         if session is None:
             raise PollError(Reason.LEDGER, f"PostgreSQL cannot be reached: {text}") from error
         if isinstance(error, errors.ReadOnlySqlTransaction):
-            session.close()  # this server has become a copy of another one
+            session.close()  # this server has become a standby
         if session.closed:
             raise LedgerLostError(text) from error
         raise PollError(Reason.LEDGER, f"the ledger cannot be used: {text}") from error
 
 
 def first_line(error: psycopg.Error) -> str:
-    """What happened, without hints."""
+    """The first line of a message, which says what happened. The rest is hints."""
     return str(error).strip().partition("\n")[0]
