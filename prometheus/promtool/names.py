@@ -37,7 +37,7 @@ FILE = CaseFile(
                         },
                         summary="More traces fail than the objective allows.",
                         description=(
-                            f"In {NAME} of e\u00a0f 10% of the traces of the last half hour failed; the objective "
+                            f"In {NAME} of e\u00a0f, 10% of the traces of the last half hour failed; the objective "
                             "allows 5%. Worst: version 1, 10%."
                         ),
                         dashboard=f"mlflow-overview?var-job=exporter&var-experiment=e%C2%A0f&var-environment={QUOTED}",

@@ -39,7 +39,7 @@ class LedgerLostError(PollError):
 class Connection(Protocol):
     """The database of a ledger, which only this process may write to until ``close``.
 
-    If the database fails (disk full, file gone, server unavailable), methods raise PollError with Reason.LEDGER, and the
+    If the database fails (disk full, file gone, server down), methods raise PollError with Reason.LEDGER, and the
     ledger is unchanged. If it contains invalid data, the error is a LedgerDamagedError. After a LedgerLostError, the
     last transaction may have been committed.
     """
