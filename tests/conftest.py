@@ -29,6 +29,7 @@ OF_WHO_STARTS_IT = re.compile(
 
 def pytest_configure() -> None:
     catch_ignored_signals()
+    keep_bytecode()
     for name in filter(OF_WHO_STARTS_IT.fullmatch, list(os.environ)):
         del os.environ[name]
     os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
@@ -38,6 +39,15 @@ def pytest_configure() -> None:
         "any machine", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow]
     )
     settings.load_profile("any machine")
+
+
+def keep_bytecode() -> None:
+    """Keep what is compiled, whatever the environment says.
+
+    Else each worker rewrites the assertions of all tests, and each of the many exporters compiles all of its modules.
+    """
+    sys.dont_write_bytecode = False
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 
 def catch_ignored_signals() -> None:
@@ -66,6 +76,7 @@ ON_ONE_WORKER = (
     "tests/e2e/test_dashboards.py",
     "tests/e2e/test_remote_write.py",
     "tests/integration/test_cookbook.py",
+    "tests/integration/test_demo_applications.py",
     "tests/integration/test_faults_in_postgresql.py",
     "tests/integration/test_ledger_in_postgresql.py",
     "tests/integration/test_postgresql.py",

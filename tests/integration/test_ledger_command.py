@@ -127,7 +127,7 @@ def is_copying(database: Database) -> bool:
 )
 @pytest.mark.parametrize("to_database", [True, False])
 def test_nothing_is_left_of_a_copy_that_is_stopped(
-    large: Path, database: Database, tmp_path: Path, number: signal.Signals, code: int, to_database: bool
+    large: Path, path: Path, database: Database, tmp_path: Path, number: signal.Signals, code: int, to_database: bool
 ) -> None:
     file = tmp_path / "copy.db"
     target = (database.url, f"--name={database.name}") if to_database else (str(file),)
@@ -150,7 +150,8 @@ def test_nothing_is_left_of_a_copy_that_is_stopped(
     assert not file.exists()
     assert unfinished.exists() == (number == signal.SIGKILL and not to_database)
     assert not schema_exists(database)
-    assert run(str(large), *target)[0] == 0, "it can be copied the next time"
+    assert run(str(path), *target)[0] == 0, "the next copy has the place for itself"
+    assert contents(database if to_database else file) == contents(path), "of the first one nothing is in it"
 
 
 def drop(database: Database) -> None:
