@@ -398,9 +398,8 @@ def test_an_answer_that_does_not_end_is_an_outage(tmp_path: Path) -> None:
             assert exporter.samples()["mlflow_up"] == 0
             threads = exporter.threads()
             file = tmp_path / "exporter.yml"
-            for burst in range(
-                5
-            ):  # the last threads end when they have read something, which takes a busy machine a while
+            # the last threads end when they have read something, which takes a busy machine a while
+            for burst in range(5):
                 for number in range(20):
                     buckets = f"buckets: {{tokens: [{20 * burst + number + 1}]}}\n"
                     file.write_text(file.read_text().partition("buckets:")[0] + buckets)
